@@ -1,0 +1,134 @@
+"""The seam between the store and whatever makes bytes durable. Read this first.
+
+An engine knows spaces, doors, packed keys, JSON texts as opaque bytes, and the clock it was made with. It knows
+no dialect, no caller and no rights. Promises, for every implementation:
+
+* Reads show one committed snapshot, which includes every write acknowledged before the call, by any process.
+* Writes are serialisable. What `write` returned is durable (the memory engine: visible).
+* An entry or space whose `expires_at` is not after the clock's "now" does not exist, for any operation.
+* Sequences and versionstamps are 63-bit numbers that only grow, in commit order, and are never given twice,
+  not even after a restart or the restore of an older copy of the database.
+* `created_at` never runs against creation order, even if the clock does.
+* Failures: `Unavailable` (nothing happened), `UnknownOutcome` (a commit failed half-way), `NotFound` (the space is
+  gone). Anything else is a bug. Cancelling a call never harms the engine: its write may or may not happen.
+
+All calls are made from one event loop. `create_engine` functions in `kvasir.server` are the only makers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kvasir.errors import KvasirError
+from kvasir.model import Commit, Conflict, Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+
+#: Gives Unix milliseconds.
+Clock = Callable[[], int]
+
+Outcome = Commit | Conflict | KvasirError
+
+
+class Engine(Protocol):
+    """One database, as seen by one process."""
+
+    writer: WriterStats
+
+    async def open(self) -> None:
+        """Open the database, create it or bring it to the present schema. Must be awaited before anything else."""
+
+    async def close(self) -> None:
+        """Finish every accepted write, then let go of the database."""
+
+    # -- entries ------------------------------------------------------------------------------------------
+
+    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        """The entries of these keys in one snapshot, in the order of `keys`; None where there is none.
+
+        A space that does not exist has no entries.
+        """
+        ...
+
+    async def write(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Apply independent writes in order, with one durable commit for all; one outcome each.
+
+        A failed one changes nothing and leaves the others alone. Raises `Unavailable` or `UnknownOutcome` when
+        the whole lot failed.
+        """
+        ...
+
+    async def page(self, space: int, query: Query) -> Page:
+        """A page of one snapshot. Costs no more than the entries in `query.range` explain."""
+        ...
+
+    async def count(self, space: int, range: KeyRange | None = None) -> int:
+        """How many entries `page` would give for this range."""
+        ...
+
+    # -- spaces -------------------------------------------------------------------------------------------
+
+    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
+        """Create a space behind these doors; `space.number` is given by the engine.
+
+        If one of the doors is taken by a living space, nothing is created and that space is returned
+        (the caller sees it by its `id`). Durable like a write.
+        """
+        ...
+
+    async def find_space(self, door: Door) -> Space | None:
+        """The living space behind a door."""
+        ...
+
+    async def get_space(self, id: str) -> Space | None:
+        """The living space with this ULID."""
+        ...
+
+    async def doors(self, id: str) -> list[Door]:
+        """The doors of a living space, sorted."""
+        ...
+
+    async def alter_space(
+        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+    ) -> Space | None:
+        """Rename a space and change its doors in one commit. Moves the epoch.
+
+        Returns the space afterwards, or the living space that already has one of the added doors (nothing changed
+        then), or None if `id` is gone.
+        """
+        ...
+
+    async def end_space(self, id: str) -> bool:
+        """End a space with its doors and all its keys, at once for every reader. Moves the epoch. False: was gone."""
+        ...
+
+    async def list_spaces(
+        self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
+    ) -> list[Space]:
+        """Living spaces by ascending ULID, after the ULID given. The system space is never among them."""
+        ...
+
+    async def count_spaces(self, kind: str) -> tuple[int, int]:
+        """(living spaces of this kind, living entries in them) in one snapshot."""
+        ...
+
+    # -- the whole ----------------------------------------------------------------------------------------
+
+    async def epoch(self) -> int:
+        """A number that changes whenever something may no longer be cached: any write to the system space,
+        any altered or ended space, by any process. Cheap enough to ask on every request."""
+        ...
+
+    async def sweep(self) -> int:
+        """Reclaim what expired or ended, in one small step; how many entries went.
+
+        A durable engine also does it by itself, in the background.
+        """
+        ...
+
+    async def check(self) -> list[str]:
+        """Examine the whole database; one sentence for every fault found. Empty: it is sound."""
+        ...
+
+    async def stats(self) -> Stats:
+        """Figures for `/metrics`; may be up to ten seconds old."""
+        ...

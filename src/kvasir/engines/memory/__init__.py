@@ -1,0 +1,330 @@
+"""The memory engine: plain dictionaries, no durability. It defines what is true; the others must agree with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from kvasir import jsontext
+from kvasir.engine import Clock, Outcome
+from kvasir.errors import KvasirError, NotFound
+from kvasir.model import (
+    SYSTEM_SPACE,
+    Check,
+    Commit,
+    Condition,
+    Conflict,
+    Delete,
+    DeleteRange,
+    Door,
+    Entry,
+    KeyRange,
+    Mutation,
+    Page,
+    Query,
+    Set,
+    Space,
+    Stats,
+    Touch,
+    Write,
+    WriterStats,
+)
+
+SYSTEM = Space("00000000000000000000000000", SYSTEM_SPACE, "", "system", "kvasir", 0)
+
+
+def wall_clock() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def first_sequence(last: int, now: int) -> int:
+    """The next sequence: a hybrid clock, so that even a restored older copy never gives a number again.
+
+    Milliseconds in the upper bits leave 2**20 numbers each, and 63 bits last until the year 2248.
+    """
+    return max(last + 1, now << 20)
+
+
+class MemoryEngine:
+    """See `kvasir.engine.Engine`."""
+
+    def __init__(self, clock: Clock = wall_clock) -> None:
+        self.writer = WriterStats()
+        self._clock = clock
+        self._spaces: dict[str, Space] = {}
+        self._doors: dict[Door, str] = {}
+        self._entries: dict[int, dict[bytes, Entry]] = {SYSTEM_SPACE: {}}
+        self._last = 0
+        self._epoch = 0
+        self._latest = 0
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    # -- entries ------------------------------------------------------------------------------------------
+
+    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        living = self._living(space, self._clock())
+        return [living(key) for key in keys]
+
+    async def write(self, writes: Sequence[Write]) -> list[Outcome]:
+        self.writer.commits += 1
+        self.writer.writes += len(writes)
+        return [self._write(write) for write in writes]
+
+    def _write(self, write: Write) -> Outcome:
+        now = self._now()
+        if not self._alive(write.space, now):
+            return NotFound("the store is gone", code="store_not_found")
+        living = self._living(write.space, now)
+        for condition in write.conditions:
+            if conflict := _unmet(condition, living(condition.key)):
+                return conflict
+        before = dict(self._entries[write.space])
+        stamp = self._next(now)
+        try:
+            counts = tuple(self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations)
+        except KvasirError as error:
+            self._entries[write.space] = before
+            return error
+        if write.space == SYSTEM_SPACE:
+            self._epoch += 1
+        return Commit(stamp, counts)
+
+    def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
+        entries = self._entries[space]
+        if isinstance(mutation, DeleteRange):
+            doomed = [key for key in entries if _in_range(key, mutation.range)]
+            alive = self._living(space, now)
+            count = sum(1 for key in doomed if alive(key))
+            for key in doomed:
+                del entries[key]
+            return count
+        old = self._living(space, now)(mutation.key)
+        if isinstance(mutation, Delete):
+            entries.pop(mutation.key, None)
+        elif isinstance(mutation, Touch):
+            if old and not (mutation.extend and _not_later(mutation.expires_at, old.expires_at)):
+                entries[mutation.key] = msgspec.structs.replace(old, expires_at=mutation.expires_at)
+        else:
+            sequence = old.sequence if old else self._next(now)
+            entries[mutation.key] = made(mutation, stamp, sequence, old.created_at if old else now, now)
+        return 1 if old else 0
+
+    async def page(self, space: int, query: Query) -> Page:
+        now = self._clock()
+        position = position_of(query)
+        found = [
+            entry
+            for entry in self._visible(space, now)
+            if _in_range(entry.key, query.range)
+            and passes(entry, query)
+            and _beyond(position(entry), query.after, newest=query.order == "newest")
+            and _beyond(query.before, position(entry), newest=query.order == "newest")
+        ]
+        # A page that ends before something is cut from the far end of the listing.
+        backwards = query.before is not None
+        found.sort(key=position, reverse=(query.order == "newest") != backwards)
+        found = found[query.skip :]
+        page = found if query.limit is None else found[: query.limit]
+        shown_entries = [shown(entry, query) for entry in page]
+        return Page(shown_entries[::-1] if backwards else shown_entries, len(page) < len(found))
+
+    async def count(self, space: int, range: KeyRange | None = None) -> int:
+        return sum(1 for entry in self._visible(space, self._clock()) if _in_range(entry.key, range))
+
+    # -- spaces -------------------------------------------------------------------------------------------
+
+    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
+        now = self._now()
+        for door in doors:
+            if taken := self._behind(door, now):
+                return taken
+        created = msgspec.structs.replace(space, number=self._next(now))
+        self._spaces[created.id] = created
+        self._entries[created.number] = {}
+        self._doors.update(dict.fromkeys(doors, created.id))
+        return created
+
+    async def find_space(self, door: Door) -> Space | None:
+        return self._behind(door, self._clock())
+
+    async def get_space(self, id: str) -> Space | None:
+        return self._space(id, self._clock())
+
+    async def doors(self, id: str) -> list[Door]:
+        if self._space(id, self._clock()) is None:
+            return []
+        return sorted(door for door, leads_to in self._doors.items() if leads_to == id)
+
+    async def alter_space(
+        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+    ) -> Space | None:
+        now = self._now()
+        space = self._space(id, now)
+        if space is None:
+            return None
+        for door in add:
+            taken = self._behind(door, now)
+            if taken and taken.id != id:
+                return taken
+        for door in remove:
+            if self._doors.get(door) == id:
+                del self._doors[door]
+        self._doors.update(dict.fromkeys(add, id))
+        if name is not None:
+            space = self._spaces[id] = msgspec.structs.replace(space, name=name)
+        self._epoch += 1
+        return space
+
+    async def end_space(self, id: str) -> bool:
+        space = self._space(id, self._now())
+        if space is None:
+            return False
+        self._forget(space)
+        self._epoch += 1
+        return True
+
+    async def list_spaces(
+        self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
+    ) -> list[Space]:
+        now = self._clock()
+        found = [
+            space
+            for id, space in sorted(self._spaces.items())
+            if id > after
+            and self._space(id, now)
+            and organisation in (None, space.organisation)
+            and kind in (None, space.kind)
+        ]
+        return found if limit is None else found[:limit]
+
+    async def count_spaces(self, kind: str) -> tuple[int, int]:
+        now = self._clock()
+        spaces = [space for id in self._spaces if (space := self._space(id, now)) and space.kind == kind]
+        return len(spaces), sum(len(self._visible(space.number, now)) for space in spaces)
+
+    # -- the whole ----------------------------------------------------------------------------------------
+
+    async def epoch(self) -> int:
+        return self._epoch
+
+    async def sweep(self) -> int:
+        now = self._now()
+        swept = 0
+        for space in list(self._spaces.values()):
+            if self._space(space.id, now) is None:
+                swept += len(self._entries[space.number])
+                self._forget(space)
+        for entries in self._entries.values():
+            for key in [key for key, entry in entries.items() if _expired(entry.expires_at, now)]:
+                del entries[key]
+                swept += 1
+        self.writer.swept += swept
+        return swept
+
+    async def check(self) -> list[str]:
+        return []
+
+    async def stats(self) -> Stats:
+        return Stats(len(self._spaces), sum(map(len, self._entries.values())), 0)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        """The clock for writes, which never runs backwards."""
+        self._latest = max(self._latest, self._clock())
+        return self._latest
+
+    def _next(self, now: int) -> int:
+        self._last = first_sequence(self._last, now)
+        return self._last
+
+    def _space(self, id: str, now: int) -> Space | None:
+        space = self._spaces.get(id)
+        return None if space is None or _expired(space.expires_at, now) else space
+
+    def _behind(self, door: Door, now: int) -> Space | None:
+        id = self._doors.get(door)
+        return self._space(id, now) if id else None
+
+    def _alive(self, number: int, now: int) -> bool:
+        return number == SYSTEM_SPACE or any(
+            space.number == number and not _expired(space.expires_at, now) for space in self._spaces.values()
+        )
+
+    def _visible(self, number: int, now: int) -> list[Entry]:
+        entries = self._entries[number].values() if self._alive(number, now) else ()
+        return [entry for entry in entries if not _expired(entry.expires_at, now)]
+
+    def _living(self, number: int, now: int) -> Callable[[bytes], Entry | None]:
+        entries = self._entries[number] if self._alive(number, now) else {}
+
+        def look(key: bytes) -> Entry | None:
+            entry = entries.get(key)
+            return None if entry is None or _expired(entry.expires_at, now) else entry
+
+        return look
+
+    def _forget(self, space: Space) -> None:
+        del self._spaces[space.id], self._entries[space.number]
+        self._doors = {door: id for door, id in self._doors.items() if id != space.id}
+
+
+def _expired(expires_at: int | None, now: int) -> bool:
+    return expires_at is not None and expires_at <= now
+
+
+def _not_later(new: int | None, old: int | None) -> bool:
+    return old is None or (new is not None and new <= old)
+
+
+def _in_range(key: bytes, range: KeyRange | None) -> bool:
+    return range is None or range.start <= key < range.end
+
+
+def _unmet(condition: Condition, entry: Entry | None) -> Conflict | None:
+    actual = entry.versionstamp if entry else None
+    met = actual == condition.versionstamp if isinstance(condition, Check) else entry is not None
+    return None if met else Conflict(condition.key, actual)
+
+
+def made(mutation: Set, stamp: int, sequence: int, created_at: int, now: int) -> Entry:
+    """The entry a Set leaves behind."""
+    expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
+    refresh = expires_at - now if mutation.refresh and expires_at is not None else None
+    return Entry(mutation.key, mutation.value, stamp, sequence, created_at, expires_at, refresh, mutation.metadata)
+
+
+def position_of(query: Query) -> Callable[[Entry], Any]:
+    """What the query's order, `after` and `before` compare: sequences or keys."""
+    return (lambda entry: entry.key) if query.order == "key" else (lambda entry: entry.sequence)
+
+
+def _beyond(position: Any, at: Any, *, newest: bool) -> bool:
+    if position is None or at is None:
+        return True
+    return bool(position < at if newest else position > at)
+
+
+def passes(entry: Entry, query: Query) -> bool:
+    """The filters that are no range: created_at and metadata."""
+    if query.created_from is not None and entry.created_at < query.created_from:
+        return False
+    if query.created_to is not None and entry.created_at > query.created_to:
+        return False
+    if query.metadata is None:
+        return True
+    return jsontext.contains(msgspec.json.decode(entry.metadata or b"{}"), msgspec.json.decode(query.metadata))
+
+
+def shown(entry: Entry, query: Query) -> Entry:
+    """The entry as the listing gives it."""
+    return entry if query.values else msgspec.structs.replace(entry, value=b"")

@@ -1,0 +1,80 @@
+"""The failures a caller can react to. An expected outcome (a condition not met) is a value, not one of these.
+
+`code` is stable and goes over the wire where the dialect has room for it; every dialect has one table from
+class to its own answer. Whatever is raised and is none of these is an internal error.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KvasirError(Exception):
+    """Base of all failures. `message` is for the caller to read: no secrets, no values, and what to do next."""
+
+    code: ClassVar[str] = "internal"
+    #: Whether nothing happened and the same request may succeed later.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, fields: tuple[tuple[str, str], ...] = (), code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        #: (path of the member that is to blame, what is wrong with it), for example ("options.expireIn", "must be > 0")
+        self.fields = fields
+        self.reason = code or self.code
+
+
+class Invalid(KvasirError):
+    """The request makes no sense; sending it again will not help."""
+
+    code = "invalid"
+
+
+class TooLarge(KvasirError):
+    """A documented limit was passed."""
+
+    code = "too_large"
+
+
+class NotFound(KvasirError):
+    """There is no such thing, or the caller may not know whether there is."""
+
+    code = "not_found"
+
+
+class Unauthenticated(KvasirError):
+    """No credential, or one that is not (or no longer) good."""
+
+    code = "unauthorized"
+
+
+class Forbidden(KvasirError):
+    """The credential is good but does not allow this."""
+
+    code = "forbidden"
+
+
+class Conflicting(KvasirError):
+    """A condition was not met, in an operation whose answer has no place to say so."""
+
+    code = "conflict"
+
+
+class Unavailable(KvasirError):
+    """Nothing happened: the queue is full, the disk is full or the server stops. Try again later."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class Timeout(KvasirError):
+    """The caller's own deadline passed before the answer was there. Only raised by reads."""
+
+    code = "timeout"
+    retryable = True
+
+
+class UnknownOutcome(KvasirError):
+    """The commit itself failed: the write may or may not have happened. Read before writing again."""
+
+    code = "unknown_outcome"

@@ -1,0 +1,60 @@
+"""What the HTTP dialects share: a request, a response, and which dialect a path belongs to. No sockets."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from msgspec import Struct
+
+JSON = "application/json"
+
+
+class Request(Protocol):
+    """One HTTP request, as the listener hands it over; a test makes its own in ten lines."""
+
+    method: str
+    #: Percent-decoded; U+FFFD stands where it did not decode to UTF-8.
+    path: str
+    #: As it came, without the "?"
+    query: str
+    #: Names the request in logs and in the answer's X-Request-Id.
+    id: str
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, by its lower-case name."""
+        ...
+
+    async def body(self) -> bytes:
+        """The whole body. Authenticate before asking for it.
+
+        Raises `TooLarge` (also for a declared length, before anything is read), `Invalid` for a client that is too
+        slow or goes away, and `Unavailable` when too many bodies are in memory already.
+        """
+        ...
+
+
+class Response(Struct, frozen=True, gc=False):
+    """One answer, with the names under which metrics count it."""
+
+    status: int
+    body: bytes
+    #: One of the dialect's `operations`
+    operation: str
+    #: "ok" or the code of a failure: one of `kvasir.metrics.OUTCOMES`
+    outcome: str = "ok"
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = JSON
+
+
+class HttpDialect(Protocol):
+    """A published HTTP API. It answers every request, failures included, in that API's own form."""
+
+    name: ClassVar[str]
+    #: Every operation name its responses carry, for metrics.
+    operations: ClassVar[tuple[str, ...]]
+
+    def serves(self, path: str) -> bool:
+        """Whether a percent-decoded path is one of this API's."""
+        ...
+
+    async def __call__(self, request: Request) -> Response: ...

@@ -1,0 +1,108 @@
+"""JSON texts: validate whole, keep as they came, compare. Pure; the one place that knows how strict Kvasir is.
+
+Strict means RFC 8259 in UTF-8, no duplicate members, numbers that fit a double (integers of any sign up to the
+interpreter's digit limit), strings without lone surrogates, nesting bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from kvasir.errors import Invalid
+
+_decoder = msgspec.json.Decoder()
+
+
+def decode(text: bytes, max_depth: int) -> Any:
+    """The value of a strictly valid JSON text. Raises `Invalid` and says what is wrong and where."""
+    try:
+        value = _decoder.decode(text)
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    except UnicodeDecodeError:
+        raise Invalid("the JSON text is not UTF-8") from None
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"invalid JSON: {_say(error)}") from None
+    if value.__class__ is dict or value.__class__ is list:
+        _check_structure(text, value, max_depth)
+    return value
+
+
+def _say(error: Exception) -> str:
+    text = str(error).removeprefix("JSON is malformed: ")
+    return "the text ends too early" if text == "Input data was truncated" else text
+
+
+def _too_deep(max_depth: int) -> Invalid:
+    return Invalid(f"the JSON text is nested deeper than {max_depth} levels")
+
+
+def _check_structure(text: bytes, value: Any, max_depth: int) -> None:
+    """Depth and duplicate members, both only looked at closely when a cheap count cannot rule them out."""
+    if text.count(b"[") + text.count(b"{") > max_depth and _depth_exceeds(value, max_depth):
+        raise _too_deep(max_depth)
+    # Every member has one colon. If the decoded members are as many as the colons, none was lost as a duplicate;
+    # more colons may also be text inside strings, which only the slow parser can tell.
+    if text.count(b":") != _members(value):
+        json.loads(text, object_pairs_hook=_refuse_duplicates, parse_float=str, parse_int=str)
+
+
+def _members(value: Any) -> int:
+    count = 0
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if item.__class__ is dict:
+            count += len(item)
+            todo += [child for child in item.values() if child.__class__ is dict or child.__class__ is list]
+        else:
+            todo += [child for child in item if child.__class__ is dict or child.__class__ is list]
+    return count
+
+
+def _depth_exceeds(value: Any, max_depth: int) -> bool:
+    level = [value]
+    for _ in range(max_depth):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if item.__class__ is dict else item)
+            if child.__class__ is dict or child.__class__ is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    names = {name for name, _ in pairs}
+    if len(names) == len(pairs):
+        return
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise Invalid(f"the member {json.dumps(name)[:100]} occurs twice in one object")
+        seen.add(name)
+
+
+def contains(whole: Any, part: Any) -> bool:
+    """Whether every member `part` gives is in `whole` and equal: objects recursively, all else by JSON equality."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(
+            name in whole and contains(whole[name], value) for name, value in part.items()
+        )
+    return equal(whole, part)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """JSON equality: 3 equals 3.0, true does not equal 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(value, b[name]) for name, value in a.items())
+    return bool(a == b)

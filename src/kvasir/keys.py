@@ -1,0 +1,68 @@
+"""Order-preserving packed keys, ranges over them, and the text form of versionstamps. Pure.
+
+The packing is that of the FoundationDB tuple layer's text element: 0x02, UTF-8 with 00 as 00 FF, 00. Packed keys
+compare bytewise like their parts compare by code points, and a part never is a prefix of another part.
+Vectors: docs/key-encoding.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvasir.errors import Invalid
+from kvasir.model import KeyRange
+
+
+def pack(parts: Sequence[str]) -> bytes:
+    """The packed key of text parts (of none: b"", the start of every key). Raises `Invalid` on a lone surrogate."""
+    if not parts:
+        return b""
+    joined = "\x00\x02".join(parts)
+    try:
+        if joined.count("\x00") == len(parts) - 1:
+            return f"\x02{joined}\x00".encode()
+        return b"".join([b"\x02" + part.encode().replace(b"\x00", b"\x00\xff") + b"\x00" for part in parts])
+    except UnicodeEncodeError:
+        raise Invalid("a key part holds a lone surrogate, which is no text") from None
+
+
+def unpack(key: bytes) -> list[str]:
+    """The parts of a packed key. Raises ValueError if the bytes are none."""
+    if not key:
+        return []
+    if key[0] != 2 or key[-1] != 0:
+        raise ValueError("not a packed key")
+    # Every 00 that is no escape ends a part, so after setting escapes aside the bytes split cleanly.
+    # F8 never occurs in UTF-8, which makes it a safe stand-in.
+    if b"\x00\xff" not in key:
+        return key[1:-1].decode().split("\x00\x02")
+    pieces = key.replace(b"\x00\xff", b"\xf8")[1:-1].split(b"\x00\x02")
+    return [piece.replace(b"\xf8", b"\x00").decode() for piece in pieces]
+
+
+def prefix_range(parts: Sequence[str]) -> KeyRange | None:
+    """The keys that begin with these parts, part by part, the exact key included; None for no parts: every key."""
+    if not parts:
+        return None
+    packed = pack(parts)
+    # The byte after a complete part is 02 (another part), never FF: that would be an escaped 00 inside a longer part.
+    return KeyRange(packed, packed + b"\xff")
+
+
+def text_range(text: str) -> KeyRange:
+    """The keys whose first part begins with `text`, whatever follows, other parts included."""
+    packed = pack([text])[:-1]
+    # FF occurs in a packed key only behind 00, so everything that continues the text sorts below it.
+    return KeyRange(packed, packed + b"\xff")
+
+
+def versionstamp_text(stamp: int) -> str:
+    """The 20 lower-case hex digits of a versionstamp."""
+    return f"{stamp:020x}"
+
+
+def parse_versionstamp(text: str) -> int:
+    """The number behind a versionstamp text; -1, which no entry has, for any other text."""
+    if len(text) != 20 or text.strip("0123456789abcdef"):
+        return -1
+    return int(text, 16)

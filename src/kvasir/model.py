@@ -1,0 +1,206 @@
+"""The nouns of the store. Frozen values without behaviour, shared by every layer.
+
+Times are Unix milliseconds. A key is `bytes`, packed by `kvasir.keys`; a value is the JSON text as it came in.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+#: Number of the space that holds Kvasir's own records (access keys, organisations). Every write to it moves the epoch.
+SYSTEM_SPACE = 1
+
+#: (kind, organisation ULID or "", handle), for example ("store", "01J…", "default") or ("session-token", "", "1234").
+Door = tuple[str, str, str]
+
+
+class Space(Struct, frozen=True):
+    """A private keyspace: a store, an application or a session, reached by its ULID or through a door."""
+
+    id: str
+    #: The engine's own number of the space: never reused, meaningless outside the database.
+    number: int
+    organisation: str
+    #: "system", "store", "application" or "session"
+    kind: str
+    name: str
+    created_at: int
+    #: From this millisecond on the space and all its entries are gone; None: it stays until it is ended.
+    expires_at: int | None = None
+    #: Milliseconds after which all keys are cleared, again and again, counted from `created_at`; None: never.
+    #: The store keeps it, by letting no entry outlive its period.
+    clear_every: int | None = None
+    #: JSON object text with facts only one dialect needs (a session's token, an application's number).
+    attributes: bytes = b"{}"
+
+
+class KeyRange(Struct, frozen=True):
+    """All packed keys with start <= key < end."""
+
+    start: bytes
+    end: bytes
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One key with its value, as one committed snapshot shows it."""
+
+    key: bytes
+    #: JSON text, byte for byte as it was set; b"" in a listing made with `values=False`
+    value: bytes
+    #: The number behind the 20 hex digits (see `kvasir.keys.versionstamp_text`).
+    versionstamp: int
+    #: Place in creation order within the database; kept when the value is replaced.
+    sequence: int
+    created_at: int
+    expires_at: int | None = None
+    #: Milliseconds by which reading the entry extends its life; None: reading does not.
+    refresh: int | None = None
+    #: JSON object text, or None
+    metadata: bytes | None = None
+
+
+class Check(Struct, frozen=True):
+    """Condition of a write: the key has exactly this versionstamp, or (None) is absent. Expired means absent."""
+
+    key: bytes
+    versionstamp: int | None
+
+
+class Present(Struct, frozen=True):
+    """Condition of a write: the key is there, whatever its versionstamp."""
+
+    key: bytes
+
+
+class Set(Struct, frozen=True):
+    """Replace value, metadata and expiry of a key as one. At most one of `ttl` and `expires_at`."""
+
+    key: bytes
+    value: bytes
+    metadata: bytes | None = None
+    #: Milliseconds of life from the moment of the commit, at least 1
+    ttl: int | None = None
+    expires_at: int | None = None
+    #: Whether reading extends the life by its first length. Without an expiry it means nothing.
+    refresh: bool = False
+
+
+class Delete(Struct, frozen=True):
+    """Remove one key. Removing an absent key is no failure."""
+
+    key: bytes
+
+
+class DeleteRange(Struct, frozen=True):
+    """Remove every key in the range; None: every key of the space."""
+
+    range: KeyRange | None
+
+
+class Touch(Struct, frozen=True):
+    """Change when a living key expires and nothing else: not its versionstamp, not its value.
+
+    With `extend` an earlier instant than the present one changes nothing.
+    """
+
+    key: bytes
+    expires_at: int | None
+    extend: bool = False
+
+
+Condition = Check | Present
+Mutation = Set | Delete | DeleteRange | Touch
+
+
+class Write(Struct, frozen=True):
+    """Conditions and mutations of one space: all happen at one instant, or none."""
+
+    space: int
+    mutations: tuple[Mutation, ...]
+    conditions: tuple[Condition, ...] = ()
+
+
+class Commit(Struct, frozen=True):
+    """The write happened and is durable."""
+
+    versionstamp: int
+    #: One number a mutation: Set 1 if it replaced a living entry, else 0; Delete, DeleteRange and Touch
+    #: how many living entries they removed or touched.
+    counts: tuple[int, ...]
+
+
+class Conflict(Struct, frozen=True):
+    """A condition was not met; nothing changed."""
+
+    key: bytes
+    #: The key's versionstamp at that instant; None: absent
+    versionstamp: int | None
+
+
+class Query(Struct, frozen=True):
+    """What a listing asks for. Membership is that of `count`: living entries in `range` that pass every filter.
+
+    `after` and `before` (at most one) are positions in `order`: sequences for "newest" and "oldest",
+    packed keys for "key". They need not exist (any more). `before` gives the page that ends just before it,
+    in the same order.
+    """
+
+    range: KeyRange | None = None
+    order: Literal["newest", "oldest", "key"] = "newest"
+    #: None: everything
+    limit: int | None = None
+    after: int | bytes | None = None
+    before: int | bytes | None = None
+    #: Entries to skip first (offset paging).
+    skip: int = 0
+    #: Inclusive bounds of `created_at`
+    created_from: int | None = None
+    created_to: int | None = None
+    #: JSON object text; an entry passes when its metadata contains it (see `kvasir.jsontext.contains`).
+    metadata: bytes | None = None
+    #: False leaves the values out, for listings of keys.
+    values: bool = True
+
+
+class Page(Struct, frozen=True):
+    """A stretch of a listing, in its order."""
+
+    entries: list[Entry]
+    #: Whether more entries follow in the direction of travel (towards the front, for `before`).
+    more: bool
+
+
+class Principal(Struct, frozen=True):
+    """Who asks: an authenticated credential, or a listener that needs none."""
+
+    organisation: str
+    #: "owner", "admin", "developer" (reads and writes), "viewer" (reads) or "none" (may do nothing)
+    role: str
+    #: Names the credential in logs: an access key's id, a token's subject. Never a secret.
+    name: str
+    #: ULIDs of the only spaces it may use; None: all of the organisation
+    spaces: frozenset[str] | None = None
+    #: The only keys it may use; None: all
+    keys: KeyRange | None = None
+    expires_at: int | None = None
+
+
+class Stats(Struct, frozen=True):
+    """What an engine tells `/metrics`, of the whole database unless said otherwise."""
+
+    spaces: int
+    #: Entries on disk, expired ones that still await the sweep included
+    entries: int
+    database_bytes: int
+
+
+class WriterStats(Struct):
+    """Counters of this process's writer, since its start."""
+
+    queue_depth: int = 0
+    commits: int = 0
+    writes: int = 0
+    failures: int = 0
+    swept: int = 0

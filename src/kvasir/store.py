@@ -1,0 +1,306 @@
+"""The data plane: the only door between dialects and an engine. Limits, rights and caches that are never stale.
+
+A request calls `refresh` once (authentication does it), opens its space, then reads or writes. What `refresh` leaves
+in the caches was true at that moment in every process: the engine's epoch says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+from ulid import ULID
+
+from kvasir.engine import Clock, Engine, Outcome
+from kvasir.errors import Forbidden, KvasirError, NotFound, Timeout, Unavailable
+from kvasir.limits import Limits
+from kvasir.model import (
+    Check,
+    Commit,
+    Conflict,
+    Delete,
+    DeleteRange,
+    Door,
+    Entry,
+    KeyRange,
+    Mutation,
+    Page,
+    Present,
+    Principal,
+    Query,
+    Set,
+    Space,
+    Touch,
+    Write,
+)
+
+READERS = frozenset({"owner", "admin", "developer", "viewer"})
+WRITERS = frozenset({"owner", "admin", "developer"})
+MANAGERS = frozenset({"owner", "admin"})
+
+#: Spaces remembered by one process before it starts over; each is a few hundred bytes.
+CACHED_SPACES = 10_000
+
+#: Rounds of read, compute, compare-and-set before a contended `update` gives up.
+UPDATE_ROUNDS = 100
+
+T = TypeVar("T")
+
+
+class Store:
+    """Spaces and entries, as a dialect sees them. Every method may raise any `KvasirError`."""
+
+    def __init__(self, engine: Engine, limits: Limits, clock: Clock) -> None:
+        self.limits = limits
+        self.clock = clock
+        self._engine = engine
+        self._epoch = -1
+        self._spaces: dict[str | Door, Space] = {}
+        self._updating: dict[tuple[int, bytes], asyncio.Lock] = {}
+
+    async def refresh(self) -> int:
+        """Forget whatever another process may have changed. Returns the epoch the caches now stand for."""
+        epoch = await self._engine.epoch()
+        if epoch != self._epoch:
+            self._spaces.clear()
+            self._epoch = epoch
+        return epoch
+
+    # -- spaces -------------------------------------------------------------------------------------------
+
+    async def open(self, principal: Principal, id: str) -> Space:
+        """The living space with this ULID that the principal may know of.
+
+        Raises `NotFound` with the code "store_not_found" for one that is not there, and likewise for one of another
+        organisation or outside the credential's scope: nobody learns that it exists.
+        """
+        space = self._spaces.get(id) or self._remember(id, await self._engine.get_space(id))
+        return self._known_to(principal, space)
+
+    async def behind(self, principal: Principal, door: Door) -> Space:
+        """The living space behind a door, on the same terms as `open`."""
+        space = self._spaces.get(door) or self._remember(door, await self._engine.find_space(door))
+        return self._known_to(principal, space)
+
+    async def create(self, principal: Principal, space: Space, doors: Sequence[Door]) -> Space:
+        """Create a space (`number`, `id` and `created_at` are filled in), or get the one that has a door already."""
+        require(principal, WRITERS if space.kind == "session" else MANAGERS)
+        if principal.spaces is not None:
+            raise Forbidden("this access key is limited to certain stores and cannot create one")
+        now = self.clock()
+        return await self._engine.create_space(
+            msgspec.structs.replace(space, id=str(ULID.from_timestamp(now / 1000)), created_at=now), doors
+        )
+
+    async def list_spaces(
+        self, principal: Principal, kind: str, *, after: str = "", limit: int | None = None
+    ) -> list[Space]:
+        """The spaces of one kind that the principal may know of, by ascending ULID."""
+        require(principal, READERS)
+        spaces = await self._engine.list_spaces(
+            organisation=principal.organisation, kind=kind, after=after, limit=limit
+        )
+        return [space for space in spaces if principal.spaces is None or space.id in principal.spaces]
+
+    async def count_spaces(self, principal: Principal, kind: str) -> tuple[int, int]:
+        """(spaces, entries) of one kind, in the whole database: for a listener that serves it all."""
+        require(principal, READERS)
+        return await self._engine.count_spaces(kind)
+
+    async def end(self, principal: Principal, space: Space) -> bool:
+        """End a space with all its keys. False: somebody else just did."""
+        require(principal, WRITERS if space.kind == "session" else MANAGERS)
+        return await self._engine.end_space(self._known_to(principal, space).id)
+
+    def _remember(self, name: str | Door, space: Space | None) -> Space | None:
+        if space is not None:
+            if len(self._spaces) >= CACHED_SPACES:
+                self._spaces.clear()
+            self._spaces[name] = space
+        return space
+
+    def _known_to(self, principal: Principal, space: Space | None) -> Space:
+        if (
+            space is None
+            or space.organisation != principal.organisation
+            or (principal.spaces is not None and space.id not in principal.spaces)
+            or (space.expires_at is not None and space.expires_at <= self.clock())
+        ):
+            raise NotFound("there is no such store, or it is not yours", code="store_not_found")
+        return space
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    async def get(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
+        """The entries of packed keys in one snapshot; reading extends the life of those set so."""
+        require(principal, READERS)
+        if principal.keys is not None:
+            for key in keys:
+                _within(principal, KeyRange(key, key))
+        entries = await self._engine.get(space.number, keys)
+        for entry in entries:
+            if entry is not None and entry.refresh is not None:
+                return await self._refreshed(space, entries)
+        return entries
+
+    async def _refreshed(self, space: Space, entries: list[Entry | None]) -> list[Entry | None]:
+        """Extend the entries that want it; durable before the answer, since the answer promises the new expiry."""
+        for _ in range(UPDATE_ROUNDS):
+            now = self.clock()
+            due = {entry.key: entry for entry in entries if entry is not None and entry.refresh is not None}
+            expiries = {key: now + (entry.refresh or 0) for key, entry in due.items()}
+            outcomes = await self._engine.write(
+                [
+                    Write(
+                        space.number,
+                        (Touch(key, expiries[key], extend=True),),
+                        (Check(key, entry.versionstamp),),
+                    )
+                    for key, entry in due.items()
+                ]
+            )
+            if all(isinstance(outcome, Commit) for outcome in outcomes):
+                return [
+                    msgspec.structs.replace(entry, expires_at=max(expiries[entry.key], entry.expires_at or 0))
+                    if entry is not None and entry.key in expiries
+                    else entry
+                    for entry in entries
+                ]
+            # Replaced, removed or expired since it was read: what is there now is the answer.
+            keys = [entry.key for entry in entries if entry is not None]
+            fresh = dict(zip(keys, await self._engine.get(space.number, keys), strict=True))
+            entries = [entry and fresh[entry.key] for entry in entries]
+            if not any(entry is not None and entry.refresh is not None for entry in entries):
+                return entries
+        raise Unavailable("the entry changes faster than its life can be extended; try again")
+
+    async def page(self, principal: Principal, space: Space, query: Query) -> Page:
+        """A page of one snapshot; see `Query`."""
+        require(principal, READERS)
+        _within(principal, query.range)
+        return await self._engine.page(space.number, query)
+
+    async def count(self, principal: Principal, space: Space, range: KeyRange | None = None) -> int:
+        """How many entries `page` would give for this range."""
+        require(principal, READERS)
+        _within(principal, range)
+        return await self._engine.count(space.number, range)
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    async def write(
+        self, principal: Principal, space: Space, *mutations: Mutation, when: Sequence[Check | Present] = ()
+    ) -> Commit | Conflict:
+        """Apply mutations at one instant if all conditions hold; durable before it returns."""
+        outcome = (await self.write_many(principal, space, [Write(space.number, mutations, tuple(when))]))[0]
+        if isinstance(outcome, KvasirError):
+            raise outcome
+        return outcome
+
+    async def write_many(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome]:
+        """Apply independent writes of one space in order with one durable commit; one outcome each."""
+        require(principal, WRITERS)
+        outcomes: list[Outcome | None] = []
+        admitted: list[Write] = []
+        for write in writes:
+            try:
+                admitted.append(self._admit(principal, space, write))
+                outcomes.append(None)
+            except KvasirError as refusal:
+                outcomes.append(refusal)
+        results = iter(await self._engine.write(admitted) if admitted else ())
+        return [next(results) if outcome is None else outcome for outcome in outcomes]
+
+    def _admit(self, principal: Principal, space: Space, write: Write) -> Write:
+        limits = self.limits
+        for mutation in write.mutations:
+            if mutation.__class__ is Set:
+                limits.check_key(mutation.key)
+                limits.check_value(mutation.value)
+                if mutation.metadata is not None:
+                    limits.check_metadata(mutation.metadata)
+            elif mutation.__class__ is Delete or mutation.__class__ is Touch:
+                limits.check_key(mutation.key)
+            if principal.keys is not None:
+                key_range = (
+                    mutation.range if isinstance(mutation, DeleteRange) else KeyRange(mutation.key, mutation.key)
+                )
+                _within(principal, key_range)
+        if space.clear_every is not None:
+            end = self.period_end(space)
+            return msgspec.structs.replace(
+                write, mutations=tuple(_ending(m, end, self.clock()) for m in write.mutations)
+            )
+        return write
+
+    def period_end(self, space: Space) -> int | None:
+        """When the keys of a space with `clear_every` are cleared next; None for other spaces."""
+        if space.clear_every is None:
+            return None
+        elapsed = max(0, self.clock() - space.created_at)
+        return space.created_at + (elapsed // space.clear_every + 1) * space.clear_every
+
+    async def update(
+        self, principal: Principal, space: Space, key: bytes, change: Callable[[Entry | None], Mutation | None]
+    ) -> tuple[Entry | None, Commit | None]:
+        """Read, compute and write one key as one atomic step, by compare-and-set.
+
+        `change` gets the living entry or None and returns the mutation, or None to leave things as they are; what
+        it raises comes through. Returns the entry it last saw and the commit. Callers of one process take turns,
+        so that they do not make each other fail.
+        """
+        turn = self._updating.setdefault((space.number, key), asyncio.Lock())
+        try:
+            async with turn:
+                for _ in range(UPDATE_ROUNDS):
+                    entry = (await self._engine.get(space.number, [key]))[0]
+                    mutation = change(entry)
+                    if mutation is None:
+                        return entry, None
+                    check = Check(key, entry.versionstamp if entry else None)
+                    outcome = await self.write(principal, space, mutation, when=[check])
+                    if isinstance(outcome, Commit):
+                        return entry, outcome
+        finally:
+            if not turn.locked():
+                self._updating.pop((space.number, key), None)
+        raise Unavailable("too many writers change this key at once; try again")
+
+
+async def within(deadline_ms: float | None, work: Awaitable[T]) -> T:
+    """Await `work`, for at most this many milliseconds. Raises `Timeout`."""
+    if deadline_ms is None:
+        return await work
+    try:
+        return await asyncio.wait_for(work, deadline_ms / 1000)
+    except TimeoutError:
+        raise Timeout(f"the answer was not there within the {deadline_ms:g} ms asked for") from None
+
+
+def require(principal: Principal, roles: frozenset[str]) -> None:
+    """Raises `Forbidden` unless the principal has one of these roles."""
+    if principal.role not in roles:
+        raise Forbidden(f"the role {principal.role!r} does not allow this; it takes one of: {', '.join(sorted(roles))}")
+
+
+def _within(principal: Principal, asked: KeyRange | None) -> None:
+    allowed = principal.keys
+    if allowed is None:
+        return
+    if asked is None or not (allowed.start <= asked.start and asked.end <= allowed.end):
+        raise Forbidden("this access key is limited to a key prefix; ask for keys under that prefix only")
+
+
+def _ending(mutation: Mutation, end: int | None, now: int) -> Mutation:
+    """The mutation, with nothing that outlives its period."""
+    if end is None or isinstance(mutation, Delete | DeleteRange):
+        return mutation
+    wanted = mutation.expires_at
+    if isinstance(mutation, Set) and mutation.ttl is not None:
+        wanted = now + mutation.ttl
+    expires_at = end if wanted is None else min(wanted, end)
+    if isinstance(mutation, Touch):
+        return msgspec.structs.replace(mutation, expires_at=expires_at)
+    return msgspec.structs.replace(mutation, expires_at=expires_at, ttl=None)
