@@ -45,7 +45,8 @@ class Engine(Protocol):
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         """The entries of these keys in one snapshot, in the order of `keys`; None where there is none.
 
-        A space that does not exist has no entries.
+        `space` is the number of a space found living (see `epoch`); what an ended or expired one still gives is
+        undefined. The same holds for `page` and `count`.
         """
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 
 from kvasir import jsontext
 from kvasir.engine import Clock, Outcome
+from kvasir.engines.sequence import next_sequence, wall_clock
 from kvasir.errors import KvasirError, NotFound
 from kvasir.model import (
     SYSTEM_SPACE,
@@ -34,19 +34,6 @@ from kvasir.model import (
 )
 
 SYSTEM = Space("00000000000000000000000000", SYSTEM_SPACE, "", "system", "kvasir", 0)
-
-
-def wall_clock() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def first_sequence(last: int, now: int) -> int:
-    """The next sequence: a hybrid clock, so that even a restored older copy never gives a number again.
-
-    Milliseconds in the upper bits leave 2**20 numbers each, and 63 bits last until the year 2248.
-    """
-    return max(last + 1, now << 20)
 
 
 class MemoryEngine:
@@ -244,7 +231,7 @@ class MemoryEngine:
         return self._latest
 
     def _next(self, now: int) -> int:
-        self._last = first_sequence(self._last, now)
+        self._last = next_sequence(self._last, now)
         return self._last
 
     def _space(self, id: str, now: int) -> Space | None:
