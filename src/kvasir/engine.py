@@ -5,7 +5,8 @@ no dialect, no caller and no rights. Promises, for every implementation:
 
 * Reads show one committed snapshot, which includes every write acknowledged before the call, by any process.
 * Writes are serialisable. What `write` returned is durable (the memory engine: visible).
-* An entry or space whose `expires_at` is not after the clock's "now" does not exist, for any operation.
+* An entry or space whose `expires_at` is not after the clock's "now" does not exist, for any operation. "Now" is what
+  the clock says, never a later instant remembered: a clock set right again does not stop entries from expiring.
 * Sequences and versionstamps are 63-bit numbers that only grow, in commit order, and are never given twice,
   not even after a restart or the restore of an older copy of the database.
 * `created_at` never runs against creation order, even if the clock does.

@@ -90,19 +90,34 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
 
 def contains(whole: Any, part: Any) -> bool:
     """Whether every member `part` gives is in `whole` and equal: objects recursively, all else by JSON equality."""
-    if isinstance(part, dict):
-        return isinstance(whole, dict) and all(
-            name in whole and contains(whole[name], value) for name, value in part.items()
-        )
-    return equal(whole, part)
+    # No recursion: a text may be nested deeper than the interpreter's stack allows.
+    todo = [(whole, part)]
+    while todo:
+        whole, part = todo.pop()
+        if isinstance(part, dict):
+            if not isinstance(whole, dict) or not whole.keys() >= part.keys():
+                return False
+            todo += [(whole[name], value) for name, value in part.items()]
+        elif not equal(whole, part):
+            return False
+    return True
 
 
 def equal(a: Any, b: Any) -> bool:
     """JSON equality: 3 equals 3.0, true does not equal 1."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(value, b[name]) for name, value in a.items())
-    return bool(a == b)
+    todo = [(a, b)]
+    while todo:
+        a, b = todo.pop()
+        if isinstance(a, bool) or isinstance(b, bool):
+            same = a is b
+        elif isinstance(a, list):
+            same = isinstance(b, list) and len(a) == len(b)
+            todo += zip(a, b, strict=True) if same else ()
+        elif isinstance(a, dict):
+            same = isinstance(b, dict) and a.keys() == b.keys()
+            todo += [(value, b[name]) for name, value in a.items()] if same else ()
+        else:
+            same = bool(a == b)
+        if not same:
+            return False
+    return True

@@ -35,9 +35,15 @@ def unpack(key: bytes) -> list[str]:
     # Every 00 that is no escape ends a part, so after setting escapes aside the bytes split cleanly.
     # F8 never occurs in UTF-8, which makes it a safe stand-in.
     if b"\x00\xff" not in key:
-        return key[1:-1].decode().split("\x00\x02")
+        parts = key[1:-1].decode().split("\x00\x02")
+        if key.count(b"\x00") != len(parts):
+            raise ValueError("not a packed key")
+        return parts
     pieces = key.replace(b"\x00\xff", b"\xf8")[1:-1].split(b"\x00\x02")
-    return [piece.replace(b"\xf8", b"\x00").decode() for piece in pieces]
+    parts = [piece.replace(b"\xf8", b"\x00").decode() for piece in pieces]
+    if pack(parts) != key:
+        raise ValueError("not a packed key")
+    return parts
 
 
 def prefix_range(parts: Sequence[str]) -> KeyRange | None:

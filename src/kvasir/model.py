@@ -127,7 +127,8 @@ class Commit(Struct, frozen=True):
 
     versionstamp: int
     #: One number a mutation: Set 1 if it replaced a living entry, else 0; Delete, DeleteRange and Touch
-    #: how many living entries they removed or touched.
+    #: how many living entries they removed or touched (an `extend` that changes nothing counts as touched).
+    #: A mutation sees what the ones before it in the same write left.
     counts: tuple[int, ...]
 
 
@@ -153,7 +154,7 @@ class Query(Struct, frozen=True):
     limit: int | None = None
     after: int | bytes | None = None
     before: int | bytes | None = None
-    #: Entries to skip first (offset paging).
+    #: Entries to skip first (offset paging), in the direction of travel.
     skip: int = 0
     #: Inclusive bounds of `created_at`
     created_from: int | None = None

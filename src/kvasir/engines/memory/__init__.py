@@ -10,7 +10,7 @@ import msgspec
 from kvasir import jsontext
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.sequence import next_sequence, wall_clock
-from kvasir.errors import KvasirError, NotFound
+from kvasir.errors import NotFound
 from kvasir.model import (
     SYSTEM_SPACE,
     Check,
@@ -45,8 +45,10 @@ class MemoryEngine:
         self._spaces: dict[str, Space] = {}
         self._doors: dict[Door, str] = {}
         self._entries: dict[int, dict[bytes, Entry]] = {SYSTEM_SPACE: {}}
+        self._numbers: dict[int, str] = {}
         self._last = 0
         self._epoch = 0
+        #: The newest `created_at` given
         self._latest = 0
 
     async def open(self) -> None:
@@ -67,20 +69,16 @@ class MemoryEngine:
         return [self._write(write) for write in writes]
 
     def _write(self, write: Write) -> Outcome:
-        now = self._now()
+        now = self._clock()
         if not self._alive(write.space, now):
             return NotFound("the store is gone", code="store_not_found")
         living = self._living(write.space, now)
         for condition in write.conditions:
             if conflict := _unmet(condition, living(condition.key)):
                 return conflict
-        before = dict(self._entries[write.space])
         stamp = self._next(now)
-        try:
-            counts = tuple(self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations)
-        except KvasirError as error:
-            self._entries[write.space] = before
-            return error
+        # No mutation can fail here, so there is nothing to undo.
+        counts = tuple(self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations)
         if write.space == SYSTEM_SPACE:
             self._epoch += 1
         return Commit(stamp, counts)
@@ -101,8 +99,13 @@ class MemoryEngine:
             if old and not (mutation.extend and _not_later(mutation.expires_at, old.expires_at)):
                 entries[mutation.key] = msgspec.structs.replace(old, expires_at=mutation.expires_at)
         else:
-            sequence = old.sequence if old else self._next(now)
-            entries[mutation.key] = made(mutation, stamp, sequence, old.created_at if old else now, now)
+            if old:
+                sequence, created_at = old.sequence, old.created_at
+            else:
+                # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
+                self._latest = created_at = max(self._latest, now)
+                sequence = self._next(now)
+            entries[mutation.key] = made(mutation, stamp, sequence, created_at, now)
         return 1 if old else 0
 
     async def page(self, space: int, query: Query) -> Page:
@@ -130,12 +133,13 @@ class MemoryEngine:
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
-        now = self._now()
+        now = self._clock()
         for door in doors:
             if taken := self._behind(door, now):
                 return taken
         created = msgspec.structs.replace(space, number=self._next(now))
         self._spaces[created.id] = created
+        self._numbers[created.number] = created.id
         self._entries[created.number] = {}
         self._doors.update(dict.fromkeys(doors, created.id))
         return created
@@ -154,7 +158,7 @@ class MemoryEngine:
     async def alter_space(
         self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
     ) -> Space | None:
-        now = self._now()
+        now = self._clock()
         space = self._space(id, now)
         if space is None:
             return None
@@ -172,7 +176,7 @@ class MemoryEngine:
         return space
 
     async def end_space(self, id: str) -> bool:
-        space = self._space(id, self._now())
+        space = self._space(id, self._clock())
         if space is None:
             return False
         self._forget(space)
@@ -204,7 +208,7 @@ class MemoryEngine:
         return self._epoch
 
     async def sweep(self) -> int:
-        now = self._now()
+        now = self._clock()
         swept = 0
         for space in list(self._spaces.values()):
             if self._space(space.id, now) is None:
@@ -225,11 +229,6 @@ class MemoryEngine:
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _now(self) -> int:
-        """The clock for writes, which never runs backwards."""
-        self._latest = max(self._latest, self._clock())
-        return self._latest
-
     def _next(self, now: int) -> int:
         self._last = next_sequence(self._last, now)
         return self._last
@@ -243,9 +242,7 @@ class MemoryEngine:
         return self._space(id, now) if id else None
 
     def _alive(self, number: int, now: int) -> bool:
-        return number == SYSTEM_SPACE or any(
-            space.number == number and not _expired(space.expires_at, now) for space in self._spaces.values()
-        )
+        return number == SYSTEM_SPACE or self._space(self._numbers.get(number, ""), now) is not None
 
     def _visible(self, number: int, now: int) -> list[Entry]:
         entries = self._entries[number].values() if self._alive(number, now) else ()
@@ -261,7 +258,7 @@ class MemoryEngine:
         return look
 
     def _forget(self, space: Space) -> None:
-        del self._spaces[space.id], self._entries[space.number]
+        del self._spaces[space.id], self._numbers[space.number], self._entries[space.number]
         self._doors = {door: id for door, id in self._doors.items() if id != space.id}
 
 
