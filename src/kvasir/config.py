@@ -1,0 +1,351 @@
+"""Every setting, one row each: command line options, variables, kvasir.toml and docs/settings.md are made of these.
+
+An option wins over a variable, a variable over the file, the file over the default. Each source gives text and one
+parser a row reads it, so that all four mean the same. `load` checks everything once, at start; nothing else reads
+the environment. A row is the only thing a new setting needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kvasir.errors import Invalid
+from kvasir.limits import EXPLAINED, Limits
+from kvasir.values import (
+    OFF,
+    SECRET_CHARACTERS,
+    address,
+    algorithms,
+    engine_url,
+    flag,
+    is_loopback,
+    one_of,
+    path,
+    seconds,
+    secret,
+    split_address,
+    text,
+    ulid,
+    whole,
+    words,
+)
+
+#: Read from the working directory when no other file is named.
+FILE = "kvasir.toml"
+PREFIX = "KVASIR_"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One row of the table."""
+
+    #: With underscores: the field of `Config`, or "limit_" and the field of `Limits`
+    name: str
+    #: As text, like every source gives it; None: not set
+    default: str | None
+    #: Text -> value. Raises ValueError with words that complete "must be …".
+    parse: Callable[[str], Any]
+    help: str
+    #: What the text looks like, for help and documents: "HOST:PORT", "seconds"
+    unit: str
+    group: str
+    secret: bool = False
+
+    @property
+    def option(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def key(self) -> str:
+        """Its place in the file: `data_dir`, or `limits.value_bytes` for one of the table [limits]."""
+        return self.name.replace("limit_", "limits.", 1) if self.name.startswith("limit_") else self.name
+
+    @property
+    def is_flag(self) -> bool:
+        return self.parse is flag
+
+    @property
+    def can_be_off(self) -> bool:
+        return self.parse is address
+
+
+# -- the table ------------------------------------------------------------------------------------------------
+
+
+def row(
+    group: str, default: str | None, parse: Callable[[str], Any], unit: str, help: str, *, secret: bool = False
+) -> Any:
+    """A field of `Config`: where it is listed, default and parser, what its text looks like and what it is for."""
+    value = None if default is None else parse(default)
+    return dataclasses.field(default=value, metadata={"row": (default, parse, help, unit, group, secret)})
+
+
+STORAGE, LISTENERS, ACCESS, RUNNING = "Storage", "Listeners", "Access", "Running"
+NEMESIS, VOXIMPLANT, LIMITS = "NemesisDB API", "Voximplant API", "Limits"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings in force, checked."""
+
+    data_dir: Path = row(STORAGE, "kvasir-data", path, "DIR", "Directory of everything Kvasir keeps; made if missing.")
+    engine: str = row(
+        STORAGE,
+        "sqlite:",
+        engine_url,
+        "URL",
+        "Where entries are kept: `sqlite:` (the file kvasir.db in the data directory), `sqlite:PATH`, or `memory:`, "
+        "which forgets everything when the server stops.",
+    )
+    durability: str = row(
+        STORAGE,
+        "full",
+        one_of("full", "relaxed"),
+        "full|relaxed",
+        "full: an acknowledged write survives a power loss. relaxed: it survives the end of the process, "
+        "but the last moments before a power loss may be gone.",
+    )
+
+    http: str | None = row(LISTENERS, "127.0.0.1:8901", address, "HOST:PORT", "Address of plain HTTP/1.1 and HTTP/2.")
+    https: str | None = row(
+        LISTENERS, OFF, address, "HOST:PORT", "Address of HTTP over TLS, beside or instead of plain HTTP."
+    )
+    tls_cert: Path | None = row(LISTENERS, None, path, "FILE", "Certificate chain (PEM) for --https.")
+    tls_key: Path | None = row(LISTENERS, None, path, "FILE", "Private key (PEM) for --https.")
+    workers: int = row(LISTENERS, "1", whole(1, 256), "count", "Server processes that share the ports and the data.")
+
+    admin_key: str | None = row(
+        ACCESS,
+        None,
+        secret,
+        "TEXT",
+        f"Secret of the first organisation's owner key, {SECRET_CHARACTERS} characters or more. A new value "
+        "replaces the former key at the next start. Without it the first start makes a key and shows it once. "
+        "Give it as a variable: other users of the machine can read options.",
+        secret=True,
+    )
+    organisation_id: str | None = row(
+        ACCESS, None, ulid, "ULID", "ULID of the first organisation, for containers and tests; otherwise random."
+    )
+    jwks: str | None = row(
+        ACCESS, None, text, "FILE|URL", "Key set (JWKS) of an identity provider whose tokens are accepted."
+    )
+    jwt_issuer: str | None = row(ACCESS, None, text, "TEXT", "The tokens' `iss`. Needed with --jwks.")
+    jwt_audience: str | None = row(ACCESS, None, text, "TEXT", "What the tokens' `aud` must hold. Needed with --jwks.")
+    jwt_algorithms: tuple[str, ...] = row(
+        ACCESS,
+        "RS256,ES256",
+        algorithms,
+        "LIST",
+        "Accepted signature algorithms: asymmetric ones (RS…, PS…, ES…, EdDSA), with commas between them.",
+    )
+    jwt_organisation_claim: str = row(
+        ACCESS, "organisation", text, "CLAIM", "Claim with the organisation's ULID. Dots lead into nested claims."
+    )
+    jwt_role_claim: str = row(
+        ACCESS,
+        "role",
+        text,
+        "CLAIM",
+        "Claim with the role (owner, admin, developer or viewer), or a list with one of them.",
+    )
+
+    drain_seconds: float = row(
+        RUNNING, "20", seconds, "seconds", "How long a stopping server waits for the requests it has begun."
+    )
+    log_level: str = row(
+        RUNNING, "info", one_of("debug", "info", "warning", "error"), "LEVEL", "debug, info, warning or error."
+    )
+    log_format: str = row(
+        RUNNING,
+        "text",
+        one_of("text", "json"),
+        "text|json",
+        "One line of text or one JSON object an event, on standard error.",
+    )
+    access_log: bool = row(RUNNING, "false", flag, "flag", "One line a request: never a secret, a key or a value.")
+
+    nemesis: str | None = row(
+        NEMESIS, "127.0.0.1:1987", address, "HOST:PORT", "Address of the WebSocket listener of the NemesisDB API."
+    )
+    nemesis_auth: str = row(
+        NEMESIS,
+        "local",
+        one_of("local", "key", "none"),
+        "local|key|none",
+        "The API has no login. local: only loopback addresses may be listened on. key: the upgrade carries an access "
+        "key (Authorization header or `key` parameter). none: anyone who reaches the port may do everything.",
+    )
+    nemesis_profile: str = row(
+        NEMESIS,
+        "session",
+        one_of("session", "0.9"),
+        "session|0.9",
+        "Commands of a connection whose path is neither /session nor /0.9.",
+    )
+    nemesis_max_payload: int = row(
+        NEMESIS, "1_048_576", whole(64, 2**30), "bytes", "Longest message a client may send; its own default was 1,024."
+    )
+    nemesis_origins: tuple[str, ...] = row(
+        NEMESIS,
+        "",
+        words,
+        "LIST",
+        "Origins of the web pages that may connect, such as https://app.example.org, with commas between them.",
+    )
+    nemesis_save_dir: Path | None = row(
+        NEMESIS,
+        None,
+        path,
+        "DIR",
+        "Where SH_SAVE writes and SH_LOAD reads; unless given, `saves` in the data directory.",
+    )
+
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+
+def _rows() -> Iterator[Setting]:
+    for field in dataclasses.fields(Config):
+        if "row" in field.metadata:
+            yield Setting(field.name, *field.metadata["row"])
+    hints = typing.get_type_hints(Limits, include_extras=True)
+    for limit in msgspec.structs.fields(Limits):
+        unit = hints[limit.name].__metadata__[0].description
+        parse = seconds if unit == "seconds" else whole()
+        default = f"{limit.default:_}" if isinstance(limit.default, int) else f"{limit.default:g}"
+        yield Setting(f"limit_{limit.name}", default, parse, EXPLAINED[limit.name], unit, LIMITS)
+
+
+#: All rows, in the order of `--help` and docs/settings.md.
+SETTINGS: tuple[Setting, ...] = tuple(_rows())
+
+
+# -- reading --------------------------------------------------------------------------------------------------
+
+
+def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None = None) -> Config:
+    """The settings in force, from options (by name; None: not given), variables and the file.
+
+    Raises `Invalid`, with a field for every setting that is wrong, named the way it was given. Environment variables
+    without a row are left alone: orchestrators set their own KVASIR_….
+    """
+    file = file or (Path(environ[f"{PREFIX}CONFIG"]) if environ.get(f"{PREFIX}CONFIG") else None)
+    filed, faults = _read(file)
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        sources = (
+            (setting.option, options.get(setting.name)),
+            (setting.variable, environ.get(setting.variable)),
+            (setting.key, filed.get(setting.key)),
+        )
+        named, given = next(((named, given) for named, given in sources if given is not None), (None, None))
+        if named is None or given is None:
+            continue
+        try:
+            values[setting.name] = setting.parse(given)
+        except ValueError as error:
+            faults.append((named, f"must be {error}"))
+    if not faults:
+        config = _made(values)
+        faults = list(_contradictions(config))
+        if not faults:
+            return config
+    raise Invalid("\n".join(f"{named}: {fault}" for named, fault in faults), fields=tuple(faults))
+
+
+def _made(values: dict[str, Any]) -> Config:
+    limits = {name.removeprefix("limit_"): value for name, value in values.items() if name.startswith("limit_")}
+    fields = {name: value for name, value in values.items() if not name.startswith("limit_")}
+    return Config(**fields, limits=Limits(**limits))
+
+
+def _read(file: Path | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The file's members as text by `Setting.key`, and what is wrong with it."""
+    wanted = file or Path(FILE)
+    if file is None and not wanted.is_file():
+        return {}, []
+    try:
+        tables = tomllib.loads(wanted.read_text(encoding="utf-8"))
+    except OSError as error:
+        return {}, [(str(wanted), f"cannot be read: {error.strerror}")]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return {}, [(str(wanted), f"is not TOML: {error}")]
+    known = {setting.key for setting in SETTINGS}
+    found: dict[str, str] = {}
+    faults: list[tuple[str, str]] = []
+    for key, value in _members(tables):
+        if key not in known:
+            faults.append((f"{wanted}: {key}", "is no setting; docs/settings.md lists them all"))
+        elif (said := _as_text(value)) is None:
+            faults.append((f"{wanted}: {key}", "must be a text, a number, true, false or a list of texts"))
+        else:
+            found[key] = said
+    return found, faults
+
+
+def _members(tables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in tables.items():
+        if key == "limits" and isinstance(value, dict):
+            yield from ((f"limits.{name}", limit) for name, limit in value.items())
+        else:
+            yield key, value
+
+
+def _as_text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    return None
+
+
+# -- what one setting alone cannot know -------------------------------------------------------------------------
+
+
+def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
+    yield from _wrong_listeners(config)
+    if config.engine == "memory:" and config.workers > 1:
+        yield "workers", "must be 1 with the engine memory:, which processes cannot share"
+    if config.jwks:
+        if not config.jwt_issuer or not config.jwt_audience:
+            yield "jwks", "needs jwt_issuer and jwt_audience, or tokens meant for other services would be accepted"
+        if config.jwks.startswith("http:") and not is_loopback(_host(config.jwks)):
+            yield "jwks", "must be an https: address; over http: anyone on the way could add a key"
+
+
+def _host(url: str) -> str:
+    return url.split("//", 1)[-1].split("/", 1)[0].rpartition(":")[0].strip("[]") or "localhost"
+
+
+def _wrong_listeners(config: Config) -> Iterator[tuple[str, str]]:
+    listeners = {name: getattr(config, name) for name in ("http", "https", "nemesis")}
+    used = [given for given in listeners.values() if given]
+    if not used:
+        yield "http", "must be an address when https and nemesis are off too: nothing would be served"
+    if len(set(used)) < len(used):
+        yield "http", "must differ from the addresses of the other listeners"
+    if config.https:
+        for name in ("tls_cert", "tls_key"):
+            file = getattr(config, name)
+            if file is None:
+                yield name, "is needed with --https; `kvasir dev-cert DIR` makes a certificate for this machine"
+            elif not file.is_file():
+                yield name, f"must be a file that can be read; there is none at {file}"
+    if config.nemesis and config.nemesis_auth == "local" and not is_loopback(split_address(config.nemesis)[0]):
+        yield (
+            "nemesis",
+            "is not a loopback address, and the API has no login: choose --nemesis-auth key (clients send an access "
+            "key) or --nemesis-auth none (everyone who reaches the port may do everything)",
+        )

@@ -1,0 +1,136 @@
+"""The text of a setting -> its value. Each parser raises ValueError with words that complete "must be …"."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+
+from ulid import ULID
+
+#: What turns an address off.
+OFF = "off"
+SECRET_CHARACTERS = 32
+#: Signatures made with a private key. With the others whoever can check a token can also make one.
+ASYMMETRIC = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA"}
+)
+
+
+def text(given: str) -> str:
+    """Any text but none."""
+    if not given:
+        raise ValueError("some text, not empty")
+    return given
+
+
+def path(given: str) -> Path:
+    """A path; `~` is the home directory."""
+    return Path(text(given)).expanduser()
+
+
+def flag(given: str) -> bool:
+    """true or false."""
+    if given.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+        raise ValueError("true or false")
+    return given.lower() in ("true", "1", "yes", "on")
+
+
+def words(given: str) -> tuple[str, ...]:
+    """Texts with commas between them; a list in the file."""
+    return tuple(word.strip() for word in given.split(",") if word.strip())
+
+
+def algorithms(given: str) -> tuple[str, ...]:
+    """Names of asymmetric signature algorithms."""
+    names = words(given)
+    if not names or not ASYMMETRIC.issuperset(names):
+        raise ValueError(f"some of: {', '.join(sorted(ASYMMETRIC))}")
+    return names
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One of these words."""
+
+    def parse(given: str) -> str:
+        if given not in choices:
+            raise ValueError(f"one of: {', '.join(choices)}")
+        return given
+
+    return parse
+
+
+def whole(least: int = 1, most: int = 2**53) -> Callable[[str], int]:
+    """A whole number; 1_000_000 may be written so."""
+
+    def parse(given: str) -> int:
+        try:
+            number = int(given)
+        except ValueError:
+            raise ValueError("a whole number") from None
+        if not least <= number <= most:
+            raise ValueError(f"{least:,} or more" if number < least else f"{most:,} or less")
+        return number
+
+    return parse
+
+
+def seconds(given: str) -> float:
+    """A number of seconds above 0, at most a day."""
+    try:
+        number = float(given)
+    except ValueError:
+        raise ValueError("a number of seconds") from None
+    if not 0 < number <= 86_400:
+        raise ValueError("more than 0 and at most 86,400 seconds")
+    return number
+
+
+def address(given: str) -> str | None:
+    """HOST:PORT, [IPV6]:PORT, or None for "off"."""
+    if given == OFF:
+        return None
+    split_address(given)
+    return given
+
+
+def split_address(given: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT or [IPV6]:PORT. Raises ValueError."""
+    host, colon, port = given.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError(f'HOST:PORT, for example 127.0.0.1:8901, or "{OFF}"')
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on this host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def ulid(given: str) -> str:
+    """A ULID, in capitals."""
+    try:
+        return str(ULID.from_str(given.upper()))
+    except ValueError:
+        raise ValueError("a ULID: 26 characters, for example 01JZX0W7M2Q4T8V6B3N5C9D1EF") from None
+
+
+def engine_url(given: str) -> str:
+    """sqlite: (a file in the data directory), sqlite:PATH or memory:"""
+    scheme, colon, rest = given.partition(":")
+    if not colon or scheme not in ("sqlite", "memory") or (scheme == "memory" and rest):
+        raise ValueError("sqlite:, sqlite:PATH or memory:")
+    return given
+
+
+def secret(given: str) -> str:
+    """A text long enough that nobody guesses it."""
+    if len(given) < SECRET_CHARACTERS:
+        raise ValueError(f"{SECRET_CHARACTERS} characters or more; `openssl rand -hex 32` makes a good one")
+    if not given.isascii() or not given.isprintable() or " " in given:
+        raise ValueError("printable ASCII without spaces, since it travels in a header")
+    return given
