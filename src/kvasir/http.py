@@ -24,8 +24,8 @@ class Request(Protocol):
         """The value of a header, by its lower-case name."""
         ...
 
-    async def body(self) -> bytes:
-        """The whole body. Authenticate before asking for it.
+    async def body(self, limit: int | None = None) -> bytes:
+        """The whole body, of at most `limit` bytes if that is less than the server's own. Authenticate before asking.
 
         Raises `TooLarge` (also for a declared length, before anything is read), `Invalid` for a client that is too
         slow or goes away, and `Unavailable` when too many bodies are in memory already.
