@@ -1,0 +1,168 @@
+"""The SQLite engine: one file in WAL mode, any number of processes on it.
+
+Small reads run on the event loop, which they hold for microseconds; everything that may take longer runs in reader
+threads with connections of their own. Neither ever waits for the writer (see `writer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from kvasir.engine import Clock, Outcome
+from kvasir.engines.sequence import wall_clock
+from kvasir.engines.sqlite import connection as connections
+from kvasir.engines.sqlite import reading
+from kvasir.engines.sqlite.checking import check
+from kvasir.engines.sqlite.writer import SWEEP_MILLISECONDS, Writer
+from kvasir.limits import Limits
+from kvasir.model import Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+
+T = TypeVar("T")
+
+#: Threads for reads that may take longer than a moment.
+READERS = 2
+
+#: More keys than this are read in a thread.
+KEYS_ON_THE_LOOP = 256
+
+STATS_SECONDS = 10.0
+
+
+class SqliteEngine:
+    """See `kvasir.engine.Engine`. `path` is the database file; its folder must exist."""
+
+    def __init__(
+        self, path: Path, *, clock: Clock = wall_clock, durable: bool = True, limits: Limits | None = None
+    ) -> None:
+        limits = limits or Limits()
+        self.writer = WriterStats()
+        self._path = path
+        self._clock = clock
+        self._writes = Writer(
+            path,
+            clock,
+            self.writer,
+            durable=durable,
+            queue_writes=limits.queue_writes,
+            queue_bytes=limits.queue_bytes,
+        )
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="kvasir-reader")
+        self._of_thread = threading.local()
+        self._opened: list[apsw.Connection] = []
+        self._stats: tuple[float, Stats] | None = None
+        self._here: apsw.Connection
+
+    async def open(self) -> None:
+        self._writes.start()
+        self._here = self._new_connection()
+
+    async def close(self) -> None:
+        await self._writes.close()
+        self._readers.shutdown()
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+
+    # -- entries ------------------------------------------------------------------------------------------
+
+    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        if len(keys) <= KEYS_ON_THE_LOOP:
+            return reading.get(self._here, space, keys, self._clock())
+        return await self._in_thread(lambda connection: reading.get(connection, space, keys, self._clock()))
+
+    async def write(self, writes: Sequence[Write]) -> list[Outcome]:
+        outcomes: list[Outcome] = await self._writes.submit(writes)
+        return outcomes
+
+    async def page(self, space: int, query: Query) -> Page:
+        page = reading.quick_page(self._here, space, query, self._clock())
+        if page is not None:
+            return page
+        return await self._in_thread(lambda connection: reading.page(connection, space, query, self._clock()))
+
+    async def count(self, space: int, range: KeyRange | None = None) -> int:
+        return await self._in_thread(lambda connection: reading.count(connection, space, range, self._clock()))
+
+    # -- spaces -------------------------------------------------------------------------------------------
+
+    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
+        created: Space = await self._writes.submit((), lambda transaction: transaction.create_space(space, doors))
+        return created
+
+    async def find_space(self, door: Door) -> Space | None:
+        return reading.space_behind(self._here, door, self._clock())
+
+    async def get_space(self, id: str) -> Space | None:
+        return reading.space_by_id(self._here, id, self._clock())
+
+    async def doors(self, id: str) -> list[Door]:
+        return reading.doors(self._here, id)
+
+    async def alter_space(
+        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+    ) -> Space | None:
+        altered: Space | None = await self._writes.submit(
+            (), lambda transaction: transaction.alter_space(id, name, add, remove)
+        )
+        return altered
+
+    async def end_space(self, id: str) -> bool:
+        ended: bool = await self._writes.submit((), lambda transaction: transaction.end_space(id))
+        return ended
+
+    async def list_spaces(
+        self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
+    ) -> list[Space]:
+        return await self._in_thread(
+            lambda connection: reading.spaces(connection, organisation, kind, after, limit, self._clock())
+        )
+
+    async def count_spaces(self, kind: str) -> tuple[int, int]:
+        return await self._in_thread(lambda connection: reading.count_spaces(connection, kind, self._clock()))
+
+    # -- the whole ----------------------------------------------------------------------------------------
+
+    async def epoch(self) -> int:
+        return reading.epoch(self._here)
+
+    async def sweep(self) -> int:
+        swept: int = await self._writes.submit((), lambda transaction: transaction.sweep(SWEEP_MILLISECONDS))
+        self.writer.swept += swept
+        return swept
+
+    async def check(self) -> list[str]:
+        return await self._in_thread(check)
+
+    async def stats(self) -> Stats:
+        if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:
+            self._stats = time.monotonic(), await self._in_thread(self._measure)
+        return self._stats[1]
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _measure(self, connection: apsw.Connection) -> Stats:
+        spaces, entries = reading.totals(connection)
+        files = [self._path, self._path.with_name(self._path.name + "-wal")]
+        return Stats(spaces, entries, sum(file.stat().st_size for file in files if file.exists()))
+
+    def _new_connection(self) -> apsw.Connection:
+        connection = connections.for_reading(self._path)
+        self._opened.append(connection)
+        return connection
+
+    async def _in_thread(self, read: Callable[[apsw.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_connection, read)
+
+    def _with_connection(self, read: Callable[[apsw.Connection], T]) -> T:
+        connection: Any = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = self._of_thread.connection = self._new_connection()
+        return read(connection)

@@ -1,0 +1,48 @@
+"""Connections to the database file, each for one thread, set up for their purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from kvasir import jsontext
+
+#: Bytes of the file that reads see through the page cache of the operating system instead of a private copy.
+MAPPED_BYTES = 64 << 30
+
+#: How long a statement waits for a lock of a program that is not Kvasir (Kvasir's own writers queue elsewhere).
+BUSY_MILLISECONDS = 5_000
+
+
+def for_reading(path: Path) -> apsw.Connection:
+    """A connection that never takes a write lock."""
+    connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
+    connection.pragma("query_only", True)
+    connection.pragma("mmap_size", MAPPED_BYTES)
+    connection.create_scalar_function("metadata_contains", _metadata_contains, 2, deterministic=True)
+    return connection
+
+
+def for_writing(path: Path, *, durable: bool) -> apsw.Connection:
+    """The connection of the one writer; creates the file."""
+    connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full" if durable else "normal")
+    connection.pragma("wal_autocheckpoint", 0)
+    connection.pragma("cache_size", -16_384)
+    return connection
+
+
+def _open(path: Path, flags: int) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    return connection
+
+
+def _metadata_contains(*texts: object) -> bool:
+    metadata, wanted = texts
+    if not isinstance(metadata, bytes) or not isinstance(wanted, bytes):
+        return wanted == b"{}"
+    return jsontext.contains(msgspec.json.decode(metadata), msgspec.json.decode(wanted))

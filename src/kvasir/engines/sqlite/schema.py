@@ -1,0 +1,77 @@
+"""The tables and how they came about. Migrations are append-only: number N brings a database from version N to N + 1.
+
+`entry.sequence` is the row id: the newest entries lie together on disk, and both indexes lead straight to the row.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        last INTEGER NOT NULL,   -- the last sequence or versionstamp handed out
+        latest INTEGER NOT NULL, -- the latest millisecond a write happened at
+        epoch INTEGER NOT NULL   -- moves when something may no longer be cached
+    ) STRICT;
+    INSERT INTO meta VALUES (1, 1, 0, 1);
+
+    CREATE TABLE space (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        organisation TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        clear_every INTEGER,
+        attributes BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX space_kind ON space (kind, organisation, id);
+    CREATE INDEX space_expiry ON space (expires_at) WHERE expires_at IS NOT NULL;
+    INSERT INTO space VALUES (1, '00000000000000000000000000', '', 'system', 'kvasir', 0, NULL, NULL, x'7b7d');
+
+    CREATE TABLE door (
+        kind TEXT NOT NULL,
+        organisation TEXT NOT NULL,
+        handle TEXT NOT NULL,
+        space INTEGER NOT NULL,
+        PRIMARY KEY (kind, organisation, handle)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX door_space ON door (space);
+
+    CREATE TABLE entry (
+        sequence INTEGER PRIMARY KEY,
+        space INTEGER NOT NULL,
+        key BLOB NOT NULL,
+        value BLOB NOT NULL,
+        versionstamp INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        refresh INTEGER,
+        metadata BLOB
+    ) STRICT;
+    CREATE UNIQUE INDEX entry_key ON entry (space, key);
+    CREATE INDEX entry_order ON entry (space);
+    CREATE INDEX entry_expiry ON entry (expires_at) WHERE expires_at IS NOT NULL;
+
+    -- Numbers of spaces that have ended and whose entries await the sweep.
+    CREATE TABLE ended (space INTEGER PRIMARY KEY) STRICT;
+    """,
+)
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the database to the newest version, in one transaction. Refuses one that is newer than this program."""
+    with connection:
+        version = connection.pragma("user_version")
+        if not isinstance(version, int) or version > len(MIGRATIONS):
+            raise RuntimeError(
+                f"the database has schema version {version}, made by a newer Kvasir;"
+                f" this one knows up to {len(MIGRATIONS)}: run the newer one"
+            )
+        for migration in MIGRATIONS[version:]:
+            connection.execute(migration)
+        if version < len(MIGRATIONS):
+            connection.pragma("user_version", len(MIGRATIONS))

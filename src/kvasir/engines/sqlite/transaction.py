@@ -1,0 +1,249 @@
+"""What one transaction of the writer does to the tables. Runs in the writer's thread; never begins or commits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from kvasir.engine import Clock, Outcome
+from kvasir.engines.sequence import next_sequence
+from kvasir.engines.sqlite import reading
+from kvasir.errors import NotFound
+from kvasir.model import (
+    SYSTEM_SPACE,
+    Check,
+    Commit,
+    Condition,
+    Conflict,
+    Delete,
+    DeleteRange,
+    Door,
+    Mutation,
+    Set,
+    Space,
+    Write,
+)
+
+META = "SELECT last, latest FROM meta"
+SAVE_META = "UPDATE meta SET last = ?, latest = ?, epoch = epoch + ?"
+IS_ALIVE = "SELECT 1 FROM space WHERE number = ? AND (expires_at IS NULL OR expires_at > ?)"
+
+LOOK = "SELECT sequence, versionstamp, expires_at FROM entry WHERE space = ? AND key = ?"
+INSERT = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+REPLACE = "UPDATE entry SET value = ?, versionstamp = ?, expires_at = ?, refresh = ?, metadata = ? WHERE sequence = ?"
+TOUCH = "UPDATE entry SET expires_at = ? WHERE sequence = ?"
+DELETE = "DELETE FROM entry WHERE sequence = ?"
+COUNT_RANGE = reading.COUNT
+DELETE_RANGE = "DELETE FROM entry WHERE space = :space AND key >= :start AND key < :end"
+DELETE_SPACE = "DELETE FROM entry WHERE space = :space"
+
+ADD_SPACE = "INSERT INTO space VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_DOOR = "INSERT OR REPLACE INTO door VALUES (?, ?, ?, ?)"
+REMOVE_DOOR = "DELETE FROM door WHERE kind = ? AND organisation = ? AND handle = ? AND space = ?"
+RENAME = "UPDATE space SET name = ? WHERE number = ?"
+END_SPACE = (
+    "DELETE FROM door WHERE space = ?",
+    "DELETE FROM space WHERE number = ?",
+    "INSERT INTO ended VALUES (?)",
+)
+
+EXPIRED_SPACES = "SELECT number FROM space WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+EXPIRED_ENTRIES = "SELECT sequence FROM entry WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+ENDED_SPACE = "SELECT space FROM ended LIMIT 1"
+ENTRIES_OF = "SELECT sequence FROM entry INDEXED BY entry_order WHERE space = ? LIMIT ?"
+FORGET_ENDED = "DELETE FROM ended WHERE space = ?"
+
+ANYTHING_DEAD = """
+    SELECT EXISTS (SELECT 1 FROM ended)
+        OR EXISTS (SELECT 1 FROM entry INDEXED BY entry_expiry WHERE expires_at <= ?1)
+        OR EXISTS (SELECT 1 FROM space INDEXED BY space_expiry WHERE expires_at <= ?1)"""
+
+#: Rows that the sweep fetches at a time; it looks at the clock after each row.
+SWEEP_ROWS = 256
+
+
+class Transaction:
+    """The writer's view of the database between BEGIN and COMMIT."""
+
+    def __init__(self, connection: apsw.Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._last = 0
+        self._latest = 0
+        self._epoch_moves = False
+        self._alive: set[int] = set()
+
+    def begun(self) -> None:
+        """Read what other processes left behind. To be called right after BEGIN."""
+        row: Any = self._connection.execute(META).fetchone()
+        self._last, self._latest = row
+        self._epoch_moves = False
+        self._alive.clear()
+
+    def ending(self) -> None:
+        """Leave behind what the next transaction needs. To be called right before COMMIT."""
+        self._connection.execute(SAVE_META, (self._last, self._latest, int(self._epoch_moves)))
+
+    def _now(self) -> int:
+        self._latest = max(self._latest, self._clock())
+        return self._latest
+
+    def _next(self) -> int:
+        self._last = next_sequence(self._last, self._latest)
+        return self._last
+
+    # -- entries ------------------------------------------------------------------------------------------
+
+    def write(self, write: Write) -> Outcome:
+        """Apply one write. If it raises, the caller undoes what it had changed."""
+        now = self._now()
+        if write.space not in self._alive:
+            if self._connection.execute(IS_ALIVE, (write.space, now)).fetchone() is None:
+                return NotFound("the store is gone", code="store_not_found")
+            self._alive.add(write.space)
+        for condition in write.conditions:
+            if conflict := self._unmet(write.space, condition, now):
+                return conflict
+        stamp = self._next()
+        counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
+        if write.space == SYSTEM_SPACE:
+            self._epoch_moves = True
+        return Commit(stamp, counts)
+
+    def _look(self, space: int, key: bytes) -> tuple[int, int, int | None] | None:
+        for row in self._connection.execute(LOOK, (space, key)):
+            return row  # type: ignore[no-any-return]  # the columns of LOOK
+        return None
+
+    def _unmet(self, space: int, condition: Condition, now: int) -> Conflict | None:
+        row = self._look(space, condition.key)
+        actual = row[1] if row and (row[2] is None or row[2] > now) else None
+        met = actual == condition.versionstamp if isinstance(condition, Check) else actual is not None
+        return None if met else Conflict(condition.key, actual)
+
+    def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
+        if isinstance(mutation, DeleteRange):
+            return self._delete_range(space, mutation, now)
+        row = self._look(space, mutation.key)
+        alive = row is not None and (row[2] is None or row[2] > now)
+        if isinstance(mutation, Set):
+            self._set(space, mutation, row, alive, stamp, now)
+        elif isinstance(mutation, Delete):
+            if row:
+                self._connection.execute(DELETE, row[:1])
+        elif row and alive and not (mutation.extend and _not_later(mutation.expires_at, row[2])):
+            self._connection.execute(TOUCH, (mutation.expires_at, row[0]))
+        return int(alive)
+
+    def _set(
+        self, space: int, mutation: Set, row: tuple[int, int, int | None] | None, alive: bool, stamp: int, now: int
+    ) -> None:
+        expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
+        refresh = expires_at - now if mutation.refresh and expires_at is not None else None
+        if row and alive:
+            self._connection.execute(REPLACE, (mutation.value, stamp, expires_at, refresh, mutation.metadata, row[0]))
+            return
+        if row:
+            self._connection.execute(DELETE, row[:1])
+        self._connection.execute(
+            INSERT,
+            (self._next(), space, mutation.key, mutation.value, stamp, now, expires_at, refresh, mutation.metadata),
+        )
+
+    def _delete_range(self, space: int, mutation: DeleteRange, now: int) -> int:
+        start, end = (b"", reading.END) if mutation.range is None else (mutation.range.start, mutation.range.end)
+        values = {"space": space, "start": start, "end": end, "now": now}
+        count = int(self._connection.execute(COUNT_RANGE, values).get)
+        self._connection.execute(DELETE_RANGE if mutation.range else DELETE_SPACE, values)
+        return count
+
+    # -- spaces -------------------------------------------------------------------------------------------
+
+    def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
+        """See `Engine.create_space`."""
+        now = self._now()
+        for door in doors:
+            if taken := reading.space_behind(self._connection, door, now):
+                return taken
+        created = msgspec.structs.replace(space, number=self._next())
+        self._connection.execute(
+            ADD_SPACE,
+            (created.number, created.id, created.organisation, created.kind, created.name, created.created_at,
+             created.expires_at, created.clear_every, created.attributes),
+        )  # fmt: skip
+        for door in doors:
+            self._connection.execute(ADD_DOOR, (*door, created.number))
+        return created
+
+    def alter_space(self, id: str, name: str | None, add: Sequence[Door], remove: Sequence[Door]) -> Space | None:
+        """See `Engine.alter_space`."""
+        now = self._now()
+        space = reading.space_by_id(self._connection, id, now)
+        if space is None:
+            return None
+        for door in add:
+            taken = reading.space_behind(self._connection, door, now)
+            if taken and taken.id != id:
+                return taken
+        for door in remove:
+            self._connection.execute(REMOVE_DOOR, (*door, space.number))
+        for door in add:
+            self._connection.execute(ADD_DOOR, (*door, space.number))
+        if name is not None:
+            self._connection.execute(RENAME, (name, space.number))
+            space = msgspec.structs.replace(space, name=name)
+        self._epoch_moves = True
+        return space
+
+    def end_space(self, id: str) -> bool:
+        """See `Engine.end_space`. The entries go later, in the sweep."""
+        space = reading.space_by_id(self._connection, id, self._now())
+        if space is None:
+            return False
+        self._end(space.number)
+        self._epoch_moves = True
+        return True
+
+    def _end(self, number: int) -> None:
+        for statement in END_SPACE:
+            self._connection.execute(statement, (number,))
+        self._alive.discard(number)
+
+    # -- the sweep ----------------------------------------------------------------------------------------
+
+    def sweep(self, milliseconds: float) -> int:
+        """Remove what is dead, for about this long; how many entries and spaces went. 0: nothing is left to do."""
+        deadline = time.perf_counter() + milliseconds / 1000
+        now = self._now()
+        swept = self._sweep(EXPIRED_SPACES, now, self._end, deadline)
+        swept += self._sweep(EXPIRED_ENTRIES, now, self._delete_row, deadline)
+        while time.perf_counter() < deadline:
+            ended: Any = self._connection.execute(ENDED_SPACE).fetchone()
+            if ended is None:
+                break
+            gone = self._sweep(ENTRIES_OF, ended[0], self._delete_row, deadline)
+            swept += gone
+            if not gone and time.perf_counter() < deadline:
+                self._connection.execute(FORGET_ENDED, ended)
+        return swept
+
+    def _delete_row(self, sequence: int) -> None:
+        self._connection.execute(DELETE, (sequence,))
+
+    def _sweep(self, find: str, what: int, remove: Callable[[int], None], deadline: float) -> int:
+        swept = 0
+        while rows := self._connection.execute(find, (what, SWEEP_ROWS)).fetchall():
+            for row in rows:
+                if time.perf_counter() > deadline:
+                    return swept
+                remove(row[0])
+                swept += 1
+        return swept
+
+
+def _not_later(new: int | None, old: int | None) -> bool:
+    return old is None or (new is not None and new <= old)
