@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -11,8 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -55,10 +54,9 @@ class Server:
     @cached_property
     def store(self) -> str:
         """The ULID of the store `default`."""
-        address = f"{self.url}/o/{self.organisation}/store"
-        with urllib.request.urlopen(urllib.request.Request(address, headers=self.headers)) as answer:
-            stores = json.load(answer)["stores"]
-        return str(next(store["id"] for store in stores if store["name"] == "default"))
+        status, body = self._get(f"/o/{self.organisation}/store")
+        assert status == 200, body
+        return str(next(store["id"] for store in json.loads(body)["stores"] if store["name"] == "default"))
 
     def stop(self) -> int:
         """Ask it to stop, as an operator would; returns its exit status."""
@@ -81,10 +79,15 @@ class Server:
         if self._process.poll() is not None:
             raise AssertionError(f"the server ended with status {self._process.returncode}:\n{self.log}")
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+            return self._get("/readyz")[0] == 200
+        except OSError:
             return False
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            connection.request("GET", path, headers=self.headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
 
 @contextlib.contextmanager

@@ -319,6 +319,8 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     if config.engine == "memory:" and config.workers > 1:
         yield "workers", "must be 1 with the engine memory:, which processes cannot share"
     if config.jwks:
+        if "://" not in config.jwks and not Path(config.jwks).is_file():
+            yield "jwks", f"must be an https: address or a file; there is none at {config.jwks}"
         if not config.jwt_issuer or not config.jwt_audience:
             yield "jwks", "needs jwt_issuer and jwt_audience, or tokens meant for other services would be accepted"
         if config.jwks.startswith("http:") and not is_loopback(_host(config.jwks)):
