@@ -1,0 +1,21 @@
+"""The laboratory, once for every engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engine.lab import ENGINES, Lab
+
+
+@pytest.fixture(params=ENGINES)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
+    """A fresh database of each kind."""
+    return Lab(request.param, tmp_path)
+
+
+@pytest.fixture
+def durable_lab(tmp_path: Path) -> Lab:
+    """A fresh database of the kind that survives its process."""
+    return Lab("sqlite", tmp_path)

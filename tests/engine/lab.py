@@ -1,0 +1,138 @@
+"""A place to try engines in: every engine, a clock on a string, and a consistency check after each story."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from kvasir.engine import Engine
+from kvasir.engines.memory import MemoryEngine
+from kvasir.engines.sqlite import SqliteEngine
+from kvasir.keys import pack
+from kvasir.model import Commit, Condition, Conflict, Door, Entry, Mutation, Set, Space, Write
+
+#: Some evening in November 2023.
+START = 1_700_000_000_000
+
+ENGINES = ("memory", "sqlite")
+
+T = TypeVar("T")
+
+
+class ManualClock:
+    """Says what it was told."""
+
+    def __init__(self, now: int = START) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Lab:
+    """One database of one kind of engine, opened anew for every story; the memory engine simply lives on."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.clock = ManualClock()
+        self.file = folder / "kvasir.db"
+        self._memory = MemoryEngine(self.clock)
+
+    @property
+    def durable(self) -> bool:
+        return self.kind != "memory"
+
+    def engine(self) -> Engine:
+        """An engine on the database, not yet open. Several at a time stand for several processes."""
+        return SqliteEngine(self.file, clock=self.clock) if self.durable else self._memory
+
+    def run(self, story: Callable[[Engine], Awaitable[T]]) -> T:
+        """Open, tell the story, find nothing wrong with the database, close."""
+        return asyncio.run(self._run(story))
+
+    async def _run(self, story: Callable[[Engine], Awaitable[T]]) -> T:
+        engine = self.engine()
+        await engine.open()
+        try:
+            result = await story(engine)
+            assert await engine.check() == []
+            return result
+        finally:
+            await engine.close()
+
+    def run_pair(self, story: Callable[[Engine, Engine], Awaitable[T]]) -> T:
+        """Like `run`, with the database open twice."""
+
+        async def both(first: Engine) -> T:
+            second = self.engine()
+            await second.open()
+            try:
+                return await story(first, second)
+            finally:
+                await second.close()
+
+        return self.run(both)
+
+
+def k(*parts: str) -> bytes:
+    return pack(parts)
+
+
+def put(key: bytes, value: bytes = b"1", **options: object) -> Set:
+    return Set(key, value, **options)  # type: ignore[arg-type]
+
+
+async def write(engine: Engine, space: int, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit | Conflict:
+    """One write that is expected to come through or to conflict."""
+    (outcome,) = await engine.write([Write(space, mutations, tuple(when))])
+    assert isinstance(outcome, Commit | Conflict), outcome
+    return outcome
+
+
+async def commit(engine: Engine, space: int, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit:
+    """One write that is expected to come through."""
+    outcome = await write(engine, space, *mutations, when=when)
+    assert isinstance(outcome, Commit), outcome
+    return outcome
+
+
+async def one(engine: Engine, space: int, key: bytes) -> Entry | None:
+    """The entry of one key."""
+    (entry,) = await engine.get(space, [key])
+    return entry
+
+
+async def there(engine: Engine, space: int, key: bytes) -> Entry:
+    """The entry of one key that is expected to be there."""
+    entry = await one(engine, space, key)
+    assert entry is not None
+    return entry
+
+
+ORGANISATION = "01HF0000000000000000000000"
+
+
+def ulid(n: int) -> str:
+    return f"01HF{n:022d}"
+
+
+def door(name: str, kind: str = "store", organisation: str = ORGANISATION) -> Door:
+    return (kind, organisation, name)
+
+
+async def new_space(
+    engine: Engine,
+    n: int = 1,
+    *,
+    kind: str = "store",
+    organisation: str = ORGANISATION,
+    doors: Sequence[Door] | None = None,
+    expires_at: int | None = None,
+    clear_every: int | None = None,
+) -> Space:
+    """A fresh space with the n-th ULID, by default behind the store door `space-n`."""
+    space = Space(ulid(n), 0, organisation, kind, f"space-{n}", START, expires_at, clear_every, b'{"facts":[1, 2.50]}')
+    wanted = [door(f"space-{n}")] if doors is None else doors
+    return await engine.create_space(space, wanted)
