@@ -48,11 +48,13 @@ def unpack(key: bytes) -> list[str]:
 
 def prefix_range(parts: Sequence[str]) -> KeyRange | None:
     """The keys that begin with these parts, part by part, the exact key included; None for no parts: every key."""
-    if not parts:
-        return None
-    packed = pack(parts)
+    return under(pack(parts)) if parts else None
+
+
+def under(key: bytes) -> KeyRange:
+    """A packed key and every key below it."""
     # The byte after a complete part is 02 (another part), never FF: that would be an escaped 00 inside a longer part.
-    return KeyRange(packed, packed + b"\xff")
+    return KeyRange(key, key + b"\xff")
 
 
 def text_range(text: str) -> KeyRange:
@@ -71,4 +73,6 @@ def parse_versionstamp(text: str) -> int:
     """The number behind a versionstamp text; -1, which no entry has, for any other text."""
     if len(text) != 20 or text.strip("0123456789abcdef"):
         return -1
-    return int(text, 16)
+    stamp = int(text, 16)
+    # Versionstamps have 63 bits; an engine need not know what to do with more.
+    return -1 if stamp >> 63 else stamp

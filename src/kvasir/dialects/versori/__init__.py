@@ -1,0 +1,1 @@
+"""The Versori KV API: array keys, versionstamps and lifetimes over HTTP and JSON."""

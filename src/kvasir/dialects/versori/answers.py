@@ -1,0 +1,214 @@
+"""What the store did -> the bodies of answers, and the one table of failures. Pure.
+
+Member names and required members are those of the Versori platform OpenAPI document; the additional ones (`metadata`
+of an entry, `count` of a removal, `key` of a success, `index` of a failure) are Kvasir's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from kvasir import errors
+from kvasir.dialects.versori import cursor, times
+from kvasir.dialects.versori.requests import Put, Refused
+from kvasir.dialects.versori.routes import MethodNotAllowed
+from kvasir.engine import Outcome
+from kvasir.errors import KvasirError
+from kvasir.http import Response
+from kvasir.keys import unpack, versionstamp_text
+from kvasir.model import Commit, Conflict, Entry, Page, Query, Space
+
+_json = msgspec.json.Encoder().encode
+
+# -- entries ----------------------------------------------------------------------------------------------
+
+
+def value(entry: Entry) -> bytes:
+    """The body of GetKV."""
+    if entry.expires_at is None and entry.metadata is None:
+        return b'{"value":%b,"versionstamp":"%020x","createdAt":"%b"}' % (
+            entry.value,
+            entry.versionstamp,
+            times.render(entry.created_at),
+        )
+    return b"{%b}" % _members(entry)
+
+
+def entry(entry: Entry) -> bytes:
+    """One `KVEntry`."""
+    return b'{"key":%b,%b}' % (_json(unpack(entry.key)), _members(entry))
+
+
+def _members(entry: Entry) -> bytes:
+    body = b'"value":%b,"versionstamp":"%020x","createdAt":"%b"' % (
+        entry.value,
+        entry.versionstamp,
+        times.render(entry.created_at),
+    )
+    if entry.expires_at is not None:
+        # Another API may have set a life beyond what a date-time can say.
+        body += b',"expiresAt":"%b"' % times.render(min(entry.expires_at, times.LATEST))
+    if entry.metadata is not None:
+        body += b',"metadata":%b' % entry.metadata
+    return body
+
+
+def found(entries: Iterable[Entry | None]) -> bytes:
+    """The body of BatchGetKV: those that are there, in the order asked for."""
+    return b'{"entries":[%b]}' % b",".join([entry(one) for one in entries if one is not None])
+
+
+def page(page: Page, query: Query, space: str) -> bytes:
+    """The body of ListKV."""
+    return b'{"data":[%b],"pagination":%b}' % (
+        b",".join([entry(one) for one in page.entries]),
+        _json(_pagination(page, query, space)),
+    )
+
+
+def _pagination(page: Page, query: Query, space: str) -> dict[str, str]:
+    """Cursors to the pages on both sides; "" for one that is known to be empty.
+
+    `more` tells about the direction of travel only. In the other direction the client has come from somewhere, so
+    there is a way back, to which an empty page gives a cursor that includes the entry it was asked for.
+    """
+    first, last = (page.entries[0].sequence, page.entries[-1].sequence) if page.entries else (None, None)
+    step = 1 if query.order == "newest" else -1
+    if query.before is not None:
+        back = cast("int", query.before) + step if last is None else last
+        return {
+            "nextCursor": cursor.encode(space, back),
+            "prevCursor": cursor.encode(space, first) if page.more and first is not None else "",
+        }
+    if query.after is None:
+        previous = ""
+    else:
+        previous = cursor.encode(space, cast("int", query.after) - step if first is None else first)
+    return {"nextCursor": cursor.encode(space, last) if page.more and last is not None else "", "prevCursor": previous}
+
+
+# -- writes -----------------------------------------------------------------------------------------------
+
+
+def committed(outcome: Commit | Conflict) -> bytes:
+    """The body of SetKV. Of a condition not met: the key's present versionstamp, "" if it is absent."""
+    if outcome.__class__ is Commit:
+        return b'{"ok":true,"versionstamp":"%020x","committed":true}' % outcome.versionstamp
+    stamp = "" if outcome.versionstamp is None else versionstamp_text(outcome.versionstamp)
+    return b'{"ok":false,"versionstamp":"%b","committed":false}' % stamp.encode()
+
+
+def batch_result(entries: Sequence[Put | Refused], outcomes: Iterable[Outcome]) -> bytes:
+    """The body of BatchSetKV, from the entries and the outcomes of those that were put."""
+    successes: list[bytes] = []
+    failures: list[dict[str, Any]] = []
+    results = iter(outcomes)
+    for index, asked in enumerate(entries):
+        if isinstance(asked, Refused):
+            failures.append({"key": asked.key, "error": asked.why, "index": index})
+            continue
+        outcome, key = next(results), unpack(asked.set.key)
+        if isinstance(outcome, Commit):
+            successes.append(
+                b'{"ok":true,"versionstamp":"%020x","committed":true,"key":%b}' % (outcome.versionstamp, _json(key))
+            )
+        else:
+            failures.append({"key": key, "error": _why(outcome), "index": index})
+    return b'{"successes":[%b],"failures":%b}' % (b",".join(successes), _json(failures))
+
+
+def _why(outcome: Conflict | KvasirError) -> str:
+    if isinstance(outcome, KvasirError):
+        return outcome.message
+    return f"the condition is not met: {_present_state(outcome)}"
+
+
+def _present_state(conflict: Conflict) -> str:
+    if conflict.versionstamp is None:
+        return "the key is not there"
+    return f"the key is there with the versionstamp {versionstamp_text(conflict.versionstamp)}"
+
+
+def removed(commit: Commit | None) -> bytes:
+    """The body of DeleteKV and BatchDeleteKV."""
+    return b'{"status":"deleted","count":%d}' % (sum(commit.counts) if commit else 0)
+
+
+def not_removed(conflict: Conflict) -> errors.Conflicting:
+    """The failure of a removal whose condition is not met: its answer has no other place to say so."""
+    return errors.Conflicting(
+        f"nothing was deleted: the condition on {_json(unpack(conflict.key)).decode()} is not met, "
+        f"{_present_state(conflict)}",
+        fields=(("options.ifVersionstamp", _present_state(conflict)),),
+    )
+
+
+def count(number: int) -> bytes:
+    """The body of CountKV."""
+    return b'{"count":%d}' % number
+
+
+# -- stores -----------------------------------------------------------------------------------------------
+
+
+def store_id(space: Space) -> bytes:
+    """The body of CreateStore."""
+    return _json({"id": space.id})
+
+
+def stores(spaces: Iterable[Space]) -> bytes:
+    """The body of ListStores."""
+    return _json({"stores": [{"id": one.id, "name": one.name, "orgId": one.organisation} for one in spaces]})
+
+
+# -- failures ---------------------------------------------------------------------------------------------
+
+
+class Failure(Struct, frozen=True):
+    """How a class of failures goes out: the status, and what the caller does next."""
+
+    status: int
+    details: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+#: Every class of failure has its row; a subclass without one takes its parent's.
+FAILURES: dict[type[KvasirError], Failure] = {
+    KvasirError: Failure(500, "This is a fault of the server. Give the request id to whoever runs it: {request}"),
+    errors.Invalid: Failure(400, "Correct the request as the message says, then send it again. /docs describes it."),
+    MethodNotAllowed: Failure(405, "Use one of the methods in the Allow header. /docs lists what each path serves."),
+    errors.TooLarge: Failure(413, "Send less at a time, or have the operator raise the limit that the message names."),
+    errors.NotFound: Failure(404, "Check the path: the store's id as ListStores gives it, then /kv/ and the key."),
+    errors.Unauthenticated: Failure(
+        401,
+        "Send an access key or a token that is still good: Authorization: Bearer <key>, or JWT <key>.",
+        (("WWW-Authenticate", 'Bearer realm="kvasir"'),),
+    ),
+    errors.Forbidden: Failure(403, "Use a credential of this organisation whose role and scope allow the operation."),
+    errors.Conflicting: Failure(409, "Read the key again, then repeat the request with its present versionstamp."),
+    errors.Unavailable: Failure(
+        503, "Nothing was changed. Send the request again in a moment.", (("Retry-After", "1"),)
+    ),
+    errors.Timeout: Failure(504, "Send the request again, with a longer options.timeout or without one."),
+    errors.UnknownOutcome: Failure(500, "The write may or may not have happened. Read the keys before writing again."),
+}
+
+
+def failure(error: KvasirError, operation: str, request: str) -> Response:
+    """The answer to a request that failed; `request` is its id."""
+    row = next(FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES)
+    body: dict[str, Any] = {
+        "code": error.reason,
+        "message": error.message,
+        "details": row.details.format(request=request),
+    }
+    if error.fields:
+        body["fields"] = [{"field": field, "message": message} for field, message in error.fields]
+    headers = row.headers
+    if isinstance(error, MethodNotAllowed):
+        headers = (("Allow", error.allow),)
+    return Response(row.status, _json(body), operation, error.code, headers)

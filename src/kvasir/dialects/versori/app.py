@@ -1,0 +1,148 @@
+"""The Versori KV API as a dialect: authenticate, parse, ask the store, render. No I/O and no clock of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from kvasir.auth import Auth
+from kvasir.dialects.versori import answers, requests, routes
+from kvasir.dialects.versori.members import bounded
+from kvasir.errors import Forbidden, KvasirError, NotFound
+from kvasir.http import Request, Response
+from kvasir.keys import pack
+from kvasir.model import Conflict, Principal, Space, Write
+from kvasir.store import Store, within
+
+log = logging.getLogger("kvasir.versori")
+
+
+class VersoriDialect:
+    """See `kvasir.http.HttpDialect`. Ten operations, each a method below under its operationId in `_handlers`."""
+
+    name: ClassVar[str] = "versori"
+    operations: ClassVar[tuple[str, ...]] = (*routes.OPERATIONS, routes.UNROUTED)
+
+    def __init__(self, store: Store, auth: Auth) -> None:
+        self._store = store
+        self._auth = auth
+        self._handlers: dict[str, Callable[[Request, Principal, str, str], Awaitable[Response]]] = {
+            "CreateStore": self._create_store,
+            "ListStores": self._list_stores,
+            "GetKV": self._get,
+            "SetKV": self._set,
+            "DeleteKV": self._delete,
+            "BatchGetKV": self._batch_get,
+            "BatchSetKV": self._batch_set,
+            "BatchDeleteKV": self._batch_delete,
+            "ListKV": self._list,
+            "CountKV": self._count,
+        }
+
+    def serves(self, path: str) -> bool:
+        return routes.serves(path)
+
+    async def __call__(self, request: Request) -> Response:
+        operation = routes.UNROUTED
+        try:
+            operation, owner, rest = routes.route(request.method, request.path)
+            principal = await self._auth.access_key(request.header("authorization"), request.header("cookie"))
+            return await self._handlers[operation](request, principal, owner, rest)
+        except KvasirError as error:
+            return answers.failure(error, operation, request.id)
+        except Exception:
+            log.exception("%s failed", operation, extra={"request_id": request.id})
+            return answers.failure(KvasirError("the server failed to answer"), operation, request.id)
+
+    # -- one key ------------------------------------------------------------------------------------------
+
+    async def _get(self, _request: Request, principal: Principal, owner: str, rest: str) -> Response:
+        packed = self._packed(rest)
+        space = await self._store.open(principal, owner)
+        entry = (await self._store.get(principal, space, (packed,)))[0]
+        if entry is None:
+            raise NotFound("Key not found")
+        return Response(200, answers.value(entry), "GetKV")
+
+    async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
+        packed = self._packed(rest)
+        space = await self._store.open(principal, owner)
+        put = requests.read_set(await request.body(), packed, self._store.limits)
+        outcome = await self._store.write(principal, space, put.set, when=put.conditions)
+        return Response(200, answers.committed(outcome), "SetKV", _outcome(outcome))
+
+    async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
+        packed = self._packed(rest)
+        space = await self._store.open(principal, owner)
+        removal = requests.read_delete(await request.body(), packed, self._store.limits)
+        return await self._remove(principal, space, removal, "DeleteKV")
+
+    def _packed(self, text: str) -> bytes:
+        return bounded(self._store.limits.check_key, pack(routes.key_parts(text)), "key")
+
+    # -- batches ------------------------------------------------------------------------------------------
+
+    async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+        space = await self._store.open(principal, owner)
+        packed, timeout = requests.read_batch_get(await request.body(), self._store.limits)
+        entries = await within(timeout, self._store.get(principal, space, packed))
+        return Response(200, answers.found(entries), "BatchGetKV")
+
+    async def _batch_set(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+        space = await self._store.open(principal, owner)
+        entries = requests.read_batch_set(await request.body(), self._store.limits)
+        writes = [
+            Write(space.number, (entry.set,), entry.conditions) for entry in entries if isinstance(entry, requests.Put)
+        ]
+        outcomes = await self._store.write_many(principal, space, writes)
+        for outcome in outcomes:
+            if isinstance(outcome, NotFound):  # the store itself has ended meanwhile
+                raise outcome
+        return Response(200, answers.batch_result(entries, outcomes), "BatchSetKV")
+
+    async def _batch_delete(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+        space = await self._store.open(principal, owner)
+        removal = requests.read_batch_delete(await request.body(), self._store.limits)
+        return await self._remove(principal, space, removal, "BatchDeleteKV")
+
+    async def _remove(self, principal: Principal, space: Space, removal: requests.Removal, operation: str) -> Response:
+        outcome = await self._store.write(principal, space, *removal.mutations, when=removal.conditions)
+        if isinstance(outcome, Conflict):
+            raise answers.not_removed(outcome)
+        return Response(200, answers.removed(outcome), operation)
+
+    # -- listings -----------------------------------------------------------------------------------------
+
+    async def _list(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+        space = await self._store.open(principal, owner)
+        query = requests.read_listing(await request.body(), space.id, self._store.limits)
+        page = await self._store.page(principal, space, query)
+        return Response(200, answers.page(page, query, space.id), "ListKV")
+
+    async def _count(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+        space = await self._store.open(principal, owner)
+        key_range = requests.read_count(await request.body(), self._store.limits)
+        return Response(200, answers.count(await self._store.count(principal, space, key_range)), "CountKV")
+
+    # -- stores -------------------------------------------------------------------------------------------
+
+    async def _create_store(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+        _require_own(principal, owner)
+        name = requests.read_store_name(await request.body(), self._store.limits)
+        wanted = Space("", 0, owner, "store", name, 0)
+        created = await self._store.create(principal, wanted, [("store", owner, name)])
+        return Response(200, answers.store_id(created), "CreateStore")
+
+    async def _list_stores(self, _request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+        _require_own(principal, owner)
+        return Response(200, answers.stores(await self._store.list_spaces(principal, "store")), "ListStores")
+
+
+def _outcome(outcome: object) -> str:
+    return "conflict" if isinstance(outcome, Conflict) else "ok"
+
+
+def _require_own(principal: Principal, organisation: str) -> None:
+    if principal.organisation != organisation:
+        raise Forbidden("this credential is not of the organisation in the path")

@@ -1,0 +1,87 @@
+"""Typed members of a JSON object in a request, and refusals that name the member to blame. Pure.
+
+`at` is the path to the object, with a dot behind it, or "": "entries[3].options.".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kvasir.dialects.versori import times
+from kvasir.errors import Invalid, KvasirError
+from kvasir.keys import pack
+from kvasir.limits import Limits
+
+T = TypeVar("T", bool, str, dict[str, Any], list[Any])
+
+_ABSENT = object()
+_KINDS = {bool: "must be true or false", str: "must be a string", dict: "must be an object", list: "must be an array"}
+
+
+def blame(field: str, what: str) -> Invalid:
+    """The refusal of one member."""
+    return Invalid(f"{field} {what}", fields=((field, what),))
+
+
+def bounded(check: Callable[[bytes], None], data: bytes, field: str) -> bytes:
+    """`data`, once a limit's check has passed it; what the check raises is blamed on the field."""
+    try:
+        check(data)
+    except KvasirError as refusal:
+        raise type(refusal)(f"{field}: {refusal.message}", fields=((field, refusal.message),)) from None
+    return data
+
+
+def member(holder: dict[str, Any], name: str, kind: type[T], at: str) -> T | None:
+    """The member, None if it is not given. Raises `Invalid` if it is of another kind; null is of no kind."""
+    value = holder.get(name, _ABSENT)
+    if value is _ABSENT:
+        return None
+    if value.__class__ is not kind:
+        raise blame(f"{at}{name}", f"{_KINDS[kind]}; leave it out if you do not mean it")
+    return value
+
+
+def positive_number(holder: dict[str, Any], name: str, at: str) -> float | None:
+    """A member that must be a number above 0, None if it is not given."""
+    value = holder.get(name, _ABSENT)
+    if value is _ABSENT:
+        return None
+    if (value.__class__ is not int and value.__class__ is not float) or not 0 < value < math.inf:
+        raise blame(f"{at}{name}", "must be a number of milliseconds above 0; leave it out if you do not mean it")
+    return value
+
+
+def moment(holder: dict[str, Any], name: str, at: str, *, up: bool = False) -> int | None:
+    """A date-time member in Unix milliseconds, None if it is not given; with `up` a fraction is rounded up."""
+    text = member(holder, name, str, at)
+    if text is None:
+        return None
+    try:
+        value = times.parse(text, up=up)
+    except ValueError:
+        raise blame(f"{at}{name}", "must be a date-time of RFC 3339, as 2026-06-01T12:00:00Z") from None
+    if value > times.LATEST:
+        raise blame(f"{at}{name}", "must not be after the year 9999 in UTC")
+    return value
+
+
+def key(parts: Any, field: str, limits: Limits) -> bytes:
+    """The packed key of an array of strings. Raises `Invalid` and `TooLarge`."""
+    if parts.__class__ is list and not parts:
+        raise blame(field, "must have at least one part: an empty array is no key")
+    return prefix(parts, field, limits)
+
+
+def prefix(parts: Any, field: str, limits: Limits) -> bytes:
+    """Like `key`, but an empty array is b"", the start of every key."""
+    if parts.__class__ is not list:
+        raise blame(field, "must be an array of strings")
+    try:
+        packed = pack(parts)
+    except TypeError:
+        index = next(index for index, part in enumerate(parts) if part.__class__ is not str)
+        raise blame(f"{field}[{index}]", "must be a string") from None
+    return bounded(limits.check_key, packed, field) if packed else packed
