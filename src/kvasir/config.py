@@ -213,6 +213,14 @@ class Config:
 
     limits: Limits = dataclasses.field(default_factory=Limits)
 
+    @property
+    def database(self) -> Path | None:
+        """The file of the engine sqlite:; None: the engine keeps no file."""
+        scheme, _, rest = self.engine.partition(":")
+        if scheme != "sqlite":
+            return None
+        return Path(rest).expanduser() if rest else self.data_dir / "kvasir.db"
+
 
 def _rows() -> Iterator[Setting]:
     for field in dataclasses.fields(Config):

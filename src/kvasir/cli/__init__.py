@@ -1,0 +1,58 @@
+"""The command `kvasir`: one module a group of commands, and nothing here but their list and the exit status.
+
+Standard output carries what a script wants (an id, a key, JSON); explanations go to standard error. Exit status: 0 it
+is done, 1 it could not be done, 2 the command or a setting makes no sense. Heavy modules are imported by the commands
+that need them, so that the others start at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from kvasir import __version__
+from kvasir.cli import check, key, serve, store
+from kvasir.errors import Invalid, KvasirError
+
+app = typer.Typer(
+    help="One key-value store that speaks the published APIs of several services.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kvasir {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+serve.register(app)
+app.command("check")(check.check)
+app.add_typer(key.app, name="key")
+app.add_typer(store.app, name="store")
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    try:
+        app(prog_name="kvasir")
+    except KvasirError as error:
+        typer.echo(f"kvasir: {error.message}", err=True)
+        sys.exit(2 if isinstance(error, Invalid) else 1)
+    except OSError as error:
+        typer.echo(f"kvasir: {error}", err=True)
+        sys.exit(1)

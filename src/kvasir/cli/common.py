@@ -1,0 +1,122 @@
+"""What the administrative commands share: their options, the open database, and how they print."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+import typer
+
+from kvasir import config
+from kvasir.engine import Engine
+from kvasir.errors import Invalid, NotFound
+from kvasir.model import Principal, Space
+from kvasir.store import Store
+
+T = TypeVar("T")
+
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Data directory of the server. [default: kvasir-data]")
+]
+EngineUrl = Annotated[
+    str | None, typer.Option("--engine", metavar="URL", help="Where entries are kept, as for `kvasir serve`.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file, as for `kvasir serve`.")
+]
+Organisation = Annotated[
+    str | None,
+    typer.Option("--organisation", metavar="ULID", help="Organisation it is about. [default: that of the first start]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_DURATIONS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class Database(NamedTuple):
+    """An open database and who works on it: the operator, with all rights in one organisation."""
+
+    engine: Engine
+    store: Store
+    operator: Principal
+
+
+def administer(
+    work: Callable[[Database], Awaitable[T]],
+    data_dir: str | None,
+    engine: str | None,
+    config_file: Path | None,
+    organisation: str | None = None,
+) -> T:
+    """Do some work on the database of a server, which may be running. Raises any `KvasirError`."""
+    settings = config.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
+    if settings.database is None:
+        raise Invalid("the engine memory: lives inside its server; nothing else can reach it")
+    if not settings.database.is_file():
+        raise NotFound(
+            f"there is no database at {settings.database}; `kvasir serve` makes it, --data-dir says where it is"
+        )
+    return asyncio.run(_administer(work, settings, organisation))
+
+
+async def _administer(work: Callable[[Database], Awaitable[T]], settings: config.Config, organisation: str | None) -> T:
+    from kvasir import admin
+    from kvasir.engines.sequence import wall_clock
+    from kvasir.server import create_engine
+
+    engine = create_engine(settings)
+    await engine.open()
+    try:
+        owner = organisation.upper() if organisation else await admin.first_organisation(engine)
+        operator = Principal(owner, "owner", "command line")
+        return await work(Database(engine, Store(engine, settings.limits, wall_clock), operator))
+    finally:
+        await engine.close()
+
+
+async def find_store(database: Database, named: str) -> Space:
+    """The store with this name or ULID. Raises `NotFound`."""
+    door = ("store", database.operator.organisation, named)
+    space = await database.engine.find_space(door) or await database.engine.get_space(named.upper())
+    if space is None or space.organisation != database.operator.organisation:
+        raise NotFound(f"there is no store {named!r}; `kvasir store list` shows them")
+    return space
+
+
+def duration_ms(given: str) -> int:
+    """Milliseconds of "90s", "15m", "12h" or "30d". Raises `Invalid`."""
+    number, unit = given[:-1], given[-1:]
+    if unit not in _DURATIONS or not number.isascii() or not number.isdigit() or not 0 < int(number) < 10**9:
+        raise Invalid(f"{given!r} is no duration: write a whole number and s, m, h or d, for example 30d")
+    return int(number) * _DURATIONS[unit] * 1_000
+
+
+def date_text(milliseconds: int | None) -> str | None:
+    """RFC 3339 in UTC."""
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def print_json(value: Any) -> None:
+    """One JSON text on standard output."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for line in [head, *rows]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; ends the command if the answer is no."""
+    if not yes:
+        typer.confirm(question, abort=True, err=True)

@@ -1,0 +1,162 @@
+"""`kvasir key …`: the access keys of an organisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from kvasir.cli.common import (
+    ConfigFile,
+    Database,
+    DataDir,
+    EngineUrl,
+    Json,
+    Organisation,
+    administer,
+    date_text,
+    duration_ms,
+    find_store,
+    print_json,
+    print_table,
+)
+from kvasir.errors import Invalid
+
+app = typer.Typer(help="Make, list and revoke access keys.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Option("--name", help="What it is for.")],
+    role: Annotated[str, typer.Option("--role", help="owner, admin, developer (read, write) or viewer (read).")],
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--store",
+            metavar="STORE",
+            help="Name or ULID of a store it is limited to; may be repeated. [default: all stores]",
+        ),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--prefix",
+            metavar="KEY",
+            help="Limit it to keys that begin with these parts: `a/b`, "
+            'or a JSON list like ["a/b", "c"] for parts with a slash.',
+        ),
+    ] = None,
+    expires_in: Annotated[
+        str | None, typer.Option("--expires-in", metavar="DURATION", help="Life from now: 90s, 15m, 12h, 30d.")
+    ] = None,
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """Make an access key and print it, this once. Only a hash of it is kept."""
+    from ulid import ULID
+
+    from kvasir import admin
+
+    secret = admin.new_secret()
+    parts = None if prefix is None else parse_prefix(prefix)
+    life = None if expires_in is None else duration_ms(expires_in)
+
+    async def work(database: Database) -> admin.AccessKey:
+        now = database.store.clock()
+        key = admin.AccessKey(
+            id=str(ULID.from_timestamp(now / 1_000)),
+            organisation=database.operator.organisation,
+            role=role,
+            name=name,
+            digest=admin.digest_of(secret),
+            created_at=now,
+            spaces=tuple([(await find_store(database, named)).id for named in store]) if store else None,
+            prefix=parts,
+            expires_at=None if life is None else now + life,
+        )
+        await admin.create_key(database.engine, key)
+        return key
+
+    key = administer(work, data_dir, engine, config, organisation)
+    if json:
+        print_json(_shown(key) | {"key": secret})
+    else:
+        typer.echo(f"access key {key.id}, shown this once:", err=True)
+        typer.echo(secret)
+
+
+@app.command("list")
+def list_(
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """List the access keys, oldest first, expired ones too. The secrets are not kept and cannot be shown."""
+    from kvasir import admin
+
+    async def work(database: Database) -> list[admin.AccessKey]:
+        return await admin.list_keys(database.engine, database.operator.organisation)
+
+    keys = administer(work, data_dir, engine, config, organisation)
+    if json:
+        print_json([_shown(key) for key in keys])
+    else:
+        rows = [
+            (
+                key.id,
+                key.role,
+                key.name,
+                "all" if key.spaces is None else " ".join(key.spaces),
+                "any" if key.prefix is None else msgspec.json.encode(key.prefix).decode(),
+                date_text(key.expires_at) or "never",
+            )
+            for key in keys
+        ]
+        print_table(("ID", "ROLE", "NAME", "STORES", "PREFIX", "EXPIRES"), rows)
+
+
+@app.command("revoke")
+def revoke(
+    id: Annotated[str, typer.Argument(help="Its id, as `kvasir key list` shows it.")],
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Revoke an access key. Running servers refuse it from the next request on."""
+    from kvasir import admin
+
+    async def work(database: Database) -> admin.AccessKey:
+        return await admin.revoke_key(database.engine, id)
+
+    key = administer(work, data_dir, engine, config)
+    typer.echo(f"revoked {key.id} ({key.name})", err=True)
+
+
+def parse_prefix(given: str) -> tuple[str, ...]:
+    """The parts of `a/b` or of a JSON list. Raises `Invalid`."""
+    try:
+        parts = msgspec.json.decode(given, type=tuple[str, ...]) if given.startswith("[") else tuple(given.split("/"))
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"--prefix is no JSON list of texts: {error}") from None
+    if not parts or (not given.startswith("[") and "" in parts):
+        raise Invalid("--prefix must name at least one part, and no empty ones unless written as a JSON list")
+    return parts
+
+
+def _shown(key: Any) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "role": key.role,
+        "organisation": key.organisation,
+        "stores": key.spaces,
+        "prefix": key.prefix,
+        "created_at": date_text(key.created_at),
+        "expires_at": date_text(key.expires_at),
+    }

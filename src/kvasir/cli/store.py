@@ -1,0 +1,109 @@
+"""`kvasir store …`: the stores of an organisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from kvasir.cli.common import (
+    ConfigFile,
+    Database,
+    DataDir,
+    EngineUrl,
+    Json,
+    Organisation,
+    Yes,
+    administer,
+    confirm,
+    date_text,
+    find_store,
+    print_json,
+    print_table,
+)
+from kvasir.errors import Invalid
+from kvasir.model import Space
+
+app = typer.Typer(help="Make, list and delete stores.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Name, unique in the organisation.")],
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """Make a store and print its ULID; of one that exists already, print that."""
+
+    async def work(database: Database) -> Space:
+        if not 0 < len(name) <= database.store.limits.store_name_characters:
+            raise Invalid(f"a store's name has 1 to {database.store.limits.store_name_characters} characters")
+        owner = database.operator.organisation
+        return await database.store.create(
+            database.operator, Space("", 0, owner, "store", name, 0), [("store", owner, name)]
+        )
+
+    space = administer(work, data_dir, engine, config, organisation)
+    if json:
+        print_json(_shown(space))
+    else:
+        typer.echo(space.id)
+
+
+@app.command("list")
+def list_(
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """List the stores with their number of entries, oldest first."""
+
+    async def work(database: Database) -> list[tuple[Space, int]]:
+        spaces = await database.store.list_spaces(database.operator, "store")
+        return [(space, await database.engine.count(space.number)) for space in spaces]
+
+    found = administer(work, data_dir, engine, config, organisation)
+    if json:
+        print_json([_shown(space) | {"entries": entries} for space, entries in found])
+    else:
+        rows = [(space.id, space.name, str(entries), str(date_text(space.created_at))) for space, entries in found]
+        print_table(("ULID", "NAME", "ENTRIES", "CREATED"), rows)
+
+
+@app.command("delete")
+def delete(
+    store: Annotated[str, typer.Argument(help="Name or ULID.")],
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    yes: Yes = False,
+) -> None:
+    """Delete a store with everything in it. This cannot be undone."""
+
+    async def look(database: Database) -> tuple[Space, int]:
+        space = await find_store(database, store)
+        return space, await database.engine.count(space.number)
+
+    space, entries = administer(look, data_dir, engine, config, organisation)
+    confirm(f"Delete the store {space.name!r} ({space.id}) with {entries:,} entries?", yes=yes)
+
+    async def end(database: Database) -> bool:
+        return await database.store.end(database.operator, space)
+
+    administer(end, data_dir, engine, config, organisation)
+    typer.echo(f"deleted {space.id}", err=True)
+
+
+def _shown(space: Space) -> dict[str, Any]:
+    return {
+        "id": space.id,
+        "name": space.name,
+        "organisation": space.organisation,
+        "created_at": date_text(space.created_at),
+    }
