@@ -54,7 +54,7 @@ class Engine(Protocol):
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """Apply independent writes in order, with one durable commit for all; one outcome each.
 
-        A failed one changes nothing and leaves the others alone. Raises `Unavailable` or `UnknownOutcome` when
+        The writes of one call share one versionstamp. A failed one changes nothing and leaves the others alone. Raises `Unavailable` or `UnknownOutcome` when
         the whole lot failed.
         """
         ...
@@ -121,7 +121,7 @@ class Engine(Protocol):
         ...
 
     async def sweep(self) -> int:
-        """Reclaim what expired or ended, in one small step; how many entries went.
+        """Reclaim what expired or ended, in one small step; how many entries and spaces went, 0 when all are gone.
 
         A durable engine also does it by itself, in the background.
         """

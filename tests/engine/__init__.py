@@ -1,0 +1,5 @@
+"""Engines, each against the same promises."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.engine.lab")

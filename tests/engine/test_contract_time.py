@@ -91,7 +91,7 @@ def test_sweeping_changes_nothing_one_could_see(lab: Lab) -> None:
             await commit(engine, number, *(put(key, ttl=10) for key in keys), put(A))
         await engine.end_space(gone.id)
         lab.clock.now += 10
-        await commit(engine, space, put(keys[0], b"again"))
+        await commit(engine, space, put(keys[0], b"2"))
         before = (await engine.page(space, Query())).entries
         swept = 0
         while step := await engine.sweep():

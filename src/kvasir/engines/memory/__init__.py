@@ -64,11 +64,11 @@ class MemoryEngine:
         return [living(key) for key in keys]
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
-        self.writer.commits += 1
-        self.writer.writes += len(writes)
-        return [self._write(write) for write in writes]
+        self.writer.committed(len(writes))
+        stamp = self._next(self._clock())
+        return [self._write(write, stamp) for write in writes]
 
-    def _write(self, write: Write) -> Outcome:
+    def _write(self, write: Write, stamp: int) -> Outcome:
         now = self._clock()
         if not self._alive(write.space, now):
             return NotFound("the store is gone", code="store_not_found")
@@ -76,7 +76,6 @@ class MemoryEngine:
         for condition in write.conditions:
             if conflict := _unmet(condition, living(condition.key)):
                 return conflict
-        stamp = self._next(now)
         # No mutation can fail here, so there is nothing to undo.
         counts = tuple(self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations)
         if write.space == SYSTEM_SPACE:
@@ -212,7 +211,7 @@ class MemoryEngine:
         swept = 0
         for space in list(self._spaces.values()):
             if self._space(space.id, now) is None:
-                swept += len(self._entries[space.number])
+                swept += 1 + len(self._entries[space.number])
                 self._forget(space)
         for entries in self._entries.values():
             for key in [key for key, entry in entries.items() if _expired(entry.expires_at, now)]:

@@ -104,7 +104,7 @@ class SqliteEngine:
         return reading.space_by_id(self._here, id, self._clock())
 
     async def doors(self, id: str) -> list[Door]:
-        return reading.doors(self._here, id)
+        return reading.doors(self._here, id, self._clock())
 
     async def alter_space(
         self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()

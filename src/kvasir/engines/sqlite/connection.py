@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
@@ -41,8 +42,6 @@ def _open(path: Path, flags: int) -> apsw.Connection:
     return connection
 
 
-def _metadata_contains(*texts: object) -> bool:
+def _metadata_contains(*texts: Any) -> bool:
     metadata, wanted = texts
-    if not isinstance(metadata, bytes) or not isinstance(wanted, bytes):
-        return wanted == b"{}"
-    return jsontext.contains(msgspec.json.decode(metadata), msgspec.json.decode(wanted))
+    return jsontext.contains(msgspec.json.decode(metadata or b"{}"), msgspec.json.decode(wanted))

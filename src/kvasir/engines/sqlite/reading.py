@@ -21,9 +21,9 @@ SPACE_BY_ID = f"SELECT {SPACE} FROM space WHERE id = :id AND {ALIVE}"  # noqa: S
 SPACE_BEHIND = f"""
     SELECT {SPACE} FROM space WHERE {ALIVE} AND number =
         (SELECT space FROM door WHERE kind = :kind AND organisation = :organisation AND handle = :handle)"""  # noqa: S608
-DOORS = """
+DOORS = f"""
     SELECT door.kind, door.organisation, door.handle FROM door JOIN space ON door.space = number
-    WHERE id = ? ORDER BY 1, 2, 3"""
+    WHERE id = :id AND {ALIVE} ORDER BY 1, 2, 3"""  # noqa: S608
 SPACES = f"""
     SELECT {SPACE} FROM space
     WHERE {ALIVE} AND kind <> 'system' AND (:kind IS NULL OR kind = :kind)
@@ -47,6 +47,9 @@ KEYS_A_STATEMENT = 256
 
 #: Entries that a listing may look at on the event loop: those of a small range, or the first in listing order.
 WALK = 1_000
+
+#: The latest instant that a sequence can stand for.
+LAST_MILLISECOND = (1 << 43) - 1
 
 #: Sorts above every packed key, which begins with 02.
 END = b"\xff"
@@ -120,7 +123,7 @@ class _Listing:
             "space": space, "start": start, "end": end, "now": now, "walk": WALK,
             "position": query.before if query.before is not None else query.after,
             "limit": -1 if query.limit is None else query.limit + 1, "skip": query.skip,
-            "from": query.created_from, "first": (query.created_from or 0) << 20,
+            "from": query.created_from, "first": min(max(query.created_from or 0, 0), LAST_MILLISECOND) << 20,
             "to": query.created_to, "metadata": query.metadata,
         }  # fmt: skip
         backwards = query.before is not None
@@ -207,9 +210,10 @@ def _space(connection: apsw.Connection, sql: str, values: dict[str, str | int]) 
     return None
 
 
-def doors(connection: apsw.Connection, id: str) -> list[Door]:
-    """The doors of a space, sorted."""
-    return [(kind, organisation, handle) for kind, organisation, handle in connection.execute(DOORS, (id,))]
+def doors(connection: apsw.Connection, id: str, now: int) -> list[Door]:
+    """The doors of a living space, sorted."""
+    rows = connection.execute(DOORS, {"id": id, "now": now})
+    return [(kind, organisation, handle) for kind, organisation, handle in rows]
 
 
 def spaces(

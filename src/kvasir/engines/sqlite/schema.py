@@ -12,7 +12,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE meta (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         last INTEGER NOT NULL,   -- the last sequence or versionstamp handed out
-        latest INTEGER NOT NULL, -- the latest millisecond a write happened at
+        latest INTEGER NOT NULL, -- the latest created_at given
         epoch INTEGER NOT NULL   -- moves when something may no longer be cached
     ) STRICT;
     INSERT INTO meta VALUES (1, 1, 0, 1);

@@ -74,6 +74,7 @@ class Transaction:
         self._clock = clock
         self._last = 0
         self._latest = 0
+        self._stamp = 0
         self._epoch_moves = False
         self._alive: set[int] = set()
 
@@ -88,19 +89,19 @@ class Transaction:
         """Leave behind what the next transaction needs. To be called right before COMMIT."""
         self._connection.execute(SAVE_META, (self._last, self._latest, int(self._epoch_moves)))
 
-    def _now(self) -> int:
-        self._latest = max(self._latest, self._clock())
-        return self._latest
-
-    def _next(self) -> int:
-        self._last = next_sequence(self._last, self._latest)
+    def _next(self, now: int) -> int:
+        self._last = next_sequence(self._last, now)
         return self._last
 
     # -- entries ------------------------------------------------------------------------------------------
 
+    def stamped(self) -> None:
+        """Take the versionstamp that the writes up to the next call of this share."""
+        self._stamp = self._next(self._clock())
+
     def write(self, write: Write) -> Outcome:
         """Apply one write. If it raises, the caller undoes what it had changed."""
-        now = self._now()
+        now = self._clock()
         if write.space not in self._alive:
             if self._connection.execute(IS_ALIVE, (write.space, now)).fetchone() is None:
                 return NotFound("the store is gone", code="store_not_found")
@@ -108,11 +109,10 @@ class Transaction:
         for condition in write.conditions:
             if conflict := self._unmet(write.space, condition, now):
                 return conflict
-        stamp = self._next()
-        counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
+        counts = tuple([self._mutate(write.space, mutation, self._stamp, now) for mutation in write.mutations])
         if write.space == SYSTEM_SPACE:
             self._epoch_moves = True
-        return Commit(stamp, counts)
+        return Commit(self._stamp, counts)
 
     def _look(self, space: int, key: bytes) -> tuple[int, int, int | None] | None:
         for row in self._connection.execute(LOOK, (space, key)):
@@ -149,10 +149,13 @@ class Transaction:
             return
         if row:
             self._connection.execute(DELETE, row[:1])
+        # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
+        self._latest = created_at = max(self._latest, now)
         self._connection.execute(
             INSERT,
-            (self._next(), space, mutation.key, mutation.value, stamp, now, expires_at, refresh, mutation.metadata),
-        )
+            (self._next(now), space, mutation.key, mutation.value, stamp, created_at,
+             expires_at, refresh, mutation.metadata),
+        )  # fmt: skip
 
     def _delete_range(self, space: int, mutation: DeleteRange, now: int) -> int:
         start, end = (b"", reading.END) if mutation.range is None else (mutation.range.start, mutation.range.end)
@@ -165,11 +168,11 @@ class Transaction:
 
     def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
         """See `Engine.create_space`."""
-        now = self._now()
+        now = self._clock()
         for door in doors:
             if taken := reading.space_behind(self._connection, door, now):
                 return taken
-        created = msgspec.structs.replace(space, number=self._next())
+        created = msgspec.structs.replace(space, number=self._next(now))
         self._connection.execute(
             ADD_SPACE,
             (created.number, created.id, created.organisation, created.kind, created.name, created.created_at,
@@ -181,7 +184,7 @@ class Transaction:
 
     def alter_space(self, id: str, name: str | None, add: Sequence[Door], remove: Sequence[Door]) -> Space | None:
         """See `Engine.alter_space`."""
-        now = self._now()
+        now = self._clock()
         space = reading.space_by_id(self._connection, id, now)
         if space is None:
             return None
@@ -201,7 +204,7 @@ class Transaction:
 
     def end_space(self, id: str) -> bool:
         """See `Engine.end_space`. The entries go later, in the sweep."""
-        space = reading.space_by_id(self._connection, id, self._now())
+        space = reading.space_by_id(self._connection, id, self._clock())
         if space is None:
             return False
         self._end(space.number)
@@ -218,7 +221,7 @@ class Transaction:
     def sweep(self, milliseconds: float) -> int:
         """Remove what is dead, for about this long; how many entries and spaces went. 0: nothing is left to do."""
         deadline = time.perf_counter() + milliseconds / 1000
-        now = self._now()
+        now = self._clock()
         swept = self._sweep(EXPIRED_SPACES, now, self._end, deadline)
         swept += self._sweep(EXPIRED_ENTRIES, now, self._delete_row, deadline)
         while time.perf_counter() < deadline:
@@ -236,6 +239,7 @@ class Transaction:
 
     def _sweep(self, find: str, what: int, remove: Callable[[int], None], deadline: float) -> int:
         swept = 0
+        row: Any
         while rows := self._connection.execute(find, (what, SWEEP_ROWS)).fetchall():
             for row in rows:
                 if time.perf_counter() > deadline:
