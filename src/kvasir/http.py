@@ -15,10 +15,13 @@ class Request(Protocol):
     method: str
     #: Percent-decoded; U+FFFD stands where it did not decode to UTF-8.
     path: str
-    #: As it came, without the "?"
-    query: str
     #: Names the request in logs and in the answer's X-Request-Id.
     id: str
+
+    @property
+    def query(self) -> str:
+        """The query string as it came, without the "?"."""
+        ...
 
     def header(self, name: str) -> str | None:
         """The value of a header, by its lower-case name."""

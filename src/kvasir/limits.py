@@ -26,6 +26,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_bytes: Bytes = 33_554_432
     bodies_in_flight_bytes: Bytes = 268_435_456
     body_seconds: Seconds = 30.0
+    connections: Count = 10_000
     json_depth: Count = 512
     page_entries: Count = 100
     store_name_characters: Count = 255
@@ -61,6 +62,7 @@ EXPLAINED: dict[str, str] = {
     "body_bytes": "Length of one HTTP request body.",
     "bodies_in_flight_bytes": "Sum of the HTTP bodies that one process holds at a time; beyond it: unavailable, retry.",
     "body_seconds": "Time a client may take to send one HTTP body.",
+    "connections": "Open connections to one address of one process; further ones wait.",
     "json_depth": "Nesting of arrays and objects in a JSON text.",
     "page_entries": "Entries on one page of a Versori listing (the API allows no more than 100).",
     "store_name_characters": "Length of a store's name.",

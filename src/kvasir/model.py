@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 #: Number of the space that holds Kvasir's own records (access keys, organisations). Every write to it moves the epoch.
 SYSTEM_SPACE = 1
@@ -201,7 +201,15 @@ class WriterStats(Struct):
     """Counters of this process's writer, since its start."""
 
     queue_depth: int = 0
-    commits: int = 0
     writes: int = 0
     failures: int = 0
     swept: int = 0
+    #: Commits by how many writes shared them: 1, 2, 3-4, 5-8, … 513-1024, more
+    groups: list[int] = field(default_factory=lambda: [0] * 12)
+    #: A commit failed and the database has not been found sound since: writes are refused.
+    broken: bool = False
+
+    def committed(self, writes: int) -> None:
+        """Count one commit."""
+        self.writes += writes
+        self.groups[min((writes - 1).bit_length(), 11) if writes else 0] += 1

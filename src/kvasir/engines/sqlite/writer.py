@@ -230,8 +230,7 @@ class Writer:
                 self._roll_back()
                 raise
             self._finish()
-        self._stats.commits += 1
-        self._stats.writes += sum(len(job.writes) or 1 for job in group)
+        self._stats.committed(sum(len(job.writes) or 1 for job in group))
 
     def _finish(self) -> None:
         try:
@@ -246,6 +245,7 @@ class Writer:
 
     def _broken(self, why: str) -> None:
         self._broken_since = time.monotonic()
+        self._stats.broken = True
         log.error("a commit failed, its outcome is unknown; writes are refused until the database is checked: %s", why)
         raise UnknownOutcome(
             "the disk failed during the commit; the write may or may not have happened: read before writing again"
@@ -266,6 +266,7 @@ class Writer:
                 job.failure = job.result
             return
         outcomes: list[Outcome] = []
+        self._transaction.stamped()
         for write in job.writes:
             if len(write.mutations) == 1:
                 # One statement is whole or not by itself; a savepoint would double its cost.
@@ -302,6 +303,7 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         except apsw.Error as error:
             self._broken_since = time.monotonic()
+            self._stats.broken = True
             log.error("a rollback failed; writes are refused until the database is checked: %s", error)
             return False
         return True
@@ -335,6 +337,7 @@ class Writer:
         if faults:
             raise Unavailable(f"the disk failed and the database is not sound ({faults[0]}); nothing was written")
         self._broken_since = None
+        self._stats.broken = False
         log.warning("the database was reopened and is sound; writes are accepted again")
 
     def _housekeeping(self) -> None:

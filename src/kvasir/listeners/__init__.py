@@ -1,0 +1,1 @@
+"""Sockets: each module connects one kind of listener to the dialects that speak over it."""

@@ -1,0 +1,179 @@
+"""The HTTP listener: Granian's RSGI callback, bounded bodies, request ids, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.server.embed import Server
+
+from kvasir.errors import Invalid, TooLarge, Unavailable
+from kvasir.http import HttpDialect, Response
+from kvasir.limits import Limits
+from kvasir.metrics import Metrics
+
+log = logging.getLogger("kvasir.http")
+access = logging.getLogger("kvasir.access")
+
+
+class _Request:
+    """A `kvasir.http.Request` over an RSGI scope."""
+
+    __slots__ = ("_listener", "_proto", "_scope", "held", "id", "method", "path")
+
+    def __init__(self, scope: Any, proto: Any, listener: HttpListener, id: str) -> None:
+        self._scope = scope
+        self._proto = proto
+        self._listener = listener
+        self.id = id
+        self.method: str = scope.method
+        self.path: str = scope.path
+        #: Bytes of the body that count against the server's bound.
+        self.held = 0
+
+    @property
+    def query(self) -> str:
+        return str(self._scope.query_string)
+
+    def header(self, name: str) -> str | None:
+        value: str | None = self._scope.headers.get(name)
+        return value
+
+    async def body(self, limit: int | None = None) -> bytes:
+        limits = self._listener.limits
+        most = limits.body_bytes if limit is None else min(limit, limits.body_bytes)
+        declared = self.header("content-length")
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                if declared is None:
+                    return await self._unmeasured(most)
+                length = int(declared) if declared.isdigit() else most + 1
+                if length > most:
+                    raise _too_large(most)
+                self._hold(length)
+                whole: bytes = await self._proto()
+                return whole
+        except TimeoutError:
+            raise Invalid(f"the body was not there within {limits.body_seconds:g} s; send it faster") from None
+
+    async def _unmeasured(self, most: int) -> bytes:
+        pieces = bytearray()
+        async for piece in self._proto:
+            self._hold(len(piece))
+            pieces += piece
+            if len(pieces) > most:
+                raise _too_large(most)
+        return bytes(pieces)
+
+    def _hold(self, size: int) -> None:
+        if self._listener.held + size > self._listener.limits.bodies_in_flight_bytes:
+            raise Unavailable("the server holds as many request bodies as it may; try again in a moment")
+        self._listener.held += size
+        self.held += size
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"the request body is longer than the {most:,} bytes allowed; send less at a time")
+
+
+class HttpListener:
+    """Answers every HTTP request of one process, whichever socket it came by."""
+
+    def __init__(
+        self, dialects: Sequence[HttpDialect], metrics: Metrics, limits: Limits, *, log_requests: bool
+    ) -> None:
+        """The first dialect that serves a path answers; the last one answers what none does."""
+        self.limits = limits
+        self.held = 0
+        self.in_flight = 0
+        self._dialects = tuple(dialects[:-1])
+        self._last = dialects[-1]
+        self._observe = metrics.observe
+        self._log_requests = log_requests
+        self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
+
+    async def __rsgi__(self, scope: Any, proto: Any) -> None:
+        began = time.perf_counter()
+        request = _Request(scope, proto, self, next(self._ids))
+        path = request.path
+        chosen = self._last
+        for dialect in self._dialects:
+            if dialect.serves(path):
+                chosen = dialect
+                break
+        self.in_flight += 1
+        try:
+            response = await chosen(request)
+        except Exception:
+            # Dialects answer their failures themselves; this is a bug in one, and its neighbours must not notice.
+            log.exception("request %s: a dialect failed", request.id)
+            response = Response(
+                500, b'{"code":"internal","message":"internal error"}', chosen.operations[0], "internal"
+            )
+        finally:
+            self.in_flight -= 1
+            self.held -= request.held
+        proto.response_bytes(
+            response.status,
+            [("content-type", response.content_type), ("x-request-id", request.id), *response.headers],
+            response.body,
+        )
+        seconds = time.perf_counter() - began
+        self._observe(chosen.name, response.operation, response.outcome, seconds)
+        if self._log_requests:
+            access.info(
+                "%s %s %s %d %.1f ms", request.id, chosen.name, response.operation, response.status, seconds * 1000
+            )
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until no request is in flight; False if `seconds` were not enough."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.in_flight:  # noqa: ASYNC110  # one loop a process, at its end; an event would cost every request
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            return False
+        return True
+
+
+class HttpSocket:
+    """One address that an `HttpListener` is reached by."""
+
+    def __init__(
+        self, listener: HttpListener, host: str, port: int, *, cert: Path | None = None, key: Path | None = None
+    ) -> None:
+        self._server = Server(
+            listener,
+            address=host,
+            port=port,
+            interface=Interfaces.RSGI,
+            http=HTTPModes.auto,
+            websockets=False,
+            log_enabled=False,
+            backlog=1024,
+            backpressure=listener.limits.connections,
+            http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=131_072),
+            http2_settings=HTTP2Settings(max_headers_size=65_536, max_concurrent_streams=256),
+            ssl_cert=cert,
+            ssl_key=key,
+            ssl_protocol_min=SSLProtocols.tls12,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        self._task = asyncio.create_task(self._server.serve())
+
+    async def stop(self) -> None:
+        """Accept no more; connections end after the request they are at."""
+        self._server.stop()  # type: ignore[no-untyped-call]
+        if self._task is not None:
+            await self._task

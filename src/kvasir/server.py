@@ -1,0 +1,210 @@
+"""The composition root: the only module that names concrete engines, dialects and listeners.
+
+One worker is one process with one event loop, one engine and all listeners; `kvasir.supervisor` starts several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from kvasir import admin, logs, supervisor
+from kvasir.auth import Auth
+from kvasir.config import Config
+from kvasir.dialects.versori.app import VersoriDialect
+from kvasir.engine import Engine
+from kvasir.engines.memory import MemoryEngine
+from kvasir.engines.sequence import wall_clock
+from kvasir.engines.sqlite import SqliteEngine
+from kvasir.errors import KvasirError, Unavailable
+from kvasir.health import HealthDialect
+from kvasir.http import HttpDialect
+from kvasir.identity import IdentityProvider
+from kvasir.listeners.http import HttpListener, HttpSocket
+from kvasir.metrics import Metrics
+from kvasir.store import Store
+from kvasir.values import split_address
+
+log = logging.getLogger("kvasir")
+
+#: How often a worker shows the others its writer's counters.
+PUBLISH_SECONDS = 1.0
+
+#: Seconds after which a thread that computes hands over to one that waits. The standard 5 ms would make the writer
+#: wait that long for each of its statements while the event loop is busy.
+SWITCH_SECONDS = 0.0005
+
+#: Objects made before the youngest generation is collected. Requests leave no cycles behind.
+GC_THRESHOLD = 10_000
+
+#: What metrics can count, by dialect.
+OPERATIONS: Mapping[str, tuple[str, ...]] = {
+    dialect.name: dialect.operations for dialect in (VersoriDialect, HealthDialect)
+}
+
+
+def create_engine(config: Config) -> Engine:
+    """The engine that the settings name, not yet open. Makes the data directory if it is missing."""
+    if config.engine == "memory:":
+        return MemoryEngine()
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    named = config.engine.removeprefix("sqlite:")
+    path = Path(named) if named else config.data_dir / "kvasir.db"
+    return SqliteEngine(path, durable=config.durability == "full", limits=config.limits)
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit status."""
+    logs.set_up(config.log_level, config.log_format)
+    try:
+        for address in (config.http, config.https):
+            if address:
+                _claim(address)
+        metrics = Metrics(OPERATIONS, config.workers)
+        if config.workers == 1:
+            return _serve(config, metrics, 0)
+        with _runner() as runner:
+            runner.run(_prepare(config))
+        return supervisor.supervise(config.workers, lambda worker, parent: _serve(config, metrics, worker, parent))
+    except KvasirError as error:
+        print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
+        return 1
+
+
+def _claim(address: str) -> None:
+    """Refuse an address that another program serves; workers share theirs, so the system would let them share it."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen on {address}: {error.strerror}. Stop what uses it or choose another address"
+            ) from None
+
+
+def _runner() -> asyncio.Runner:
+    if sys.platform == "win32":
+        return asyncio.Runner()
+    import uvloop  # noqa: PLC0415  # not there on Windows
+
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+async def _prepare(config: Config) -> None:
+    """The first start, before there are workers."""
+    engine = create_engine(config)
+    await engine.open()
+    try:
+        _announce(await admin.bootstrap(engine, config, wall_clock), config)
+    finally:
+        await engine.close()
+
+
+def _serve(config: Config, metrics: Metrics, worker: int, parent: int | None = None) -> int:
+    """Be one worker until asked to stop. `parent`: a descriptor that is readable once the supervisor is gone."""
+    metrics.serve_as(worker)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with _runner() as runner:
+        return runner.run(_Worker(config, metrics).serve(announce=config.workers == 1, parent=parent))
+
+
+class _Worker:
+    """Everything one worker process is made of, built here and nowhere else."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._engine = create_engine(config)
+        self._store = Store(self._engine, config.limits, wall_clock)
+        self._auth = Auth(self._store, self._engine, IdentityProvider.of(config))
+        self._health = HealthDialect(
+            self._engine, metrics, engine_name=config.engine.partition(":")[0], durability=config.durability
+        )
+        dialects: list[HttpDialect] = [self._health, VersoriDialect(self._store, self._auth)]
+        self._listener = HttpListener(dialects, metrics, config.limits, log_requests=config.access_log)
+        self._sockets = self._http_sockets()
+
+    def _http_sockets(self) -> list[HttpSocket]:
+        config = self._config
+        sockets = []
+        if config.http:
+            sockets.append(HttpSocket(self._listener, *split_address(config.http)))
+        if config.https:
+            sockets.append(
+                HttpSocket(self._listener, *split_address(config.https), cert=config.tls_cert, key=config.tls_key)
+            )
+        return sockets
+
+    async def serve(self, *, announce: bool, parent: int | None) -> int:
+        """Start, wait for the signal to stop, drain; the exit status."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if parent is not None:
+            loop.add_reader(parent, stop.set)
+        await self._engine.open()
+        if announce:
+            _announce(await admin.bootstrap(self._engine, self._config, wall_clock), self._config)
+        for http in self._sockets:
+            http.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 50, 50)
+        publishing = loop.create_task(self._publish())
+        log.info("listening on %s", ", ".join(_addresses(self._config)))
+        await stop.wait()
+        if parent is not None:
+            loop.remove_reader(parent)
+        publishing.cancel()
+        return await self._drain()
+
+    async def _drain(self) -> int:
+        self._health.stopping = True
+        log.info("stopping: requests in flight are answered first")
+        for http in self._sockets:
+            await http.stop()
+        if not await self._listener.drained(self._config.drain_seconds):
+            log.warning("%d requests were still in flight after the drain time", self._listener.in_flight)
+        await self._engine.close()
+        self._metrics.publish(self._engine.writer)
+        log.info("stopped")
+        return 0
+
+    async def _publish(self) -> None:
+        while True:
+            self._metrics.publish(self._engine.writer)
+            await asyncio.sleep(PUBLISH_SECONDS)
+
+
+def _addresses(config: Config) -> list[str]:
+    named = (("http://", config.http), ("https://", config.https))
+    return [scheme + address for scheme, address in named if address]
+
+
+def _announce(first: admin.FirstStart | None, config: Config) -> None:
+    """Show what the first start made; the owner key is never shown again."""
+    if first is None:
+        return
+    say: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731, T201  # the answer to a command
+    say(f"Organisation  {first.organisation}")
+    say(f"Store         {first.store}  (default)")
+    if first.key is None:
+        return
+    base = _addresses(config)[0] if _addresses(config) else "http://127.0.0.1:8901"
+    say(f"Owner key     {first.key}  (shown this once: keep it)")
+    say("Try it:")
+    say(
+        f"  curl -X PUT {base}/store/{first.store}/kv/greetings/first -H 'Authorization: Bearer {first.key}' "
+        """-H 'Content-Type: application/json' -d '{"value": "hello"}'"""
+    )
+    say(f"  curl {base}/store/{first.store}/kv/greetings/first -H 'Authorization: Bearer {first.key}'")
