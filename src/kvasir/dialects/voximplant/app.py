@@ -1,0 +1,141 @@
+"""The dialect: HTTP request -> method, caller and application -> answer. Failures are answered with HTTP 200, too:
+the Node client drops the body of any other status, and Go's, too."""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar
+
+from kvasir.auth_tokens import BadToken, Caller, Flaw, ServiceTokens
+from kvasir.dialects.voximplant import errors, forms
+from kvasir.dialects.voximplant.commands import COMMANDS, Call
+from kvasir.dialects.voximplant.errors import ApiError
+from kvasir.dialects.voximplant.parameters import INTEGER, Parameters
+from kvasir.dialects.voximplant.settings import Settings
+from kvasir.errors import KvasirError, NotFound
+from kvasir.http import Request, Response
+from kvasir.model import Principal, Space
+from kvasir.store import Store
+
+BASE = "platform_api"
+#: Full application names are "<name>.<account>.voximplant.com"; the token says already whose account.
+FULL_NAME_SUFFIX = ".voximplant.com"
+#: Metrics name of a request that never came as far as a known method.
+UNKNOWN = "unknown"
+
+log = logging.getLogger(__name__)
+
+
+class VoximplantDialect:
+    """See `kvasir.http.HttpDialect`."""
+
+    name: ClassVar[str] = "voximplant"
+    operations: ClassVar[tuple[str, ...]] = (*COMMANDS, UNKNOWN)
+
+    def __init__(self, store: Store, tokens: ServiceTokens, settings: Settings) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._settings = settings
+
+    def serves(self, path: str) -> bool:
+        """Any prefix that ends in /platform_api, then perhaps a method, then perhaps a slash."""
+        return _method(path) is not None
+
+    async def __call__(self, request: Request) -> Response:
+        operation = UNKNOWN
+        try:
+            if request.method not in {"POST", "GET"}:
+                return _not_allowed()
+            caller = await self._caller(request)
+            given = await forms.read(request, self._settings)
+            operation = _command(_method(request.path), given)
+            command = COMMANDS[operation]
+            if caller.principal.role not in command.roles:
+                raise ApiError(errors.FORBIDDEN)
+            parameters = Parameters(given, self._settings)
+            _check_common(parameters, caller)
+            space = await self._application(caller.principal, parameters)
+            call = Call(self._store, self._settings, caller.principal, space, parameters)
+            return Response(200, await command.run(call), operation)
+        except ApiError as error:
+            failed = error
+        except KvasirError as error:
+            failed = errors.of(error)
+        except Exception:
+            log.exception("request %s failed", request.id)
+            failed = ApiError(errors.INTERNAL)
+        return Response(200, errors.render(failed), operation, failed.failure.outcome)
+
+    async def _caller(self, request: Request) -> Caller:
+        try:
+            return await self._tokens.caller(request.header("authorization"))
+        except BadToken as bad:
+            if bad.flaw is Flaw.KEY_ID and self._settings.unknown_key_id_code != errors.KEY_ID.code:
+                raise ApiError(errors.AUTHORIZATION) from None
+            raise ApiError(errors.FLAWS[bad.flaw]) from None
+
+    async def _application(self, principal: Principal, parameters: Parameters) -> Space:
+        """The application a request names: the id wins, a name beside it must agree. One of another account, or
+        outside the key's scope, is as unknown as one that is not there."""
+        name = parameters.text("application_name")
+        short = name.split(".", 1)[0] if name and name.endswith(FULL_NAME_SUFFIX) else name
+        id = parameters.text("application_id")
+        if not id and not short:
+            raise ApiError(errors.EMPTY, field="application_id")
+        try:
+            if not id:
+                door = ("application-name", principal.organisation, short or "")
+            elif INTEGER.fullmatch(id):
+                door = ("application", principal.organisation, str(int(id)))
+            else:
+                raise ApiError(errors.APPLICATION_ID, field="application_id")
+            space = await self._store.behind(principal, door)
+        except NotFound:
+            raise self._unknown_application(by_id=bool(id)) from None
+        if short and space.name != short:
+            raise ApiError(errors.APPLICATION_NAME, field="application_name")
+        return space
+
+    def _unknown_application(self, *, by_id: bool) -> ApiError:
+        if not by_id:
+            return ApiError(errors.APPLICATION_NAME, field="application_name")
+        chosen = {failure.code: failure for failure in (errors.APPLICATION_ID, errors.APPLICATION)}
+        return ApiError(chosen[self._settings.unknown_application_code], field="application_id")
+
+
+def _method(path: str) -> str | None:
+    """The method a path names, "" if it names none; None if the path is not this API's."""
+    head, _, last = path.removesuffix("/").rpartition("/")
+    if last == BASE:
+        return ""
+    return last if head.endswith(f"/{BASE}") else None
+
+
+def _command(method: str | None, given: dict[str, str]) -> str:
+    """The name of a known method, from `cmd` or the path."""
+    name = given.get("cmd") or method
+    if not name:
+        raise ApiError(errors.NO_COMMAND)
+    if method and name != method:
+        raise ApiError(errors.ARGUMENTS, field="cmd", detail="cmd and the path name different methods")
+    if name not in COMMANDS:
+        raise ApiError(errors.UNKNOWN_COMMAND)
+    return name
+
+
+def _check_common(parameters: Parameters, caller: Caller) -> None:
+    """What every method of the API may carry: the Java client sends its account_id along."""
+    for name in ("output", "format"):
+        if (parameters.text(name) or "json").lower() != "json":
+            raise ApiError(errors.FORMAT, field=name)
+    if (account := parameters.text("account_id")) is None:
+        return
+    if INTEGER.fullmatch(account) is None:
+        raise ApiError(errors.ACCOUNT_ID, field="account_id")
+    if int(account) not in {0, caller.account_id}:
+        raise ApiError(errors.AUTHORIZATION, field="account_id")
+
+
+def _not_allowed() -> Response:
+    error = ApiError(errors.ARGUMENTS, detail="send GET or POST")
+    return Response(405, errors.render(error), UNKNOWN, error.failure.outcome, (("Allow", "GET, POST"),))

@@ -1,0 +1,235 @@
+"""The methods: what each does with the store. A row in `COMMANDS` is all that makes a method known."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import cast
+
+import msgspec
+from msgspec import Struct
+
+from kvasir import keys
+from kvasir.dialects.voximplant import wire
+from kvasir.dialects.voximplant.errors import RANGE, ApiError
+from kvasir.dialects.voximplant.parameters import INT64, INTEGER, Cursor, Parameters, text_of
+from kvasir.dialects.voximplant.settings import Settings
+from kvasir.model import Commit, Condition, Conflict, Delete, Entry, Mutation, Principal, Query, Set, Space, Touch
+from kvasir.store import READERS, WRITERS, Store
+
+#: Entries read at a time while a listing looks for items: a bound on memory, since each may be as long as the store
+#: allows, whatever is shown of it.
+SCAN_ENTRIES = 100
+
+
+class Call(Struct, frozen=True, gc=False):
+    """One request, authenticated, with its application found."""
+
+    store: Store
+    settings: Settings
+    principal: Principal
+    space: Space
+    parameters: Parameters
+
+    async def entry(self, packed: bytes) -> Entry | None:
+        """The entry of a packed key, item or not."""
+        return (await self.store.get(self.principal, self.space, [packed]))[0]
+
+    async def write(self, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit | Conflict:
+        """See `Store.write`."""
+        return await self.store.write(self.principal, self.space, *mutations, when=when)
+
+
+# -- the documented five ------------------------------------------------------------------------------------------
+
+
+async def set_item(call: Call) -> bytes:
+    """Create or replace an item; the answer is the item as it is now."""
+    parameters = call.parameters
+    key, value = parameters.key(), parameters.value()
+    packed = keys.pack((key,))
+    expires_at = parameters.expiry(call.store.clock())
+    mutation = Set(packed, msgspec.json.encode(value), expires_at=expires_at)
+    outcome = await call.write(mutation, when=parameters.conditions(packed))
+    if isinstance(outcome, Conflict):
+        raise parameters.unmet(outcome)
+    return wire.result(wire.item(key, value, expires_at, outcome.versionstamp))
+
+
+async def get_item(call: Call) -> bytes:
+    """One item."""
+    entry = await call.entry(keys.pack((call.parameters.key(),)))
+    item = None if entry is None else wire.read(entry, call.settings)
+    if item is None:
+        raise wire.missing_key(call.settings)
+    return wire.result(item)
+
+
+async def delete_item(call: Call) -> bytes:
+    """Remove what the key holds, if anything: the answer is 1 either way."""
+    packed = keys.pack((call.parameters.key(),))
+    outcome = await call.write(Delete(packed), when=call.parameters.conditions(packed))
+    if isinstance(outcome, Conflict):
+        raise call.parameters.unmet(outcome)
+    return wire.result(1)
+
+
+async def list_items(call: Call) -> bytes:
+    """A page of the items whose keys begin with a pattern."""
+    return await _page(call, call.parameters.pattern("key", required=True), values=True)
+
+
+async def list_keys(call: Call) -> bytes:
+    """The same without values; without a pattern, every key."""
+    return await _page(call, call.parameters.pattern("key", required=False), values=False)
+
+
+async def _page(call: Call, pattern: str, *, values: bool) -> bytes:
+    """By offset, total_count costs a walk over everything under the pattern; a cursor brings it along."""
+    count, offset, cursor = call.parameters.count(), call.parameters.offset(), call.parameters.cursor()
+    found: list[wire.Item] = []
+    seen = 0
+    async for item in _items(call, pattern, cursor.key if cursor else None, values=values):
+        if offset <= seen and len(found) < count:
+            found.append(item)
+        seen += 1
+        if cursor and seen > count:
+            break
+    total = cursor.total if cursor else seen
+    more = bool(found) and seen > offset + len(found)
+    return wire.listing(found, total, Cursor(total, found[-1].key) if more else None)
+
+
+async def _items(call: Call, pattern: str, after: str | None = None, *, values: bool) -> AsyncIterator[wire.Item]:
+    """The items whose keys match a pattern, by ascending key, read in small pages."""
+    matches = wire.matches(pattern, call.settings)
+    query = Query(keys.text_range(pattern), order="key", limit=SCAN_ENTRIES)
+    if after is not None:
+        query = msgspec.structs.replace(query, after=keys.pack((after,)))
+    while True:
+        page = await call.store.page(call.principal, call.space, query)
+        for entry in page.entries:
+            item = wire.read(entry, call.settings, values=values)
+            if item is not None and matches(item.key):
+                yield item
+        if not page.more:
+            return
+        query = msgspec.structs.replace(query, after=page.entries[-1].key)
+
+
+# -- beyond the documented ----------------------------------------------------------------------------------------
+
+
+async def increment(call: Call) -> bytes:
+    """Add `by` (1) to an item that holds a decimal integer, as one step; an absent one counts as 0.
+
+    It keeps its life unless ttl or expires_at is given, and stays a number if another API stored it as one.
+    """
+    parameters = call.parameters
+    key, by = parameters.key(), parameters.integer("by", -INT64, INT64 - 1, 1)
+    packed, now = keys.pack((key,)), call.store.clock()
+    expires_at = parameters.expiry(now)
+    renews = parameters.has("ttl", "expires_at")
+
+    def change(entry: Entry | None) -> Set:
+        if entry is None:
+            return Set(packed, b'"%d"' % by, expires_at=expires_at)
+        text = wire.shown(entry.value, call.settings)
+        if text is None or INTEGER.fullmatch(text) is None:
+            raise parameters.invalid("value", "what the key holds is no integer")
+        if not -INT64 <= (total := int(text) + by) < INT64:
+            raise ApiError(RANGE, "the sum", -INT64, INT64 - 1, field="by")
+        value = b'"%d"' % total if entry.value[:1] == b'"' else b"%d" % total
+        if renews or entry.refresh is None:
+            return Set(packed, value, entry.metadata, expires_at=expires_at if renews else entry.expires_at)
+        return Set(packed, value, entry.metadata, ttl=entry.refresh, refresh=True)
+
+    entry, commit = await call.store.update(call.principal, call.space, packed, change)
+    written = change(entry)
+    ends = written.expires_at if written.ttl is None else now + written.ttl
+    # Never None, since `change` always changes something.
+    stamp = cast("Commit", commit).versionstamp
+    return wire.result(wire.item(key, text_of(written.value), ends, stamp))
+
+
+async def touch(call: Call) -> bytes:
+    """Give an item another end of life, and leave its value and version alone."""
+    packed = keys.pack((call.parameters.key(),))
+    expires_at = call.parameters.expiry(call.store.clock())
+
+    def change(entry: Entry | None) -> Touch:
+        if entry is None or wire.read(entry, call.settings) is None:
+            raise wire.missing_key(call.settings)
+        return Touch(packed, expires_at)
+
+    entry, _ = await call.store.update(call.principal, call.space, packed, change)
+    # Never None, or `change` had raised.
+    touched = msgspec.structs.replace(cast("Entry", entry), expires_at=expires_at)
+    return wire.result(wire.read(touched, call.settings))
+
+
+async def set_items(call: Call) -> bytes:
+    """Create or replace the items of the JSON array `items`, all or none, each with its own conditions."""
+    store, made = call.store, dict[bytes, tuple[Parameters, Set]]()
+    conditions: list[Condition] = []
+    for parameters in call.parameters.items("items", store.limits.batch_keys):
+        packed = keys.pack((parameters.key(),))
+        if packed in made:
+            raise parameters.invalid("key", "it occurs twice")
+        value = msgspec.json.encode(parameters.value())
+        made[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(store.clock()))
+        conditions += parameters.conditions(packed)
+    outcome = await call.write(*(mutation for _, mutation in made.values()), when=conditions)
+    if isinstance(outcome, Conflict):
+        raise made[outcome.key][0].unmet(outcome)
+    return wire.result(
+        [
+            wire.item(parameters.key(), parameters.value(), mutation.expires_at, outcome.versionstamp)
+            for parameters, mutation in made.values()
+        ]
+    )
+
+
+async def delete_items(call: Call) -> bytes:
+    """Remove the keys of the JSON array `keys`, or the items under `prefix`, in one transaction.
+
+    A prefix with more items than one transaction takes loses the first of them; `more` says to ask again.
+    """
+    parameters, most = call.parameters, call.store.limits.batch_keys
+    parameters.only_one("keys", "prefix")
+    more = False
+    if parameters.has("keys"):
+        doomed = parameters.keys("keys", most)
+    else:
+        doomed = []
+        async for item in _items(call, parameters.pattern("prefix", required=True), values=False):
+            if more := len(doomed) == most:
+                break
+            doomed.append(item.key)
+    if not doomed:
+        return wire.result({"deleted": 0, "more": False})
+    outcome = await call.write(*(Delete(keys.pack((key,))) for key in dict.fromkeys(doomed)))
+    # Never a Conflict, since nothing was demanded.
+    return wire.result({"deleted": sum(cast("Commit", outcome).counts), "more": more})
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+class Command(Struct, frozen=True):
+    """A method: what runs it, and the roles it takes (the published ones allow all; "viewer" is Kvasir's own)."""
+
+    run: Callable[[Call], Awaitable[bytes]]
+    roles: frozenset[str]
+
+
+COMMANDS: dict[str, Command] = {
+    "SetKeyValueItem": Command(set_item, WRITERS),
+    "GetKeyValueItem": Command(get_item, READERS),
+    "GetKeyValueItems": Command(list_items, READERS),
+    "GetKeyValueKeys": Command(list_keys, READERS),
+    "DelKeyValueItem": Command(delete_item, WRITERS),
+    "IncrKeyValueItem": Command(increment, WRITERS),
+    "TouchKeyValueItem": Command(touch, WRITERS),
+    "SetKeyValueItems": Command(set_items, WRITERS),
+    "DelKeyValueItems": Command(delete_items, WRITERS),
+}

@@ -1,0 +1,169 @@
+"""Request -> its parameters as texts, from the query and a body that is urlencoded, multipart or JSON.
+
+The official clients use all of these: Python urlencoded, Node (chunked), Go, PHP, Java and .NET multipart, the
+reference's curl lines the query and `{}` as JSON. Everything is bounded, since parsing a form costs time on the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from urllib.parse import parse_qsl
+
+import msgspec
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from kvasir import jsontext
+from kvasir.dialects.voximplant.errors import ARGUMENTS, ApiError
+from kvasir.dialects.voximplant.parameters import JSON_DEPTH, texts
+from kvasir.dialects.voximplant.settings import Settings
+from kvasir.http import JSON, Request
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+
+#: The longest method has ten parameters.
+PARAMETERS = 64
+#: RFC 2046, 5.1.1
+BOUNDARY_BYTES = 70
+#: Of a part or a urlencoded body; the Java client declares ISO-8859-1 for its parts.
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1"})
+
+# The parser warns of every malformed body and quotes from it; the caller is told, and logs hold no values.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+async def read(request: Request, settings: Settings) -> dict[str, str]:
+    """All parameters of a request. Raises `ApiError` 101 for a body that makes no sense, a parameter given twice
+    (unless query and body agree), and what `Request.body` raises."""
+    query = urlencoded(request.query) if request.query else {}
+    declared = request.header("content-type") or URLENCODED
+    kind, options = (declared, {}) if declared == URLENCODED else _content_type(declared)
+    body = await request.body(settings.json_bytes if kind == JSON else settings.form_bytes)
+    if not body:
+        return query
+    if kind == URLENCODED:
+        fields = urlencoded(_decode(body, options.get("charset", "utf-8")))
+    elif kind == MULTIPART:
+        fields = multipart(body, options.get("boundary", ""))
+    elif kind == JSON:
+        fields = json_object(body)
+    else:
+        raise _refused(f"the body must be {URLENCODED}, {MULTIPART} or {JSON}")
+    for name in query.keys() & fields.keys():
+        if query[name] != fields[name]:
+            raise _refused("the query and the body give a parameter different values", name)
+    return query | fields
+
+
+def urlencoded(text: str) -> dict[str, str]:
+    """The fields of a query or a urlencoded body."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS)
+    except UnicodeDecodeError:
+        raise _refused("a parameter is not UTF-8") from None
+    except ValueError:
+        raise _too_many() from None
+    return _unique(pairs)
+
+
+def json_object(body: bytes) -> dict[str, str]:
+    """The members of a JSON object, as texts."""
+    jsontext.decode(body, JSON_DEPTH)
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        raise _refused("the JSON body must be an object") from None
+    if len(members) > PARAMETERS:
+        raise _too_many()
+    return texts(members)
+
+
+def multipart(body: bytes, boundary: str) -> dict[str, str]:
+    """The fields of a multipart/form-data body."""
+    if not 0 < len(boundary) <= BOUNDARY_BYTES:
+        raise _refused(f"a multipart body needs a boundary of 1 to {BOUNDARY_BYTES} characters")
+    parts = _Parts()
+    try:
+        MultipartParser(boundary, parts.callbacks()).write(body)  # type: ignore[arg-type]
+    except FormParserError:
+        raise _refused("the multipart body is malformed") from None
+    if not parts.ended:
+        raise _refused("the multipart body ends before its last boundary")
+    return _unique(parts.fields)
+
+
+class _Parts:
+    """Collects what the parser finds."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[str, str]] = []
+        self.ended = False
+        self._header: list[bytes] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._data: list[bytes] = []
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_begin": self._header.clear,
+            "on_header_field": lambda data, start, end: self._header.append(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header.append(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_part_data": lambda data, start, end: self._data.append(data[start:end]),
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        if len(self.fields) == PARAMETERS:
+            raise _too_many()
+        self._headers, self._data = {}, []
+
+    def _end_header(self) -> None:
+        # The whole body is there at once, so name and value come in one piece each; an empty value in none.
+        name, *value = self._header
+        self._headers[name.lower()] = b"".join(value)
+
+    def _end(self) -> None:
+        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
+        if kind != b"form-data" or not options.get(b"name"):
+            raise _refused("each part of a multipart body needs Content-Disposition: form-data with a name")
+        _, parameters = parse_options_header(self._headers.get(b"content-type"))
+        charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
+        self.fields.append((_decode(options[b"name"], "utf-8"), _decode(b"".join(self._data), charset)))
+
+    def _finish(self) -> None:
+        self.ended = True
+
+
+def _content_type(declared: str) -> tuple[str, dict[str, str]]:
+    kind, options = parse_options_header(declared)
+    return kind.decode("latin-1"), {name.decode("latin-1"): text.decode("latin-1") for name, text in options.items()}
+
+
+def _decode(text: bytes, charset: str) -> str:
+    if charset.lower() not in CHARSETS:
+        raise _refused("the charset must be UTF-8, US-ASCII or ISO-8859-1")
+    try:
+        return text.decode(charset)
+    except UnicodeDecodeError:
+        raise _refused(f"the body holds a parameter that is not {charset}") from None
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise _refused("a parameter is given twice", name)
+        fields[name] = value
+    return fields
+
+
+def _too_many() -> ApiError:
+    return _refused(f"there are more than {PARAMETERS} parameters")
+
+
+def _refused(detail: str, field: str | None = None) -> ApiError:
+    return ApiError(ARGUMENTS, field=field, detail=detail)

@@ -1,0 +1,99 @@
+"""Items and lists as this API writes them, and which entries of a space are items at all. Pure.
+
+An application holds whatever other APIs put there too. An entry is an item here if its key has one part, which
+matches the documented expression, and its value is short enough; all others do not exist for this API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from kvasir import keys
+from kvasir.dialects.voximplant.errors import INVALID, ApiError, Failure
+from kvasir.dialects.voximplant.parameters import KEY, Cursor, text_of
+from kvasir.dialects.voximplant.settings import Settings
+from kvasir.model import Entry
+
+#: A character takes at most 12 bytes of JSON text (an escaped surrogate pair), so a longer text need not be decoded.
+BYTES_PER_CHARACTER = 12
+#: The upper bits of a versionstamp are the millisecond of its commit.
+STAMPS_PER_MILLISECOND = 20
+
+
+class Item(Struct, frozen=True, gc=False):
+    """KeyValueItems and KeyValueKeys of the reference, and what Kvasir adds to them. Times are Unix seconds."""
+
+    key: str
+    value: str | UnsetType
+    #: 0: never. Always an integer; the Go and Java clients read nothing else.
+    expires_at: int
+    version: str
+    updated_at: int
+    #: Left out where an item was written without being read.
+    created_at: int | UnsetType = UNSET
+
+
+def item(
+    key: str, value: str | UnsetType, expires_at: int | None, versionstamp: int, created_at: int | None = None
+) -> Item:
+    """An item; the times given are in Unix milliseconds."""
+    return Item(
+        key,
+        value,
+        (expires_at or 0) // 1000,
+        keys.versionstamp_text(versionstamp),
+        (versionstamp >> STAMPS_PER_MILLISECOND) // 1000,
+        UNSET if created_at is None else created_at // 1000,
+    )
+
+
+def read(entry: Entry, settings: Settings, *, values: bool = True) -> Item | None:
+    """The entry as an item; None if it is none here."""
+    parts = keys.unpack(entry.key)
+    if len(parts) != 1 or not 0 < len(parts[0]) <= settings.key_characters or KEY.fullmatch(parts[0]) is None:
+        return None
+    value = shown(entry.value, settings)
+    if value is None:
+        return None
+    return item(parts[0], value if values else UNSET, entry.expires_at, entry.versionstamp, entry.created_at)
+
+
+def shown(value: bytes, settings: Settings) -> str | None:
+    """A stored JSON text as a value of this API; None if it is too long to be one."""
+    most = settings.value_characters
+    if len(value) > BYTES_PER_CHARACTER * most + 2:
+        return None
+    text = text_of(value)
+    return text if len(text) <= most else None
+
+
+def matches(pattern: str, settings: Settings) -> Callable[[str], bool]:
+    """Which keys a pattern finds, among those that begin with it."""
+    if settings.pattern == "prefix" or not pattern or pattern.endswith(":"):
+        return lambda _: True
+    return lambda key: key == pattern or key.startswith(f"{pattern}:")
+
+
+def missing_key(settings: Settings) -> ApiError:
+    """The answer for a key that is not there; `reason` tells it from a key that is malformed."""
+    failure = Failure(settings.missing_key_code, INVALID.text, "not_found")
+    return ApiError(failure, "key", field="key", reason="not_found")
+
+
+def result(value: object) -> bytes:
+    """The body of a successful answer."""
+    return b'{"result":' + msgspec.json.encode(value) + b"}"
+
+
+def listing(items: Sequence[Item], total: int, following: Cursor | None) -> bytes:
+    """The body of a list: `result` as documented.
+
+    The Node client loses an array in `result` but passes other members on, hence the same array again in `items`.
+    """
+    array = msgspec.json.encode(items)
+    more = b"" if following is None else b',"next_cursor":' + msgspec.json.encode(following.text())
+    counts = b',"count":%d,"total_count":%d' % (len(items), total)
+    return b'{"result":' + array + b',"items":' + array + counts + more + b"}"

@@ -1,0 +1,160 @@
+"""Service accounts of the Voximplant API: records of public keys with their roles, in the system space.
+
+Each organisation has one account with an integer id. A private key is made here, handed out once and never kept.
+Every change moves the epoch, so that it counts at once in every process.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from msgspec import Struct
+
+from kvasir import keys
+from kvasir.engine import Clock, Engine
+from kvasir.errors import Invalid, KvasirError
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, Present, Principal, Query, Set, Write
+
+_ACCOUNT = "voximplant-account"
+_ACCOUNT_ID = "voximplant-account-id"
+_KEY = "service-key"
+
+#: Voximplant's role names -> ours, strongest first; "KV Reader" is Kvasir's own. A key acts with the first it has.
+ROLES = {"Owner": "owner", "Admin": "admin", "Developer": "developer", "KV Reader": "viewer"}
+#: The published roles that allow nothing here: their keys are known and forbidden.
+POWERLESS_ROLES = (
+    "Support",
+    "Supervisor",
+    "CallList Manager",
+    "Accountant",
+    "Verification",
+    "Scenarios",
+    "User Manager Read",
+    "User Manager Update",
+    "ACD Manager Stats",
+    "ACD Manager Management",
+    "CallHistory",
+    "Payer",
+    "PayerNoVerify",
+    "PhoneNumberManager",
+    "CallsSMS",
+    "MainAccount",
+)
+
+
+class ServiceAccount(Struct, frozen=True):
+    """One key of an organisation's account."""
+
+    key_id: str
+    organisation: str
+    account_id: int
+    #: PEM, SubjectPublicKeyInfo
+    public_key: str
+    roles: tuple[str, ...]
+    created_at: int
+    #: ULIDs of the only applications it may use; None: all
+    applications: tuple[str, ...] | None = None
+    description: str = ""
+
+
+class Credentials(Struct, frozen=True):
+    """The credentials.json that the official clients read: shown once."""
+
+    account_email: str
+    account_id: int
+    key_id: str
+    #: PEM, PKCS#8: the only form that every official client reads
+    private_key: str
+
+
+_record = msgspec.json.Decoder(ServiceAccount)
+
+
+def principal(account: ServiceAccount) -> Principal:
+    """What a token of this key may do."""
+    role = next((ours for theirs, ours in ROLES.items() if theirs in account.roles), "none")
+    scope = None if account.applications is None else frozenset(account.applications)
+    return Principal(account.organisation, role, account.key_id, scope)
+
+
+async def find(engine: Engine, key_id: str) -> ServiceAccount | None:
+    """The account with this key."""
+    try:
+        key = keys.pack((_KEY, key_id))
+    except Invalid:
+        return None
+    entry = (await engine.get(SYSTEM_SPACE, [key]))[0]
+    return None if entry is None else _record.decode(entry.value)
+
+
+async def create(
+    engine: Engine,
+    clock: Clock,
+    organisation: str,
+    roles: Sequence[str],
+    applications: Sequence[str] | None = None,
+    description: str = "",
+) -> Credentials:
+    """Make a key with these roles. Raises `Invalid` for a role that is none."""
+    if unknown := [role for role in roles if role not in ROLES and role not in POWERLESS_ROLES]:
+        raise Invalid(f"{unknown[0]!r} is no role; the roles are: {', '.join((*ROLES, *POWERLESS_ROLES))}")
+    account_id = await account_of(engine, organisation)
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    account = ServiceAccount(
+        key_id=str(uuid.uuid4()),
+        organisation=organisation,
+        account_id=account_id,
+        public_key=public.decode(),
+        roles=tuple(roles),
+        created_at=clock(),
+        applications=None if applications is None else tuple(applications),
+        description=description,
+    )
+    key = keys.pack((_KEY, account.key_id))
+    await _write(engine, Write(SYSTEM_SPACE, (Set(key, msgspec.json.encode(account)),), (Check(key, None),)))
+    secret = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return Credentials(f"account-{account_id}@kvasir.invalid", account_id, account.key_id, secret.decode())
+
+
+async def accounts(engine: Engine, organisation: str) -> list[ServiceAccount]:
+    """All keys of an organisation, oldest first."""
+    page = await engine.page(SYSTEM_SPACE, Query(keys.prefix_range([_KEY]), order="oldest"))
+    found = [_record.decode(entry.value) for entry in page.entries]
+    return [account for account in found if account.organisation == organisation]
+
+
+async def revoke(engine: Engine, key_id: str) -> bool:
+    """Forget a key; its tokens stop working at once, in every process. False: there is none."""
+    if await find(engine, key_id) is None:
+        return False
+    key = keys.pack((_KEY, key_id))
+    return await _write(engine, Write(SYSTEM_SPACE, (Delete(key),), (Present(key),)))
+
+
+async def account_of(engine: Engine, organisation: str) -> int:
+    """The account id of an organisation, given to it the first time: small numbers, in turn."""
+    key = keys.pack((_ACCOUNT, organisation))
+    while True:
+        if (entry := (await engine.get(SYSTEM_SPACE, [key]))[0]) is not None:
+            return msgspec.json.decode(entry.value, type=int)
+        taken = await engine.count(SYSTEM_SPACE, keys.prefix_range([_ACCOUNT_ID]))
+        by_id = keys.pack((_ACCOUNT_ID, str(taken + 1)))
+        mutations = (Set(key, str(taken + 1).encode()), Set(by_id, msgspec.json.encode(organisation)))
+        # Two processes may do this at once: the conditions let one of them through, and the other looks again.
+        await _write(engine, Write(SYSTEM_SPACE, mutations, (Check(key, None), Check(by_id, None))))
+
+
+async def _write(engine: Engine, write: Write) -> bool:
+    outcome = (await engine.write([write]))[0]
+    if isinstance(outcome, KvasirError):
+        raise outcome
+    return isinstance(outcome, Commit)
