@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 from ulid import ULID
@@ -58,7 +59,7 @@ class Store:
         self._engine = engine
         self._epoch = -1
         self._spaces: dict[str | Door, Space] = {}
-        self._updating: dict[tuple[int, bytes], asyncio.Lock] = {}
+        self._updating: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = WeakValueDictionary()
 
     async def refresh(self) -> int:
         """Forget whatever another process may have changed. Returns the epoch the caches now stand for."""
@@ -76,13 +77,11 @@ class Store:
         Raises `NotFound` with the code "store_not_found" for one that is not there, and likewise for one of another
         organisation or outside the credential's scope: nobody learns that it exists.
         """
-        space = self._spaces.get(id) or self._remember(id, await self._engine.get_space(id))
-        return self._known_to(principal, space)
+        return self._known_to(principal, await self._remembered(id, lambda: self._engine.get_space(id)))
 
     async def behind(self, principal: Principal, door: Door) -> Space:
         """The living space behind a door, on the same terms as `open`."""
-        space = self._spaces.get(door) or self._remember(door, await self._engine.find_space(door))
-        return self._known_to(principal, space)
+        return self._known_to(principal, await self._remembered(door, lambda: self._engine.find_space(door)))
 
     async def create(self, principal: Principal, space: Space, doors: Sequence[Door]) -> Space:
         """Create a space (`number`, `id` and `created_at` are filled in), or get the one that has a door already."""
@@ -114,19 +113,29 @@ class Store:
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         return await self._engine.end_space(self._known_to(principal, space).id)
 
-    def _remember(self, name: str | Door, space: Space | None) -> Space | None:
-        if space is not None:
+    async def _remembered(self, name: str | Door, find: Callable[[], Awaitable[Space | None]]) -> Space | None:
+        space = self._spaces.get(name)
+        # The door of an expired space may lead to a successor; expiry moves no epoch.
+        if space is not None and not self._expired(space):
+            return space
+        epoch = self._epoch
+        space = await find()
+        # What was found before the caches were last cleared may be what they were cleared for.
+        if space is not None and epoch == self._epoch:
             if len(self._spaces) >= CACHED_SPACES:
                 self._spaces.clear()
             self._spaces[name] = space
         return space
+
+    def _expired(self, space: Space) -> bool:
+        return space.expires_at is not None and space.expires_at <= self.clock()
 
     def _known_to(self, principal: Principal, space: Space | None) -> Space:
         if (
             space is None
             or space.organisation != principal.organisation
             or (principal.spaces is not None and space.id not in principal.spaces)
-            or (space.expires_at is not None and space.expires_at <= self.clock())
+            or self._expired(space)
         ):
             raise NotFound("there is no such store, or it is not yours", code="store_not_found")
         return space
@@ -138,7 +147,7 @@ class Store:
         require(principal, READERS)
         if principal.keys is not None:
             for key in keys:
-                _within(principal, KeyRange(key, key))
+                _within(principal, _only(key))
         entries = await self._engine.get(space.number, keys)
         for entry in entries:
             if entry is not None and entry.refresh is not None:
@@ -149,8 +158,11 @@ class Store:
         """Extend the entries that want it; durable before the answer, since the answer promises the new expiry."""
         for _ in range(UPDATE_ROUNDS):
             now = self.clock()
+            end = self.period_end(space)
             due = {entry.key: entry for entry in entries if entry is not None and entry.refresh is not None}
             expiries = {key: now + (entry.refresh or 0) for key, entry in due.items()}
+            if end is not None:
+                expiries = {key: min(expiry, end) for key, expiry in expiries.items()}
             outcomes = await self._engine.write(
                 [
                     Write(
@@ -215,6 +227,9 @@ class Store:
 
     def _admit(self, principal: Principal, space: Space, write: Write) -> Write:
         limits = self.limits
+        if principal.keys is not None:
+            for condition in write.conditions:
+                _within(principal, _only(condition.key))
         for mutation in write.mutations:
             if mutation.__class__ is Set:
                 limits.check_key(mutation.key)
@@ -224,10 +239,7 @@ class Store:
             elif mutation.__class__ is Delete or mutation.__class__ is Touch:
                 limits.check_key(mutation.key)
             if principal.keys is not None:
-                key_range = (
-                    mutation.range if isinstance(mutation, DeleteRange) else KeyRange(mutation.key, mutation.key)
-                )
-                _within(principal, key_range)
+                _within(principal, mutation.range if isinstance(mutation, DeleteRange) else _only(mutation.key))
         if space.clear_every is not None:
             end = self.period_end(space)
             return msgspec.structs.replace(
@@ -251,21 +263,20 @@ class Store:
         it raises comes through. Returns the entry it last saw and the commit. Callers of one process take turns,
         so that they do not make each other fail.
         """
+        require(principal, WRITERS)
+        _within(principal, _only(key))
+        # Gone as soon as the last caller that waits for this key has let go of it.
         turn = self._updating.setdefault((space.number, key), asyncio.Lock())
-        try:
-            async with turn:
-                for _ in range(UPDATE_ROUNDS):
-                    entry = (await self._engine.get(space.number, [key]))[0]
-                    mutation = change(entry)
-                    if mutation is None:
-                        return entry, None
-                    check = Check(key, entry.versionstamp if entry else None)
-                    outcome = await self.write(principal, space, mutation, when=[check])
-                    if isinstance(outcome, Commit):
-                        return entry, outcome
-        finally:
-            if not turn.locked():
-                self._updating.pop((space.number, key), None)
+        async with turn:
+            for _ in range(UPDATE_ROUNDS):
+                entry = (await self._engine.get(space.number, [key]))[0]
+                mutation = change(entry)
+                if mutation is None:
+                    return entry, None
+                check = Check(key, entry.versionstamp if entry else None)
+                outcome = await self.write(principal, space, mutation, when=[check])
+                if isinstance(outcome, Commit):
+                    return entry, outcome
         raise Unavailable("too many writers change this key at once; try again")
 
 
@@ -291,6 +302,10 @@ def _within(principal: Principal, asked: KeyRange | None) -> None:
         return
     if asked is None or not (allowed.start <= asked.start and asked.end <= allowed.end):
         raise Forbidden("this access key is limited to a key prefix; ask for keys under that prefix only")
+
+
+def _only(key: bytes) -> KeyRange:
+    return KeyRange(key, key + b"\x00")
 
 
 def _ending(mutation: Mutation, end: int | None, now: int) -> Mutation:
