@@ -31,11 +31,11 @@ PAGE_ENTRIES = 100
 _BATCH_PATH = "this path is the batch form"
 
 
-class _RawOptions(Struct):
+class _RawOptions(Struct, frozen=True):
     metadata: Raw = Raw()
 
 
-class _RawEntry(Struct):
+class _RawEntry(Struct, frozen=True):
     """Texts to keep byte for byte, cut from a body that `jsontext` has already found sound."""
 
     value: Raw = Raw()

@@ -1,0 +1,14 @@
+"""Fixtures for the tests of the Versori API."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import ManualClock
+from tests.versori.api import Api
+
+
+@pytest.fixture
+def api(clock: ManualClock) -> Api:
+    """The dialect over an empty store."""
+    return Api(clock)
