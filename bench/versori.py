@@ -1,0 +1,162 @@
+"""The Versori API over HTTP: single keys, batches, listings, a million keys, two workers, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from bench.harness import Load, Report, anonymous_mib, hello, wrk
+from kvasir.engines.sqlite import SqliteEngine
+from kvasir.keys import pack
+from kvasir.model import Set, Write
+from tests.serving import Server, serving
+
+MANY = 1_000_000
+FEW = 1_000
+
+#: Keys go round, so that a PUT both creates and replaces.
+PUT = """
+wrk.method = "PUT"
+wrk.body = '{"value":"' .. string.rep("x", 100) .. '"}'
+wrk.headers["Content-Type"] = "application/json"
+local n = 0
+function request() n = n + 1; return wrk.format(nil, wrk.path .. (n % 10000)) end
+"""
+
+BODY = """
+wrk.method = "%s"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '%s'
+"""
+
+
+def run(report: Report) -> None:
+    """See the module."""
+    with hello() as url:
+        floor = {connections: wrk(url, connections=connections) for connections in (16, 64, 128)}
+    for connections, load in floor.items():
+        report.figure(f"empty Granian, {connections} connections", load.per_second, "/s")
+    with tempfile.TemporaryDirectory() as directory, serving(Path(directory), "--no-nemesis") as server:
+        _singles_and_batches(report, server, floor)
+    _workers(report)
+    _sizes(report)
+
+
+def _at(server: Server, path: str) -> str:
+    return f"{server.url}/store/{server.store}/kv/{path}"
+
+
+def _set(server: Server, path: str) -> None:
+    body = json.dumps({"value": "x" * 100}).encode()
+    request = urllib.request.Request(_at(server, path), body, server.headers, method="PUT")
+    with urllib.request.urlopen(request):
+        pass
+
+
+def _singles_and_batches(report: Report, server: Server, floor: dict[int, Load]) -> None:
+    _set(server, "products/1")
+    get = {}
+    for connections, empty in floor.items():
+        get[connections] = wrk(_at(server, "products/1"), connections=connections, headers=server.headers).per_second
+        report.figure(f"GET, {connections} connections", get[connections], "/s")
+        report.target(f"GET / empty server, {connections} connections", get[connections] / empty.per_second, 0.6)
+    put = wrk(_at(server, "products/"), connections=128, headers=server.headers, script=PUT)
+    report.figure("durable PUT, 128 connections", put.per_second, "/s")
+    report.figure("durable PUT, 99th percentile", put.p99_ms, "ms")
+    report.target("durable PUT / empty server, 128 connections", put.per_second / floor[128].per_second, 0.33)
+    keys = [["products", str(n)] for n in range(100)]
+    batch_get = wrk(
+        _at(server, "batch"),
+        connections=16,
+        headers=server.headers,
+        script=BODY % ("POST", json.dumps({"keys": keys})),
+    )
+    report.figure("BatchGet of 100, keys", batch_get.per_second * 100, "/s")
+    report.target("BatchGet of 100 / GET, keys", batch_get.per_second * 100 / max(get.values()), 8)
+    entries = [{"key": key, "value": "x" * 100} for key in keys]
+    batch_set = wrk(
+        _at(server, "batch"),
+        connections=16,
+        headers=server.headers,
+        script=BODY % ("PUT", json.dumps({"entries": entries})),
+    )
+    report.figure("BatchSet of 100, keys", batch_set.per_second * 100, "/s")
+    report.target("BatchSet of 100 / PUT, keys", batch_set.per_second * 100 / put.per_second, 4)
+
+
+def _workers(report: Report) -> None:
+    loads = []
+    for workers in (1, 2):
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            serving(Path(directory), "--no-nemesis", "--workers", str(workers)) as server,
+        ):
+            load = wrk(_at(server, "products/"), connections=128, headers=server.headers, script=PUT)
+            report.figure(f"durable PUT, {workers} worker(s)", load.per_second, "/s")
+            report.figure(f"durable PUT, {workers} worker(s), 99th percentile", load.p99_ms, "ms")
+            loads.append(load)
+    one, two = loads
+    report.target("PUT of two workers / of one", two.per_second / one.per_second, 1)
+    report.target("99th percentile of two workers / of one", two.p99_ms / one.p99_ms, 3, most=True)
+
+
+def _sizes(report: Report) -> None:
+    """The same requests in a small and a large store of one database each."""
+    seen: list[dict[str, float]] = []
+    for size in (FEW, MANY):
+        with tempfile.TemporaryDirectory() as directory:
+            with serving(Path(directory), "--no-nemesis") as server:
+                store = server.store
+                server.stop()
+            asyncio.run(_fill(server.data_dir / "kvasir.db", store, size))
+            with serving(Path(directory), "--no-nemesis") as server:
+                seen.append(_measured(server, size))
+                if size == MANY:
+                    report.target(
+                        "anonymous memory of a worker, 1,000,000 keys", anonymous_mib(server.pid), 150, "MiB", most=True
+                    )
+    small, large = seen
+    for name in small:
+        report.figure(f"{name}, {FEW:,} keys", 1e6 / small[name], "µs")
+        report.figure(f"{name}, {MANY:,} keys", 1e6 / large[name], "µs")
+        report.target(f"{name}: cost at {MANY:,} / at {FEW:,} keys", small[name] / large[name], 1.5, most=True)
+
+
+def _measured(server: Server, size: int) -> dict[str, float]:
+    step = size // FEW
+    get = f"""
+local n = 0
+function request()
+  n = (n + 7919) % {size}
+  return wrk.format(nil, wrk.path .. "g" .. math.floor(n / {step * 10}) .. "/" .. n)
+end
+"""
+    # Ten keys are under each of these prefixes, however large the store: the page costs what they cost.
+    prefix = json.dumps({"selector": {"prefix": ["small"]}})
+    page = BODY % ("POST", "{}")
+    headers = server.headers
+    return {
+        "GET": wrk(_at(server, ""), connections=16, headers=headers, script=get).per_second,
+        "page of 100 newest": wrk(_at(server, "list"), connections=16, headers=headers, script=page).per_second,
+        "page of a prefix with 10 keys": wrk(
+            _at(server, "list"), connections=16, headers=headers, script=BODY % ("POST", prefix)
+        ).per_second,
+    }
+
+
+async def _fill(path: Path, store: str, size: int) -> None:
+    """Put `size` entries of 200 bytes into a store, and ten more under a prefix of their own, the oldest of all."""
+    engine = SqliteEngine(path)
+    await engine.open()
+    space = await engine.get_space(store)
+    assert space is not None
+    step = size // FEW
+    value = b'"' + b"x" * 200 + b'"'
+    keys = [pack(["small", str(n)]) for n in range(10)]
+    keys += [pack([f"g{n // (step * 10)}", str(n)]) for n in range(size)]
+    for start in range(0, len(keys), 1_000):
+        await engine.write([Write(space.number, (Set(key, value),)) for key in keys[start : start + 1_000]])
+    await engine.close()
