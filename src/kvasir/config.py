@@ -211,6 +211,51 @@ class Config:
         "Where SH_SAVE writes and SH_LOAD reads; unless given, `saves` in the data directory.",
     )
 
+    voximplant_missing_key_code: int = row(
+        VOXIMPLANT, "496", whole(1, 9_999), "code", "Error code for a key that is not there; none is documented."
+    )
+    voximplant_unknown_application_code: int = row(
+        VOXIMPLANT,
+        "116",
+        whole(1, 9_999),
+        "code",
+        "Error code for an unknown application_id; 558 is the other candidate.",
+    )
+    voximplant_unknown_key_id_code: int = row(
+        VOXIMPLANT,
+        "433",
+        whole(1, 9_999),
+        "code",
+        "Error code for a token whose key id is unknown; 100 does not tell strangers which key ids exist.",
+    )
+    voximplant_pattern: str = row(
+        VOXIMPLANT,
+        "prefix",
+        one_of("prefix", "namespace"),
+        "prefix|namespace",
+        "What the pattern `test` finds: every key that begins so, or only `test` and those that begin with `test:`.",
+    )
+    voximplant_key_characters: int = row(VOXIMPLANT, "200", whole(1, 1_000), "characters", "Longest key.")
+    voximplant_value_characters: int = row(VOXIMPLANT, "2_000", whole(1, 1_000_000), "characters", "Longest value.")
+    voximplant_ttl_default_seconds: int = row(
+        VOXIMPLANT, "2_592_000", whole(0, 10**10), "seconds", "Life of an item set without ttl and expires_at: 30 days."
+    )
+    voximplant_ttl_maximum_seconds: int = row(
+        VOXIMPLANT, "7_776_000", whole(0, 10**10), "seconds", "Longest life of an item: 90 days."
+    )
+    voximplant_page_default: int = row(VOXIMPLANT, "10", whole(1, 1_000), "count", "Items of a list without count.")
+    voximplant_page_maximum: int = row(VOXIMPLANT, "50", whole(1, 1_000), "count", "Most items of a list.")
+    voximplant_form_bytes: int = row(
+        VOXIMPLANT,
+        "65_536",
+        whole(1_024, 2**30),
+        "bytes",
+        "Longest urlencoded or multipart body. With longer values, raise it too: 12 bytes a character, and 4,096.",
+    )
+    voximplant_json_bytes: int = row(
+        VOXIMPLANT, "1_048_576", whole(1_024, 2**30), "bytes", "Longest JSON body; bulk methods need more than a form."
+    )
+
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     @property

@@ -16,8 +16,11 @@ from pathlib import Path
 
 from kvasir import admin, logs, supervisor
 from kvasir.auth import Auth
+from kvasir.auth_tokens import ServiceTokens
 from kvasir.config import Config
 from kvasir.dialects.versori.app import VersoriDialect
+from kvasir.dialects.voximplant import Settings as VoximplantSettings
+from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sequence import wall_clock
@@ -45,7 +48,7 @@ GC_THRESHOLD = 10_000
 
 #: What metrics can count, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
-    dialect.name: dialect.operations for dialect in (VersoriDialect, HealthDialect)
+    dialect.name: dialect.operations for dialect in (VersoriDialect, VoximplantDialect, HealthDialect)
 }
 
 
@@ -57,6 +60,12 @@ def create_engine(config: Config) -> Engine:
     named = config.engine.removeprefix("sqlite:")
     path = Path(named) if named else config.data_dir / "kvasir.db"
     return SqliteEngine(path, durable=config.durability == "full", limits=config.limits)
+
+
+def voximplant_settings(config: Config) -> VoximplantSettings:
+    """The settings of the Voximplant dialect; each has a row of its name."""
+    fields = VoximplantSettings.__struct_fields__
+    return VoximplantSettings(**{field: getattr(config, f"voximplant_{field}") for field in fields})
 
 
 def run(config: Config) -> int:
@@ -129,7 +138,12 @@ class _Worker:
         self._health = HealthDialect(
             self._engine, metrics, engine_name=config.engine.partition(":")[0], durability=config.durability
         )
-        dialects: list[HttpDialect] = [self._health, VersoriDialect(self._store, self._auth)]
+        versori = VersoriDialect(self._store, self._auth)
+        voximplant = VoximplantDialect(
+            self._store, ServiceTokens(self._store, self._engine), voximplant_settings(config)
+        )
+        # Versori twice: its paths win, since a key in one may look like a path of another API, and it answers the rest.
+        dialects: list[HttpDialect] = [self._health, versori, voximplant, versori]
         self._listener = HttpListener(dialects, metrics, config.limits, log_requests=config.access_log)
         self._sockets = self._http_sockets()
 

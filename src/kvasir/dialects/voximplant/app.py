@@ -70,9 +70,10 @@ class VoximplantDialect:
         try:
             return await self._tokens.caller(request.header("authorization"))
         except BadToken as bad:
-            if bad.flaw is Flaw.KEY_ID and self._settings.unknown_key_id_code != errors.KEY_ID.code:
-                raise ApiError(errors.AUTHORIZATION) from None
-            raise ApiError(errors.FLAWS[bad.flaw]) from None
+            failure = errors.FLAWS[bad.flaw]
+            if bad.flaw is Flaw.KEY_ID:
+                failure = errors.recoded(failure, self._settings.unknown_key_id_code)
+            raise ApiError(failure) from None
 
     async def _application(self, principal: Principal, parameters: Parameters) -> Space:
         """The application a request names: the id wins, a name beside it must agree. One of another account, or
@@ -99,8 +100,8 @@ class VoximplantDialect:
     def _unknown_application(self, *, by_id: bool) -> ApiError:
         if not by_id:
             return ApiError(errors.APPLICATION_NAME, field="application_name")
-        chosen = {failure.code: failure for failure in (errors.APPLICATION_ID, errors.APPLICATION)}
-        return ApiError(chosen[self._settings.unknown_application_code], field="application_id")
+        failure = errors.recoded(errors.APPLICATION_ID, self._settings.unknown_application_code)
+        return ApiError(failure, field="application_id")
 
 
 def _method(path: str) -> str | None:

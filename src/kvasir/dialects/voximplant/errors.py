@@ -57,6 +57,7 @@ ONE_OF = Failure(458, "Specify only one of the following parameters: {0}.")
 LENGTH = Failure(477, "The '{0}' parameter length must not exceed {1} symbols.", "too_large")
 NOT_UNIQUE = Failure(493, "The '{0}' is not unique.", "conflict")
 INVALID = Failure(496, "The '{0}' parameter is invalid.")
+MISSING = Failure(496, "The '{0}' parameter is invalid.", "not_found")
 OTHER_VERSION = Failure(496, "The '{0}' parameter is invalid.", "conflict")
 RANGE = Failure(497, "{0} should be in range of {1}..{2}.")
 APPLICATION = Failure(558, "Application is not found.", "not_found")
@@ -110,6 +111,13 @@ class ApiError(Exception):
 def invalid(field: str, detail: str | None = None, **more: Any) -> ApiError:
     """Error 496 for a parameter."""
     return ApiError(INVALID, field, field=field, detail=detail, **more)
+
+
+def recoded(failure: Failure, code: int) -> Failure:
+    """A failure under a code the operator chose, with the text published for that code, if it is one of ours."""
+    known = (INVALID, EMPTY, AUTHORIZATION, KEY_ID, APPLICATION_ID, APPLICATION)
+    text = next((other.text for other in known if other.code == code), failure.text)
+    return Failure(code, text, failure.outcome)
 
 
 def of(error: KvasirError) -> ApiError:

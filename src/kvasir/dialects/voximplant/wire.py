@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from kvasir import keys
-from kvasir.dialects.voximplant.errors import INVALID, ApiError, Failure
+from kvasir.dialects.voximplant.errors import MISSING, ApiError, recoded
 from kvasir.dialects.voximplant.parameters import KEY, Cursor, text_of
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.model import Entry
@@ -79,7 +79,7 @@ def matches(pattern: str, settings: Settings) -> Callable[[str], bool]:
 
 def missing_key(settings: Settings) -> ApiError:
     """The answer for a key that is not there; `reason` tells it from a key that is malformed."""
-    failure = Failure(settings.missing_key_code, INVALID.text, "not_found")
+    failure = recoded(MISSING, settings.missing_key_code)
     return ApiError(failure, "key", field="key", reason="not_found")
 
 
