@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,10 +142,14 @@ def _read(source: str) -> bytes:
     if not source.startswith(("http://", "https://")):
         return Path(source).read_bytes()
     # The scheme is checked above, and a redirect may not leave it.
-    with urllib.request.urlopen(source, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310
-        if source.startswith("https://") and not answer.url.startswith("https://"):
-            raise ValueError("it redirects to an address without TLS")
-        text = bytes(answer.read(KEY_SET_BYTES + 1))
+    try:
+        with urllib.request.urlopen(source, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            if source.startswith("https://") and not answer.url.startswith("https://"):
+                raise ValueError("it redirects to an address without TLS")
+            text = bytes(answer.read(KEY_SET_BYTES + 1))
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
     if len(text) > KEY_SET_BYTES:
         raise ValueError(f"it is longer than {KEY_SET_BYTES:,} bytes")
     return text

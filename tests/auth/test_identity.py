@@ -1,0 +1,387 @@
+"""Tokens of an identity provider: what is accepted, what never is, and how the key set is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from kvasir import identity
+from kvasir.auth import Auth
+from kvasir.config import Config
+from kvasir.engines.memory import MemoryEngine
+from kvasir.engines.sequence import wall_clock
+from kvasir.errors import Unauthenticated, Unavailable
+from kvasir.identity import IdentityProvider
+from kvasir.limits import Limits
+from kvasir.model import Principal
+from kvasir.store import Store
+
+ISSUER = "https://identity.example.org/"
+AUDIENCE = "kvasir"
+ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
+
+
+@cache
+def rsa_key(name: str) -> rsa.RSAPrivateKey:
+    """A key pair by name; making one takes a moment."""
+    return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+
+
+@cache
+def ec_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def rsa_jwk(kid: str | None, **more: Any) -> dict[str, Any]:
+    named = {} if kid is None else {"kid": kid}
+    return RSAAlgorithm.to_jwk(rsa_key(kid or "only").public_key(), as_dict=True) | named | more
+
+
+def key_set(*keys: dict[str, Any]) -> str:
+    return json.dumps({"keys": keys})
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Good claims with some replaced; None: left out."""
+    now = int(time.time())
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "iat": now, "exp": now + 300}
+    good |= {"organisation": ORGANISATION, "role": "developer"} | changes
+    return {name: value for name, value in good.items() if value is not None}
+
+
+def token(kid: str | None = "k1", algorithm: str = "RS256", **changes: Any) -> str:
+    headers = {} if kid is None else {"kid": kid}
+    key: Any = ec_key() if algorithm == "ES256" else rsa_key(kid or "only")
+    return jwt.encode(claims(**changes), key, algorithm, headers=headers)
+
+
+def part(value: Any) -> str:
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+
+def hand_made(header: Any, payload: Any, signature: bytes = b"") -> str:
+    return f"{part(header)}.{part(payload)}.{part(signature)}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A key set with two RSA keys and one for ES256."""
+    ec_jwk = ECAlgorithm.to_jwk(ec_key().public_key(), as_dict=True) | {"kid": "e1"}
+    path = tmp_path / "jwks.json"
+    path.write_text(key_set(rsa_jwk("k1", alg="RS256", use="sig"), rsa_jwk("k2"), ec_jwk))
+    return path
+
+
+def auth(source: object, **settings: Any) -> Auth:
+    store = Store(MemoryEngine(), Limits(), wall_clock)
+    return Auth(store, store._engine, IdentityProvider(str(source), ISSUER, AUDIENCE, **settings))
+
+
+def ask(who: Auth, text: str, scheme: str = "JWT") -> Principal:
+    return asyncio.run(who.access_key(f"{scheme} {text}", None))
+
+
+def refused(source: object, text: str, **settings: Any) -> str:
+    with pytest.raises(Unauthenticated) as refusal:
+        ask(auth(source, **settings), text)
+    return refusal.value.message
+
+
+@pytest.mark.parametrize(("kid", "algorithm"), [("k1", "RS256"), ("k2", "RS256"), ("e1", "ES256")])
+@pytest.mark.parametrize("scheme", ["JWT", "bearer"])
+def test_a_good_token(file: Path, kid: str, algorithm: str, scheme: str) -> None:
+    principal = ask(auth(file), token(kid, algorithm), scheme)
+    assert (principal.organisation, principal.role, principal.name) == (ORGANISATION, "developer", "alice")
+
+
+def test_a_token_in_the_cookie(file: Path) -> None:
+    assert asyncio.run(auth(file).access_key(None, f"cookie={token()}")).name == "alice"
+
+
+def test_a_key_set_of_one_serves_tokens_without_a_key_id(tmp_path: Path, file: Path) -> None:
+    only = tmp_path / "one.json"
+    only.write_text(key_set(rsa_jwk(None)))
+    assert ask(auth(only), token(None)).name == "alice"
+    assert "kid" in refused(file, token(None))
+
+
+#: Claims that make a good token a bad one, and a word of the answer.
+BAD_CLAIMS: list[tuple[dict[str, Any], str]] = [
+    ({"exp": 1}, "expired"),
+    ({"exp": None}, "exp"),
+    ({"exp": "soon"}, "exp"),
+    ({"nbf": int(time.time()) + 3_600}, "not yet valid"),
+    ({"iss": "https://elsewhere.example.org/"}, "issuer"),
+    ({"iss": None}, "iss"),
+    ({"aud": "another service"}, "udience"),
+    ({"aud": None}, "aud"),
+    ({"organisation": None}, "ULID"),
+    ({"organisation": "acme"}, "ULID"),
+    ({"organisation": ["01JZX0W7M2Q4T8V6B3N5C9D1EF"]}, "ULID"),
+]
+
+
+@pytest.mark.parametrize(("changes", "word"), BAD_CLAIMS)
+def test_bad_claims(file: Path, changes: dict[str, Any], word: str) -> None:
+    assert word in refused(file, token(**changes))
+
+
+def test_an_algorithm_that_is_not_pinned(file: Path) -> None:
+    assert "algorithm" in refused(file, token("k2", "RS512"))
+    assert ask(auth(file, algorithms=("RS512",)), token("k2", "RS512")).name == "alice"
+
+
+def test_no_signature_at_all(file: Path) -> None:
+    for name in ("none", "None", "NONE", "nOnE"):
+        assert "algorithm" in refused(file, hand_made({"alg": name, "kid": "k1"}, claims()))
+        assert refused(file, hand_made({"alg": name, "kid": "k1"}, claims()), algorithms=("RS256", "none"))
+
+
+def test_hs256_with_the_public_key_as_the_secret(file: Path) -> None:
+    public = rsa_key("k1").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    header, payload = part({"alg": "HS256", "kid": "k1"}), part(claims())
+    signature = hmac.new(public, f"{header}.{payload}".encode(), hashlib.sha256).digest()
+    forged = f"{header}.{payload}.{part(signature)}"
+    assert "algorithm" in refused(file, forged)
+    # Even an operator's mistake must not let a public key verify as a secret.
+    refused(file, forged, algorithms=("RS256", "HS256"))
+
+
+def test_a_symmetric_key_in_the_set_is_not_used(tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_text(key_set(rsa_jwk("k1"), {"kty": "oct", "kid": "s1", "k": part(b"s" * 32)}))
+    forged = jwt.encode(claims(), b"s" * 32, "HS256", headers={"kid": "s1"})
+    refused(file, forged, algorithms=("RS256", "HS256"))
+
+
+def test_an_encryption_key_in_the_set_is_not_used(tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_text(key_set(rsa_jwk("k1"), rsa_jwk("k2", use="enc")))
+    assert "kid" in refused(file, token("k2"))
+
+
+def test_a_signature_of_another_key(file: Path) -> None:
+    forged = jwt.encode(claims(), rsa_key("stranger"), "RS256", headers={"kid": "k1"})
+    assert "ignature" in refused(file, forged)
+    head, _, signature = token().split(".")
+    assert "ignature" in refused(file, f"{head}.{part(claims(role='owner'))}.{signature}")
+
+
+def test_a_key_with_another_kind_of_key_id(file: Path) -> None:
+    assert refused(file, token("e1", "RS256"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.b.c",
+        "..",
+        hand_made([], {}),
+        hand_made({"alg": "RS256", "kid": 5}, {}),
+        hand_made({"alg": "RS256", "kid": ["k1"]}, {}),
+        hand_made({"alg": ["RS256"], "kid": "k1"}, {}),
+        hand_made({"alg": "RS256", "kid": "k1"}, []),
+        hand_made({"kid": "k1"}, {}),
+        hand_made(b"[" * 5_000, {}),
+        hand_made(b"\xff\xfe", {}),
+    ],
+)
+def test_garbage(file: Path, text: str) -> None:
+    refused(file, text)
+
+
+def test_roles(file: Path) -> None:
+    who = auth(file)
+    for said, role in [
+        ("viewer", "viewer"),
+        (["offline", "viewer", "admin"], "admin"),
+        ("root", "none"),
+        ([], "none"),
+        (None, "none"),
+        ({"owner": True}, "none"),
+    ]:
+        assert ask(who, token(role=said)).role == role
+
+
+def test_nested_claims(file: Path) -> None:
+    who = auth(file, organisation_claim="https://kvasir.example/org", role_claim="realm_access.roles")
+    given: dict[str, Any] = {"https://kvasir.example/org": ORGANISATION.lower(), "realm_access": {"roles": ["owner"]}}
+    principal = ask(who, token(**given))
+    assert (principal.organisation, principal.role) == (ORGANISATION, "owner")
+
+
+def test_a_remembered_token_ends_with_its_exp(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = auth(file)
+    text = token()
+    principal = ask(who, text)
+    assert ask(who, text) is principal
+    expiry = principal.expires_at
+    assert expiry is not None
+    monkeypatch.setattr(who._store, "clock", lambda: expiry - 1)
+    assert ask(who, text) is principal
+    monkeypatch.setattr(who._store, "clock", lambda: expiry)
+    with pytest.raises(Unauthenticated, match="expired"):
+        ask(who, text)
+
+
+# -- fetching -------------------------------------------------------------------------------------------------
+
+
+class KeyServer:
+    """A web server that gives `text` with `status`, and counts how often it was asked."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.status = 200
+        self.asked = 0
+        self.redirect: str | None = None
+
+
+@contextlib.contextmanager
+def key_server(text: str) -> Iterator[tuple[KeyServer, str]]:
+    state = KeyServer(text)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.asked += 1
+            body = state.text.encode()
+            self.send_response(state.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield state, f"http://127.0.0.1:{server.server_address[1]}/jwks"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_key_set_from_a_url_is_fetched_once() -> None:
+    async def work(who: Auth) -> None:
+        names = await asyncio.gather(*[who.access_key(f"JWT {token(sub=f'user {n}')}", None) for n in range(20)])
+        assert len({principal.name for principal in names}) == 20
+
+    with key_server(key_set(rsa_jwk("k1"))) as (server, url):
+        asyncio.run(work(auth(url)))
+        assert server.asked == 1
+
+
+def test_a_new_key_is_fetched_but_strangers_cannot_cause_many_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(who: Auth, server: KeyServer) -> None:
+        await who.access_key(f"JWT {token('k1')}", None)
+        server.text = key_set(rsa_jwk("k2"))
+        for n in range(50):
+            with pytest.raises(Unauthenticated, match="kid"):
+                await who.access_key(f"JWT {token('k2', sub=str(n))}", None)
+        assert server.asked == 1
+        monkeypatch.setattr(identity, "FETCH_PAUSE_SECONDS", 0.0)
+        assert (await who.access_key(f"JWT {token('k2')}", None)).name == "alice"
+        assert server.asked == 2
+
+    with key_server(key_set(rsa_jwk("k1"))) as (server, url):
+        asyncio.run(work(auth(url), server))
+
+
+def test_an_old_key_set_is_fetched_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(who: Auth, server: KeyServer) -> None:
+        await who.access_key(f"JWT {token('k1')}", None)
+        server.text = key_set(rsa_jwk("k2"))
+        monkeypatch.setattr(identity, "KEYS_SECONDS", 0.0)
+        monkeypatch.setattr(identity, "FETCH_PAUSE_SECONDS", 0.0)
+        await who.access_key(f"JWT {token('k1', sub='bob')}", None)
+        monkeypatch.setattr(identity, "KEYS_SECONDS", 300.0)
+        assert who._identity is not None
+        assert who._identity._fetching is not None
+        await who._identity._fetching
+        with pytest.raises(Unauthenticated, match="kid"):
+            await who.access_key(f"JWT {token('k1', sub='carol')}", None)
+
+    with key_server(key_set(rsa_jwk("k1"))) as (server, url):
+        asyncio.run(work(auth(url), server))
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (500, ""),
+        (200, "no JSON"),
+        (200, "[]"),
+        (200, '{"keys": []}'),
+        (200, '{"keys": 5}'),
+        (200, '{"keys": [5, {}]}'),
+        (200, " " * (identity.KEY_SET_BYTES + 1)),
+    ],
+)
+def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(who: Auth, server: KeyServer) -> None:
+        with pytest.raises(Unavailable):
+            await who.access_key(f"JWT {token()}", None)
+        server.status, server.text = 200, key_set(rsa_jwk("k1"))
+        monkeypatch.setattr(identity, "FETCH_PAUSE_SECONDS", 0.0)
+        await who.access_key(f"JWT {token()}", None)
+        # From now on a failure leaves the former keys in force.
+        server.status, server.text = status, text
+        with pytest.raises(Unauthenticated):
+            await who.access_key(f"JWT {token('k2')}", None)
+        await who.access_key(f"JWT {token(sub='bob')}", None)
+
+    with key_server(text) as (server, url):
+        server.status = status
+        asyncio.run(work(auth(url), server))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        ask(auth(tmp_path / "none.json"), token())
+
+
+def test_a_caller_who_leaves_does_not_take_the_keys_along(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    read = identity._read
+
+    def slow(source: str) -> bytes:
+        asked.set()
+        assert go_on.wait(10)
+        return read(source)
+
+    async def work(who: Auth) -> None:
+        first = asyncio.create_task(who.access_key(f"JWT {token()}", None))
+        second = asyncio.create_task(who.access_key(f"JWT {token()}", None))
+        assert await asyncio.to_thread(asked.wait, 10)
+        first.cancel()
+        go_on.set()
+        assert (await second).name == "alice"
+
+    monkeypatch.setattr(identity, "_read", slow)
+    asyncio.run(work(auth(file)))
+
+
+def test_settings_make_the_provider(tmp_path: Path) -> None:
+    assert IdentityProvider.of(Config()) is None
+    made = IdentityProvider.of(Config(jwks="keys.json", jwt_issuer=ISSUER, jwt_audience=AUDIENCE))
+    assert isinstance(made, IdentityProvider)
