@@ -1,0 +1,350 @@
+"""Whatever one does to them, the SQLite engine and the memory engine tell the same story.
+
+Hypothesis draws the operations; the memory engine is the truth. Numbers differ (sequences, versionstamps, space
+numbers), so both sides are compared by what a caller can tell: order, equality and every other field.
+`KVASIR_EXAMPLES=50` makes fifty times as many examples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from kvasir.engine import Engine, Outcome
+from kvasir.engines.memory import MemoryEngine
+from kvasir.engines.sqlite import SqliteEngine
+from kvasir.keys import pack, prefix_range, text_range
+from kvasir.model import (
+    SYSTEM_SPACE,
+    Check,
+    Commit,
+    Condition,
+    Conflict,
+    Delete,
+    DeleteRange,
+    Entry,
+    KeyRange,
+    Mutation,
+    Page,
+    Present,
+    Query,
+    Set,
+    Space,
+    Touch,
+    Write,
+)
+from tests.engine.lab import ORGANISATION, START, ManualClock, door, ulid
+
+EXAMPLES = 200 * int(os.environ.get("KVASIR_EXAMPLES", "1"))
+
+PART = st.sampled_from(["", "a", "b", "ab", "a\x00", "\x00", "\U0010ffff"])
+KEY = st.lists(PART, min_size=1, max_size=3).map(pack)
+RANGE = (
+    st.none()
+    | st.lists(PART, max_size=2).map(prefix_range)
+    | PART.map(text_range)
+    | st.tuples(KEY, KEY).map(lambda keys: KeyRange(min(keys), max(keys)))
+)
+VALUE = st.sampled_from([b"1", b'"text"', b'{"b":1,"a":[1.50]}', b"null"])
+METADATA = st.sampled_from([None, b"{}", b'{"m":1}', b'{"m":1.0,"o":{"x":[1]}}', b'{"m":true}'])
+WANTED = st.sampled_from([None, None, b"{}", b'{"m":1}', b'{"o":{}}', b'{"m":true}'])
+#: Milliseconds from now; the clock moves in steps of the same size, so that expiry is met to the millisecond.
+SOON = st.integers(1, 6)
+INSTANT = st.none() | st.integers(-2, 8)
+DOOR = st.sampled_from([door("x"), door("y"), door("z", "session", "")])
+
+MUTATION = st.one_of(
+    st.tuples(st.just("set"), KEY, VALUE, METADATA, st.none() | SOON, st.booleans()),
+    st.tuples(st.just("set until"), KEY, VALUE, METADATA, st.integers(-1, 6), st.booleans()),
+    st.tuples(st.just("delete"), KEY),
+    st.tuples(st.just("delete range"), RANGE),
+    st.tuples(st.just("touch"), KEY, INSTANT, st.booleans()),
+)
+CONDITION = st.one_of(
+    st.tuples(st.just("present"), KEY),
+    st.tuples(st.just("absent"), KEY),
+    st.tuples(st.just("unchanged"), KEY),
+    st.tuples(st.just("changed"), KEY),
+)
+WRITE = st.tuples(st.lists(CONDITION, max_size=2), st.lists(MUTATION, max_size=4))
+
+
+class Side:
+    """One engine, and which of its numbers stand for which of the other side's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        #: Space numbers by the machine's own names
+        self.spaces: dict[int, int] = {0: SYSTEM_SPACE}
+        #: The last versionstamp seen of each key, for conditions
+        self.stamps: dict[tuple[int, bytes], int] = {}
+        #: The newest versionstamp given
+        self.highest = 0
+
+
+class BothEngines(RuleBasedStateMachine):
+    """Every rule does one thing to both engines and compares all that can be told."""
+
+    spaces = Bundle("spaces")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="kvasir-property-"))
+        self.clock = ManualClock()
+        self.loop = asyncio.new_event_loop()
+        self.truth = Side(MemoryEngine(self.clock))
+        self.tried = Side(self.opened())
+        self.ulids = 0
+
+    def opened(self) -> SqliteEngine:
+        engine = SqliteEngine(self.folder / "kvasir.db", clock=self.clock)
+        self.run(engine.open())
+        return engine
+
+    def run(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def teardown(self) -> None:
+        try:
+            assert self.run(self.tried.engine.check()) == []
+        finally:
+            self.run(self.tried.engine.close())
+            self.loop.close()
+            shutil.rmtree(self.folder)
+
+    def both(self, ask: Any) -> tuple[Any, Any]:
+        """What `ask(side)` gives on the side of truth and on the side that is tried."""
+        return self.run(ask(self.truth)), self.run(ask(self.tried))
+
+    # -- spaces -------------------------------------------------------------------------------------------
+
+    @initialize(target=spaces)
+    def system(self) -> int:
+        return 0
+
+    @rule(target=spaces, doors=st.lists(DOOR, max_size=2), lives=st.none() | st.integers(1, 20))
+    def create(self, doors: list[Any], lives: int | None) -> int:
+        self.ulids += 1
+        expires_at = None if lives is None else self.clock.now + lives
+        space = Space(ulid(self.ulids), 0, ORGANISATION, "store", f"n{self.ulids}", self.clock.now, expires_at)
+        truth, tried = self.both(lambda side: side.engine.create_space(space, doors))
+        assert same_space(truth, tried)
+        name = int(truth.id[4:])
+        self.truth.spaces[name], self.tried.spaces[name] = truth.number, tried.number
+        return name
+
+    @rule(space=spaces)
+    def end(self, space: int) -> None:
+        truth, tried = self.both(lambda side: side.engine.end_space(ulid(space)))
+        assert truth == tried
+
+    @rule(
+        space=spaces,
+        name=st.sampled_from([None, "neu"]),
+        add=st.lists(DOOR, max_size=2),
+        gone=st.lists(DOOR, max_size=2),
+    )
+    def alter(self, space: int, name: str | None, add: list[Any], gone: list[Any]) -> None:
+        truth, tried = self.both(lambda side: side.engine.alter_space(ulid(space), name=name, add=add, remove=gone))
+        assert same_space(truth, tried)
+
+    @rule(behind=DOOR, space=spaces)
+    def look_around(self, behind: Any, space: int) -> None:
+        for ask in (
+            lambda side: side.engine.find_space(behind),
+            lambda side: side.engine.get_space(ulid(space)),
+        ):
+            assert same_space(*self.both(ask))
+        assert len({str(doors) for doors in self.both(lambda side: side.engine.doors(ulid(space)))}) == 1
+        truth, tried = self.both(lambda side: side.engine.list_spaces(after=ulid(space), limit=3))
+        assert len(truth) == len(tried)
+        assert all(map(same_space, truth, tried))
+        truth, tried = self.both(lambda side: side.engine.count_spaces("store"))
+        assert truth == tried
+
+    # -- entries ------------------------------------------------------------------------------------------
+
+    @rule(space=spaces, writes=st.lists(WRITE, min_size=1, max_size=3))
+    def write(self, space: int, writes: list[Any]) -> None:
+        def made(side: Side) -> list[Write]:
+            return [self.made(side, space, conditions, mutations) for conditions, mutations in writes]
+
+        truth, tried = self.both(lambda side: side.engine.write(made(side)))
+        assert [told(outcome) for outcome in truth] == [told(outcome) for outcome in tried]
+        for side, outcomes in ((self.truth, truth), (self.tried, tried)):
+            stamps = [outcome.versionstamp for outcome in outcomes if isinstance(outcome, Commit)]
+            assert all(stamp > side.highest for stamp in stamps)
+            assert stamps == sorted(stamps)
+            side.highest = max([side.highest, *stamps])
+
+    def made(self, side: Side, space: int, conditions: list[Any], mutations: list[Any]) -> Write:
+        def condition(kind: str, key: bytes) -> Condition:
+            if kind == "present":
+                return Present(key)
+            stamp = side.stamps.get((space, key))
+            return Check(key, None if kind == "absent" or stamp is None else stamp - (kind == "changed"))
+
+        def mutation(kind: str, *values: Any) -> Mutation:
+            now = self.clock.now
+            if kind == "set":
+                key, value, metadata, ttl, refresh = values
+                return Set(key, value, metadata=metadata, ttl=ttl, refresh=refresh)
+            if kind == "set until":
+                key, value, metadata, instant, refresh = values
+                return Set(key, value, metadata=metadata, expires_at=now + instant, refresh=refresh)
+            if kind == "delete":
+                return Delete(*values)
+            if kind == "delete range":
+                return DeleteRange(*values)
+            key, instant, extend = values
+            return Touch(key, None if instant is None else now + instant, extend)
+
+        return Write(
+            side.spaces[space],
+            tuple(mutation(*drawn) for drawn in mutations),
+            tuple(condition(*drawn) for drawn in conditions),
+        )
+
+    def living(self, space: int) -> bool:
+        # What a space that is gone still gives is not promised.
+        return space == 0 or self.run(self.truth.engine.get_space(ulid(space))) is not None
+
+    @rule(space=spaces, keys=st.lists(KEY, max_size=4))
+    def get(self, space: int, keys: list[bytes]) -> None:
+        if self.living(space):
+            truth, tried = self.both(lambda side: side.engine.get(side.spaces[space], keys))
+            self.compare(space, truth, tried)
+
+    @rule(
+        space=spaces,
+        key_range=RANGE,
+        order=st.sampled_from(["newest", "oldest", "key"]),
+        limit=st.none() | st.integers(1, 4),
+        skip=st.integers(0, 2),
+        created=st.tuples(st.none() | st.integers(0, 12), st.none() | st.integers(0, 30)),
+        metadata=WANTED,
+        backwards=st.booleans(),
+        values=st.booleans(),
+    )
+    def walk(self, space: int, backwards: bool, skip: int, **options: Any) -> None:
+        """Page after page, by the cursors each side gave, until the end."""
+        if not self.living(space):
+            return
+        low, high = options.pop("created")
+        query = Query(
+            range=options.pop("key_range"),
+            created_from=None if low is None else START + low,
+            created_to=None if high is None else START + high,
+            skip=skip,
+            **options,
+        )
+        cursors: tuple[Any, Any] = (None, None)
+        for _ in range(20):
+            truth, tried = self.pages(space, query, cursors, backwards=backwards)
+            self.compare(space, truth.entries, tried.entries)
+            assert truth.more == tried.more
+            if not truth.more or not truth.entries:
+                break
+            at = 0 if backwards and cursors != (None, None) else -1
+            by_key = query.order == "key"
+            one, other = truth.entries[at], tried.entries[at]
+            cursors = (one.key, other.key) if by_key else (one.sequence, other.sequence)
+            query = msgspec.structs.replace(query, skip=0)
+
+    def pages(self, space: int, query: Query, cursors: tuple[Any, Any], *, backwards: bool) -> tuple[Page, Page]:
+        def asked(cursor: Any) -> Query:
+            place = {"before" if backwards else "after": cursor}
+            return msgspec.structs.replace(query, **place)
+
+        return (
+            self.run(self.truth.engine.page(self.truth.spaces[space], asked(cursors[0]))),
+            self.run(self.tried.engine.page(self.tried.spaces[space], asked(cursors[1]))),
+        )
+
+    @rule(space=spaces, key_range=RANGE)
+    def count(self, space: int, key_range: KeyRange | None) -> None:
+        if self.living(space):
+            truth, tried = self.both(lambda side: side.engine.count(side.spaces[space], key_range))
+            page = self.run(self.tried.engine.page(self.tried.spaces[space], Query(range=key_range)))
+            assert truth == tried == len(page.entries)
+
+    def compare(self, space: int, truth: Sequence[Entry | None], tried: Sequence[Entry | None]) -> None:
+        """The same entries, but for their numbers, and these in the same order."""
+        assert [entry and plain(entry) for entry in truth] == [entry and plain(entry) for entry in tried]
+        for number in ("sequence", "versionstamp"):
+            assert ranks(truth, number) == ranks(tried, number)
+        for side, entries in ((self.truth, truth), (self.tried, tried)):
+            side.stamps.update({(space, entry.key): entry.versionstamp for entry in entries if entry})
+
+    # -- time and trouble ---------------------------------------------------------------------------------
+
+    @rule(milliseconds=SOON)
+    def wait(self, milliseconds: int) -> None:
+        self.clock.now += milliseconds
+
+    @rule()
+    def sweep(self) -> None:
+        while self.run(self.tried.engine.sweep()):
+            pass
+
+    @rule()
+    def sweep_truth(self) -> None:
+        self.run(self.truth.engine.sweep())
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.tried.engine.close())
+        self.tried.engine = self.opened()
+
+    @precondition(lambda self: self.ulids > 0)
+    @rule()
+    def check(self) -> None:
+        assert self.run(self.tried.engine.check()) == []
+
+    @invariant()
+    def nothing_waits(self) -> None:
+        assert self.tried.engine.writer.queue_depth == 0
+
+
+def same_space(truth: Space | None, tried: Space | None) -> bool:
+    if truth is None or tried is None:
+        return truth is tried
+    return msgspec.structs.replace(truth, number=0) == msgspec.structs.replace(tried, number=0)
+
+
+def told(outcome: Outcome) -> object:
+    """What an outcome tells, but for its versionstamps."""
+    if isinstance(outcome, Commit):
+        return outcome.counts
+    if isinstance(outcome, Conflict):
+        return (outcome.key, outcome.versionstamp is None)
+    return type(outcome)
+
+
+def plain(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, sequence=0, versionstamp=0)
+
+
+def ranks(entries: Sequence[Entry | None], number: str) -> list[int]:
+    numbers = [getattr(entry, number) for entry in entries if entry is not None]
+    order = sorted(set(numbers))
+    return [order.index(each) for each in numbers]
+
+
+TestBothEngines = BothEngines.TestCase
+TestBothEngines.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
