@@ -1,22 +1,18 @@
 """Every setting, one row each: command line options, variables, kvasir.toml and docs/settings.md are made of these.
 
-An option wins over a variable, a variable over the file, the file over the default. Each source gives text and one
-parser a row reads it, so that all four mean the same. `load` checks everything once, at start; nothing else reads
-the environment. A row is the only thing a new setting needs.
+A row is the only thing a new setting needs; what a setting means together with others is checked in `kvasir.settings`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from kvasir.errors import Invalid
 from kvasir.limits import EXPLAINED, Limits
 from kvasir.values import (
     OFF,
@@ -25,20 +21,16 @@ from kvasir.values import (
     algorithms,
     engine_url,
     flag,
-    is_loopback,
     one_of,
     path,
     seconds,
     secret,
-    split_address,
     text,
     ulid,
     whole,
     words,
 )
 
-#: Read from the working directory when no other file is named.
-FILE = "kvasir.toml"
 PREFIX = "KVASIR_"
 
 
@@ -281,126 +273,3 @@ def _rows() -> Iterator[Setting]:
 
 #: All rows, in the order of `--help` and docs/settings.md.
 SETTINGS: tuple[Setting, ...] = tuple(_rows())
-
-
-# -- reading --------------------------------------------------------------------------------------------------
-
-
-def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None = None) -> Config:
-    """The settings in force, from options (by name; None: not given), variables and the file.
-
-    Raises `Invalid`, with a field for every setting that is wrong, named the way it was given. Environment variables
-    without a row are left alone: orchestrators set their own KVASIR_….
-    """
-    file = file or (Path(environ[f"{PREFIX}CONFIG"]) if environ.get(f"{PREFIX}CONFIG") else None)
-    filed, faults = _read(file)
-    values: dict[str, Any] = {}
-    for setting in SETTINGS:
-        sources = (
-            (setting.option, options.get(setting.name)),
-            (setting.variable, environ.get(setting.variable)),
-            (setting.key, filed.get(setting.key)),
-        )
-        named, given = next(((named, given) for named, given in sources if given is not None), (None, None))
-        if named is None or given is None:
-            continue
-        try:
-            values[setting.name] = setting.parse(given)
-        except ValueError as error:
-            faults.append((named, f"must be {error}"))
-    if not faults:
-        config = _made(values)
-        faults = list(_contradictions(config))
-        if not faults:
-            return config
-    raise Invalid("\n".join(f"{named}: {fault}" for named, fault in faults), fields=tuple(faults))
-
-
-def _made(values: dict[str, Any]) -> Config:
-    limits = {name.removeprefix("limit_"): value for name, value in values.items() if name.startswith("limit_")}
-    fields = {name: value for name, value in values.items() if not name.startswith("limit_")}
-    return Config(**fields, limits=Limits(**limits))
-
-
-def _read(file: Path | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The file's members as text by `Setting.key`, and what is wrong with it."""
-    wanted = file or Path(FILE)
-    if file is None and not wanted.is_file():
-        return {}, []
-    try:
-        tables = tomllib.loads(wanted.read_text(encoding="utf-8"))
-    except OSError as error:
-        return {}, [(str(wanted), f"cannot be read: {error.strerror}")]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return {}, [(str(wanted), f"is not TOML: {error}")]
-    known = {setting.key for setting in SETTINGS}
-    found: dict[str, str] = {}
-    faults: list[tuple[str, str]] = []
-    for key, value in _members(tables):
-        if key not in known:
-            faults.append((f"{wanted}: {key}", "is no setting; docs/settings.md lists them all"))
-        elif (said := _as_text(value)) is None:
-            faults.append((f"{wanted}: {key}", "must be a text, a number, true, false or a list of texts"))
-        else:
-            found[key] = said
-    return found, faults
-
-
-def _members(tables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in tables.items():
-        if key == "limits" and isinstance(value, dict):
-            yield from ((f"limits.{name}", limit) for name, limit in value.items())
-        else:
-            yield key, value
-
-
-def _as_text(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ",".join(value)
-    return None
-
-
-# -- what one setting alone cannot know -------------------------------------------------------------------------
-
-
-def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
-    yield from _wrong_listeners(config)
-    if config.engine == "memory:" and config.workers > 1:
-        yield "workers", "must be 1 with the engine memory:, which processes cannot share"
-    if config.jwks:
-        if "://" not in config.jwks and not Path(config.jwks).is_file():
-            yield "jwks", f"must be an https: address or a file; there is none at {config.jwks}"
-        if not config.jwt_issuer or not config.jwt_audience:
-            yield "jwks", "needs jwt_issuer and jwt_audience, or tokens meant for other services would be accepted"
-        if config.jwks.startswith("http:") and not is_loopback(_host(config.jwks)):
-            yield "jwks", "must be an https: address; over http: anyone on the way could add a key"
-
-
-def _host(url: str) -> str:
-    return url.split("//", 1)[-1].split("/", 1)[0].rpartition(":")[0].strip("[]") or "localhost"
-
-
-def _wrong_listeners(config: Config) -> Iterator[tuple[str, str]]:
-    listeners = {name: getattr(config, name) for name in ("http", "https", "nemesis")}
-    used = [given for given in listeners.values() if given]
-    if not used:
-        yield "http", "must be an address when https and nemesis are off too: nothing would be served"
-    if len(set(used)) < len(used):
-        yield "http", "must differ from the addresses of the other listeners"
-    if config.https:
-        for name in ("tls_cert", "tls_key"):
-            file = getattr(config, name)
-            if file is None:
-                yield name, "is needed with --https; `kvasir dev-cert DIR` makes a certificate for this machine"
-            elif not file.is_file():
-                yield name, f"must be a file that can be read; there is none at {file}"
-    if config.nemesis and config.nemesis_auth == "local" and not is_loopback(split_address(config.nemesis)[0]):
-        yield (
-            "nemesis",
-            "is not a loopback address, and the API has no login: choose --nemesis-auth key (clients send an access "
-            "key) or --nemesis-auth none (everyone who reaches the port may do everything)",
-        )

@@ -11,8 +11,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from kvasir import admin, logs, supervisor
 from kvasir.auth import Auth
@@ -33,6 +32,7 @@ from kvasir.listeners.http import HttpListener, HttpSocket
 from kvasir.metrics import Metrics
 from kvasir.store import Store
 from kvasir.values import split_address
+from kvasir.welcome import welcome
 
 log = logging.getLogger("kvasir")
 
@@ -54,12 +54,10 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
 
 def create_engine(config: Config) -> Engine:
     """The engine that the settings name, not yet open. Makes the data directory if it is missing."""
-    if config.engine == "memory:":
+    if config.database is None:
         return MemoryEngine()
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    named = config.engine.removeprefix("sqlite:")
-    path = Path(named) if named else config.data_dir / "kvasir.db"
-    return SqliteEngine(path, durable=config.durability == "full", limits=config.limits)
+    return SqliteEngine(config.database, durable=config.durability == "full", limits=config.limits)
 
 
 def voximplant_settings(config: Config) -> VoximplantSettings:
@@ -207,18 +205,5 @@ def _addresses(config: Config) -> list[str]:
 
 def _announce(first: admin.FirstStart | None, config: Config) -> None:
     """Show what the first start made; the owner key is never shown again."""
-    if first is None:
-        return
-    say: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731, T201  # the answer to a command
-    say(f"Organisation  {first.organisation}")
-    say(f"Store         {first.store}  (default)")
-    if first.key is None:
-        return
-    base = _addresses(config)[0] if _addresses(config) else "http://127.0.0.1:8901"
-    say(f"Owner key     {first.key}  (shown this once: keep it)")
-    say("Try it:")
-    say(
-        f"  curl -X PUT {base}/store/{first.store}/kv/greetings/first -H 'Authorization: Bearer {first.key}' "
-        """-H 'Content-Type: application/json' -d '{"value": "hello"}'"""
-    )
-    say(f"  curl {base}/store/{first.store}/kv/greetings/first -H 'Authorization: Bearer {first.key}'")
+    if first is not None:
+        print(welcome(first, config), flush=True)  # noqa: T201  # the answer to a command

@@ -12,7 +12,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 import typer
 
-from kvasir import config
+from kvasir import settings
+from kvasir.config import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
 from kvasir.model import Principal, Space
@@ -55,27 +56,27 @@ def administer(
     organisation: str | None = None,
 ) -> T:
     """Do some work on the database of a server, which may be running. Raises any `KvasirError`."""
-    settings = config.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
-    if settings.database is None:
+    chosen = settings.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
+    if chosen.database is None:
         raise Invalid("the engine memory: lives inside its server; nothing else can reach it")
-    if not settings.database.is_file():
+    if not chosen.database.is_file():
         raise NotFound(
-            f"there is no database at {settings.database}; `kvasir serve` makes it, --data-dir says where it is"
+            f"there is no database at {chosen.database}; `kvasir serve` makes it, --data-dir says where it is"
         )
-    return asyncio.run(_administer(work, settings, organisation))
+    return asyncio.run(_administer(work, chosen, organisation))
 
 
-async def _administer(work: Callable[[Database], Awaitable[T]], settings: config.Config, organisation: str | None) -> T:
+async def _administer(work: Callable[[Database], Awaitable[T]], chosen: Config, organisation: str | None) -> T:
     from kvasir import admin
     from kvasir.engines.sequence import wall_clock
     from kvasir.server import create_engine
 
-    engine = create_engine(settings)
+    engine = create_engine(chosen)
     await engine.open()
     try:
         owner = organisation.upper() if organisation else await admin.first_organisation(engine)
         operator = Principal(owner, "owner", "command line")
-        return await work(Database(engine, Store(engine, settings.limits, wall_clock), operator))
+        return await work(Database(engine, Store(engine, chosen.limits, wall_clock), operator))
     finally:
         await engine.close()
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import typer
 
-from kvasir import config
+from kvasir import config, settings
 from kvasir.values import OFF
 
-_FILE_HELP = f"Settings in TOML. [default: {config.FILE} in the working directory, if there is one]"
+_FILE_HELP = f"Settings in TOML. [default: {settings.FILE} in the working directory, if there is one]"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def _serve(**given: Any) -> None:
         options[setting.name] = str(value).lower() if isinstance(value, bool) else value
         if given.get(f"no_{setting.name}"):
             options[setting.name] = OFF
-    settings = config.load(options, os.environ, given["config_file"])
+    chosen = settings.load(options, os.environ, given["config_file"])
     from kvasir import server
 
-    raise typer.Exit(server.run(settings))
+    raise typer.Exit(server.run(chosen))
