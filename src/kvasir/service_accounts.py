@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from kvasir import keys
 from kvasir.engine import Clock, Engine
-from kvasir.errors import Invalid, KvasirError
+from kvasir.errors import Invalid, KvasirError, NotFound
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, Present, Principal, Query, Set, Write
 
 _ACCOUNT = "voximplant-account"
@@ -132,12 +132,11 @@ async def accounts(engine: Engine, organisation: str) -> list[ServiceAccount]:
     return [account for account in found if account.organisation == organisation]
 
 
-async def revoke(engine: Engine, key_id: str) -> bool:
-    """Forget a key; its tokens stop working at once, in every process. False: there is none."""
-    if await find(engine, key_id) is None:
-        return False
+async def revoke(engine: Engine, key_id: str) -> None:
+    """Forget a key; its tokens stop working at once, in every process. Raises `NotFound`."""
     key = keys.pack((_KEY, key_id))
-    return await _write(engine, Write(SYSTEM_SPACE, (Delete(key),), (Present(key),)))
+    if not await _write(engine, Write(SYSTEM_SPACE, (Delete(key),), (Present(key),))):
+        raise NotFound(f"there is no service account with the key {key_id}; `kvasir service-account list` shows them")
 
 
 async def account_of(engine: Engine, organisation: str) -> int:

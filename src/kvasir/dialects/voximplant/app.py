@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from typing import ClassVar
 
+from kvasir import applications
 from kvasir.auth_tokens import BadToken, Caller, Flaw, ServiceTokens
 from kvasir.dialects.voximplant import errors, forms
 from kvasir.dialects.voximplant.commands import COMMANDS, Call
@@ -85,9 +86,9 @@ class VoximplantDialect:
             raise ApiError(errors.EMPTY, field="application_id")
         try:
             if not id:
-                door = ("application-name", principal.organisation, short or "")
+                door = applications.by_name(principal.organisation, short or "")
             elif INTEGER.fullmatch(id):
-                door = ("application", principal.organisation, str(int(id)))
+                door = applications.by_id(principal.organisation, int(id))
             else:
                 raise ApiError(errors.APPLICATION_ID, field="application_id")
             space = await self._store.behind(principal, door)

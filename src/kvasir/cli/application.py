@@ -1,0 +1,113 @@
+"""`kvasir application …`: the applications of the Voximplant API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from kvasir.cli.common import (
+    ConfigFile,
+    Database,
+    DataDir,
+    EngineUrl,
+    Json,
+    Organisation,
+    Yes,
+    administer,
+    confirm,
+    date_text,
+    print_json,
+    print_table,
+)
+
+app = typer.Typer(help="Make, list and delete applications of the Voximplant API.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[
+        str, typer.Option("--name", help="Name, unique in the organisation: a-z, then up to 64 of a-z, 0-9 and -.")
+    ],
+    id: Annotated[
+        int | None, typer.Option("--id", metavar="N", help="Its application_id. [default: the next free number]")
+    ] = None,
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """Make an application and print its application_id."""
+    from kvasir import applications
+
+    async def work(database: Database) -> applications.Application:
+        return await applications.create(database.store, database.operator, name, id)
+
+    made = administer(work, data_dir, engine, config, organisation)
+    if json:
+        print_json(_shown(made))
+    else:
+        typer.echo(str(made.application_id))
+
+
+@app.command("list")
+def list_(
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """List the applications, oldest first."""
+    from kvasir import applications
+
+    async def work(database: Database) -> list[tuple[applications.Application, int]]:
+        found = await applications.list_all(database.store, database.operator)
+        return [(application, await database.engine.count(application.space.number)) for application in found]
+
+    found = administer(work, data_dir, engine, config, organisation)
+    if json:
+        print_json([_shown(application) | {"entries": entries} for application, entries in found])
+    else:
+        rows = [
+            (str(one.application_id), one.space.name, one.space.id, str(entries), str(date_text(one.space.created_at)))
+            for one, entries in found
+        ]
+        print_table(("ID", "NAME", "ULID", "ENTRIES", "CREATED"), rows)
+
+
+@app.command("delete")
+def delete(
+    application: Annotated[str, typer.Argument(help="Its application_id or name.")],
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    yes: Yes = False,
+) -> None:
+    """Delete an application with everything in it. This cannot be undone."""
+    from kvasir import applications
+
+    async def look(database: Database) -> tuple[applications.Application, int]:
+        found = await applications.find(database.store, database.operator, application)
+        return found, await database.engine.count(found.space.number)
+
+    found, entries = administer(look, data_dir, engine, config, organisation)
+    confirm(f"Delete the application {found.space.name!r} with {entries:,} entries?", yes=yes)
+
+    async def end(database: Database) -> bool:
+        return await database.store.end(database.operator, found.space)
+
+    administer(end, data_dir, engine, config, organisation)
+    typer.echo(f"deleted {found.application_id} ({found.space.name})", err=True)
+
+
+def _shown(application: Any) -> dict[str, Any]:
+    return {
+        "application_id": application.application_id,
+        "application_name": application.space.name,
+        "id": application.space.id,
+        "organisation": application.space.organisation,
+        "created_at": date_text(application.space.created_at),
+    }

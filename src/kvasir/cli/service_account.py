@@ -1,0 +1,117 @@
+"""`kvasir service-account …`: who may use the Voximplant API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from kvasir.cli.common import (
+    ConfigFile,
+    Database,
+    DataDir,
+    EngineUrl,
+    Json,
+    Organisation,
+    administer,
+    date_text,
+    print_json,
+    print_table,
+)
+
+app = typer.Typer(help="Make, list and revoke service accounts of the Voximplant API.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    role: Annotated[
+        list[str],
+        typer.Option(
+            "--role",
+            help="Owner, Admin or Developer (each reads and writes), KV Reader (reads), or another of Voximplant's "
+            "roles, which allow nothing here; may be repeated.",
+        ),
+    ],
+    application: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--application",
+            metavar="APPLICATION",
+            help="Id or name of an application it is limited to; may be repeated. [default: all applications]",
+        ),
+    ] = None,
+    description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,  # noqa: ARG001  # the credentials are JSON anyway; scripts may say so
+) -> None:
+    """Make a service account and print its credentials.json, this once. Only the public key is kept."""
+    from kvasir import applications, service_accounts
+
+    async def work(database: Database) -> service_accounts.Credentials:
+        scope = None
+        if application:
+            found = [await applications.find(database.store, database.operator, named) for named in application]
+            scope = [one.space.id for one in found]
+        return await service_accounts.create(
+            database.engine, database.store.clock, database.operator.organisation, role, scope, description
+        )
+
+    credentials = administer(work, data_dir, engine, config, organisation)
+    print_json(credentials)
+    typer.echo(f"service account {credentials.key_id}, shown this once: save it as credentials.json", err=True)
+
+
+@app.command("list")
+def list_(
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """List the service accounts, oldest first. The private keys are not kept and cannot be shown."""
+    from kvasir import service_accounts
+
+    async def work(database: Database) -> list[service_accounts.ServiceAccount]:
+        return await service_accounts.accounts(database.engine, database.operator.organisation)
+
+    accounts = administer(work, data_dir, engine, config, organisation)
+    if json:
+        print_json([_shown(account) for account in accounts])
+    else:
+        rows = [
+            (
+                account.key_id,
+                str(account.account_id),
+                ", ".join(account.roles),
+                "all" if account.applications is None else " ".join(account.applications),
+                account.description,
+            )
+            for account in accounts
+        ]
+        print_table(("KEY ID", "ACCOUNT", "ROLES", "APPLICATIONS", "DESCRIPTION"), rows)
+
+
+@app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="Its key id, as `kvasir service-account list` shows it.")],
+    data_dir: DataDir = None,
+    engine: EngineUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Revoke a service account. Running servers refuse its tokens from the next request on."""
+    from kvasir import service_accounts
+
+    async def work(database: Database) -> None:
+        await service_accounts.revoke(database.engine, key_id)
+
+    administer(work, data_dir, engine, config)
+    typer.echo(f"revoked {key_id}", err=True)
+
+
+def _shown(account: Any) -> dict[str, Any]:
+    return msgspec.structs.asdict(account) | {"created_at": date_text(account.created_at)}
