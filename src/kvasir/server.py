@@ -17,6 +17,7 @@ from kvasir import admin, logs, supervisor
 from kvasir.auth import Auth
 from kvasir.auth_tokens import ServiceTokens
 from kvasir.config import Config
+from kvasir.dialects.versori import openapi
 from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import Settings as VoximplantSettings
 from kvasir.dialects.voximplant import VoximplantDialect
@@ -30,6 +31,7 @@ from kvasir.http import HttpDialect
 from kvasir.identity import IdentityProvider
 from kvasir.listeners.http import HttpListener, HttpSocket
 from kvasir.metrics import Metrics
+from kvasir.reference import ReferenceDialect
 from kvasir.store import Store
 from kvasir.values import split_address
 from kvasir.welcome import welcome
@@ -48,7 +50,7 @@ GC_THRESHOLD = 10_000
 
 #: What metrics can count, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
-    dialect.name: dialect.operations for dialect in (VersoriDialect, VoximplantDialect, HealthDialect)
+    dialect.name: dialect.operations for dialect in (VersoriDialect, VoximplantDialect, HealthDialect, ReferenceDialect)
 }
 
 
@@ -141,7 +143,8 @@ class _Worker:
             self._store, ServiceTokens(self._store, self._engine), voximplant_settings(config)
         )
         # Versori twice: its paths win, since a key in one may look like a path of another API, and it answers the rest.
-        dialects: list[HttpDialect] = [self._health, versori, voximplant, versori]
+        reference = ReferenceDialect(openapi.document(config.limits))
+        dialects: list[HttpDialect] = [self._health, versori, reference, voximplant, versori]
         self._listener = HttpListener(dialects, metrics, config.limits, log_requests=config.access_log)
         self._sockets = self._http_sockets()
 

@@ -58,7 +58,7 @@ class PlainRequest:
     def header(self, name: str) -> str | None:
         return self._headers.get(name)
 
-    async def body(self, most: int | None = None) -> bytes:
+    async def body(self, limit: int | None = None) -> bytes:
         self.asked_for_body = True
         if isinstance(self._body, KvasirError):
             raise self._body
