@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kvasir.config import PREFIX, SETTINGS, Config
 from kvasir.errors import Invalid
@@ -23,8 +24,8 @@ FILE = "kvasir.toml"
 def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None = None) -> Config:
     """The settings in force, from options (by name; None: not given), variables and the file.
 
-    Raises `Invalid`, with a field for every setting that is wrong, named the way it was given. Environment variables
-    without a row are left alone: orchestrators set their own KVASIR_….
+    Raises `Invalid`, with a field for every setting that is wrong, named the way it was given. An empty variable
+    is not set, and one without a row is left alone: orchestrators set their own KVASIR_….
     """
     file = file or (Path(environ[f"{PREFIX}CONFIG"]) if environ.get(f"{PREFIX}CONFIG") else None)
     filed, faults = _read(file)
@@ -32,7 +33,7 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Pa
     for setting in SETTINGS:
         sources = (
             (setting.option, options.get(setting.name)),
-            (setting.variable, environ.get(setting.variable)),
+            (setting.variable, environ.get(setting.variable) or None),
             (setting.key, filed.get(setting.key)),
         )
         named, given = next(((named, given) for named, given in sources if given is not None), (None, None))
@@ -106,16 +107,19 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     if config.engine == "memory:" and config.workers > 1:
         yield "workers", "must be 1 with the engine memory:, which processes cannot share"
     if config.jwks:
-        if "://" not in config.jwks and not Path(config.jwks).is_file():
-            yield "jwks", f"must be an https: address or a file; there is none at {config.jwks}"
         if not config.jwt_issuer or not config.jwt_audience:
             yield "jwks", "needs jwt_issuer and jwt_audience, or tokens meant for other services would be accepted"
-        if config.jwks.startswith("http:") and not is_loopback(_host(config.jwks)):
-            yield "jwks", "must be an https: address; over http: anyone on the way could add a key"
+        if fault := _wrong_key_set(config.jwks):
+            yield "jwks", fault
 
 
-def _host(url: str) -> str:
-    return url.split("//", 1)[-1].split("/", 1)[0].rpartition(":")[0].strip("[]") or "localhost"
+def _wrong_key_set(source: str) -> str | None:
+    url = urlsplit(source)
+    if not url.netloc:
+        return None if Path(source).is_file() else f"must be an https: address or a file; there is none at {source}"
+    if url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or "")):
+        return None
+    return "must be an https: address; otherwise anyone on the way could add a key"
 
 
 def _wrong_listeners(config: Config) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 import typer
 
-from kvasir import settings
+from kvasir import settings, values
 from kvasir.config import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
@@ -74,11 +75,18 @@ async def _administer(work: Callable[[Database], Awaitable[T]], chosen: Config, 
     engine = create_engine(chosen)
     await engine.open()
     try:
-        owner = organisation.upper() if organisation else await admin.first_organisation(engine)
+        owner = _ulid(organisation) if organisation else await admin.first_organisation(engine)
         operator = Principal(owner, "owner", "command line")
         return await work(Database(engine, Store(engine, chosen.limits, wall_clock), operator))
     finally:
         await engine.close()
+
+
+def _ulid(given: str) -> str:
+    try:
+        return values.ulid(given)
+    except ValueError as error:
+        raise Invalid(f"--organisation must be {error}") from None
 
 
 async def find_store(database: Database, named: str) -> Space:
@@ -118,6 +126,8 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; ends the command if the answer is no."""
+    """Ask before something that cannot be undone; ends the command if the answer is no. Raises `Invalid`."""
     if not yes:
+        if not sys.stdin.isatty():
+            raise Invalid("nobody can be asked here: add --yes to do it without asking")
         typer.confirm(question, abort=True, err=True)

@@ -1,0 +1,130 @@
+"""`kvasir serve`: its help, its mistakes, and what the first start shows, once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kvasir.config import SETTINGS
+from tests.cli.test_commands import client, kvasir_command
+from tests.serving import KEY, ORGANISATION, Server, environment, free_ports, serving
+
+NO_ADMIN_KEY = {"KVASIR_ADMIN_KEY": "", "KVASIR_ORGANISATION_ID": ""}
+
+
+def status_with(server: Server, key: str) -> int:
+    address = f"{server.url}/o/{server.organisation}/store"
+    return client.get(address, headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def test_help_explains_every_setting() -> None:
+    shown = " ".join(kvasir_command("serve", "--help", COLUMNS="300").stdout.split())
+    for setting in SETTINGS:
+        assert setting.option in shown
+        assert " ".join(setting.help.replace("`", "").split())[:60] in shown.replace("`", "")
+
+
+def test_the_first_start_shows_the_key_once_and_a_line_to_paste(tmp_path: Path) -> None:
+    with serving(tmp_path, env=NO_ADMIN_KEY) as server:
+        log = server.log
+        (key,) = set(re.findall(r"kv_[\w-]{43}", log))
+        (organisation,) = re.findall(r"organisation +([0-9A-Z]{26})", log)
+        server.organisation = organisation
+        assert status_with(server, key) == 200
+        (line,) = [line.strip() for line in log.splitlines() if line.strip().startswith("curl ")]
+        pasted = subprocess.run(
+            ["sh", "-c", line.replace("curl ", "curl --silent --show-error --noproxy '*' ", 1)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert '"committed":true' in pasted.stdout
+        address = shlex.split(line)[-1]
+        got = client.get(address, headers={"Authorization": f"Bearer {key}"})
+        assert got.json()["value"] == "hello"
+        assert server.stop() == 0
+    (tmp_path / "server.log").unlink()
+    with serving(tmp_path, env=NO_ADMIN_KEY) as server:
+        server.organisation = organisation
+        assert status_with(server, key) == 200
+        assert server.stop() == 0
+        assert "kv_" not in server.log
+        assert "curl" not in server.log
+    for file in (tmp_path / "data").iterdir():
+        assert key.encode() not in file.read_bytes()
+        assert key.removeprefix("kv_").encode() not in file.read_bytes()
+
+
+def test_a_chosen_admin_key_is_never_shown(tmp_path: Path) -> None:
+    for _ in range(2):
+        with serving(tmp_path, "--access-log", "--log-level", "debug") as server:
+            assert server.organisation == ORGANISATION
+            assert status_with(server, KEY) == 200
+            assert server.stop() == 0
+            assert KEY not in server.log
+            assert "$KVASIR_ADMIN_KEY" in server.log
+    for file in (tmp_path / "data").iterdir():
+        assert KEY.encode() not in file.read_bytes()
+
+
+def test_a_changed_admin_key_replaces_the_former_one_at_the_next_start(tmp_path: Path) -> None:
+    other = "another-admin-key-0123456789-0123456789"
+    with serving(tmp_path) as server:
+        server.stop()
+    with serving(tmp_path, env={"KVASIR_ADMIN_KEY": other}) as server:
+        assert status_with(server, KEY) == 401
+        assert status_with(server, other) == 200
+
+
+def test_several_workers_make_one_organisation_and_show_one_key(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "3", env=NO_ADMIN_KEY) as server:
+        assert len(re.findall(r"kv_[\w-]{43}", server.log)) == 2  # in the list, and in the line to paste
+        assert server.stop() == 0
+
+
+def test_the_memory_engine_has_a_first_start_too(tmp_path: Path) -> None:
+    with serving(tmp_path, "--engine", "memory:") as server:
+        assert status_with(server, KEY) == 200
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "word"),
+    [
+        (("--workers", "0"), 2, "--workers"),
+        (("--prot", "1"), 2, "--prot"),
+        (("--config", "none.toml"), 2, "none.toml"),
+        (("--no-http", "--no-https", "--no-nemesis"), 2, "nothing would be served"),
+        (("--nemesis", "0.0.0.0:1987"), 2, "--nemesis-auth"),
+        (("--data-dir", "a-file"), 1, "a-file"),
+    ],
+)
+def test_mistakes_end_it_with_a_word_of_help(
+    tmp_path: Path, arguments: tuple[str, ...], status: int, word: str
+) -> None:
+    (tmp_path / "a-file").touch()
+    http, nemesis = (f"127.0.0.1:{port}" for port in free_ports(2))
+    done = kvasir_command("serve", "--http", http, "--nemesis", nemesis, *arguments, status=status, cwd=tmp_path)
+    assert word in done.stderr
+
+
+def test_an_organisation_that_contradicts_the_data(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.stop()
+    http, nemesis = (f"127.0.0.1:{port}" for port in free_ports(2))
+    arguments = ("serve", "--data-dir", str(tmp_path / "data"), "--http", http, "--nemesis", nemesis)
+    done = kvasir_command(*arguments, status=1, KVASIR_ORGANISATION_ID="01JZX0W7M2Q4T8V6B3N5C9D1EG")
+    assert ORGANISATION in done.stderr
+
+
+def test_an_address_in_use(server: Server, tmp_path: Path) -> None:
+    arguments = ("serve", "--data-dir", str(tmp_path), "--http", f"127.0.0.1:{server.port}", "--no-nemesis")
+    assert str(server.port) in kvasir_command(*arguments, status=1).stderr
+
+
+def test_no_variable_of_ours_reaches_the_server() -> None:
+    assert not [name for name in environment() if name.startswith("KVASIR_")]

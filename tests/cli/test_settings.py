@@ -1,0 +1,247 @@
+"""Settings: four sources and their order, one parser a row, errors that say what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kvasir.config import SETTINGS, Config, Setting
+from kvasir.errors import Invalid
+from kvasir.limits import Limits
+from kvasir.settings import load
+from kvasir.values import split_address
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory without a kvasir.toml, unless the test writes one."""
+    monkeypatch.chdir(tmp_path)
+
+
+#: By what the text looks like: three good values, each unlike its neighbours.
+SAMPLES = {
+    "DIR": ("one", "two", "three"),
+    "FILE": ("one.pem", "two.pem", "three.pem"),
+    "URL": ("sqlite:one.db", "sqlite:", "memory:"),
+    "HOST:PORT": ("127.0.0.1:5001", "[::1]:5002", "localhost:5003"),
+    "ULID": ("01JZX0W7M2Q4T8V6B3N5C9D1EA", "01JZX0W7M2Q4T8V6B3N5C9D1EB", "01JZX0W7M2Q4T8V6B3N5C9D1EC"),
+    "FILE|URL": ("https://a.example/", "https://b.example/", "https://c.example/"),
+    "TEXT": ("one-0123456789-0123456789-0123456789", "two-0123456789-0123456789-0123456789", "x" * 32),
+    "CLAIM": ("one", "two", "three"),
+    "LEVEL": ("debug", "error", "warning"),
+    "flag": ("true", "false", "true"),
+}
+LISTS = {"jwt_algorithms": ("ES256,RS512", "PS256", "EdDSA"), "nemesis_origins": ("https://a,https://b", "c", "d")}
+
+
+def samples(setting: Setting) -> tuple[str, ...]:
+    """Three good texts for a row, each unlike its neighbours."""
+    if setting.unit == "LIST":
+        return LISTS[setting.name]
+    if setting.unit in SAMPLES:
+        return SAMPLES[setting.unit]
+    if "|" in setting.unit:
+        choices = setting.unit.split("|")
+        return (choices[0], choices[1], choices[0])
+    assert setting.default is not None
+    default = setting.parse(setting.default)
+    return tuple(str(default + step) for step in (1, 2, 3))
+
+
+def value_of(config: Config, setting: Setting) -> Any:
+    if setting.name.startswith("limit_"):
+        return getattr(config.limits, setting.name.removeprefix("limit_"))
+    return getattr(config, setting.name)
+
+
+def toml(setting: Setting, text: str) -> str:
+    """A file that says this, with a value of TOML's own kind."""
+    value = setting.parse(text)
+    if isinstance(value, tuple):
+        said = "[" + ", ".join(f'"{word}"' for word in value) + "]"
+    else:
+        said = text.lower() if isinstance(value, bool | int | float) else f'"{text}"'
+    table, _, name = setting.key.rpartition(".")
+    return f"[{table}]\n{name} = {said}\n" if table else f"{name} = {said}\n"
+
+
+@pytest.fixture
+def needed(tmp_path: Path) -> dict[str, str | None]:
+    """What some settings need beside them."""
+    (tmp_path / "cert.pem").touch()
+    return {"jwt_issuer": "i", "jwt_audience": "a", "tls_cert": "cert.pem", "tls_key": "cert.pem"}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_option_then_variable_then_file_then_default(setting: Setting, needed: dict[str, str | None]) -> None:
+    option, variable, filed = samples(setting)
+    others = {name: text for name, text in needed.items() if name != setting.name}
+    Path("kvasir.toml").write_text(toml(setting, filed))
+    environ = {setting.variable: variable}
+    assert value_of(load(others | {setting.name: option}, environ), setting) == setting.parse(option)
+    assert value_of(load(others, environ), setting) == setting.parse(variable)
+    assert value_of(load(others, {}), setting) == setting.parse(filed)
+    Path("kvasir.toml").unlink()
+    default = None if setting.default is None else setting.parse(setting.default)
+    assert value_of(load(others, {}), setting) == default
+
+
+def test_no_settings_at_all_are_the_defaults() -> None:
+    assert load({}, {}) == Config()
+    assert Config().limits == Limits()
+
+
+def test_every_field_and_every_limit_has_a_row() -> None:
+    fields = {field.name for field in dataclasses.fields(Config)} - {"limits"}
+    limits = {f"limit_{field.name}" for field in msgspec.structs.fields(Limits)}
+    assert {setting.name for setting in SETTINGS} == fields | limits
+    assert all(setting.help and setting.unit for setting in SETTINGS)
+
+
+def faults(options: dict[str, str | None], environ: dict[str, str] | None = None) -> dict[str, str]:
+    with pytest.raises(Invalid) as refusal:
+        load(options, environ or {})
+    return dict(refusal.value.fields)
+
+
+#: Texts that are refused, and a word that must be in the answer.
+BAD = [
+    ("data_dir", "", "empty"),
+    ("engine", "postgres://x", "sqlite:"),
+    ("engine", "memory:x", "sqlite:"),
+    ("engine", "kvasir.db", "sqlite:"),
+    ("durability", "some", "full"),
+    ("http", "8901", "HOST:PORT"),
+    ("http", "127.0.0.1:0", "HOST:PORT"),
+    ("http", "127.0.0.1:65536", "HOST:PORT"),
+    ("http", ":8901", "HOST:PORT"),
+    ("http", "127.0.0.1:x", "HOST:PORT"),
+    ("http", "", "HOST:PORT"),
+    ("workers", "0", "1 or more"),
+    ("workers", "257", "256 or less"),
+    ("workers", "two", "whole number"),
+    ("workers", "1.5", "whole number"),
+    ("admin_key", "x" * 31, "32"),
+    ("admin_key", "x" * 32 + " y", "spaces"),
+    ("admin_key", "ü" * 32, "ASCII"),
+    ("organisation_id", "acme", "ULID"),
+    ("organisation_id", "8" + "Z" * 25, "ULID"),
+    ("jwt_algorithms", "HS256", "RS256"),
+    ("jwt_algorithms", "RS256,none", "RS256"),
+    ("jwt_algorithms", "", "RS256"),
+    ("drain_seconds", "0", "more than 0"),
+    ("drain_seconds", "nan", "more than 0"),
+    ("drain_seconds", "inf", "at most"),
+    ("drain_seconds", "soon", "number"),
+    ("access_log", "maybe", "true or false"),
+    ("log_level", "loud", "debug"),
+    ("limit_value_bytes", "0", "1 or more"),
+    ("limit_value_bytes", "1 MiB", "whole number"),
+    ("limit_body_seconds", "-1", "more than 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "word"), BAD)
+def test_a_bad_value_is_named_the_way_it_was_given(name: str, text: str, word: str) -> None:
+    setting = next(setting for setting in SETTINGS if setting.name == name)
+    assert word in faults({name: text})[setting.option]
+    if text:
+        assert word in faults({}, {setting.variable: text})[setting.variable]
+
+
+def test_all_faults_are_told_at_once() -> None:
+    assert set(faults({"workers": "x"}, {"KVASIR_ENGINE": "y"})) == {"--workers", "KVASIR_ENGINE"}
+
+
+def test_a_secret_is_not_repeated() -> None:
+    assert "hunter2" not in str(faults({"admin_key": "hunter2"}))
+
+
+#: Options that contradict each other, and the setting that is named.
+CONTRADICTIONS: list[tuple[dict[str, str | None], str, str]] = [
+    ({"http": "off", "https": "off", "nemesis": "off"}, "http", "nothing"),
+    ({"http": "127.0.0.1:1987"}, "http", "differ"),
+    ({"https": "127.0.0.1:8443"}, "tls_cert", "dev-cert"),
+    ({"https": "127.0.0.1:8443", "tls_cert": "none.pem"}, "tls_cert", "none.pem"),
+    ({"engine": "memory:", "workers": "2"}, "workers", "memory:"),
+    ({"jwks": "https://a.example/"}, "jwks", "jwt_issuer"),
+    ({"jwks": "none.json", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "none.json"),
+    ({"jwks": "http://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
+    ({"jwks": "http://a.example:80/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
+    ({"jwks": "ftp://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
+    ({"nemesis": "0.0.0.0:1987"}, "nemesis", "--nemesis-auth key"),
+    ({"nemesis": "[::]:1987"}, "nemesis", "--nemesis-auth key"),
+    ({"nemesis": "db.example:1987"}, "nemesis", "--nemesis-auth key"),
+]
+
+
+@pytest.mark.parametrize(("options", "name", "word"), CONTRADICTIONS)
+def test_contradictions(options: dict[str, str | None], name: str, word: str) -> None:
+    assert word in faults(options)[name]
+
+
+def test_settings_that_go_together() -> None:
+    for nemesis_auth in ("key", "none"):
+        load({"nemesis": "0.0.0.0:1987", "nemesis_auth": nemesis_auth}, {})
+    load({"nemesis": "[::1]:1987"}, {})
+    load({"jwks": "http://127.0.0.1:80/jwks", "jwt_issuer": "i", "jwt_audience": "a"}, {})
+    load({"http": "off"}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "word"),
+    [
+        ("wrokers = 2", "wrokers", "no setting"),
+        ("[limits]\nvalue = 2", "limits.value", "no setting"),
+        ("[server]\nhttp = 'x:1'", "server", "no setting"),
+        ("limit_value_bytes = 5", "limit_value_bytes", "no setting"),
+        ("workers = [1]", "workers", "must be"),
+        ("workers = 1979-05-27", "workers", "must be"),
+        ("workers =", "", "TOML"),
+        ("workers = 1\nworkers = 2", "", "TOML"),
+    ],
+)
+def test_a_file_with_faults(text: str, name: str, word: str) -> None:
+    Path("kvasir.toml").write_text(text)
+    named, fault = next(iter(faults({}).items()))
+    assert named == (f"kvasir.toml: {name}" if name else "kvasir.toml")
+    assert word in fault
+
+
+def test_another_file(tmp_path: Path) -> None:
+    other, third = tmp_path / "other.toml", tmp_path / "third.toml"
+    other.write_text("workers = 2")
+    third.write_text("workers = 3")
+    Path("kvasir.toml").write_text("workers = 4")
+    assert load({}, {}, other).workers == 2
+    assert load({}, {"KVASIR_CONFIG": str(third)}).workers == 3
+    assert load({}, {"KVASIR_CONFIG": str(third)}, other).workers == 2
+    with pytest.raises(Invalid, match=r"none\.toml: cannot be read"):
+        load({}, {}, Path("none.toml"))
+    other.write_bytes(b"\xff")
+    with pytest.raises(Invalid, match="TOML"):
+        load({}, {}, other)
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert load({}, {setting.variable: "" for setting in SETTINGS} | {"KVASIR_CONFIG": ""}) == Config()
+
+
+def test_variables_without_a_row_are_left_alone() -> None:
+    # What an orchestrator sets for a service named "kvasir".
+    load({}, {"KVASIR_SERVICE_HOST": "10.0.0.1", "KVASIR_PORT": "tcp://10.0.0.1:8901"})
+
+
+def test_where_the_database_is() -> None:
+    assert Config().database == Path("kvasir-data/kvasir.db")
+    assert load({"engine": "sqlite:/somewhere/else.db"}, {}).database == Path("/somewhere/else.db")
+    assert load({"engine": "memory:"}, {}).database is None
+
+
+def test_addresses() -> None:
+    assert split_address("[::1]:80") == ("::1", 80)
+    assert split_address("localhost:65535") == ("localhost", 65_535)
