@@ -1,0 +1,475 @@
+"""Faults planted in the SQLite engine, at its seams, and survived."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from kvasir.engines.sqlite import SqliteEngine
+from kvasir.engines.sqlite import connection as connections
+from kvasir.engines.sqlite import writer as writing
+from kvasir.engines.sqlite.transaction import Transaction
+from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
+from kvasir.keys import prefix_range
+from kvasir.limits import Limits
+from kvasir.model import SYSTEM_SPACE, Commit, Delete, DeleteRange, Mutation, Write
+from tests.engine.lab import ManualClock, commit, door, k, new_space, one, put, there
+from tests.serving import wait_until
+
+A, B, C = k("a"), k("b"), k("c")
+POISON = k("poison")
+
+
+def told(folder: Path, story: Callable[[SqliteEngine], Awaitable[None]], limits: Limits | None = None) -> None:
+    """Tell a story to a fresh engine; its database must be sound afterwards, and again after a restart."""
+
+    async def tell() -> None:
+        clock = ManualClock()
+        engine = SqliteEngine(folder / "kvasir.db", clock=clock, limits=limits)
+        await engine.open()
+        try:
+            await asyncio.wait_for(story(engine), 60)
+            assert await engine.check() == []
+        finally:
+            await engine.close()
+        again = SqliteEngine(folder / "kvasir.db", clock=clock)
+        await again.open()
+        assert await again.check() == []
+        await again.close()
+
+    asyncio.run(tell())
+
+
+class Hold:
+    """Keeps the writing thread just before a commit, until it is released."""
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._writer = engine._writes
+        self._reached = threading.Event()
+        self._released = threading.Event()
+
+    @contextmanager
+    def now(self) -> Iterator[None]:
+        commit = self._writer._commit
+
+        def held() -> None:
+            self._reached.set()
+            assert self._released.wait(60)
+            commit()
+
+        self._writer._commit = held  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            self._released.set()
+            self._writer._commit = commit  # type: ignore[method-assign]
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, 60)
+
+    def release(self) -> None:
+        self._released.set()
+
+
+def queued(engine: SqliteEngine, space: int, *mutations: Mutation) -> asyncio.Task[Any]:
+    return asyncio.create_task(engine.write([Write(space, mutations)]))
+
+
+# -- the caller leaves --------------------------------------------------------------------------------------
+
+
+def test_callers_that_leave_take_nobody_with_them(tmp_path: Path) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        hold = Hold(engine)
+        with hold.now():
+            first = queued(engine, space, put(A))
+            await hold.reached()
+            tasks = [queued(engine, space, put(k(str(n)))) for n in range(20)]
+            await asyncio.sleep(0)
+            first.cancel()
+            for task in tasks[::2]:
+                task.cancel()
+            await asyncio.sleep(0)
+            assert engine.writer.queue_depth == 21
+            hold.release()
+            outcomes = await asyncio.gather(first, *tasks, return_exceptions=True)
+        left, stayed = [outcomes[0], *outcomes[1::2]], outcomes[2::2]
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in left)
+        assert all(isinstance(outcome, list) and isinstance(outcome[0], Commit) for outcome in stayed)
+        # What was accepted has happened, whoever was there to hear it; and the writer is alive.
+        await commit(engine, space, put(B))
+        assert await engine.count(space) == 22
+        assert engine.writer.queue_depth == 0
+
+    told(tmp_path, story)
+
+
+# -- one write fails inside a group -------------------------------------------------------------------------
+
+
+@contextmanager
+def poisoned(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]:
+    """Whoever sets or removes the poisonous key fails right after the database has done it."""
+    mutate = Transaction._mutate
+
+    def planted(self: Transaction, space: int, mutation: Mutation, stamp: int, now: int) -> int:
+        count = mutate(self, space, mutation, stamp, now)
+        if not isinstance(mutation, DeleteRange) and mutation.key == POISON:
+            raise error
+        return count
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "_mutate", planted)
+        yield
+
+
+@pytest.mark.parametrize("error", [RuntimeError("planted"), apsw.ConstraintError("planted"), Unavailable("planted")])
+def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(A, b'"old"'), put(k("many", "1")), put(k("many", "2")))
+        before = await there(engine, space, A)
+        fatal = (put(B), put(A, b'"new"'), DeleteRange(prefix_range(["many"])), put(POISON), put(C))
+        groups = sum(engine.writer.groups)
+        hold = Hold(engine)
+        with poisoned(monkeypatch, error), hold.now():
+            opener = queued(engine, space, put(k("opener")))
+            await hold.reached()
+            neighbours = [queued(engine, space, put(k("before", str(n))), put(k("too", str(n)))) for n in range(3)]
+            failing = queued(engine, space, *fatal)
+            mixed = asyncio.create_task(
+                engine.write([Write(space, (put(k("x")),)), Write(space, fatal), Write(space, (put(k("y")),))])
+            )
+            alone = queued(engine, space, Delete(POISON), Delete(A))
+            neighbours += [queued(engine, space, put(k("after", str(n)))) for n in range(3)]
+            await asyncio.sleep(0)
+            hold.release()
+            for neighbour in (opener, *neighbours):
+                (outcome,) = await neighbour
+                assert isinstance(outcome, Commit)
+            for failed in (*await failing, (await mixed)[1], *await alone):
+                assert isinstance(failed, KvasirError)
+                assert "planted" not in failed.message or isinstance(error, KvasirError)
+            assert isinstance((await mixed)[0], Commit)
+            assert isinstance((await mixed)[2], Commit)
+        assert sum(engine.writer.groups) == groups + 2, "they were no group"
+        assert await there(engine, space, A) == before
+        assert await engine.get(space, [B, C, POISON]) == [None] * 3
+        assert await engine.count(space, prefix_range(["many"])) == 2
+        assert await engine.count(space) == 1 + 2 + 1 + 6 + 3 + 2
+
+    told(tmp_path, story)
+
+
+@pytest.mark.parametrize("error", [apsw.FullError("planted"), apsw.IOError("planted"), apsw.NoMemError("planted")])
+def test_when_the_database_itself_fails_the_whole_group_is_undone_and_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        epoch = await engine.epoch()
+        hold = Hold(engine)
+        with poisoned(monkeypatch, error):
+            with hold.now():
+                opener = queued(engine, space, put(k("opener")))
+                await hold.reached()
+                group = [queued(engine, space, put(A)), queued(engine, SYSTEM_SPACE, put(A))]
+                group += [queued(engine, space, put(B), put(POISON)), queued(engine, space, put(C))]
+                await asyncio.sleep(0)
+                hold.release()
+                assert isinstance((await opener)[0], Commit)
+                for task in group:
+                    with pytest.raises(Unavailable):
+                        await task
+            assert await engine.get(space, [A, B, C, POISON]) == [None] * 4
+            assert await engine.epoch() == epoch
+            await commit(engine, space, put(A))
+        await commit(engine, space, put(POISON))
+        assert engine.writer.failures == 1
+
+    told(tmp_path, story)
+
+
+def test_a_change_of_spaces_that_fails_half_way_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = await new_space(engine)
+        epoch = await engine.epoch()
+        end = Transaction._end
+
+        def planted(self: Transaction, number: int) -> None:
+            end(self, number)
+            raise RuntimeError("planted")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Transaction, "_end", planted)
+            with pytest.raises(KvasirError, match="nothing of it"):
+                await engine.end_space(space.id)
+        assert await engine.get_space(space.id) == space
+        assert await engine.find_space(door("space-1")) == space
+        assert await engine.epoch() == epoch
+        await commit(engine, space.number, put(A))
+
+    told(tmp_path, story)
+
+
+# -- the queue fills ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "value"),
+    [(Limits(queue_writes=6), b"1"), (Limits(queue_bytes=60_000), b'"' + b"x" * 10_000 + b'"')],
+    ids=["writes", "bytes"],
+)
+def test_a_full_queue_refuses_at_once_and_loses_nothing_it_accepted(
+    tmp_path: Path, limits: Limits, value: bytes
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        hold = Hold(engine)
+        with hold.now():
+            accepted = [queued(engine, space, put(k("0"), value))]
+            await hold.reached()
+            refused = 0
+            for n in range(1, 20):
+                task = queued(engine, space, put(k(str(n)), value))
+                await asyncio.sleep(0)
+                if task.done():
+                    with pytest.raises(Unavailable, match="nothing was written"):
+                        await task
+                    refused += 1
+                else:
+                    accepted.append(task)
+            # The writer is still held: whoever was refused did not wait for it, and readers do not either.
+            assert len(accepted) in (5, 6)
+            assert refused == 20 - len(accepted)
+            assert await engine.count(space) == 0
+            assert await one(engine, space, A) is None
+            if len(value) == 1:
+                with pytest.raises(Unavailable):
+                    await engine.end_space("01HF0000000000000000000001")
+            hold.release()
+            for task in accepted:
+                assert isinstance((await task)[0], Commit)
+        assert await engine.count(space) == len(accepted)
+        await commit(engine, space, put(A))
+
+    told(tmp_path, story, limits)
+
+
+def test_one_request_larger_than_the_queue_is_served_when_nothing_waits(tmp_path: Path) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        outcomes = await engine.write([Write(space, (put(k(str(n))),)) for n in range(50)])
+        assert all(isinstance(outcome, Commit) for outcome in outcomes)
+
+    told(tmp_path, story, Limits(queue_writes=10))
+
+
+# -- the commit fails ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("happened", [False, True], ids=["lost", "happened"])
+def test_a_failed_commit_is_an_unknown_outcome_until_the_database_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(A, b'"old"'))
+        writer = engine._writes
+        real = writer._commit
+
+        def planted() -> None:
+            if happened:
+                real()
+            raise apsw.IOError("planted")
+
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 3_600.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "_commit", planted)
+            with pytest.raises(UnknownOutcome, match="may or may not"):
+                await engine.write([Write(space, (put(A, b'"new"'), put(B)))])
+        assert engine.writer.broken
+        # Refused, not queued: nothing may build on what nobody knows. Reading goes on.
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="nothing was written"):
+                await engine.write([Write(space, (put(C),))])
+        with pytest.raises(Unavailable):
+            await engine.end_space("01HF0000000000000000000001")
+        assert (await there(engine, space, A)).value == (b'"new"' if happened else b'"old"')
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connections, "for_writing", refuse)
+            patch.setattr(writing, "REOPEN_SECONDS", 0.0)
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="nothing was written"):
+                    await engine.write([Write(space, (put(C),))])
+            assert engine.writer.broken
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
+        done = await commit(engine, space, put(C))
+        assert not engine.writer.broken
+        entries = await engine.get(space, [A, B, C])
+        expected = [b'"new"', b"1", b"1"] if happened else [b'"old"', None, b"1"]
+        assert [entry and entry.value for entry in entries] == expected
+        assert all(entry is None or entry.versionstamp <= done.versionstamp for entry in entries)
+
+    told(tmp_path, story)
+
+
+def refuse(*_: object, **__: object) -> apsw.Connection:
+    raise apsw.CantOpenError("planted")
+
+
+def test_an_unsound_database_takes_no_writes_after_a_failed_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 3_600.0)
+
+        def planted() -> None:
+            raise apsw.IOError("planted")
+
+        class Unsound:
+            """A connection whose quick check finds something."""
+
+            def __init__(self, real: apsw.Connection) -> None:
+                self._real = real
+
+            def execute(self, sql: str, *values: Any) -> Any:
+                return [("planted damage",)] if "quick_check" in sql else self._real.execute(sql, *values)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._real, name)
+
+        real = connections.for_writing
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._writes, "_commit", planted)
+            with pytest.raises(UnknownOutcome):
+                await engine.write([Write(space, (put(A),))])
+        with monkeypatch.context() as patch:
+            patch.setattr(connections, "for_writing", lambda *a, **o: Unsound(real(*a, **o)))
+            patch.setattr(writing, "REOPEN_SECONDS", 0.0)
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="planted damage"):
+                    await engine.write([Write(space, (put(A),))])
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
+        await commit(engine, space, put(A))
+
+    told(tmp_path, story)
+
+
+def test_a_broken_writer_recovers_though_nobody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+
+        def planted() -> None:
+            raise apsw.IOError("planted")
+
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._writes, "_commit", planted)
+            with pytest.raises(UnknownOutcome):
+                await engine.write([Write(space, (put(A),))])
+        await asyncio.to_thread(wait_until, lambda: not engine.writer.broken, "the writer has recovered")
+        await commit(engine, space, put(A))
+
+    told(tmp_path, story)
+
+
+def test_a_full_disk_at_the_commit_undoes_the_group_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+
+        def planted() -> None:
+            raise apsw.FullError("planted")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._writes, "_commit", planted)
+            for _ in range(3):
+                with pytest.raises(Unavailable, match="disk is full"):
+                    await engine.write([Write(space, (put(A), put(B)))])
+        assert not engine.writer.broken
+        assert await engine.get(space, [A, B]) == [None, None]
+        await commit(engine, space, put(A))
+
+    told(tmp_path, story)
+
+
+def test_another_process_writes_on_while_this_one_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        other = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
+        await other.open()
+        space = (await new_space(engine)).number
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 3_600.0)
+
+        def planted() -> None:
+            raise apsw.IOError("planted")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._writes, "_commit", planted)
+            with pytest.raises(UnknownOutcome):
+                await engine.write([Write(space, (put(A),))])
+        await asyncio.wait_for(commit(other, space, put(B)), 10)
+        assert (await there(engine, space, B)).value == b"1"
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
+        await commit(engine, space, put(C))
+        await other.close()
+
+    told(tmp_path, story)
+
+
+# -- the end ------------------------------------------------------------------------------------------------
+
+
+def test_closing_finishes_what_was_accepted_and_accepts_no_more(tmp_path: Path) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        hold = Hold(engine)
+        with hold.now():
+            tasks = [queued(engine, space, put(k("0")))]
+            await hold.reached()
+            tasks += [queued(engine, space, put(k(str(n)))) for n in range(1, 10)]
+            await asyncio.sleep(0)
+            closing = asyncio.create_task(engine._writes.close())
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable, match="stopping"):
+                await engine.write([Write(space, (put(A),))])
+            hold.release()
+            for task in tasks:
+                assert isinstance((await task)[0], Commit)
+            await closing
+        assert await engine.count(space) == 10
+
+    told(tmp_path, story)
+
+
+def test_housekeeping_that_fails_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        failed = threading.Event()
+
+        def planted(self: writing.Writer) -> None:
+            failed.set()
+            raise OSError("planted")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writing.Writer, "_sweep", planted)
+            patch.setattr(writing, "SWEEP_EVERY_SECONDS", 0.0)
+            await commit(engine, space, put(A))
+            assert await asyncio.to_thread(failed.wait, 10)
+            await asyncio.wait_for(commit(engine, space, put(B)), 10)
+        await asyncio.wait_for(commit(engine, space, put(C)), 10)
+
+    told(tmp_path, story)
