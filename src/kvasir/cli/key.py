@@ -26,30 +26,37 @@ from kvasir.errors import Invalid
 app = typer.Typer(help="Make, list and revoke access keys.", no_args_is_help=True)
 
 
+_Name = Annotated[str, typer.Option("--name", help="What it is for.")]
+_Role = Annotated[str, typer.Option("--role", help="owner, admin, developer (read, write) or viewer (read).")]
+_Stores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--store",
+        metavar="STORE",
+        help="Name or ULID of a store it is limited to; may be repeated. [default: all stores]",
+    ),
+]
+_Prefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix",
+        metavar="KEY",
+        help="Limit it to keys that begin with these parts: `a/b`, "
+        'or a JSON list like ["a/b", "c"] for parts with a slash.',
+    ),
+]
+_ExpiresIn = Annotated[
+    str | None, typer.Option("--expires-in", metavar="DURATION", help="Life from now: 90s, 15m, 12h, 30d.")
+]
+
+
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Option("--name", help="What it is for.")],
-    role: Annotated[str, typer.Option("--role", help="owner, admin, developer (read, write) or viewer (read).")],
-    store: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--store",
-            metavar="STORE",
-            help="Name or ULID of a store it is limited to; may be repeated. [default: all stores]",
-        ),
-    ] = None,
-    prefix: Annotated[
-        str | None,
-        typer.Option(
-            "--prefix",
-            metavar="KEY",
-            help="Limit it to keys that begin with these parts: `a/b`, "
-            'or a JSON list like ["a/b", "c"] for parts with a slash.',
-        ),
-    ] = None,
-    expires_in: Annotated[
-        str | None, typer.Option("--expires-in", metavar="DURATION", help="Life from now: 90s, 15m, 12h, 30d.")
-    ] = None,
+    name: _Name,
+    role: _Role,
+    store: _Stores = None,
+    prefix: _Prefix = None,
+    expires_in: _ExpiresIn = None,
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
