@@ -19,6 +19,9 @@ check: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m bench
 
+docs: .venv/ready
+	$(BIN)/python -m tools.pages
+
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
