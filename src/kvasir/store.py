@@ -113,6 +113,11 @@ class Store:
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         return await self._engine.end_space(self._known_to(principal, space).id)
 
+    async def doors(self, principal: Principal, space: Space) -> list[Door]:
+        """The doors of a space, sorted."""
+        require(principal, READERS)
+        return await self._engine.doors(self._known_to(principal, space).id)
+
     async def _remembered(self, name: str | Door, find: Callable[[], Awaitable[Space | None]]) -> Space | None:
         space = self._spaces.get(name)
         # The door of an expired space may lead to a successor; expiry moves no epoch.

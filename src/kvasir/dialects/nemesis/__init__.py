@@ -1,0 +1,1 @@
+"""The NemesisDB WebSocket API. See docs/dialects/nemesis.md."""

@@ -1,0 +1,392 @@
+"""A connection's conversation: its commands in order, its replies in order, its writes together.
+
+Every command begins after those before it, but a write need not wait for the commit of the one before: both reach the
+store's queue in their order, which keeps it. Whatever is no write waits for the writes before it. Owns no socket and
+no clock; messages come in by `feed`, frames go out by a callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any, cast
+
+from msgspec import Struct
+
+from kvasir.auth import Auth
+from kvasir.dialects.nemesis import wire
+from kvasir.dialects.nemesis.app import NO_COMMAND, PROFILES, NemesisDialect
+from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
+from kvasir.dialects.nemesis.talk import Command, Plan, Talk, raised
+from kvasir.engine import Outcome
+from kvasir.errors import KvasirError, NotFound, Unauthenticated
+from kvasir.model import Principal, Space
+
+log = logging.getLogger(__name__)
+
+#: Fed in place of a message that was no text.
+BINARY = b"\x00binary"
+
+#: Close codes of RFC 6455 that a conversation ends with.
+NOT_UTF8, POLICY, INTERNAL, TRY_LATER = 1007, 1008, 1011, 1013
+
+_NOBODY = Principal("", "none", "nobody")
+
+
+class _Slot(Struct):
+    """The place of replies that are not all known yet."""
+
+    ready: bool = False
+    frames: list[bytes] = []
+
+
+class _Planned(Struct):
+    """A write on its way."""
+
+    name: str
+    body: dict[str, Any]
+    plan: Plan
+    started: float
+
+
+class Conversation(Talk):
+    """One connection, from its first message to its last."""
+
+    __slots__ = (
+        "_authorization",
+        "_commands",
+        "_dialect",
+        "_emit",
+        "_finish",
+        "_group",
+        "_group_space",
+        "_group_weight",
+        "_out",
+        "_profile",
+        "_queue",
+        "_settling",
+        "_slots",
+        "_tasks",
+        "_working",
+        "unanswered",
+    )
+
+    def __init__(
+        self,
+        dialect: NemesisDialect,
+        profile: str,
+        authorization: str | None,
+        emit: Callable[[list[bytes]], None],
+        finish: Callable[[int, str], None],
+    ) -> None:
+        """`emit` is given frames to send, in order (or none, when messages are done with that have no reply);
+        `finish` a close code and the reason, after which nothing more is answered."""
+        caller = dialect.caller
+        principal = caller if isinstance(caller, Principal) else _NOBODY
+        super().__init__(dialect.store, principal, dialect.bounds, dialect.saves, dialect.threads, self._say)
+        self._dialect = dialect
+        self._profile = PROFILES[profile]
+        self._commands = self._profile.commands
+        self._authorization = authorization
+        self._emit = emit
+        self._finish = finish
+        self._queue: list[bytes] = []
+        self._out: list[bytes] = []
+        self._slots: deque[_Slot] = deque()
+        self._group: list[_Planned] = []
+        self._group_space: Space | None = None
+        self._group_weight = 0
+        #: The work in progress, if it had to wait for something.
+        self._working: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.Future[None] | None = None
+        #: Messages taken in and not done with.
+        self.unanswered = 0
+
+    def feed(self, messages: list[bytes]) -> None:
+        """Take in what arrived together, in order. What needs no waiting is answered before this returns."""
+        self.unanswered += len(messages)
+        self._queue += messages
+        if self._working is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        work = self._work()
+        waits_for = begun(work)
+        if waits_for is not _DONE:
+            self._working = asyncio.get_running_loop().create_task(going_on(work, waits_for))
+            self._working.add_done_callback(self._rested)
+        self._flush()
+
+    def _rested(self, task: asyncio.Task[None]) -> None:
+        self._working = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a conversation broke off", exc_info=task.exception())
+            self._stop(INTERNAL, "")
+        elif self._queue:
+            self._go_on()
+
+    async def settled(self) -> None:
+        """Return when everything taken in is done with."""
+        while self._working is not None or self._tasks:
+            waiting = [*self._tasks, *([self._working] if self._working else ())]
+            await asyncio.wait(waiting)
+            # The callbacks of the tasks, which may begin others, come first.
+            await asyncio.sleep(0)
+
+    def drop(self) -> None:
+        """The connection is gone: forget what was not begun. What was begun goes on to its end."""
+        self._queue.clear()
+        self._emit = _nowhere
+        self._finish = _nothing
+
+    # -- commands -----------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while self._queue:
+            messages, self._queue = self._queue, []
+            try:
+                await self._recognise()
+                for message in messages:
+                    if self._working is not None:
+                        # Time has passed since the caches were looked after.
+                        await self._recognise()
+                    await self._one(message)
+            except Unauthenticated as refusal:
+                return self._stop(POLICY, refusal.message)
+            except wire.NotText:
+                return self._stop(NOT_UTF8, "a message is not UTF-8")
+            except KvasirError as failure:
+                return self._stop(TRY_LATER, failure.message)
+            if self._group:
+                self._submit()
+            self._flush()
+        return None
+
+    async def _recognise(self) -> None:
+        caller = self._dialect.caller
+        if isinstance(caller, Auth):
+            self.principal = await caller.access_key(self._authorization, None)
+        else:
+            await self.store.refresh()
+
+    def _stop(self, code: int, why: str) -> None:
+        if self._group:
+            self._submit()
+        self._queue.clear()
+        self._flush()
+        self._finish(code, why)
+
+    async def _one(self, message: bytes) -> None:
+        started = time.perf_counter()
+        name, outcome = NO_COMMAND, "invalid"
+        body: dict[str, Any] = {}
+        answer: bytes | None
+        try:
+            found = self._read(message)
+            if found.__class__ is bytes:
+                answer = found
+            else:
+                name, body = found
+                command = self._commands[name]
+                fault = command.shape.fault(body)
+                if fault is not None:
+                    answer = self._profile.refused(name, fault)
+                elif command.run is None:
+                    # Counted and answered when it is committed.
+                    return await self._write(_Planned(name, body, NO_PLAN, started), command)
+                else:
+                    await self._write_first()
+                    answer = await command.run(self, body)
+                    outcome = "ok"
+        except KvasirError as failure:
+            outcome = failure.code
+            answer = self._failed(name, body, failure)
+        except wire.NotText:
+            raise
+        except Exception:
+            outcome = "internal"
+            log.exception("%s failed", name)
+            answer = self._profile.refused(name, wire.Refusal(Status.UNKNOWN))
+        if answer is not None:
+            self._put(answer)
+        self.unanswered -= 1
+        self._dialect.observe("nemesis", name, outcome, time.perf_counter() - started)
+        return None
+
+    def _read(self, message: bytes) -> Any:
+        if message is BINARY:
+            return self._profile.error(Status.OP_CODE_INVALID)
+        try:
+            value = wire.parse(message, self.store.limits.json_depth)
+        except wire.Malformed:
+            return self._profile.error(Status.JSON_INVALID)
+        return self._profile.command_of(value, self._commands.__contains__)
+
+    def _failed(self, name: str, body: dict[str, Any], failure: KvasirError) -> bytes:
+        message = failure.message
+        if isinstance(failure, NotFound):
+            message = str(body.get("tkn", message))
+        return self._profile.refused(name, wire.Refusal(OF_ERROR[type(failure)], message))
+
+    # -- writes -------------------------------------------------------------------------------------------
+
+    async def _write(self, planned: _Planned, command: Command) -> None:
+        """Add a write to the group that is submitted together. Raises `KvasirError` for one that makes no sense."""
+        space = await self._profile.space(self, planned.body)
+        most = self.store.limits.batch_keys
+        plan = planned.plan = command.plan(space.number, most, planned.body)  # type: ignore[misc]
+        if self._group and (space is not self._group_space or self._group_weight + plan.weight > most):
+            self._submit()
+        if plan.weight > most:
+            await self._write_first()
+            frame = self._told(planned, await self._sliced(space, plan))
+            if frame is not None:
+                self._put(frame)
+            return
+        self._group.append(planned)
+        self._group_space = space
+        self._group_weight += plan.weight
+
+    async def _sliced(self, space: Space, plan: Plan) -> Sequence[Outcome]:
+        try:
+            return await self.write_slices(space, plan.writes)
+        except KvasirError as failure:
+            return [failure]
+
+    async def _write_first(self) -> None:
+        """Let every write before this command be committed."""
+        if self._group:
+            self._submit()
+        if self._slots:
+            self._flush()
+            self._settling = asyncio.get_running_loop().create_future()
+            await self._settling
+
+    def _submit(self) -> None:
+        """Hand the gathered writes to the store as one lot, and go on without waiting for their commit."""
+        group, space = self._group, cast("Space", self._group_space)
+        self._group, self._group_space, self._group_weight = [], None, 0
+        slot = _Slot()
+        self._slots.append(slot)
+        work = self._commit(group, space, slot)
+        waits_for = begun(work)
+        if waits_for is not _DONE:
+            task = asyncio.get_running_loop().create_task(going_on(work, waits_for))
+            self._tasks.add(task)
+            task.add_done_callback(self._committed)
+
+    def _committed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._flush()
+
+    async def _commit(self, group: list[_Planned], space: Space, slot: _Slot) -> None:
+        outcomes: Sequence[Outcome]
+        try:
+            writes = [write for planned in group for write in planned.plan.writes]
+            outcomes = await self.store.write_many(self.principal, space, writes) if writes else ()
+        except KvasirError as failure:
+            outcomes = [failure] * len(writes)
+        position = 0
+        for planned in group:
+            end = position + len(planned.plan.writes)
+            frame = self._told(planned, outcomes[position:end])
+            if frame is not None:
+                slot.frames.append(frame)
+            position = end
+        slot.ready = True
+        self._drain()
+
+    def _told(self, planned: _Planned, outcomes: Sequence[Outcome]) -> bytes | None:
+        """The reply to a write, counted."""
+        outcome = "ok"
+        try:
+            frame = planned.plan.render(raised(outcomes))
+        except KvasirError as failure:
+            outcome = failure.code
+            frame = self._failed(planned.name, planned.body, failure)
+        except Exception:
+            outcome = "internal"
+            log.exception("%s failed", planned.name)
+            frame = self._profile.refused(planned.name, wire.Refusal(Status.UNKNOWN))
+        self.unanswered -= 1
+        self._dialect.observe("nemesis", planned.name, outcome, time.perf_counter() - planned.started)
+        return frame
+
+    # -- replies ------------------------------------------------------------------------------------------
+
+    def _say(self, frame: bytes) -> None:
+        """Send a frame of a command that is not at its end."""
+        self._put(frame)
+        self._flush()
+
+    def _put(self, frame: bytes) -> None:
+        """Append a reply to those before it."""
+        if self._group:
+            self._submit()
+        if self._slots:
+            self._slots.append(_Slot(True, [frame]))
+        else:
+            self._out.append(frame)
+
+    def _drain(self) -> None:
+        slots = self._slots
+        while slots and slots[0].ready:
+            self._out += slots.popleft().frames
+        if not slots and self._settling is not None:
+            if not self._settling.done():
+                self._settling.set_result(None)
+            self._settling = None
+
+    def _flush(self) -> None:
+        frames, self._out = self._out, []
+        self._emit(frames)
+
+
+def _nowhere(_: list[bytes]) -> None:
+    """Where replies go when nobody is there."""
+
+
+def _nothing(_: int, __: str) -> None:
+    """How a conversation ends that has no connection."""
+
+
+NO_PLAN = Plan([], 0, lambda _: None)
+
+# -- beginning without a task -----------------------------------------------------------------------------------
+
+_DONE = object()
+
+
+def begun(work: Coroutine[Any, Any, None]) -> Any:
+    """Run a coroutine up to where it must wait: what it waits for, for `going_on`, or `_DONE` if it never did.
+
+    Most commands need not wait, and a task each would cost more than they do.
+    """
+    try:
+        return work.send(None)
+    except StopIteration:
+        return _DONE
+
+
+async def going_on(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """The rest of a coroutine that `begun` started."""
+    await _rest(work, waits_for)
+
+
+@types.coroutine
+def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    while True:
+        try:
+            try:
+                given = yield waits_for
+            except BaseException as error:
+                waits_for = work.throw(error)
+            else:
+                waits_for = work.send(given)
+        except StopIteration:
+            return

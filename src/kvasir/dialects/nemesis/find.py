@@ -1,0 +1,313 @@
+"""KV_FIND, KV_UPDATE and KV_APPEND: the commands that look into values, each of the first two in both its forms.
+
+Version 0.3.0 knew JSON Pointers; its successor knew JSONPath. A KV_FIND with `rsp`, and a KV_UPDATE with `path` and
+`value` beside its key, are of the second form. Whatever may take long is evaluated in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from kvasir.dialects.nemesis import jsonpath, pointers
+from kvasir.dialects.nemesis.jsonpath import Budget, TooMuch
+from kvasir.dialects.nemesis.keyvalues import name_of, setter, strings
+from kvasir.dialects.nemesis.statuses import Status
+from kvasir.dialects.nemesis.talk import Command, Talk, sliced
+from kvasir.dialects.nemesis.wire import Refusal, Shape, error, refused, reply, token
+from kvasir.errors import TooLarge
+from kvasir.keys import pack
+from kvasir.model import Entry, Mutation, Query, Space
+
+_decode = msgspec.json.decode
+
+#: Entries looked at between two breaths.
+_PAGE = 32
+#: Up to these many bytes of values and steps, an evaluation is done at once; beyond, in a thread.
+_AT_ONCE_BYTES = 16_384
+_AT_ONCE_STEPS = 2_000
+
+T = TypeVar("T")
+
+
+def _syntax(command: str, message: str = "") -> bytes:
+    return refused(command, Refusal(Status.COMMAND_SYNTAX, message))
+
+
+def _wrong_type(command: str, name: str) -> bytes:
+    return refused(command, Refusal(Status.VALUE_TYPE_INVALID, name))
+
+
+async def _evaluate(talk: Talk, size: int, budget: Budget, work: Callable[[Budget], T]) -> T:
+    """What `work` gives, at once if that is quick, else from a thread. Raises `TooLarge` when the budget is spent."""
+    if size <= _AT_ONCE_BYTES and budget.left >= _AT_ONCE_STEPS:
+        quick = Budget(_AT_ONCE_STEPS)
+        try:
+            result = work(quick)
+        except TooMuch:
+            pass
+        else:
+            budget.left -= _AT_ONCE_STEPS - quick.left
+            return result
+    try:
+        budget.spend(size // 64)
+        return await asyncio.get_running_loop().run_in_executor(talk.threads, work, budget)
+    except TooMuch:
+        message = f"the path takes more than {talk.bounds.path_steps:,} steps; search fewer keys or be more specific"
+        raise TooLarge(message) from None
+
+
+async def _batches(talk: Talk, space: Space, names: Sequence[str]) -> AsyncIterator[list[tuple[str, Entry]]]:
+    """The entries of these keys, or of all, some at a time and with a breath for the others in between."""
+    if names:
+        for some in sliced(list(dict.fromkeys(names)), _PAGE):
+            entries = await talk.get(space, some)
+            yield [(name, entry) for name, entry in zip(some, entries, strict=True) if entry is not None]
+            await asyncio.sleep(0)
+        return
+    after = None
+    while True:
+        page = await talk.store.page(talk.principal, space, Query(order="oldest", limit=_PAGE, after=after))
+        named = [(name_of(entry.key), entry) for entry in page.entries]
+        yield [(name, entry) for name, entry in named if name is not None]
+        if not page.more:
+            return
+        after = page.entries[-1].sequence
+        await asyncio.sleep(0)
+
+
+# -- KV_FIND --------------------------------------------------------------------------------------------------
+
+
+async def _find(talk: Talk, body: dict[str, Any]) -> bytes:
+    return await (_find_by_path if "rsp" in body else _find_by_pointer)(talk, body)
+
+
+async def _find_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
+    conditions = {name: value for name, value in body.items() if name not in ("tkn", "path")}
+    if len(body) != 3:
+        return _syntax("KV_FIND")
+    if "path" not in body:
+        return refused("KV_FIND", Refusal(Status.FIND_NO_PATH))
+    if body["path"].__class__ is not str:
+        return _wrong_type("KV_FIND", "path")
+    ((operator, wanted),) = conditions.items()
+    if operator not in pointers.OPERATORS:
+        return refused("KV_FIND", Refusal(Status.FIND_INVALID_OPERATOR))
+    space = await talk.space(body["tkn"])
+    try:
+        parts = pointers.parts_of(body["path"])
+    except pointers.BadPointer:
+        return error(Status.UNKNOWN)
+    test = pointers.OPERATORS[operator]
+    budget = Budget(talk.bounds.path_steps)
+    names: list[str] = []
+    async for batch in _batches(talk, space, ()):
+
+        def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[str]:
+            found = []
+            for name, entry in batch:
+                budget.spend(1 + len(entry.value) // 64)
+                try:
+                    value = pointers.resolve(_decode(entry.value), parts)
+                except LookupError:
+                    continue
+                if test(pointers.order(value, wanted)):
+                    found.append(name)
+            return found
+
+        names += await _evaluate(talk, _size(batch), budget, matching)
+    return reply("KV_FIND", {"tkn": body["tkn"], "keys": names})
+
+
+def _size(batch: list[tuple[str, Entry]]) -> int:
+    return sum(len(entry.value) for _, entry in batch)
+
+
+def _path_fault(body: dict[str, Any]) -> bytes | None:
+    """What is wrong with the parameters of the second form, in its order of checks."""
+    if not 3 <= len(body) <= 4:
+        return _syntax("KV_FIND")
+    path, wanted = body.get("path"), body["rsp"]
+    if "path" not in body:
+        return refused("KV_FIND", Refusal(Status.PATH_NOT_EXIST))
+    if path.__class__ is not str:
+        return _wrong_type("KV_FIND", "path")
+    if not path:
+        return refused("KV_FIND", Refusal(Status.VALUE_SIZE, "path"))
+    if wanted.__class__ is not str:
+        return _wrong_type("KV_FIND", "rsp")
+    if wanted not in ("keys", "kv", "paths"):
+        return _syntax("KV_FIND", "rsp")
+    if body.get("keys", []).__class__ is not list:
+        return _wrong_type("KV_FIND", "keys")
+    return None
+
+
+async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
+    if fault := _path_fault(body):
+        return fault
+    space = await talk.space(body["tkn"])
+    try:
+        path = jsonpath.compile(body["path"])
+    except jsonpath.BadPath:
+        return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.PATH_INVALID})
+    budget = Budget(talk.bounds.path_steps)
+    room = talk.bounds.reply_bytes
+    names: list[str] = []
+    values: dict[str, Raw] = {}
+    paths: list[str] = []
+    wanted = body["rsp"]
+    async for batch in _batches(talk, space, strings(body.get("keys", []))):
+
+        def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[tuple[str, Entry, list[str]]]:
+            found = []
+            for name, entry in batch:
+                nodes = jsonpath.find(path, _decode(entry.value), budget)
+                if nodes:
+                    texts = [node.path for node in nodes] if wanted == "paths" else []
+                    budget.spend(sum(len(text) // 64 for text in texts))
+                    found.append((name, entry, texts))
+            return found
+
+        for name, entry, texts in await _evaluate(talk, _size(batch), budget, matching):
+            names.append(name)
+            paths += texts
+            if wanted == "kv":
+                values[name] = Raw(entry.value)
+                room -= len(entry.value)
+            room -= len(name) + sum(map(len, texts))
+        if room < 0:
+            raise talk.too_much()
+    told: dict[str, Any] = {"keys": names, "kv": values, "paths": paths}
+    return reply(
+        "KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if wanted == "paths" else "keys": told[wanted]}
+    )
+
+
+# -- KV_UPDATE ------------------------------------------------------------------------------------------------
+
+
+async def _update(talk: Talk, body: dict[str, Any]) -> bytes:
+    # Of two members beside the token, one names the pointer, even if it is called "path".
+    by_path = "path" in body and "value" in body and len(body) > 3
+    return await (_update_by_path if by_path else _update_by_pointer)(talk, body)
+
+
+async def _update_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
+    if len(body) != 3:
+        return _syntax("KV_UPDATE")
+    if "key" not in body:
+        return refused("KV_UPDATE", Refusal(Status.PARAM_MISSING))
+    name = body["key"]
+    if name.__class__ is not str:
+        return _wrong_type("KV_UPDATE", "key")
+    ((pointer, new),) = ((member, value) for member, value in body.items() if member not in ("tkn", "key"))
+    space = await talk.space(body["tkn"])
+    status = Status.OK
+
+    def change(entry: Entry | None) -> Mutation | None:
+        nonlocal status
+        if entry is None:
+            status = Status.KEY_NOT_EXIST
+            return None
+        try:
+            return setter(name, pointers.replaced(_decode(entry.value), pointers.parts_of(pointer), new))
+        except pointers.BadPointer:
+            status = Status.PATH_INVALID
+        except LookupError:
+            status = Status.PATH_NOT_EXIST
+        return None
+
+    await talk.store.update(talk.principal, space, pack((name,)), change)
+    return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status})
+
+
+async def _update_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
+    if len(body) != 4:
+        return _syntax("KV_UPDATE")
+    if "key" not in body:
+        return refused("KV_UPDATE", Refusal(Status.PARAM_MISSING, "key"))
+    for member in ("key", "path"):
+        if body[member].__class__ is not str:
+            return _wrong_type("KV_UPDATE", member)
+    space = await talk.space(body["tkn"])
+    try:
+        path = jsonpath.compile(body["path"])
+    except jsonpath.BadPath:
+        return error(Status.UNKNOWN)
+    name = body["key"]
+    budget = Budget(talk.bounds.path_steps)
+    outcome = {"st": Status.OK, "cnt": 0}
+    while True:
+        entry = (await talk.get(space, [name]))[0]
+        if entry is None:
+            outcome = {"st": Status.KEY_NOT_EXIST, "cnt": 0}
+            break
+
+        def replacing(budget: Budget, text: bytes = entry.value) -> tuple[Any, int]:
+            return jsonpath.replace(path, _decode(text), body["value"], budget)
+
+        value, outcome["cnt"] = await _evaluate(talk, len(entry.value), budget, replacing)
+        if not outcome["cnt"] or await _put_if_unchanged(talk, space, entry, setter(name, value)):
+            break
+    return reply("KV_UPDATE", {"tkn": body["tkn"], **outcome})
+
+
+async def _put_if_unchanged(talk: Talk, space: Space, seen: Entry, new: Mutation) -> bool:
+    """Write unless the entry is another by now; the evaluation is too long to be done within the store's own turn."""
+
+    def change(entry: Entry | None) -> Mutation | None:
+        return new if entry is not None and entry.versionstamp == seen.versionstamp else None
+
+    _, commit = await talk.store.update(talk.principal, space, seen.key, change)
+    return commit is not None
+
+
+# -- KV_APPEND ------------------------------------------------------------------------------------------------
+
+
+async def _append(talk: Talk, body: dict[str, Any]) -> bytes | None:
+    """One reply a key, in their order; the first that does not match ends the command."""
+    space = await talk.space(body["tkn"])
+    for name, addition in body.items():
+        if name == "tkn":
+            continue
+        status = await _append_one(talk, space, name, addition)
+        if status is None:
+            return error(Status.UNKNOWN)
+        talk.say(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
+    return None
+
+
+async def _append_one(talk: Talk, space: Space, name: str, addition: Any) -> Status | None:
+    """The status for one key; None: the stored value is of another type."""
+    status: Status | None = Status.OK
+
+    def change(entry: Entry | None) -> Mutation | None:
+        nonlocal status
+        status = Status.OK
+        if entry is None:
+            status = Status.KEY_NOT_EXIST
+        elif addition.__class__ not in (str, list, dict):
+            status = Status.VALUE_TYPE_INVALID
+        else:
+            try:
+                return setter(name, pointers.appended(_decode(entry.value), addition))
+            except pointers.Mismatch:
+                status = None
+        return None
+
+    await talk.store.update(talk.principal, space, pack((name,)), change)
+    return status
+
+
+COMMANDS = (
+    Command("KV_FIND", Shape((token(),)), run=_find),
+    Command("KV_UPDATE", Shape((token(),)), run=_update),
+    Command("KV_APPEND", Shape((token(),)), run=_append),
+)

@@ -1,0 +1,270 @@
+"""Operators and functions within JSONPath filters, as jsoncons has them: what makes no sense gives null. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import re2
+
+#: Longest regular expression that is looked at.
+PATTERN_CHARACTERS = 1_000
+
+
+class TooMuch(Exception):
+    """The budget of an evaluation is spent."""
+
+
+class Budget:
+    """Steps an evaluation may take: nodes visited, values compared, characters looked at (64 a step)."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def spend(self, steps: int) -> None:
+        """Raises `TooMuch`."""
+        self.left -= steps
+        if self.left < 0:
+            raise TooMuch
+
+    def spend_on(self, value: Any) -> None:
+        """Pay for looking at a whole text, or at every item of a container. Raises `TooMuch`."""
+        if value.__class__ is str:
+            self.spend(1 + len(value) // 64)
+        elif value.__class__ is list or value.__class__ is dict:
+            self.spend(1 + len(value))
+
+
+def truth(value: Any) -> bool:
+    """null, false, and the empty text, array and object are false; every number is true."""
+    return value is not None and value is not False and not (value.__class__ in (str, list, dict) and not value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a number."""
+    return value.__class__ is int or value.__class__ is float
+
+
+def number(text: str) -> int | float:
+    """A number literal; an integer beyond 64 bits is a double."""
+    try:
+        return bounded(int(text)) if len(text) < 40 else float(text)
+    except ValueError:
+        return float(text)
+
+
+def bounded(value: int | float) -> int | float:
+    """The number, as a double if it is beyond 64 bits."""
+    return float(value) if value.__class__ is int and not -(2**63) <= value < 2**64 else value
+
+
+@lru_cache(maxsize=256)
+def pattern(text: str, ignore_case: bool) -> Any:
+    """A compiled regular expression; None if it is none, or one that RE2 refuses for its cost."""
+    if len(text) > PATTERN_CHARACTERS:
+        return None
+    options = re2.Options()
+    options.max_mem = 2**20
+    options.log_errors = False
+    options.case_sensitive = not ignore_case
+    try:
+        return re2.compile(text, options)
+    except re2.error:
+        return None
+
+
+# -- operators ------------------------------------------------------------------------------------------------
+
+
+def equal(a: Any, b: Any, budget: Budget) -> bool:
+    """JSON equality, every pair of values paid for. Raises `TooMuch`."""
+    todo = [(a, b)]
+    while todo:
+        left, right = todo.pop()
+        budget.spend_on(left)
+        if left.__class__ is list and right.__class__ is list:
+            if len(left) != len(right):
+                return False
+            todo += zip(left, right, strict=True)
+        elif left.__class__ is dict and right.__class__ is dict:
+            if left.keys() != right.keys():
+                return False
+            todo += [(value, right[name]) for name, value in left.items()]
+        elif is_number(left) and is_number(right):
+            if left != right:
+                return False
+        elif left.__class__ is not right.__class__ or left != right:
+            return False
+    return True
+
+
+def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any, Budget], bool]:
+    def compare(a: Any, b: Any, budget: Budget) -> bool:
+        if is_number(a) and is_number(b):
+            return test(a, b)
+        if a.__class__ is str and b.__class__ is str:
+            budget.spend_on(a)
+            return test(a, b)
+        return False
+
+    return compare
+
+
+def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Budget], Any]:
+    def apply(a: Any, b: Any, _: Budget) -> Any:
+        if not (is_number(a) and is_number(b)):
+            return None
+        try:
+            result = compute(a, b)
+        except (ArithmeticError, ValueError):
+            return None
+        return bounded(result) if math.isfinite(result) else None
+
+    return apply
+
+
+def _divide(a: Any, b: Any) -> Any:
+    """Integers divide as integers, towards zero."""
+    if a.__class__ is int and b.__class__ is int:
+        quotient = abs(a) // abs(b)
+        return quotient if (a < 0) == (b < 0) else -quotient
+    return a / b
+
+
+def _remain(a: Any, b: Any) -> Any:
+    return a - b * _divide(a, b) if a.__class__ is int and b.__class__ is int else math.fmod(a, b)
+
+
+def _matches(text: Any, pattern: Any, budget: Budget) -> bool:
+    if text.__class__ is not str or not hasattr(pattern, "search"):
+        return False
+    budget.spend_on(text)
+    return pattern.search(text) is not None
+
+
+#: Each takes both values and the budget.
+BINARY: dict[str, Callable[[Any, Any, Budget], Any]] = {
+    "==": equal,
+    "!=": lambda a, b, budget: not equal(a, b, budget),
+    "<": _ordered(lambda a, b: a < b),
+    "<=": _ordered(lambda a, b: a <= b),
+    ">": _ordered(lambda a, b: a > b),
+    ">=": _ordered(lambda a, b: a >= b),
+    "+": _arithmetic(lambda a, b: a + b),
+    "-": _arithmetic(lambda a, b: a - b),
+    "*": _arithmetic(lambda a, b: a * b),
+    "/": _arithmetic(_divide),
+    "%": _arithmetic(_remain),
+    "=~": _matches,
+}
+
+
+# -- functions ------------------------------------------------------------------------------------------------
+
+
+def _of_number(compute: Callable[[Any], Any]) -> Callable[..., Any]:
+    def apply(_: Budget, value: Any) -> Any:
+        return compute(value) if is_number(value) else None
+
+    return apply
+
+
+def _of_numbers(compute: Callable[[list[float]], Any]) -> Callable[..., Any]:
+    def apply(budget: Budget, values: Any) -> Any:
+        budget.spend_on(values)
+        if values.__class__ is not list or not all(is_number(value) for value in values):
+            return None
+        result = compute([float(value) for value in values])
+        return result if result is not None and math.isfinite(result) else None
+
+    return apply
+
+
+def _extreme(pick: Callable[[list[Any]], Any]) -> Callable[..., Any]:
+    """The greatest or least of numbers, or of texts."""
+
+    def apply(budget: Budget, values: Any) -> Any:
+        budget.spend_on(values)
+        if values.__class__ is not list or not values:
+            return None
+        if all(is_number(value) for value in values) or all(value.__class__ is str for value in values):
+            budget.spend(sum(len(value) // 64 for value in values if value.__class__ is str))
+            return pick(values)
+        return None
+
+    return apply
+
+
+def _contains(budget: Budget, whole: Any, part: Any) -> Any:
+    budget.spend_on(whole)
+    if whole.__class__ is list:
+        return any(equal(item, part, budget) for item in whole)
+    if whole.__class__ is str and part.__class__ is str:
+        return part in whole
+    return None
+
+
+def _ends(budget: Budget, text: Any, end: Any) -> Any:
+    budget.spend_on(end)
+    return text.endswith(end) if text.__class__ is str and end.__class__ is str else None
+
+
+def _starts(budget: Budget, text: Any, start: Any) -> Any:
+    budget.spend_on(start)
+    return text.startswith(start) if text.__class__ is str and start.__class__ is str else None
+
+
+def _keys(budget: Budget, value: Any) -> Any:
+    budget.spend_on(value)
+    return list(value) if value.__class__ is dict else None
+
+
+def _length(_: Budget, value: Any) -> Any:
+    return len(value) if value.__class__ in (str, list, dict) else None
+
+
+def _to_number(_: Budget, value: Any) -> Any:
+    if is_number(value):
+        return value
+    if value.__class__ is not str or len(value) > 400:
+        return None
+    try:
+        found = number(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _tokenize(budget: Budget, text: Any, regex: Any) -> Any:
+    if text.__class__ is not str or regex.__class__ is not str or (compiled := pattern(regex, False)) is None:
+        return None
+    budget.spend(1 + len(text))
+    pieces, start = [], 0
+    for found in compiled.finditer(text):
+        pieces.append(text[start : found.start()])
+        start = found.end()
+    return [*pieces, text[start:]]
+
+
+#: Name: (function, fewest arguments, most). Each takes the budget, then its arguments.
+FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
+    "abs": (_of_number(abs), 1, 1),
+    "avg": (_of_numbers(lambda values: sum(values) / len(values) if values else None), 1, 1),
+    "ceil": (_of_number(lambda value: float(math.ceil(value))), 1, 1),
+    "contains": (_contains, 2, 2),
+    "ends_with": (_ends, 2, 2),
+    "floor": (_of_number(lambda value: float(math.floor(value))), 1, 1),
+    "keys": (_keys, 1, 1),
+    "length": (_length, 1, 1),
+    "max": (_extreme(max), 1, 1),
+    "min": (_extreme(min), 1, 1),
+    "prod": (_of_numbers(lambda values: math.prod(values) if values else None), 1, 1),
+    "starts_with": (_starts, 2, 2),
+    "sum": (_of_numbers(math.fsum), 1, 1),
+    "to_number": (_to_number, 1, 1),
+    "tokenize": (_tokenize, 2, 2),
+}

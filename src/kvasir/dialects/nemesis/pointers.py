@@ -1,0 +1,119 @@
+"""JSON values as version 0.3.0 looked at them: JSON Pointers, an order of all values, appending. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+_ESCAPE = re.compile(r"~[01]")
+_BAD_ESCAPE = re.compile(r"~(?![01])")
+_INDEX = re.compile(r"0|[1-9][0-9]*")
+
+
+class BadPointer(ValueError):
+    """The text is no JSON Pointer."""
+
+
+class Mismatch(ValueError):
+    """The two values cannot be appended."""
+
+
+def parts_of(pointer: str) -> list[str]:
+    """The parts of a JSON Pointer (RFC 6901). Raises `BadPointer`."""
+    if not pointer:
+        return []
+    if pointer[0] != "/" or _BAD_ESCAPE.search(pointer):
+        raise BadPointer(pointer)
+    return [_ESCAPE.sub(lambda found: "~" if found[0] == "~0" else "/", part) for part in pointer[1:].split("/")]
+
+
+def resolve(value: Any, parts: list[str]) -> Any:
+    """What the parts lead to. Raises LookupError if there is nothing."""
+    for part in parts:
+        value = value[_step(value, part)]
+    return value
+
+
+def replaced(value: Any, parts: list[str], new: Any) -> Any:
+    """The value with `new` where the parts lead to. Raises LookupError if there is nothing to replace."""
+    if not parts:
+        return new
+    container = resolve(value, parts[:-1])
+    step = _step(container, parts[-1])
+    container[step]  # must be there
+    container[step] = new
+    return value
+
+
+def _step(container: Any, part: str) -> str | int:
+    if container.__class__ is dict:
+        return part
+    if container.__class__ is list and len(part) < 20 and _INDEX.fullmatch(part):
+        return int(part)
+    raise KeyError(part)
+
+
+# -- order ----------------------------------------------------------------------------------------------------
+
+_RANK: dict[type, int] = {type(None): 0, bool: 1, int: 2, float: 2, dict: 3, list: 4, str: 5}
+
+#: Operator of KV_FIND: whether `order` of the stored value and the one asked for says yes.
+OPERATORS: dict[str, Callable[[int], bool]] = {
+    "==": lambda order: order == 0,
+    ">": lambda order: order > 0,
+    ">=": lambda order: order >= 0,
+    "<": lambda order: order < 0,
+    "<=": lambda order: order <= 0,
+}
+
+
+def order(a: Any, b: Any) -> int:
+    """-1, 0 or 1: null < booleans < numbers < objects < arrays < strings; containers member by member.
+
+    Objects compare by their members sorted by name, as (name, value) pairs.
+    """
+    todo = [(a, b)]
+    while todo:
+        left, right = todo.pop()
+        rank = _RANK[left.__class__]
+        other = _RANK[right.__class__]
+        if rank != other:
+            return -1 if rank < other else 1
+        if rank in (3, 4):
+            pairs, tail = _paired(left, right)
+            # Looked at first to last, so pushed last to first; the lengths decide when all else is equal.
+            todo.append((tail, 0))
+            todo += reversed(pairs)
+        elif left != right:
+            return -1 if _before(left, right) else 1
+    return 0
+
+
+def _paired(left: Any, right: Any) -> tuple[list[tuple[Any, Any]], int]:
+    if left.__class__ is dict:
+        left = [part for member in sorted(left.items(), key=_name) for part in member]
+        right = [part for member in sorted(right.items(), key=_name) for part in member]
+    return list(zip(left, right, strict=False)), len(left) - len(right)
+
+
+def _name(member: tuple[str, Any]) -> bytes:
+    return member[0].encode()
+
+
+def _before(left: Any, right: Any) -> bool:
+    if left.__class__ is str:
+        return bool(left.encode() < right.encode())
+    return bool(left < right) if left is not None else False
+
+
+# -- append ---------------------------------------------------------------------------------------------------
+
+
+def appended(value: Any, addition: Any) -> Any:
+    """KV_APPEND: texts and arrays grow at the end, an object gets the members it lacks. Raises `Mismatch`."""
+    if value.__class__ is not addition.__class__ or addition.__class__ not in (str, list, dict):
+        raise Mismatch
+    if addition.__class__ is dict:
+        return value | {name: item for name, item in addition.items() if name not in value}
+    return value + addition

@@ -1,0 +1,173 @@
+"""Frames to commands and replies to frames, by tables. Pure: no I/O, no clock, no store.
+
+A request is one JSON object with one member, the command; its value holds the parameters. The order of the checks is
+that of NemesisDB 0.3.0, whose clients compare whole replies.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from kvasir.dialects.nemesis.statuses import Status
+
+_decode = msgspec.json.Decoder().decode
+encode = msgspec.json.Encoder().encode
+
+#: What the fast encoder prints otherwise than NemesisDB did: integers beyond 64 bits, and exponents.
+_SUSPICIOUS = re.compile(rb"\d{20}|-\d{19}|\de")
+_SMALLEST, _BIGGEST = -(2**63), 2**64 - 1
+
+
+class NotText(Exception):
+    """The message is not UTF-8: the connection ends with close code 1007."""
+
+
+class Malformed(Exception):
+    """The message is no JSON, or nested too deep."""
+
+
+class Refusal(Struct, frozen=True):
+    """What is wrong with a parameter."""
+
+    status: Status
+    message: str = ""
+    #: Whether the reply is keyed by the bare command: a quirk of version 0.3 that its clients may rely on.
+    bare: bool = False
+
+
+class Parameter(Struct, frozen=True):
+    """One row of a command: a member of its value and the refusals it may earn."""
+
+    name: str
+    type: type
+    #: None: it may be left out.
+    missing: Refusal | None
+    wrong: Refusal
+    #: None: it may be empty.
+    empty: Refusal | None = None
+
+
+class Shape(Struct, frozen=True):
+    """How many members a command's value may have, and which."""
+
+    parameters: tuple[Parameter, ...] = ()
+    fewest: int = 0
+    most: int | None = None
+
+    def fault(self, body: dict[str, Any]) -> Refusal | None:
+        """The first refusal that the parameters of a command earn, in the order of the rows."""
+        if len(body) < self.fewest or (self.most is not None and len(body) > self.most):
+            return Refusal(Status.COMMAND_SYNTAX)
+        for row in self.parameters:
+            value = body.get(row.name, _ABSENT)
+            if value.__class__ is row.type:
+                if row.empty is not None and not value:
+                    return row.empty
+            elif value is not _ABSENT:
+                return row.wrong
+            elif row.missing is not None:
+                return row.missing
+        return None
+
+
+_ABSENT = object()
+
+
+def token(*, bare: bool = False) -> Parameter:
+    """The row of the session token: whatever is wrong with it is SessionTokenInvalid."""
+    refusal = Refusal(Status.SESSION_TOKEN_INVALID, "", bare)
+    return Parameter("tkn", str, refusal, refusal, refusal)
+
+
+def required(name: str, type: type, missing: Status, *, message: str | None = None, empty: bool = True) -> Parameter:
+    """A row for a parameter that must be there; `message` is what a missing one is answered with, else its name."""
+    return Parameter(
+        name,
+        type,
+        Refusal(missing, name if message is None else message),
+        Refusal(Status.VALUE_TYPE_INVALID, name),
+        None if empty else Refusal(Status.VALUE_SIZE, name),
+    )
+
+
+def parse(message: bytes, max_depth: int) -> Any:
+    """The JSON value of a message. Raises `NotText` or `Malformed`."""
+    try:
+        value = _decode(message)
+        if message.count(b"[") + message.count(b"{") > max_depth and _deeper(value, max_depth):
+            raise Malformed
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        try:
+            message.decode()
+        except UnicodeDecodeError:
+            raise NotText from None
+        raise Malformed from None
+    return value
+
+
+def _deeper(value: Any, max_depth: int) -> bool:
+    level = [value]
+    for _ in range(max_depth + 1):
+        if not level:
+            return False
+        level = [
+            child
+            for item in level
+            if item.__class__ is dict or item.__class__ is list
+            for child in (item.values() if item.__class__ is dict else item)
+        ]
+    return True
+
+
+def value_text(value: Any) -> bytes:
+    """A value as it is stored: compact JSON, printed as version 0.3.0 did.
+
+    1e3 is 1000.0, and an integer beyond 64 bits is the nearest double. Raises ValueError for one beyond a double.
+    """
+    text = encode(value)
+    if len(text) > 2 and _SUSPICIOUS.search(text):
+        exact = json.loads(text, parse_int=_integer)
+        return json.dumps(exact, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return text
+
+
+def _integer(digits: str) -> int | float:
+    if len(digits) > 20 or not _SMALLEST <= int(digits) <= _BIGGEST:
+        return float(digits)
+    return int(digits)
+
+
+def reply(command: str, body: dict[str, Any]) -> bytes:
+    """The frame of a command's reply."""
+    return encode({command + "_RSP": body})
+
+
+def error(status: Status, message: str = "") -> bytes:
+    """The frame that answers a message without a usable command."""
+    return encode({"ERR": {"st": status, "m": message}})
+
+
+def refused(command: str, refusal: Refusal) -> bytes:
+    """The frame that refuses a command."""
+    key = command if refusal.bare else command + "_RSP"
+    return encode({key: {"st": refusal.status, "tkn": None, "m": refusal.message}})
+
+
+def command_of(message: Any, known: Callable[[str], bool]) -> tuple[str, dict[str, Any]] | bytes:
+    """(command, parameters) of a parsed message, or the frame that refuses it."""
+    if message.__class__ is not dict or not message:
+        return error(Status.JSON_INVALID if message is None else Status.COMMAND_SYNTAX)
+    name, body = next(iter(message.items()))
+    if len(message) > 1:
+        return refused(name, Refusal(Status.COMMAND_MULTIPLE))
+    if not known(name):
+        return error(Status.COMMAND_NOT_EXIST, name)
+    if body.__class__ is not dict:
+        return refused(name, Refusal(Status.COMMAND_TYPE))
+    return name, body

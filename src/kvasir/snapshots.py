@@ -1,0 +1,160 @@
+"""The directory of saves: `<directory>/<name>/<nanoseconds>/md/md.json` and `data/0/<n>`, the layout of NemesisDB.
+
+A save appears as a whole, synced, or not at all. Knows no session and no key: a record is a JSON object text. All file
+work is done in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+#: What a save may be called: nothing that could lead out of the directory, on any system.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+#: Bytes after which the next data file begins, as NemesisDB did.
+_FILE_BYTES = 10 * 2**20
+#: Largest data file in one line, as NemesisDB wrote them, that is read (whole).
+_FOREIGN_BYTES = 2**30
+#: Bytes of records read ahead.
+_READ_BYTES = 2**20
+
+
+class Snapshots:
+    """One directory of saves; made when the first save is."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._saving = asyncio.Lock()
+
+    def is_name(self, name: str) -> bool:
+        """Whether a save may have this name."""
+        return _NAME.fullmatch(name) is not None
+
+    async def save(self, name: str, records: AsyncIterator[bytes], started: int) -> None:
+        """Write all records, or nothing; one save at a time. `started` is in Unix ms. Raises OSError."""
+        async with self._saving:
+            stamp = str(time.time_ns())
+            final = self._directory / name / stamp
+            working = self._directory / name / f".{stamp}.part"
+            try:
+                writer = await asyncio.to_thread(_Writer, working)
+                async for record in records:
+                    await asyncio.to_thread(writer.add, record)
+                await asyncio.to_thread(writer.finish, final, {"name": name, "start": started})
+            except BaseException:
+                await asyncio.to_thread(shutil.rmtree, working, ignore_errors=True)
+                raise
+
+    async def load(self, name: str) -> AsyncIterator[bytes] | None:
+        """The records of the newest complete save; None: there is none. Reading on raises OSError or ValueError."""
+        if not self.is_name(name):
+            return None
+        newest = await asyncio.to_thread(_newest, self._directory / name)
+        return None if newest is None else _records(newest)
+
+
+class _Writer:
+    """A save in the making: one record a line, in files that are JSON arrays."""
+
+    def __init__(self, working: Path) -> None:
+        self._working = working
+        self._data = working / "data" / "0"
+        self._data.mkdir(parents=True)
+        self._files = 0
+        self._file: BinaryIO | None = None
+
+    def add(self, record: bytes) -> None:
+        if self._file is None:
+            self._file = (self._data / str(self._files)).open("wb")
+            self._file.write(b"[\n" + record)
+            self._files += 1
+        else:
+            self._file.write(b",\n" + record)
+        if self._file.tell() >= _FILE_BYTES:
+            self._end_file()
+
+    def _end_file(self) -> None:
+        if self._file is not None:
+            self._file.write(b"\n]\n")
+            _sync(self._file)
+            self._file = None
+
+    def finish(self, final: Path, facts: dict[str, Any]) -> None:
+        self._end_file()
+        (self._working / "md").mkdir()
+        facts |= {"status": 1, "pools": 1, "complete": time.time_ns() // 1_000_000}
+        file = (self._working / "md" / "md.json").open("wb")
+        file.write(json.dumps(facts).encode())
+        _sync(file)
+        for directory in (self._data, self._working / "md", self._working):
+            _sync_directory(directory)
+        self._working.rename(final)
+        _sync_directory(final.parent)
+
+
+def _sync(file: BinaryIO) -> None:
+    with file:
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _newest(saves: Path) -> Path | None:
+    if not saves.is_dir():
+        return None
+    stamped = sorted((int(path.name), path) for path in saves.iterdir() if path.name.isdigit())
+    return next((path for _, path in reversed(stamped) if _is_complete(path)), None)
+
+
+def _is_complete(save: Path) -> bool:
+    try:
+        return bool(json.loads((save / "md" / "md.json").read_bytes()).get("status") == 1)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+async def _records(save: Path) -> AsyncIterator[bytes]:
+    batches = _batches(save)
+    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        for record in batch:
+            yield record
+
+
+def _batches(save: Path) -> Iterator[list[bytes]]:
+    """The records, about a megabyte at a time (a record may be longer)."""
+    files = [path for path in (save / "data").rglob("*") if path.is_file() and path.name.isdigit()]
+    for path in sorted(files, key=lambda path: (path.parent, int(path.name))):
+        with path.open("rb") as file:
+            if file.readline(3) != b"[\n":
+                yield _foreign(path)
+                continue
+            while lines := file.readlines(_READ_BYTES):
+                records = [line.rstrip(b",\n") for line in lines]
+                yield [record for record in records if record != b"]"]
+
+
+def _foreign(path: Path) -> list[bytes]:
+    """The records of a file that NemesisDB wrote: an array in one line, or in its last version one object."""
+    if path.stat().st_size > _FOREIGN_BYTES:
+        raise ValueError(f"{path.name}: larger than {_FOREIGN_BYTES:,} bytes")
+    text = path.read_bytes()
+    if text.lstrip().startswith(b"{"):
+        return [text]
+    return [bytes(record) for record in msgspec.json.decode(text, type=list[msgspec.Raw])]
