@@ -11,8 +11,9 @@ from kvasir.errors import Conflicting, Invalid, NotFound
 from kvasir.model import Door, Principal, Space
 from kvasir.store import Store
 
-#: "The short application name in format [a-z][a-z0-9-]{1,64}" (AddApplication)
-NAME = re.compile(r"[a-z][a-z0-9-]{1,64}")
+#: AddApplication documents [a-z][a-z0-9-]{1,64}; examples of the reference have capitals. Never a dot, which separates
+#: the parts of a full name, and never only digits, which would be an id.
+NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,64}")
 #: Ids are signed 64-bit numbers in the Go and Java clients.
 LARGEST_ID = 2**63 - 1
 
@@ -45,7 +46,7 @@ async def create(store: Store, principal: Principal, name: str, application_id: 
     name that belongs to another application.
     """
     if NAME.fullmatch(name) is None:
-        raise Invalid("an application's name is a letter from a to z, then 1 to 64 of a-z, 0-9 and -")
+        raise Invalid("an application's name is a letter, then up to 64 letters, digits, - and _ (ASCII)")
     if application_id is not None and not 0 < application_id <= LARGEST_ID:
         raise Invalid(f"an application's id is a number from 1 to {LARGEST_ID}")
     while True:

@@ -26,9 +26,7 @@ app = typer.Typer(help="Make, list and delete applications of the Voximplant API
 
 @app.command("create")
 def create(
-    name: Annotated[
-        str, typer.Option("--name", help="Name, unique in the organisation: a-z, then up to 64 of a-z, 0-9 and -.")
-    ],
+    name: Annotated[str, typer.Option("--name", help="Unique name: a letter, then up to 64 letters, digits, - and _.")],
     id: Annotated[
         int | None, typer.Option("--id", metavar="N", help="Its application_id. [default: the next free number]")
     ] = None,
