@@ -52,7 +52,7 @@ class VersoriDialect:
         except KvasirError as error:
             return answers.failure(error, operation, request.id)
         except Exception:
-            log.exception("%s failed", operation, extra={"request_id": request.id})
+            log.exception("request %s: %s failed", request.id, operation)
             return answers.failure(KvasirError("the server failed to answer"), operation, request.id)
 
     # -- one key ------------------------------------------------------------------------------------------

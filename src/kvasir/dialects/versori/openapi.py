@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from kvasir import __version__
+from kvasir.dialects.versori import routes
 from kvasir.dialects.versori.requests import PAGE_ENTRIES
 from kvasir.limits import Limits
 
@@ -25,4 +26,17 @@ def document(limits: Limits) -> dict[str, Any]:
     limit = schemas["ListOptions"]["properties"]["limit"]
     limit["maximum"] = limit["default"] = min(PAGE_ENTRIES, limits.page_entries)
     schemas["CreateStoreRequest"]["properties"]["name"]["maxLength"] = limits.store_name_characters
+    _add_keys_named_like_a_route(whole["paths"])
     return whole
+
+
+def _add_keys_named_like_a_route(paths: dict[str, Any]) -> None:
+    """Say that /kv/list with GET is GetKV of the key "list": in OpenAPI a concrete path hides a templated one."""
+    for name, methods in routes.FIXED.items():
+        for method, operation in paths["/store/{store}/kv/{key}"].items():
+            if method.upper() not in methods:
+                paths[f"/store/{{store}}/kv/{name}"][method] = operation | {
+                    "tags": ["keys named like a route"],
+                    "operationId": f"{operation['operationId']}_{name}",
+                    "parameters": [one for one in operation["parameters"] if one["name"] != "key"],
+                }

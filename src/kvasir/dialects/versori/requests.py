@@ -22,7 +22,7 @@ from kvasir.model import Check, Delete, DeleteRange, KeyRange, Query, Set
 LONGEST_MS = 3_155_760_000_000
 
 #: A longer `timeout` is as good as none: no client waits that long.
-LONGEST_TIMEOUT_MS = 3_600_000.0
+LONGEST_TIMEOUT_MS = 3_600_000
 
 #: The API's own bound; a setting may only lower it.
 PAGE_ENTRIES = 100
@@ -191,12 +191,12 @@ def _contradiction(at: str, one: str, other: str, what: str) -> Invalid:
 # -- get and delete ---------------------------------------------------------------------------------------
 
 
-def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], float | None]:
-    """(packed keys, milliseconds of patience or None) of BatchGetKV."""
+def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], int | None]:
+    """(packed keys, whole milliseconds of patience or None) of BatchGetKV."""
     body = read_object(text, limits)
     keys = _keys(body, limits)
     timeout = positive_number(member(body, "options", dict, "") or {}, "timeout", "options.")
-    return keys, None if timeout is None else min(timeout, LONGEST_TIMEOUT_MS)
+    return keys, None if timeout is None else math.ceil(min(timeout, LONGEST_TIMEOUT_MS))
 
 
 def read_delete(text: bytes, packed: bytes, limits: Limits) -> Removal:
