@@ -80,6 +80,13 @@ def test_a_changed_admin_key_replaces_the_former_one_at_the_next_start(tmp_path:
         assert status_with(server, other) == 200
 
 
+def test_what_is_kept_is_for_its_owner_only(tmp_path: Path) -> None:
+    with serving(tmp_path, "--engine", f"sqlite:{tmp_path}/elsewhere.db") as server:
+        files = [server.data_dir, *server.data_dir.iterdir(), *tmp_path.glob("elsewhere.db*")]
+        assert len(files) >= 3
+        assert [file.name for file in files if file.stat().st_mode & 0o077] == []
+
+
 def test_several_workers_make_one_organisation_and_show_one_key(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3", env=NO_ADMIN_KEY) as server:
         assert len(re.findall(r"kv_[\w-]{43}", server.log)) == 2  # in the list, and in the line to paste

@@ -1,0 +1,176 @@
+"""The documents do what they say: commands run, tables are complete, links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kvasir import errors, metrics
+from kvasir.config import SETTINGS
+from kvasir.dialects.nemesis import statuses
+from kvasir.dialects.versori import answers
+from kvasir.dialects.voximplant import errors as voximplant
+from kvasir.limits import EXPLAINED, Limits
+from tests.serving import KVASIR, Server, environment, serving
+from tools.pages import DOCS, PAGES
+
+ROOT = DOCS.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+
+#: Commands of the README that start what the test has started already.
+STARTED = {"make serve\n", ". .venv/bin/activate\n"}
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def first_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("readme")) as server:
+        yield server
+
+
+def run_in_the_clone(script: str, server: Server) -> str:
+    """Run shell lines as pasted into a terminal in the clone; what they print on standard output."""
+    script = script.replace("127.0.0.1:8901", f"127.0.0.1:{server.port}")
+    script = script.replace("127.0.0.1:1987", f"127.0.0.1:{server.nemesis_port}")
+    bin = str(KVASIR.parent)
+    done = subprocess.run(
+        ["sh", "-eu", "-c", script],
+        cwd=ROOT,
+        env=environment(
+            PATH=f"{bin}:{environment()['PATH']}", KVASIR_DATA_DIR=str(server.data_dir), NO_PROXY="*", no_proxy="*"
+        ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def section(title: str) -> str:
+    """A section of the README, by its heading."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
+    assert found, f"the README has no section {title!r}"
+    return found[1]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README uses curl")
+def test_the_first_minute(first_server: Server) -> None:
+    text = section("The first minute")
+    # The progress meter is the only thing that curl shows to people and not to a pipe.
+    script = "".join(
+        block.replace("curl ", "curl --silent --show-error --write-out '\\n' ") for block in blocks(text, "sh")
+    )
+    printed = run_in_the_clone(script, first_server)
+    answers_got = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    put, got, locked, refused, count, page = answers_got
+    assert put.keys() == {"versionstamp", "committed", "ok"}
+    assert got["value"] == {"name": "mead", "price": 9.50}
+    assert (locked["committed"], refused["committed"]) == (True, False)
+    assert count["count"] == 1
+    assert [entry["key"] for entry in page["data"]] == [["products", "1"]]
+    shown = [json.loads(line) for block in blocks(text, "json") for line in block.splitlines()]
+    assert [example.keys() for example in shown] == [one.keys() for one in (put, got, locked, refused)]
+    assert '"price": 9.50' in text
+    assert "9.50" in printed  # digits as they were set
+    assert "7,923" in printed
+    assert "7,923" in text
+
+
+def test_the_second_command_is_there() -> None:
+    commands = blocks(section("Start it"), "sh")
+    assert set(commands) == STARTED
+    assert "serve: .venv/ready" in (ROOT / "Makefile").read_text()
+
+
+def test_every_command_of_the_readme_is_run_by_a_test() -> None:
+    #: Sections whose commands are run by a test of their own; an API's section by that API's tests.
+    tested = {"Start it", "The first minute", "NemesisDB clients", "Voximplant clients"}
+    for title in re.findall(r"^## (.+)$", README, re.MULTILINE):
+        if title not in tested:
+            assert not blocks(section(title), "sh"), f"the commands of {title!r} are run by no test"
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="SQLite's own tools make the backup")
+def test_backup_and_check_while_the_server_runs(first_server: Server, tmp_path: Path) -> None:
+    text = (DOCS / "operate.md").read_text(encoding="utf-8")
+    backup, check = blocks(text, "sh")
+    backup = backup.replace("kvasir-data", str(first_server.data_dir)).replace("copy.db", str(tmp_path / "kvasir.db"))
+    run_in_the_clone(backup, first_server)
+    assert run_in_the_clone(check, first_server).startswith("sound")
+    restored = subprocess.run(
+        [KVASIR, "store", "list", "--data-dir", tmp_path], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert first_server.store in restored.stdout
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_made_pages_are_fresh(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
+
+
+def test_settings_and_limits_are_documented() -> None:
+    settings, limits = ((DOCS / name).read_text(encoding="utf-8") for name in ("settings.md", "limits.md"))
+    for setting in SETTINGS:
+        for name in (setting.option, setting.variable, setting.key):
+            assert f"`{name}`" in settings
+    assert set(EXPLAINED) == set(Limits.__struct_fields__)
+    for name in EXPLAINED:
+        assert f"`{name}`" in limits
+
+
+FAILURES = [kind for kind in errors.KvasirError.__subclasses__() if kind.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_every_failure_has_a_row_in_every_api(kind: type[errors.KvasirError]) -> None:
+    assert kind in answers.FAILURES
+    assert kind in voximplant.FAILURES
+    assert kind in statuses.OF_ERROR
+    assert f"`{kind.code}`" in (DOCS / "errors.md").read_text(encoding="utf-8")
+    assert kind.code in metrics.OUTCOMES
+
+
+def test_every_metric_is_documented(first_server: Server) -> None:
+    text = (DOCS / "operate.md").read_text(encoding="utf-8")
+    shown = subprocess.run(
+        ["curl", "--silent", "--noproxy", "*", f"{first_server.url}/metrics"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    names = set(re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE))
+    assert len(names) > 5
+    assert {name for name in names if f"`{name}" not in text} == set()
+    assert set(re.findall(r"`(kvasir_\w+)", text)) <= names
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", file.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (file.parent / target).exists(), f"{file.name} links to {target}"
+
+
+def test_the_readme_says_whose_apis_these_are() -> None:
+    assert "not affiliated with the services whose APIs it speaks" in README
+
+
+def test_the_license_is_whole() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert len(text) == 11_358
