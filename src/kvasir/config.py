@@ -245,7 +245,7 @@ class Config:
         "Longest urlencoded or multipart body. With longer values, raise it too: 12 bytes a character, and 4,096.",
     )
     voximplant_json_bytes: int = row(
-        VOXIMPLANT, "1_048_576", whole(1_024, 2**30), "bytes", "Longest JSON body; bulk methods need more than a form."
+        VOXIMPLANT, "262_144", whole(1_024, 2**30), "bytes", "Longest JSON body; bulk methods need more than a form."
     )
 
     limits: Limits = dataclasses.field(default_factory=Limits)

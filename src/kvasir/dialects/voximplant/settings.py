@@ -27,4 +27,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: Longest urlencoded or multipart body. A legal one is below 32 KiB: 2,000 characters of 4 bytes, percent-encoded.
     form_bytes: int = 65_536
     #: Longest JSON body; only the bulk commands need more than a form.
-    json_bytes: int = 1_048_576
+    json_bytes: int = 262_144
