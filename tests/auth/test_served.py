@@ -1,0 +1,105 @@
+"""Access as a running server with two workers grants it: headers, cookies, tokens, other organisations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.auth.test_identity import AUDIENCE, ISSUER, key_set, rsa_jwk, token
+from tests.serving import ORGANISATION, Server, serving
+
+OTHER = "01JZX0W7M2Q4T8V6B3N5C9D1EG"
+
+#: A connection for each request, so that both workers are met.
+client = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("guarded")
+    (directory / "jwks.json").write_text(key_set(rsa_jwk("k1")))
+    provider = ("--jwks", "jwks.json", "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    with serving(directory, "--workers", "2", *provider) as server:
+        yield server
+
+
+def ask(server: Server, method: str = "GET", path: str = "", times: int = 8, **more: Any) -> tuple[int, Any]:
+    """The status and body of a request that every worker answers alike."""
+    address = server.url + (path or f"/o/{ORGANISATION}/store")
+    found = [client.request(method, address, **more) for _ in range(times)]
+    assert len({answer.status_code for answer in found}) == 1
+    return found[0].status_code, found[0].json()
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+def test_headers_and_the_cookie(guarded: Server) -> None:
+    for headers in (
+        bearer(guarded.key),
+        {"authorization": f"jwt {guarded.key}"},
+        {"Cookie": f"a=b; cookie={guarded.key}"},
+        bearer(token()),
+        {"Authorization": f"JWT {token()}"},
+        {"Cookie": f"cookie={token()}"},
+    ):
+        assert ask(guarded, headers=headers)[0] == 200
+    for headers in ({}, bearer("kv_unknown"), {"Authorization": f"Basic {guarded.key}"}, bearer(token() + "x")):
+        status, body = ask(guarded, headers=headers)
+        assert (status, body["code"]) == (401, "unauthorized")
+        assert guarded.key not in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("role", "read", "write", "create"),
+    [("viewer", 404, 403, 403), ("developer", 404, 200, 403), ("admin", 200, 200, 200), (None, 403, 403, 403)],
+)
+def test_the_roles_of_tokens(guarded: Server, role: str | None, read: int, write: int, create: int) -> None:
+    headers = bearer(token(role=role))
+    key = f"/store/{guarded.store}/kv/{role}"
+    if role == "admin":
+        assert ask(guarded, "PUT", key, headers=headers, json={"value": 1})[0] == write
+    assert ask(guarded, "GET", key, headers=headers)[0] == read
+    assert ask(guarded, "PUT", key, headers=headers, json={"value": 1})[0] == write
+    assert ask(guarded, "POST", f"/o/{ORGANISATION}/store", headers=headers, json={"name": f"by {role}"})[0] == create
+
+
+def test_another_organisation_sees_nothing(guarded: Server) -> None:
+    headers = bearer(token(organisation=OTHER, role="owner"))
+    status, theirs = ask(guarded, "GET", f"/store/{guarded.store}/kv/a", headers=headers)
+    assert status == 404
+    nothing = ask(guarded, "GET", f"/store/{OTHER}/kv/a", headers=headers)[1]
+    assert (theirs["code"], theirs["message"]) == (nothing["code"], nothing["message"])
+    assert ask(guarded, "GET", f"/o/{OTHER}/store", headers=headers) == (200, {"stores": []})
+    assert ask(guarded, headers=headers)[0] in {403, 404}
+
+
+def test_a_remembered_token_ends_at_its_exp(guarded: Server) -> None:
+    expiry = int(time.time()) + 2
+    headers = bearer(token(exp=expiry))
+    seen = set()
+    while time.time() < expiry + 0.3:
+        before = time.time()
+        status = client.get(f"{guarded.url}/o/{ORGANISATION}/store", headers=headers).status_code
+        if time.time() < expiry:
+            assert status == 200
+        elif before >= expiry:
+            assert status == 401
+        seen.add(status)
+    assert seen == {200, 401}
+
+
+def test_secrets_stay_out_of_the_log(tmp_path: Path) -> None:
+    with serving(tmp_path, "--access-log", "--log-level", "debug") as server:
+        for text in (server.key, "kv_wrong-0123456789", token()):
+            ask(server, headers=bearer(text), path="/store/01JZX0W7M2Q4T8V6B3N5C9D1EF/kv/secret-part")
+            assert text not in server.log
+        assert server.stop() == 0
+        assert "secret-part" not in server.log
+        assert server.log.count("GetKV") >= 24
