@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -202,3 +204,12 @@ def test_a_fault_never_leaks_and_names_the_request(clock: ManualClock, caplog: p
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("kvasir.versori", "ERROR")
     assert PlainRequest.id in record.getMessage()
+
+
+def test_every_failure_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "dialects" / "versori.md").read_text(encoding="utf-8")
+    rows = {(int(status), code) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)}
+    own_words = {(400, "invalid_cursor"), (400, "too_large"), (404, "store_not_found"), (404, "route_not_found")}
+    by_class = {(row.status, kind.code) for kind, row in answers.FAILURES.items()} - {(405, "invalid")}
+    assert rows == by_class | own_words | {(405, "method_not_allowed")}
+    assert all(f"| {operation} |" in text for operation in routes.OPERATIONS)
