@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 
 from kvasir import admin, logs, supervisor
@@ -59,6 +61,8 @@ def create_engine(config: Config) -> Engine:
     if config.database is None:
         return MemoryEngine()
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Values are nobody else's business. SQLite gives its other files the mode of this one.
+    os.close(os.open(config.database, os.O_RDWR | os.O_CREAT, 0o600))
     return SqliteEngine(config.database, durable=config.durability == "full", limits=config.limits)
 
 
@@ -186,9 +190,10 @@ class _Worker:
     async def _drain(self) -> int:
         self._health.stopping = True
         log.info("stopping: requests in flight are answered first")
-        for http in self._sockets:
-            await http.stop()
-        if not await self._listener.drained(self._config.drain_seconds):
+        seconds = self._config.drain_seconds
+        began = time.monotonic()
+        await asyncio.gather(*(http.stop(seconds) for http in self._sockets))
+        if not await self._listener.drained(max(0.0, seconds - (time.monotonic() - began))):
             log.warning("%d requests were still in flight after the drain time", self._listener.in_flight)
         await self._engine.close()
         self._metrics.publish(self._engine.writer)
