@@ -172,8 +172,9 @@ class HttpSocket:
         """Begin to accept connections."""
         self._task = asyncio.create_task(self._server.serve())
 
-    async def stop(self) -> None:
-        """Accept no more; connections end after the request they are at."""
+    async def stop(self, seconds: float) -> None:
+        """Accept no more; wait until each connection has ended after the request it is at, but no longer than this."""
         self._server.stop()  # type: ignore[no-untyped-call]
         if self._task is not None:
-            await self._task
+            # A client that neither reads nor sends would keep its connection, and the server, for good.
+            await asyncio.wait((self._task,), timeout=seconds)
