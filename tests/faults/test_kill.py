@@ -1,0 +1,47 @@
+"""kill -9 at random moments under load: every acknowledged write is there, none by half, and the database is sound."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+from tests.faults.load import Writer, verified
+from tests.serving import KVASIR, environment, serving
+
+KILLS = 20
+
+
+def test_killed_at_random_moments_under_load_twenty_times(tmp_path: Path) -> None:
+    chance = random.SystemRandom()
+    writers: list[Writer] = []
+    store = ""
+    acknowledged = killed_busy = 0
+    for life in range(KILLS + 1):
+        with serving(tmp_path, "--workers", "2" if life % 4 == 3 else "1") as server:
+            store = store or server.store
+            acknowledged += verified(server, store, writers)
+            if life == KILLS:
+                break
+            writers = [Writer(server, store, f"{life}-{n}") for n in range(6)]
+            for writer in writers:
+                writer.start()
+            # The moment of death is the one thing here that is left to chance.
+            time.sleep(chance.uniform(0.02, 0.4))
+            killed_busy += all(writer.is_alive() for writer in writers)
+            server.kill()
+            for writer in writers:
+                writer.join(60)
+                assert not writer.is_alive()
+        checked = subprocess.run(
+            [KVASIR, "check", "--data-dir", server.data_dir],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert killed_busy == KILLS
+    assert acknowledged > 20 * KILLS
