@@ -40,6 +40,13 @@ def value(entry: Entry) -> bytes:
 
 def entry(entry: Entry) -> bytes:
     """One `KVEntry`."""
+    if entry.expires_at is None and entry.metadata is None:
+        return b'{"key":%b,"value":%b,"versionstamp":"%020x","createdAt":"%b"}' % (
+            _json(unpack(entry.key)),
+            entry.value,
+            entry.versionstamp,
+            times.render(entry.created_at),
+        )
     return b'{"key":%b,%b}' % (_json(unpack(entry.key)), _members(entry))
 
 

@@ -14,7 +14,7 @@ from kvasir import jsontext
 from kvasir.dialects.versori import cursor
 from kvasir.dialects.versori.members import blame, bounded, key, member, moment, positive_number, prefix
 from kvasir.errors import Invalid, KvasirError
-from kvasir.keys import parse_versionstamp, under, unpack
+from kvasir.keys import pack, parse_versionstamp, under, unpack
 from kvasir.limits import Limits
 from kvasir.model import Check, Delete, DeleteRange, KeyRange, Query, Set
 
@@ -225,7 +225,19 @@ def _removal(keys: list[bytes], body: dict[str, Any]) -> Removal:
 def _keys(body: dict[str, Any], limits: Limits) -> list[bytes]:
     keys = member(body, "keys", list, "") or []
     _check_count(keys, "keys", limits)
-    return [key(parts, f"keys[{index}]", limits) for index, parts in enumerate(keys)]
+    packed = _sound(keys, limits)
+    return [key(parts, f"keys[{index}]", limits) for index, parts in enumerate(keys)] if packed is None else packed
+
+
+def _sound(keys: list[Any], limits: Limits) -> list[bytes] | None:
+    """The packed keys if nothing is wrong with any; None if one has to be blamed. Half the cost of asking each."""
+    try:
+        packed = [pack(parts) for parts in keys if parts.__class__ is list]
+    except TypeError:
+        return None
+    sizes = [len(one) for one in packed]
+    sound = len(sizes) == len(keys) and (not sizes or (min(sizes) > 0 and max(sizes) <= limits.key_bytes))
+    return packed if sound else None
 
 
 def _check_count(items: list[Any], field: str, limits: Limits) -> None:
