@@ -19,6 +19,8 @@ from kvasir import admin, logs, supervisor
 from kvasir.auth import Auth
 from kvasir.auth_tokens import ServiceTokens
 from kvasir.config import Config
+from kvasir.dialects.nemesis.app import NemesisDialect
+from kvasir.dialects.nemesis.talk import Bounds
 from kvasir.dialects.versori import openapi
 from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import Settings as VoximplantSettings
@@ -32,8 +34,11 @@ from kvasir.health import HealthDialect
 from kvasir.http import HttpDialect
 from kvasir.identity import IdentityProvider
 from kvasir.listeners.http import HttpListener, HttpSocket
+from kvasir.listeners.websocket import NemesisBounds, NemesisListener, start_nemesis
 from kvasir.metrics import Metrics
+from kvasir.model import Principal
 from kvasir.reference import ReferenceDialect
+from kvasir.snapshots import Snapshots
 from kvasir.store import Store
 from kvasir.values import split_address
 from kvasir.welcome import welcome
@@ -52,7 +57,8 @@ GC_THRESHOLD = 10_000
 
 #: What metrics can count, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
-    dialect.name: dialect.operations for dialect in (VersoriDialect, VoximplantDialect, HealthDialect, ReferenceDialect)
+    dialect.name: dialect.operations
+    for dialect in (VersoriDialect, VoximplantDialect, NemesisDialect, HealthDialect, ReferenceDialect)
 }
 
 
@@ -76,7 +82,7 @@ def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit status."""
     logs.set_up(config.log_level, config.log_format)
     try:
-        for address in (config.http, config.https):
+        for address in (config.http, config.https, config.nemesis):
             if address:
                 _claim(address)
         metrics = Metrics(OPERATIONS, config.workers)
@@ -151,6 +157,7 @@ class _Worker:
         dialects: list[HttpDialect] = [self._health, versori, reference, voximplant, versori]
         self._listener = HttpListener(dialects, metrics, config.limits, log_requests=config.access_log)
         self._sockets = self._http_sockets()
+        self._nemesis: NemesisListener | None = None
 
     def _http_sockets(self) -> list[HttpSocket]:
         config = self._config
@@ -162,6 +169,23 @@ class _Worker:
                 HttpSocket(self._listener, *split_address(config.https), cert=config.tls_cert, key=config.tls_key)
             )
         return sockets
+
+    async def _start_nemesis(self) -> NemesisListener | None:
+        config = self._config
+        if config.nemesis is None:
+            return None
+        caller: Principal | Auth = self._auth
+        if config.nemesis_auth != "key":
+            caller = Principal(await admin.first_organisation(self._engine), "developer", "nemesis")
+        saves = Snapshots(config.nemesis_save_dir or config.data_dir / "saves")
+        bounds = Bounds(profile=config.nemesis_profile)
+        dialect = NemesisDialect(self._store, caller, bounds=bounds, saves=saves, observe=self._metrics.observe)
+        return await start_nemesis(
+            dialect,
+            *split_address(config.nemesis),
+            NemesisBounds(max_payload=config.nemesis_max_payload, origins=config.nemesis_origins),
+            share_port=config.workers > 1,
+        )
 
     async def serve(self, *, announce: bool, parent: int | None) -> int:
         """Start, wait for the signal to stop, drain; the exit status."""
@@ -176,6 +200,7 @@ class _Worker:
             _announce(await admin.bootstrap(self._engine, self._config, wall_clock), self._config)
         for http in self._sockets:
             http.start()
+        self._nemesis = await self._start_nemesis()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
@@ -192,7 +217,10 @@ class _Worker:
         log.info("stopping: requests in flight are answered first")
         seconds = self._config.drain_seconds
         began = time.monotonic()
-        await asyncio.gather(*(http.stop(seconds) for http in self._sockets))
+        stopping = [http.stop(seconds) for http in self._sockets]
+        if self._nemesis is not None:
+            stopping.append(self._nemesis.stop(seconds))
+        await asyncio.gather(*stopping)
         if not await self._listener.drained(max(0.0, seconds - (time.monotonic() - began))):
             log.warning("%d requests were still in flight after the drain time", self._listener.in_flight)
         await self._engine.close()
@@ -207,7 +235,7 @@ class _Worker:
 
 
 def _addresses(config: Config) -> list[str]:
-    named = (("http://", config.http), ("https://", config.https))
+    named = (("http://", config.http), ("https://", config.https), ("ws://", config.nemesis))
     return [scheme + address for scheme, address in named if address]
 
 

@@ -83,6 +83,13 @@ class Store:
         """The living space behind a door, on the same terms as `open`."""
         return self._known_to(principal, await self._remembered(door, lambda: self._engine.find_space(door)))
 
+    def cached(self, principal: Principal, door: Door) -> Space | None:
+        """What `behind` would find, if it is remembered; None says nothing. Saves a caller in a hurry the waiting."""
+        space = self._spaces.get(door)
+        if space is None or principal.spaces is not None or space.organisation != principal.organisation:
+            return None
+        return None if space.expires_at is not None and self._expired(space) else space
+
     async def create(self, principal: Principal, space: Space, doors: Sequence[Door]) -> Space:
         """Create a space (`number`, `id` and `created_at` are filled in), or get the one that has a door already."""
         require(principal, WRITERS if space.kind == "session" else MANAGERS)

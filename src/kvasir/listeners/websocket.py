@@ -51,6 +51,7 @@ _TICK_SECONDS = 0.25
 #: How long a closed connection may take to read the close frame and answer it.
 _LINGER_SECONDS = 2.0
 
+_TEXT, _CLOSE, _PONG = WSMsgType.TEXT, WSMsgType.CLOSE, WSMsgType.PONG
 _GOING_AWAY, _PROTOCOL, _POLICY, _TOO_BIG, _INTERNAL, _TRY_LATER = 1001, 1002, 1008, 1009, 1011, 1013
 
 
@@ -278,15 +279,15 @@ class _Connection(WSListener):
         self._read_any = True
         kind = frame.msg_type
         if self._closing:
-            if kind == WSMsgType.CLOSE:
+            if kind is _CLOSE:
                 transport.disconnect()
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._close(_PROTOCOL, "reserved bits are set")
-        elif kind == WSMsgType.TEXT and frame.fin and self._fragments is None:
+        elif kind is _TEXT and frame.fin and self._fragments is None:
             self._message(frame.get_payload_as_bytes())
-        elif kind == WSMsgType.CLOSE:
+        elif kind is _CLOSE:
             self._closed_by(frame)
-        elif kind != WSMsgType.PONG:
+        elif kind is not _PONG:
             self._fragment(frame, kind)
 
     # -- messages -----------------------------------------------------------------------------------------
@@ -299,13 +300,13 @@ class _Connection(WSListener):
             self._feed([message])
 
     def _fragment(self, frame: WSFrame, kind: WSMsgType) -> None:
-        if (kind == WSMsgType.CONTINUATION) == (self._fragments is None):
+        if (kind is WSMsgType.CONTINUATION) == (self._fragments is None):
             self._close(_PROTOCOL, "a fragment out of turn")
             return
         if self._fragments is None:
             self._fragments = bytearray()
             self._message_since = None
-            self._fragments_are_text = kind == WSMsgType.TEXT
+            self._fragments_are_text = kind is _TEXT
         if len(self._fragments) + frame.payload_size > self._bounds.max_payload:
             self._close(_TOO_BIG, "the message is too long")
             return
@@ -354,7 +355,7 @@ class _Connection(WSListener):
         if transport is None or self._closing:
             return
         if len(frames) == 1:
-            transport.send(WSMsgType.TEXT, frames[0])
+            transport.send(_TEXT, frames[0])
         elif frames:
             # One system call for all replies to what was read at once.
             self._socket.write(b"".join([part for frame in frames for part in (_header(len(frame)), frame)]))

@@ -28,16 +28,9 @@ class Profile(Struct, frozen=True):
     command_of: Callable[[Any, Callable[[str], bool]], tuple[str, dict[str, Any]] | bytes]
     refused: Callable[[str, wire.Refusal], bytes]
     error: Callable[..., bytes]
-    #: The space a command is about.
+    #: The space a command is about, and the same if nobody need be asked for it.
     space: Callable[[Talk, dict[str, Any]], Awaitable[Space]]
-
-
-async def _session(talk: Talk, body: dict[str, Any]) -> Space:
-    return await talk.space(body["tkn"])
-
-
-async def _keyspace(talk: Talk, _: dict[str, Any]) -> Space:
-    return await current.keyspace(talk)
+    cached: Callable[[Talk, dict[str, Any]], Space | None]
 
 
 def _table(*families: tuple[Command, ...]) -> dict[str, Command]:
@@ -50,9 +43,17 @@ PROFILES: dict[str, Profile] = {
         wire.command_of,
         wire.refused,
         wire.error,
-        _session,
+        lambda talk, body: talk.space(body["tkn"]),
+        lambda talk, body: talk.cached(body["tkn"]),
     ),
-    "0.9": Profile(_table(current.COMMANDS), current.command_of, current.refused, current.error, _keyspace),
+    "0.9": Profile(
+        _table(current.COMMANDS),
+        current.command_of,
+        current.refused,
+        current.error,
+        lambda talk, _: current.keyspace(talk),
+        lambda talk, _: current.cached_keyspace(talk),
+    ),
 }
 
 

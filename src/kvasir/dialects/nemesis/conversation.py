@@ -21,10 +21,10 @@ from kvasir.auth import Auth
 from kvasir.dialects.nemesis import wire
 from kvasir.dialects.nemesis.app import NO_COMMAND, PROFILES, NemesisDialect
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
-from kvasir.dialects.nemesis.talk import Command, Plan, Talk, raised
+from kvasir.dialects.nemesis.talk import Command, Talk, raised
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound, Unauthenticated
-from kvasir.model import Principal, Space
+from kvasir.model import Principal, Space, Write
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ class _Slot(Struct):
     frames: list[bytes] = []
 
 
-class _Planned(Struct):
-    """A write on its way."""
+class _Begun(Struct):
+    """A command that has been read."""
 
-    name: str
+    command: Command
     body: dict[str, Any]
-    plan: Plan
     started: float
+    writes: list[Write] = []
 
 
 class Conversation(Talk):
@@ -65,6 +65,9 @@ class Conversation(Talk):
         "_group",
         "_group_space",
         "_group_weight",
+        "_max_depth",
+        "_most",
+        "_observe",
         "_out",
         "_profile",
         "_queue",
@@ -92,12 +95,15 @@ class Conversation(Talk):
         self._profile = PROFILES[profile]
         self._commands = self._profile.commands
         self._authorization = authorization
+        self._observe = dialect.observe
+        self._max_depth = dialect.store.limits.json_depth
+        self._most = dialect.store.limits.batch_keys
         self._emit = emit
         self._finish = finish
         self._queue: list[bytes] = []
         self._out: list[bytes] = []
         self._slots: deque[_Slot] = deque()
-        self._group: list[_Planned] = []
+        self._group: list[_Begun] = []
         self._group_space: Space | None = None
         self._group_weight = 0
         #: The work in progress, if it had to wait for something.
@@ -155,7 +161,9 @@ class Conversation(Talk):
                     if self._working is not None:
                         # Time has passed since the caches were looked after.
                         await self._recognise()
-                    await self._one(message)
+                    begun = self._take(message)
+                    if begun is not None:
+                        await self._run(begun)
             except Unauthenticated as refusal:
                 return self._stop(POLICY, refusal.message)
             except wire.NotText:
@@ -181,51 +189,73 @@ class Conversation(Talk):
         self._flush()
         self._finish(code, why)
 
-    async def _one(self, message: bytes) -> None:
+    def _take(self, message: bytes) -> _Begun | None:
+        """Read a message. Refusals and plain writes are dealt with; any other command is returned, to be run."""
         started = time.perf_counter()
-        name, outcome = NO_COMMAND, "invalid"
-        body: dict[str, Any] = {}
-        answer: bytes | None
+        name = NO_COMMAND
         try:
             found = self._read(message)
-            if found.__class__ is bytes:
+            if found.__class__ is not tuple:
                 answer = found
             else:
                 name, body = found
                 command = self._commands[name]
                 fault = command.shape.fault(body)
-                if fault is not None:
-                    answer = self._profile.refused(name, fault)
-                elif command.run is None:
-                    # Counted and answered when it is committed.
-                    return await self._write(_Planned(name, body, NO_PLAN, started), command)
-                else:
-                    await self._write_first()
-                    answer = await command.run(self, body)
-                    outcome = "ok"
+                if fault is None:
+                    begun = _Begun(command, body, started)
+                    if command.run is None:
+                        space = self._profile.cached(self, body)
+                        if space is not None and self._join(begun, space):
+                            return None
+                    return begun
+                answer = self._profile.refused(name, fault)
         except KvasirError as failure:
-            outcome = failure.code
             answer = self._failed(name, body, failure)
-        except wire.NotText:
-            raise
-        except Exception:
-            outcome = "internal"
-            log.exception("%s failed", name)
-            answer = self._profile.refused(name, wire.Refusal(Status.UNKNOWN))
-        if answer is not None:
-            self._put(answer)
-        self.unanswered -= 1
-        self._dialect.observe("nemesis", name, outcome, time.perf_counter() - started)
+        self._answer(name, "invalid", answer, started)
         return None
 
     def _read(self, message: bytes) -> Any:
         if message is BINARY:
             return self._profile.error(Status.OP_CODE_INVALID)
         try:
-            value = wire.parse(message, self.store.limits.json_depth)
+            value = wire.parse(message, self._max_depth)
         except wire.Malformed:
             return self._profile.error(Status.JSON_INVALID)
         return self._profile.command_of(value, self._commands.__contains__)
+
+    async def _run(self, begun: _Begun) -> None:
+        """Run a command that may have to wait."""
+        command, body = begun.command, begun.body
+        outcome = "ok"
+        try:
+            if command.run is None:
+                space = await self._profile.space(self, body)
+                if self._join(begun, space):
+                    return
+                await self._writes_first()
+                outcomes = await self.write_slices(space, begun.writes)
+                answer = command.told(body, outcomes)  # type: ignore[misc]
+            else:
+                if self._group or self._slots:
+                    await self._writes_first()
+                answer = await command.run(self, body)
+        except KvasirError as failure:
+            outcome = failure.code
+            answer = self._failed(command.name, body, failure)
+        except Exception:
+            outcome = "internal"
+            answer = self._broken(command.name)
+        self._answer(command.name, outcome, answer, begun.started)
+
+    def _answer(self, name: str, outcome: str, frame: bytes | None, started: float) -> None:
+        if frame is not None:
+            self._put(frame)
+        self.unanswered -= 1
+        self._observe("nemesis", name, outcome, time.perf_counter() - started)
+
+    def _broken(self, name: str) -> bytes:
+        log.exception("%s failed", name)
+        return self._profile.refused(name, wire.Refusal(Status.UNKNOWN))
 
     def _failed(self, name: str, body: dict[str, Any], failure: KvasirError) -> bytes:
         message = failure.message
@@ -235,30 +265,23 @@ class Conversation(Talk):
 
     # -- writes -------------------------------------------------------------------------------------------
 
-    async def _write(self, planned: _Planned, command: Command) -> None:
-        """Add a write to the group that is submitted together. Raises `KvasirError` for one that makes no sense."""
-        space = await self._profile.space(self, planned.body)
-        most = self.store.limits.batch_keys
-        plan = planned.plan = command.plan(space.number, most, planned.body)  # type: ignore[misc]
-        if self._group and (space is not self._group_space or self._group_weight + plan.weight > most):
+    def _join(self, begun: _Begun, space: Space) -> bool:
+        """Add a write to the group that is submitted together; False for one too heavy to share.
+
+        Raises `KvasirError` for one that makes no sense.
+        """
+        writes = begun.writes = begun.command.writes(space.number, self._most, begun.body)  # type: ignore[misc]
+        weight = len(writes[0].mutations) if len(writes) == 1 else sum(len(write.mutations) for write in writes)
+        if weight > self._most:
+            return False
+        if self._group and (space is not self._group_space or self._group_weight + weight > self._most):
             self._submit()
-        if plan.weight > most:
-            await self._write_first()
-            frame = self._told(planned, await self._sliced(space, plan))
-            if frame is not None:
-                self._put(frame)
-            return
-        self._group.append(planned)
+        self._group.append(begun)
         self._group_space = space
-        self._group_weight += plan.weight
+        self._group_weight += weight
+        return True
 
-    async def _sliced(self, space: Space, plan: Plan) -> Sequence[Outcome]:
-        try:
-            return await self.write_slices(space, plan.writes)
-        except KvasirError as failure:
-            return [failure]
-
-    async def _write_first(self) -> None:
+    async def _writes_first(self) -> None:
         """Let every write before this command be committed."""
         if self._group:
             self._submit()
@@ -284,38 +307,34 @@ class Conversation(Talk):
         self._tasks.discard(task)
         self._flush()
 
-    async def _commit(self, group: list[_Planned], space: Space, slot: _Slot) -> None:
+    async def _commit(self, group: list[_Begun], space: Space, slot: _Slot) -> None:
         outcomes: Sequence[Outcome]
+        writes = [write for begun in group for write in begun.writes]
         try:
-            writes = [write for planned in group for write in planned.plan.writes]
             outcomes = await self.store.write_many(self.principal, space, writes) if writes else ()
         except KvasirError as failure:
             outcomes = [failure] * len(writes)
         position = 0
-        for planned in group:
-            end = position + len(planned.plan.writes)
-            frame = self._told(planned, outcomes[position:end])
+        now = time.perf_counter()
+        for begun in group:
+            name = begun.command.name
+            end = position + len(begun.writes)
+            outcome = "ok"
+            try:
+                frame = begun.command.told(begun.body, raised(outcomes[position:end]))  # type: ignore[misc]
+            except KvasirError as failure:
+                outcome = failure.code
+                frame = self._failed(name, begun.body, failure)
+            except Exception:
+                outcome = "internal"
+                frame = self._broken(name)
             if frame is not None:
                 slot.frames.append(frame)
+            self._observe("nemesis", name, outcome, now - begun.started)
             position = end
+        self.unanswered -= len(group)
         slot.ready = True
         self._drain()
-
-    def _told(self, planned: _Planned, outcomes: Sequence[Outcome]) -> bytes | None:
-        """The reply to a write, counted."""
-        outcome = "ok"
-        try:
-            frame = planned.plan.render(raised(outcomes))
-        except KvasirError as failure:
-            outcome = failure.code
-            frame = self._failed(planned.name, planned.body, failure)
-        except Exception:
-            outcome = "internal"
-            log.exception("%s failed", planned.name)
-            frame = self._profile.refused(planned.name, wire.Refusal(Status.UNKNOWN))
-        self.unanswered -= 1
-        self._dialect.observe("nemesis", planned.name, outcome, time.perf_counter() - planned.started)
-        return frame
 
     # -- replies ------------------------------------------------------------------------------------------
 
@@ -354,8 +373,6 @@ def _nowhere(_: list[bytes]) -> None:
 def _nothing(_: int, __: str) -> None:
     """How a conversation ends that has no connection."""
 
-
-NO_PLAN = Plan([], 0, lambda _: None)
 
 # -- beginning without a task -----------------------------------------------------------------------------------
 

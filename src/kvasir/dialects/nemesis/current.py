@@ -15,7 +15,7 @@ from msgspec import Raw
 from kvasir.dialects.nemesis.keyvalues import clear_and_set, key_names, setter, strings
 from kvasir.dialects.nemesis.saving import UNREADABLE, fill, pages, read_record
 from kvasir.dialects.nemesis.statuses import SAVE_COMPLETE_09, SAVE_DIR_WRITE_FAIL_09, SAVE_ERROR_09, Status
-from kvasir.dialects.nemesis.talk import Command, Plan, Talk, sliced
+from kvasir.dialects.nemesis.talk import Command, Talk, sliced
 from kvasir.dialects.nemesis.wire import Parameter, Refusal, Shape, encode, reply
 from kvasir.engine import Outcome
 from kvasir.errors import NotFound
@@ -58,6 +58,11 @@ def error(status: Status, message: str = "") -> bytes:  # noqa: ARG001  (the oth
     return encode({"ERR": {"st": status}})
 
 
+def cached_keyspace(talk: Talk) -> Space | None:
+    """The store behind this profile, if nobody need be asked for it."""
+    return talk.store.cached(talk.principal, ("store", talk.principal.organisation, STORE))
+
+
 async def keyspace(talk: Talk) -> Space:
     """The store behind this profile, created when it is first used."""
     door = ("store", talk.principal.organisation, STORE)
@@ -75,41 +80,36 @@ def _may_write(talk: Talk) -> bool:
     return talk.principal.role == "developer"
 
 
+def _set(space: int, slice: int, body: dict[str, Any]) -> list[Write]:
+    sets = [setter(name, value) for name, value in body["keys"].items()]
+    return [Write(space, tuple(some)) for some in sliced(sets, slice)]
+
+
+def _add(space: int, _: int, body: dict[str, Any]) -> list[Write]:
+    sets = [setter(name, value) for name, value in body["keys"].items()]
+    return [Write(space, (mutation,), (Check(mutation.key, None),)) for mutation in sets]
+
+
+def _remove(space: int, slice: int, body: dict[str, Any]) -> list[Write]:
+    deletes = [Delete(pack((name,))) for name in strings(body["keys"])]
+    return [Write(space, tuple(some)) for some in sliced(deletes, slice)]
+
+
+def _clear(space: int, _: int, __: dict[str, Any]) -> list[Write]:
+    return [Write(space, (DeleteRange(None),))]
+
+
 def _done(command: str) -> Any:
     frame = reply(command, {"st": Status.OK})
-    return lambda _: frame
-
-
-def _set(space: int, slice: int, body: dict[str, Any]) -> Plan:
-    sets = [setter(name, value) for name, value in body["keys"].items()]
-    return Plan([Write(space, tuple(some)) for some in sliced(sets, slice)], len(sets), _done("KV_SET"))
-
-
-def _add(space: int, _: int, body: dict[str, Any]) -> Plan:
-    sets = [setter(name, value) for name, value in body["keys"].items()]
-    writes = [Write(space, (mutation,), (Check(mutation.key, None),)) for mutation in sets]
-    return Plan(writes, len(writes), _done("KV_ADD"))
-
-
-def _remove(space: int, slice: int, body: dict[str, Any]) -> Plan:
-    deletes = [Delete(pack((name,))) for name in strings(body["keys"])]
-    return Plan([Write(space, tuple(some)) for some in sliced(deletes, slice)], len(deletes), _done("KV_RMV"))
+    return lambda _, __: frame
 
 
 def _cleared(command: str) -> Any:
-    def render(outcomes: Sequence[Outcome]) -> bytes:
+    def told(_: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
         first = outcomes[0]
         return reply(command, {"cnt": first.counts[0] if isinstance(first, Commit) else 0, "st": Status.OK})
 
-    return render
-
-
-def _clear(space: int, _: int, __: dict[str, Any]) -> Plan:
-    return Plan([Write(space, (DeleteRange(None),))], 1, _cleared("KV_CLEAR"))
-
-
-def _clear_set(space: int, slice: int, body: dict[str, Any]) -> Plan:
-    return Plan(clear_and_set(space, slice, body["keys"]), len(body["keys"]) + 1, _cleared("KV_CLEAR_SET"))
+    return told
 
 
 async def _get(talk: Talk, body: dict[str, Any]) -> bytes:
@@ -186,15 +186,15 @@ _ARRAY = Shape((_required("keys", list),))
 _NAME = Shape((_required("name", str),))
 
 COMMANDS = (
-    Command("KV_SET", _OBJECT, plan=_set),
-    Command("KV_ADD", _OBJECT, plan=_add),
+    Command("KV_SET", _OBJECT, writes=_set, told=_done("KV_SET")),
+    Command("KV_ADD", _OBJECT, writes=_add, told=_done("KV_ADD")),
     Command("KV_GET", _ARRAY, run=_get),
-    Command("KV_RMV", Shape((_required("keys", list, empty=False),)), plan=_remove),
+    Command("KV_RMV", Shape((_required("keys", list, empty=False),)), writes=_remove, told=_done("KV_RMV")),
     Command("KV_COUNT", Shape(), run=_count),
-    Command("KV_CLEAR", Shape(), plan=_clear),
+    Command("KV_CLEAR", Shape(), writes=_clear, told=_cleared("KV_CLEAR")),
     Command("KV_KEYS", Shape(), run=_keys),
     Command("KV_CONTAINS", _ARRAY, run=_contains),
-    Command("KV_CLEAR_SET", _OBJECT, plan=_clear_set),
+    Command("KV_CLEAR_SET", _OBJECT, writes=clear_and_set, told=_cleared("KV_CLEAR_SET")),
     Command("KV_SAVE", _NAME, run=_save),
     Command("KV_LOAD", _NAME, run=_load),
     Command("SV_INFO", Shape(), run=_info),

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Raw
 
 from kvasir.dialects.nemesis.statuses import Status
-from kvasir.dialects.nemesis.talk import Command, Plan, Talk, sliced
+from kvasir.dialects.nemesis.talk import Command, Talk, sliced
 from kvasir.dialects.nemesis.wire import Refusal, Shape, encode, refused, reply, required, token, value_text
 from kvasir.engine import Outcome
 from kvasir.errors import Invalid
@@ -18,6 +18,9 @@ from kvasir.model import Check, Commit, Delete, DeleteRange, Mutation, Query, Se
 _OBJECT = Shape((required("keys", dict, Status.PARAM_MISSING), token()))
 _ARRAY = Shape((required("keys", list, Status.PARAM_MISSING), token()))
 _CONTAINS = Shape((required("keys", list, Status.PARAM_MISSING, message=""), token(bare=True)))
+
+# A member of an enumeration takes its time; every write needs these.
+_SET, _UPDATED = int(Status.KEY_SET), int(Status.KEY_UPDATED)
 
 #: Keys fetched at a time for KV_KEYS.
 _PAGE = 1_000
@@ -46,93 +49,76 @@ def _in_writes(space: int, slice: int, mutations: Sequence[Mutation]) -> list[Wr
     return [Write(space, tuple(some)) for some in sliced(mutations, slice)]
 
 
-def _set(space: int, slice: int, body: dict[str, Any]) -> Plan:
+def _set(space: int, slice: int, body: dict[str, Any]) -> list[Write]:
+    return _in_writes(space, slice, [setter(name, value) for name, value in body["keys"].items()])
+
+
+def _told_set(body: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
     keys = body["keys"]
-    tkn = body["tkn"]
-
-    def render(outcomes: Sequence[Outcome]) -> bytes:
-        if not keys:
-            return encode({"KV_SET_RSP": {"tkn": tkn}})
-        statuses = [Status.KEY_UPDATED if count else Status.KEY_SET for count in _counts(outcomes)]
-        return encode({"KV_SET_RSP": {"tkn": tkn, "keys": dict(zip(keys, statuses, strict=True))}})
-
-    mutations = [setter(name, value) for name, value in keys.items()]
-    return Plan(_in_writes(space, slice, mutations), len(mutations), render)
+    if not keys:
+        return encode({"KV_SET_RSP": {"tkn": body["tkn"]}})
+    counts = zip(keys, _counts(outcomes), strict=True)
+    statuses = {name: _UPDATED if count else _SET for name, count in counts}
+    return encode({"KV_SET_RSP": {"tkn": body["tkn"], "keys": statuses}})
 
 
-def _set_quietly(space: int, slice: int, body: dict[str, Any]) -> Plan:
-    mutations = [setter(name, value) for name, value in body["keys"].items()]
-    return Plan(_in_writes(space, slice, mutations), len(mutations), _nothing)
-
-
-def _nothing(_: Sequence[Outcome]) -> None:
+def _told_nothing(_: dict[str, Any], __: Sequence[Outcome]) -> None:
     return None
 
 
-def _add_writes(space: int, body: dict[str, Any]) -> list[Write]:
+def _add(space: int, _: int, body: dict[str, Any]) -> list[Write]:
     """Each key is a write of its own: those that are there already do not keep the others out."""
     sets = [setter(name, value) for name, value in body["keys"].items()]
     return [Write(space, (mutation,), (Check(mutation.key, None),)) for mutation in sets]
 
 
-def _add(space: int, _: int, body: dict[str, Any]) -> Plan:
-    def render(outcomes: Sequence[Outcome]) -> bytes:
-        statuses = [Status.KEY_SET if isinstance(outcome, Commit) else Status.KEY_EXISTS for outcome in outcomes]
-        return reply("KV_ADD", {"tkn": body["tkn"], "keys": dict(zip(body["keys"], statuses, strict=True))})
-
-    writes = _add_writes(space, body)
-    return Plan(writes, len(writes), render)
+def _told_add(body: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
+    statuses = [_SET if isinstance(outcome, Commit) else Status.KEY_EXISTS for outcome in outcomes]
+    return reply("KV_ADD", {"tkn": body["tkn"], "keys": dict(zip(body["keys"], statuses, strict=True))})
 
 
-def _add_quietly(space: int, _: int, body: dict[str, Any]) -> Plan:
-    def render(outcomes: Sequence[Outcome]) -> bytes | None:
-        if not body["keys"]:
-            return reply("KV_ADDQ", {"keys": {}})
-        pairs = zip(body["keys"], outcomes, strict=True)
-        kept = {name: Status.KEY_EXISTS for name, outcome in pairs if not isinstance(outcome, Commit)}
-        return reply("KV_ADDQ", {"keys": kept, "tkn": body["tkn"]}) if kept else None
-
-    writes = _add_writes(space, body)
-    return Plan(writes, len(writes), render)
+def _told_add_quietly(body: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes | None:
+    if not body["keys"]:
+        return reply("KV_ADDQ", {"keys": {}})
+    pairs = zip(body["keys"], outcomes, strict=True)
+    kept = {name: Status.KEY_EXISTS for name, outcome in pairs if not isinstance(outcome, Commit)}
+    return reply("KV_ADDQ", {"keys": kept, "tkn": body["tkn"]}) if kept else None
 
 
-def _remove(space: int, slice: int, body: dict[str, Any]) -> Plan:
-    names = strings(body["keys"])
-
-    def render(outcomes: Sequence[Outcome]) -> bytes:
-        # Flat, beside the token: a key named "tkn" takes its place, as it always did.
-        answer: dict[str, Any] = {"tkn": body["tkn"]}
-        for name, count in zip(names, _counts(outcomes), strict=True):
-            answer[name] = Status.KEY_REMOVED if count else Status.KEY_NOT_EXIST
-        return reply("KV_RMV", answer)
-
-    mutations = [Delete(pack((name,))) for name in names]
-    return Plan(_in_writes(space, slice, mutations), len(mutations), render)
+def _remove(space: int, slice: int, body: dict[str, Any]) -> list[Write]:
+    return _in_writes(space, slice, [Delete(pack((name,))) for name in strings(body["keys"])])
 
 
-def _clear(space: int, _: int, body: dict[str, Any]) -> Plan:
-    def render(outcomes: Sequence[Outcome]) -> bytes:
-        return reply("KV_CLEAR", {"st": Status.OK, "cnt": _counts(outcomes)[0], "tkn": body["tkn"]})
+def _told_remove(body: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
+    # Flat, beside the token: a key named "tkn" takes its place, as it always did.
+    answer: dict[str, Any] = {"tkn": body["tkn"]}
+    for name, count in zip(strings(body["keys"]), _counts(outcomes), strict=True):
+        answer[name] = Status.KEY_REMOVED if count else Status.KEY_NOT_EXIST
+    return reply("KV_RMV", answer)
 
-    return Plan([Write(space, (DeleteRange(None),))], 1, render)
+
+def _clear(space: int, _: int, __: dict[str, Any]) -> list[Write]:
+    return [Write(space, (DeleteRange(None),))]
 
 
-def clear_and_set(space: int, slice: int, keys: dict[str, Any]) -> list[Write]:
+def _told_clear(body: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
+    return reply("KV_CLEAR", {"st": Status.OK, "cnt": _counts(outcomes)[0], "tkn": body["tkn"]})
+
+
+def clear_and_set(space: int, slice: int, body: dict[str, Any]) -> list[Write]:
     """Writes that empty a space and store keys; the first commits both, up to the bound on a batch."""
-    return _in_writes(space, slice, [DeleteRange(None), *(setter(name, value) for name, value in keys.items())])
+    sets = [setter(name, value) for name, value in body["keys"].items()]
+    return _in_writes(space, slice, [DeleteRange(None), *sets])
 
 
-def _clear_set(space: int, slice: int, body: dict[str, Any]) -> Plan:
-    def render(outcomes: Sequence[Outcome]) -> bytes:
-        keys = dict.fromkeys(body["keys"], Status.KEY_SET)
-        return reply("KV_CLEAR_SET", {"tkn": body["tkn"], "st": Status.OK, "cnt": _counts(outcomes)[0], "keys": keys})
-
-    return Plan(clear_and_set(space, slice, body["keys"]), len(body["keys"]) + 1, render)
+def _told_clear_set(body: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
+    keys = dict.fromkeys(body["keys"], Status.KEY_SET)
+    return reply("KV_CLEAR_SET", {"tkn": body["tkn"], "st": Status.OK, "cnt": _counts(outcomes)[0], "keys": keys})
 
 
 async def _get(talk: Talk, body: dict[str, Any]) -> bytes:
     tkn = body["tkn"]
-    space = await talk.space(tkn)
+    space = talk.cached(tkn) or await talk.space(tkn)
     names = strings(body["keys"])
     if not names:
         return encode({"KV_GET_RSP": {"tkn": tkn}})
@@ -198,15 +184,15 @@ async def _keys(talk: Talk, body: dict[str, Any]) -> bytes:
 
 
 COMMANDS = (
-    Command("KV_SET", _OBJECT, plan=_set),
-    Command("KV_SETQ", _OBJECT, plan=_set_quietly),
+    Command("KV_SET", _OBJECT, writes=_set, told=_told_set),
+    Command("KV_SETQ", _OBJECT, writes=_set, told=_told_nothing),
     Command("KV_GET", _ARRAY, run=_get),
-    Command("KV_ADD", _OBJECT, plan=_add),
-    Command("KV_ADDQ", _OBJECT, plan=_add_quietly),
-    Command("KV_RMV", _ARRAY, plan=_remove),
+    Command("KV_ADD", _OBJECT, writes=_add, told=_told_add),
+    Command("KV_ADDQ", _OBJECT, writes=_add, told=_told_add_quietly),
+    Command("KV_RMV", _ARRAY, writes=_remove, told=_told_remove),
     Command("KV_CONTAINS", _CONTAINS, run=_contains),
     Command("KV_COUNT", Shape((token(bare=True),)), run=_count),
     Command("KV_KEYS", Shape((token(),)), run=_keys),
-    Command("KV_CLEAR", Shape((token(bare=True),)), plan=_clear),
-    Command("KV_CLEAR_SET", _OBJECT, plan=_clear_set),
+    Command("KV_CLEAR", Shape((token(bare=True),)), writes=_clear, told=_told_clear),
+    Command("KV_CLEAR_SET", _OBJECT, writes=clear_and_set, told=_told_clear_set),
 )

@@ -53,15 +53,6 @@ class Bounds:
     path_steps: int = 1_000_000
 
 
-class Plan(Struct, frozen=True):
-    """A command that only writes: what, and the frame that tells how it went (None: nothing is said)."""
-
-    writes: list[Write]
-    #: The number of mutations in `writes`
-    weight: int
-    render: Callable[[Sequence[Outcome]], bytes | None]
-
-
 class Talk:
     """One caller's view of the store."""
 
@@ -99,6 +90,10 @@ class Talk:
         """The session with this token. Raises `NotFound`."""
         return await self.store.behind(self.principal, (TOKEN_DOOR, "", token))
 
+    def cached(self, token: str) -> Space | None:
+        """The session with this token, if nobody need be asked for it."""
+        return self.store.cached(self.principal, (TOKEN_DOOR, "", token))
+
     async def get(self, space: Space, names: Sequence[str]) -> list[Entry | None]:
         """The entries of these keys: one snapshot, up to the store's bound on a batch."""
         if len(names) <= self.store.limits.batch_keys:
@@ -129,13 +124,18 @@ Handler = Callable[[Any, dict[str, Any]], Awaitable[bytes | None]]
 
 
 class Command(Struct, frozen=True):
-    """One row of a profile's table: what a command takes and who handles it (either `plan` or `run`)."""
+    """One row of a profile's table: what a command takes and who handles it.
+
+    Either `run`, or `writes` and `told` for one that only writes.
+    """
 
     name: str
     shape: Shape
     run: Handler | None = None
     #: (number of the space, batch bound, parameters) -> what to write
-    plan: Callable[[int, int, dict[str, Any]], Plan] | None = None
+    writes: Callable[[int, int, dict[str, Any]], list[Write]] | None = None
+    #: (parameters, outcomes without failures) -> the frame that tells how it went; None: nothing is said
+    told: Callable[[dict[str, Any], Sequence[Outcome]], bytes | None] | None = None
 
 
 def raised(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
