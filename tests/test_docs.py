@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kvasir import errors, metrics
@@ -38,17 +38,19 @@ def first_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def run_in_the_clone(script: str, server: Server) -> str:
-    """Run shell lines as pasted into a terminal in the clone; what they print on standard output."""
+def run_in_the_clone(script: str, server: Server, tools: str = "installed") -> str:
+    """Run shell lines as pasted into a terminal in the clone; what they print on standard output.
+
+    With "shims", our own stand-ins for curl and sqlite3 come first, as on a machine that has neither.
+    """
     script = script.replace("127.0.0.1:8901", f"127.0.0.1:{server.port}")
     script = script.replace("127.0.0.1:1987", f"127.0.0.1:{server.nemesis_port}")
-    bin = str(KVASIR.parent)
+    kvasir, installed, shims = str(KVASIR.parent), environment()["PATH"], str(ROOT / "tests" / "shims")
+    path = [kvasir, shims, installed] if tools == "shims" else [kvasir, installed, shims]
     done = subprocess.run(
         ["sh", "-eu", "-c", script],
         cwd=ROOT,
-        env=environment(
-            PATH=f"{bin}:{environment()['PATH']}", KVASIR_DATA_DIR=str(server.data_dir), NO_PROXY="*", no_proxy="*"
-        ),
+        env=environment(PATH=":".join(path), KVASIR_DATA_DIR=str(server.data_dir), NO_PROXY="*", no_proxy="*"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -66,14 +68,14 @@ def section(title: str) -> str:
     return found[1]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README uses curl")
-def test_the_first_minute(first_server: Server) -> None:
+@pytest.mark.parametrize("tools", ["installed", "shims"])
+def test_the_first_minute(first_server: Server, tools: str) -> None:
     text = section("The first minute")
     # The progress meter is the only thing that curl shows to people and not to a pipe.
     script = "".join(
         block.replace("curl ", "curl --silent --show-error --write-out '\\n' ") for block in blocks(text, "sh")
     )
-    printed = run_in_the_clone(script, first_server)
+    printed = run_in_the_clone(script, first_server, tools)
     answers_got = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     put, got, locked, refused, count, page = answers_got
     assert put.keys() == {"versionstamp", "committed", "ok"}
@@ -103,12 +105,12 @@ def test_every_command_of_the_readme_is_run_by_a_test() -> None:
             assert not blocks(section(title), "sh"), f"the commands of {title!r} are run by no test"
 
 
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="SQLite's own tools make the backup")
-def test_backup_and_check_while_the_server_runs(first_server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tools", ["installed", "shims"])
+def test_backup_and_check_while_the_server_runs(first_server: Server, tmp_path: Path, tools: str) -> None:
     text = (DOCS / "operate.md").read_text(encoding="utf-8")
     backup, check = blocks(text, "sh")
     backup = backup.replace("kvasir-data", str(first_server.data_dir)).replace("copy.db", str(tmp_path / "kvasir.db"))
-    run_in_the_clone(backup, first_server)
+    run_in_the_clone(backup, first_server, tools)
     assert run_in_the_clone(check, first_server).startswith("sound")
     restored = subprocess.run(
         [KVASIR, "store", "list", "--data-dir", tmp_path], capture_output=True, text=True, check=True, env=environment()
@@ -145,12 +147,7 @@ def test_every_failure_has_a_row_in_every_api(kind: type[errors.KvasirError]) ->
 
 def test_every_metric_is_documented(first_server: Server) -> None:
     text = (DOCS / "operate.md").read_text(encoding="utf-8")
-    shown = subprocess.run(
-        ["curl", "--silent", "--noproxy", "*", f"{first_server.url}/metrics"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    shown = httpx.get(f"{first_server.url}/metrics", trust_env=False).text
     names = set(re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE))
     assert len(names) > 5
     assert {name for name in names if f"`{name}" not in text} == set()

@@ -7,9 +7,11 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import io
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -353,6 +355,20 @@ def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytes
     with key_server(text) as (server, url):
         server.status = status
         asyncio.run(work(auth(url), server))
+
+
+def test_a_redirect_may_not_leave_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer(io.BytesIO):
+        url = "http://elsewhere.example/jwks"
+
+    def redirected(*_: Any, **__: Any) -> Answer:
+        return Answer(key_set(rsa_jwk("k1")).encode())
+
+    monkeypatch.setattr(urllib.request, "urlopen", redirected)
+    with pytest.raises(Unavailable):
+        ask(auth("https://identity.example/jwks"), token())
+    Answer.url = "https://elsewhere.example/jwks"
+    assert ask(auth("https://identity.example/jwks"), token()).name == "alice"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

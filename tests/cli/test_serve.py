@@ -11,8 +11,10 @@ import pytest
 
 from kvasir.config import SETTINGS
 from tests.cli.test_commands import client, kvasir_command
-from tests.serving import KEY, ORGANISATION, Server, environment, free_ports, serving
+from tests.serving import KEY, KVASIR, ORGANISATION, Server, environment, free_ports, serving
 
+#: A curl for machines without one.
+SHIMS = Path(__file__).parent.parent / "shims"
 NO_ADMIN_KEY = {"KVASIR_ADMIN_KEY": "", "KVASIR_ORGANISATION_ID": ""}
 
 
@@ -38,6 +40,7 @@ def test_the_first_start_shows_the_key_once_and_a_line_to_paste(tmp_path: Path) 
         (line,) = [line.strip() for line in log.splitlines() if line.strip().startswith("curl ")]
         pasted = subprocess.run(
             ["sh", "-c", line.replace("curl ", "curl --silent --show-error --noproxy '*' ", 1)],
+            env=environment(PATH=f"{KVASIR.parent}:{environment()['PATH']}:{SHIMS}"),
             capture_output=True,
             text=True,
             check=True,
