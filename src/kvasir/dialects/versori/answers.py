@@ -38,16 +38,16 @@ def value(entry: Entry) -> bytes:
     return b"{%b}" % _members(entry)
 
 
-def entry(entry: Entry) -> bytes:
-    """One `KVEntry`."""
+def entry(key: list[str], entry: Entry) -> bytes:
+    """One `KVEntry`; `key` is what its packed key says."""
     if entry.expires_at is None and entry.metadata is None:
         return b'{"key":%b,"value":%b,"versionstamp":"%020x","createdAt":"%b"}' % (
-            _json(unpack(entry.key)),
+            _json(key),
             entry.value,
             entry.versionstamp,
             times.render(entry.created_at),
         )
-    return b'{"key":%b,%b}' % (_json(unpack(entry.key)), _members(entry))
+    return b'{"key":%b,%b}' % (_json(key), _members(entry))
 
 
 def _members(entry: Entry) -> bytes:
@@ -64,15 +64,16 @@ def _members(entry: Entry) -> bytes:
     return body
 
 
-def found(entries: Iterable[Entry | None]) -> bytes:
-    """The body of BatchGetKV: those that are there, in the order asked for."""
-    return b'{"entries":[%b]}' % b",".join([entry(one) for one in entries if one is not None])
+def found(keys: Iterable[list[str]], entries: Iterable[Entry | None]) -> bytes:
+    """The body of BatchGetKV: of the keys asked for, in their order, those that are there."""
+    there = [entry(key, one) for key, one in zip(keys, entries, strict=True) if one is not None]
+    return b'{"entries":[%b]}' % b",".join(there)
 
 
 def page(page: Page, query: Query, space: str) -> bytes:
     """The body of ListKV."""
     return b'{"data":[%b],"pagination":%b}' % (
-        b",".join([entry(one) for one in page.entries]),
+        b",".join([entry(unpack(one.key), one) for one in page.entries]),
         _json(_pagination(page, query, space)),
     )
 
@@ -147,10 +148,10 @@ def removed(commit: Commit | None) -> bytes:
 
 def not_removed(conflict: Conflict) -> errors.Conflicting:
     """The failure of a removal whose condition is not met: its answer has no other place to say so."""
+    key, state = _json(unpack(conflict.key)).decode(), _present_state(conflict)
     return errors.Conflicting(
-        f"nothing was deleted: the condition on {_json(unpack(conflict.key)).decode()} is not met, "
-        f"{_present_state(conflict)}",
-        fields=(("options.ifVersionstamp", _present_state(conflict)),),
+        f"nothing was deleted: the condition on {key} is not met, {state}",
+        fields=(("options.ifVersionstamp", state),),
     )
 
 

@@ -85,9 +85,9 @@ class VersoriDialect:
 
     async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        packed, timeout = requests.read_batch_get(await request.body(), self._store.limits)
+        keys, packed, timeout = requests.read_batch_get(await request.body(), self._store.limits)
         entries = await within(timeout, self._store.get(principal, space, packed))
-        return Response(200, answers.found(entries), "BatchGetKV")
+        return Response(200, answers.found(keys, entries), "BatchGetKV")
 
     async def _batch_set(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)

@@ -191,12 +191,12 @@ def _contradiction(at: str, one: str, other: str, what: str) -> Invalid:
 # -- get and delete ---------------------------------------------------------------------------------------
 
 
-def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], int | None]:
-    """(packed keys, whole milliseconds of patience or None) of BatchGetKV."""
+def read_batch_get(text: bytes, limits: Limits) -> tuple[list[list[str]], list[bytes], int | None]:
+    """(keys, the same packed, whole milliseconds of patience or None) of BatchGetKV."""
     body = read_object(text, limits)
-    keys = _keys(body, limits)
+    packed = _keys(body, limits)
     timeout = positive_number(member(body, "options", dict, "") or {}, "timeout", "options.")
-    return keys, None if timeout is None else math.ceil(min(timeout, LONGEST_TIMEOUT_MS))
+    return body.get("keys", []), packed, None if timeout is None else math.ceil(min(timeout, LONGEST_TIMEOUT_MS))
 
 
 def read_delete(text: bytes, packed: bytes, limits: Limits) -> Removal:

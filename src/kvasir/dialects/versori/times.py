@@ -23,12 +23,13 @@ def parse(text: str, *, up: bool = False) -> int:
     return -((_EPOCH - moment) // _MILLISECOND) if up else (moment - _EPOCH) // _MILLISECOND
 
 
+@lru_cache(maxsize=4096)
 def render(milliseconds: int) -> bytes:
     """The date-time in UTC with milliseconds and Z, as "2026-06-01T00:00:00.000Z"."""
     return b"%b%02d.%03dZ" % (_minute(milliseconds // 60_000), milliseconds // 1000 % 60, milliseconds % 1000)
 
 
+# Entries read together are mostly written together: the same batch, or at least the same days.
 @lru_cache(maxsize=4096)
 def _minute(minutes: int) -> bytes:
-    # Entries read together are mostly written together, so a few days of minutes answer nearly every call.
     return time.strftime("%Y-%m-%dT%H:%M:", time.gmtime(minutes * 60)).encode()
