@@ -91,8 +91,6 @@ class IdentityProvider:
             )
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is not valid: {error}") from None
-        except RecursionError:
-            raise Unauthenticated("the token is not valid: it is nested too deeply") from None
         organisation = _claim(claims, self._organisation_claim)
         try:
             organisation = str(ULID.from_str(str(organisation).upper()))

@@ -293,6 +293,19 @@ def test_what_is_remembered_is_bounded(house: House) -> None:
     run(work())
 
 
+def test_nothing_is_left_of_a_revoked_or_replaced_key(house: House) -> None:
+    async def work() -> None:
+        await admin.bootstrap(house.engine, settings(admin_key=ADMIN_KEY), house.clock)
+        await house.key(id="k1")
+        before = await house.engine.count(SYSTEM_SPACE)
+        await admin.bootstrap(house.engine, settings(admin_key=ADMIN_KEY + "2"), house.clock)
+        assert await house.engine.count(SYSTEM_SPACE) == before
+        await admin.revoke_key(house.engine, "k1")
+        assert await house.engine.count(SYSTEM_SPACE) == before - 2
+
+    run(work())
+
+
 def test_bad_records_are_refused(house: House) -> None:
     async def work() -> None:
         good = admin.AccessKey(
