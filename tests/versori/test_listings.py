@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kvasir.dialects.versori import cursor
 from tests.conftest import ManualClock
 from tests.versori.api import Api
 
@@ -42,10 +43,10 @@ def walk(api: Api, selector: dict[str, Any], name: str = "after", **options: Any
         answer = api.page(selector, **options)
         assert answer.status == 200, answer.text
         pages.append(["/".join(entry["key"]) for entry in answer.json["data"]])
-        cursor = answer.json["pagination"][pagination[name]]
-        if not cursor:
+        position = answer.json["pagination"][pagination[name]]
+        if not position:
             return pages
-        selector = {**selector, name: cursor}
+        selector = {**selector, name: position}
 
 
 def cursors(api: Api, selector: dict[str, Any] | None = None, **options: Any) -> tuple[str, str]:
@@ -177,18 +178,18 @@ def test_an_empty_page_after_something_leads_back_to_it(numbers: Api, reverse: b
 
 
 def test_cursors_stay_good_when_entries_come_and_go(numbers: Api) -> None:
-    _, cursor = cursors(numbers, limit=3)
+    _, there = cursors(numbers, limit=3)
     numbers.call("DELETE", "n/07")
     numbers.call("DELETE", "n/06")
     numbers.set("n/99")
     numbers.set("n/05", "replaced")
-    assert numbers.listed({"after": cursor}) == names([5, 4, 3, 2, 1, 0])
+    assert numbers.listed({"after": there}) == names([5, 4, 3, 2, 1, 0])
 
 
 def test_cursors_say_nothing_of_the_direction(numbers: Api) -> None:
-    _, cursor = cursors(numbers, limit=3)
-    assert numbers.listed({"after": cursor}, reverse=True) == names([8, 9])
-    assert numbers.listed({"before": cursor}, reverse=True) == names(range(7))
+    _, there = cursors(numbers, limit=3)
+    assert numbers.listed({"after": there}, reverse=True) == names([8, 9])
+    assert numbers.listed({"before": there}, reverse=True) == names(range(7))
 
 
 @pytest.mark.parametrize("name", ["after", "before"])
@@ -200,23 +201,36 @@ def test_after_and_before_refuse_what_is_no_cursor(numbers: Api, name: str) -> N
 
 
 def test_a_cursor_with_any_character_changed_is_refused(numbers: Api) -> None:
-    _, cursor = cursors(numbers, limit=3)
-    for index, character in enumerate(cursor):
-        mangled = cursor[:index] + ("B" if character != "B" else "C") + cursor[index + 1 :]
+    _, there = cursors(numbers, limit=3)
+    for index, character in enumerate(there):
+        mangled = there[:index] + ("B" if character != "B" else "C") + there[index + 1 :]
         assert numbers.page({"after": mangled}).refusal()[1] == "invalid_cursor"
-    assert numbers.page({"after": cursor + "="}).refusal()[1] == "invalid_cursor"
+    assert numbers.page({"after": there + "="}).refusal()[1] == "invalid_cursor"
+
+
+@pytest.mark.parametrize("position", [0, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_cursor_that_no_entry_can_have_is_refused(api: Api, position: int) -> None:
+    forged = cursor.encode(api.id, position)
+    for name in ("after", "before"):
+        assert api.page({name: forged}).refusal() == (400, "invalid_cursor", [f"selector.{name}"])
+
+
+@pytest.mark.parametrize("position", [1, (1 << 63) - 2])
+def test_a_cursor_at_either_end_is_good(api: Api, position: int) -> None:
+    for selector in ({"after": cursor.encode(api.id, position)}, {"before": cursor.encode(api.id, position)}):
+        assert api.page(selector).status == api.page(selector, reverse=True).status == 200
 
 
 def test_a_cursor_of_another_store_is_refused(numbers: Api) -> None:
-    _, cursor = cursors(numbers, limit=3)
+    _, there = cursors(numbers, limit=3)
     numbers.id = numbers.make_space("another").id
     numbers.set("a")
-    assert numbers.page({"after": cursor}).refusal() == (400, "invalid_cursor", ["selector.after"])
+    assert numbers.page({"after": there}).refusal() == (400, "invalid_cursor", ["selector.after"])
 
 
 def test_after_and_before_exclude_each_other(numbers: Api) -> None:
-    _, cursor = cursors(numbers, limit=3)
-    answer = numbers.page({"after": cursor, "before": cursor})
+    _, there = cursors(numbers, limit=3)
+    answer = numbers.page({"after": there, "before": there})
     assert answer.refusal() == (400, "invalid", ["selector.after", "selector.before"])
 
 

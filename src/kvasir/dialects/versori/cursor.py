@@ -12,6 +12,7 @@ from hashlib import blake2b
 from kvasir.errors import Invalid
 
 _VERSION = b"\x01"
+_LAST = (1 << 63) - 1
 _CHECK_BYTES = 6  # with the other 9 a multiple of 3: no padding, and every cursor has one spelling
 
 
@@ -28,8 +29,8 @@ def decode(space: str, text: str, field: str) -> int:
         position = int.from_bytes(urlsafe_b64decode(text)[1:9], "big")
     except ValueError:
         position = 0
-    # Sequences have 63 bits; whoever makes up a larger one must not reach an engine with it.
-    if position >> 63 or encode(space, position) != text:
+    # Sequences have 63 bits. Whoever makes up a number beyond must not reach an engine with it, nor its neighbour.
+    if not 0 < position < _LAST or encode(space, position) != text:
         what = "is no cursor of this store; pass nextCursor or prevCursor back exactly as they came"
         raise Invalid(f"{field} {what}", fields=((field, what),), code="invalid_cursor")
     return position
