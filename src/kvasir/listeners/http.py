@@ -13,6 +13,7 @@ from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # re-exported without saying so
 from granian.server.embed import Server
 
 from kvasir.errors import Invalid, TooLarge, Unavailable
@@ -51,26 +52,39 @@ class _Request:
         limits = self._listener.limits
         most = limits.body_bytes if limit is None else min(limit, limits.body_bytes)
         declared = self.header("content-length")
+        reading = self._listener.reading
+        reading.begin(self)
         try:
-            async with asyncio.timeout(limits.body_seconds):
-                if declared is None:
-                    return await self._unmeasured(most)
-                length = int(declared) if declared.isdigit() else most + 1
-                if length > most:
-                    raise _too_large(most)
-                self._hold(length)
-                whole: bytes = await self._proto()
-                return whole
-        except TimeoutError:
+            if declared is None:
+                return await self._unmeasured(most)
+            length = int(declared) if declared.isdigit() else most + 1
+            if length > most:
+                raise _too_large(most)
+            self._hold(length)
+            whole: bytes = await self._proto()
+            return whole
+        except asyncio.CancelledError:
+            if not reading.is_late(self):
+                raise
             raise Invalid(f"the body was not there within {limits.body_seconds:g} s; send it faster") from None
+        except ProtocolClosed:
+            raise _cut_off() from None
+        finally:
+            reading.end(self)
 
     async def _unmeasured(self, most: int) -> bytes:
         pieces = bytearray()
+        empty = 0
         async for piece in self._proto:
+            empty = 0 if piece else empty + 1
             self._hold(len(piece))
             pieces += piece
             if len(pieces) > most:
                 raise _too_large(most)
+        # Granian ends every body with an empty piece. In HTTP/1.1 it tells one that was cut off by a second one, and
+        # in no other way; trailers, which must be announced then, make a second one, too.
+        if empty > 1 and self._scope.http_version == "1.1" and self.header("trailer") is None:
+            raise _cut_off()
         return bytes(pieces)
 
     def _hold(self, size: int) -> None:
@@ -80,8 +94,56 @@ class _Request:
         self.held += size
 
 
+def _cut_off() -> Invalid:
+    return Invalid("the connection ended before the request body was whole; nothing was done, send it again")
+
+
 def _too_large(most: int) -> TooLarge:
     return TooLarge(f"the request body is longer than the {most:,} bytes allowed; send less at a time")
+
+
+class _Reading:
+    """Bodies being read, and the end of those that take too long. One look a second costs less than a timer each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._pause = min(1.0, seconds / 4)
+        #: In the order of their deadlines
+        self._begun: dict[_Request, tuple[float, asyncio.Task[Any] | None]] = {}
+        self._late: set[_Request] = set()
+        self._watching = False
+
+    def begin(self, request: _Request) -> None:
+        """The current task waits for the body of this request."""
+        self._begun[request] = (time.monotonic() + self._seconds, asyncio.current_task())
+        if not self._watching:
+            self._watching = True
+            asyncio.get_running_loop().call_later(self._pause, self._look)
+
+    def end(self, request: _Request) -> None:
+        """The body is there, or never will be."""
+        del self._begun[request]
+
+    def is_late(self, request: _Request) -> bool:
+        """Whether the task was cancelled because of this body; it no longer counts as cancelled then."""
+        if request not in self._late:
+            return False
+        self._late.remove(request)
+        if (task := self._begun[request][1]) is not None:
+            task.uncancel()
+        return True
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for request, (deadline, task) in self._begun.items():
+            if deadline > now:
+                break
+            if task is not None and request not in self._late:
+                self._late.add(request)
+                task.cancel()
+        self._watching = bool(self._begun)
+        if self._watching:
+            asyncio.get_running_loop().call_later(self._pause, self._look)
 
 
 class HttpListener:
@@ -94,6 +156,7 @@ class HttpListener:
         self.limits = limits
         self.held = 0
         self.in_flight = 0
+        self.reading = _Reading(limits.body_seconds)
         self._dialects = tuple(dialects[:-1])
         self._last = dialects[-1]
         self._observe = metrics.observe
