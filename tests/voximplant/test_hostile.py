@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import pytest
 
 from kvasir.dialects.voximplant import Settings
+from tests.serving import wait_until
 from tests.voximplant.live import Live, read_answer
 
 MIB = 2**20
@@ -55,10 +56,13 @@ class Neighbour:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        served = self.calls
+        try:
+            wait_until(lambda: self.calls > served or bool(self.wrong), "the neighbour is served")
+        finally:
+            self._stop.set()
+            self._thread.join()
         assert self.wrong == []
-        assert self.calls > 0
 
     def _work(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._server.server.port, timeout=10)

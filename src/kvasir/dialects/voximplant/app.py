@@ -21,6 +21,8 @@ from kvasir.store import Store
 BASE = "platform_api"
 #: Full application names are "<name>.<account>.voximplant.com"; the token says already whose account.
 FULL_NAME_SUFFIX = ".voximplant.com"
+#: What every method of the API may carry; the Java client sends its account_id along.
+COMMON = frozenset({"output", "format", "account_id"})
 #: Metrics name of a request that never came as far as a known method.
 UNKNOWN = "unknown"
 
@@ -53,10 +55,10 @@ class VoximplantDialect:
             command = COMMANDS[operation]
             if caller.principal.role not in command.roles:
                 raise ApiError(errors.FORBIDDEN)
-            parameters = Parameters(given, self._settings)
-            _check_common(parameters, caller)
-            space = await self._application(caller.principal, parameters)
-            call = Call(self._store, self._settings, caller.principal, space, parameters)
+            if not COMMON.isdisjoint(given):
+                _check_common(given, caller)
+            space = await self._application(caller.principal, given)
+            call = Call(self._store, self._settings, caller.principal, space, Parameters(given, self._settings))
             return Response(200, await command.run(call), operation)
         except ApiError as error:
             failed = error
@@ -76,12 +78,12 @@ class VoximplantDialect:
                 failure = errors.recoded(failure, self._settings.unknown_key_id_code)
             raise ApiError(failure) from None
 
-    async def _application(self, principal: Principal, parameters: Parameters) -> Space:
+    async def _application(self, principal: Principal, given: dict[str, str]) -> Space:
         """The application a request names: the id wins, a name beside it must agree. One of another account, or
         outside the key's scope, is as unknown as one that is not there."""
-        name = parameters.text("application_name")
+        name = given.get("application_name")
         short = name.split(".", 1)[0] if name and name.endswith(FULL_NAME_SUFFIX) else name
-        id = parameters.text("application_id")
+        id = given.get("application_id")
         if not id and not short:
             raise ApiError(errors.EMPTY, field="application_id")
         try:
@@ -125,12 +127,11 @@ def _command(method: str | None, given: dict[str, str]) -> str:
     return name
 
 
-def _check_common(parameters: Parameters, caller: Caller) -> None:
-    """What every method of the API may carry: the Java client sends its account_id along."""
+def _check_common(given: dict[str, str], caller: Caller) -> None:
     for name in ("output", "format"):
-        if (parameters.text(name) or "json").lower() != "json":
+        if given.get(name, "json").lower() != "json":
             raise ApiError(errors.FORMAT, field=name)
-    if (account := parameters.text("account_id")) is None:
+    if (account := given.get("account_id")) is None:
         return
     if INTEGER.fullmatch(account) is None:
         raise ApiError(errors.ACCOUNT_ID, field="account_id")

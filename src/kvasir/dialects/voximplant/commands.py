@@ -30,10 +30,6 @@ class Call(Struct, frozen=True, gc=False):
     space: Space
     parameters: Parameters
 
-    async def entry(self, packed: bytes) -> Entry | None:
-        """The entry of a packed key, item or not."""
-        return (await self.store.get(self.principal, self.space, [packed]))[0]
-
     async def write(self, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit | Conflict:
         """See `Store.write`."""
         return await self.store.write(self.principal, self.space, *mutations, when=when)
@@ -57,8 +53,9 @@ async def set_item(call: Call) -> bytes:
 
 async def get_item(call: Call) -> bytes:
     """One item."""
-    entry = await call.entry(keys.pack((call.parameters.key(),)))
-    item = None if entry is None else wire.read(entry, call.settings)
+    key = call.parameters.key()
+    (entry,) = await call.store.get(call.principal, call.space, [keys.pack((key,))])
+    item = wire.read_at(key, entry, call.settings)
     if item is None:
         raise wire.missing_key(call.settings)
     return wire.result(item)
@@ -153,18 +150,19 @@ async def increment(call: Call) -> bytes:
 
 async def touch(call: Call) -> bytes:
     """Give an item another end of life, and leave its value and version alone."""
-    packed = keys.pack((call.parameters.key(),))
+    key = call.parameters.key()
+    packed = keys.pack((key,))
     expires_at = call.parameters.expiry(call.store.clock())
 
     def change(entry: Entry | None) -> Touch:
-        if entry is None or wire.read(entry, call.settings) is None:
+        if wire.read_at(key, entry, call.settings) is None:
             raise wire.missing_key(call.settings)
         return Touch(packed, expires_at)
 
     entry, _ = await call.store.update(call.principal, call.space, packed, change)
     # Never None, or `change` had raised.
     touched = msgspec.structs.replace(cast("Entry", entry), expires_at=expires_at)
-    return wire.result(wire.read(touched, call.settings))
+    return wire.result(wire.read_at(key, touched, call.settings))
 
 
 async def set_items(call: Call) -> bytes:

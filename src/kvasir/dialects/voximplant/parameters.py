@@ -71,10 +71,6 @@ class Parameters:
         """Whether one of these is given."""
         return any(name in self._given for name in names)
 
-    def text(self, name: str) -> str | None:
-        """A parameter as it came."""
-        return self._given.get(name)
-
     def required(self, name: str) -> str:
         """A text that must not be empty."""
         if not (text := self._given.get(name)):

@@ -55,10 +55,19 @@ def read(entry: Entry, settings: Settings, *, values: bool = True) -> Item | Non
     parts = keys.unpack(entry.key)
     if len(parts) != 1 or not 0 < len(parts[0]) <= settings.key_characters or KEY.fullmatch(parts[0]) is None:
         return None
+    return _item(parts[0], entry, settings, values=values)
+
+
+def read_at(key: str, entry: Entry | None, settings: Settings) -> Item | None:
+    """The entry of a key that is known to be one here as an item; None if there is none, or its value is none here."""
+    return None if entry is None else _item(key, entry, settings, values=True)
+
+
+def _item(key: str, entry: Entry, settings: Settings, *, values: bool) -> Item | None:
     value = shown(entry.value, settings)
     if value is None:
         return None
-    return item(parts[0], value if values else UNSET, entry.expires_at, entry.versionstamp, entry.created_at)
+    return item(key, value if values else UNSET, entry.expires_at, entry.versionstamp, entry.created_at)
 
 
 def shown(value: bytes, settings: Settings) -> str | None:
