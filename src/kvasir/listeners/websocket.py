@@ -46,7 +46,6 @@ _BUFFER_BYTES = 8_192
 
 #: Connections are looked after in turns, a part of them at every tick.
 _PARTS = 8
-_TICK_SECONDS = 0.25
 
 #: How long a closed connection may take to read the close frame and answer it.
 _LINGER_SECONDS = 2.0
@@ -75,6 +74,8 @@ class NemesisBounds:
     #: Silence after which a ping is sent, and after which the connection ends
     ping_seconds: float = 164.0
     idle_seconds: float = 180.0
+    #: Each connection is looked at so often for the three bounds above
+    round_seconds: float = 2.0
     #: Web pages that may connect, beside those of this machine
     origins: tuple[str, ...] = ()
 
@@ -193,7 +194,7 @@ class NemesisListener:
         now = loop.time()
         for connection in list(self._parts[self._turn]):
             connection.look_after(now)
-        self._ticking = loop.call_later(_TICK_SECONDS, self._tick)
+        self._ticking = loop.call_later(self.bounds.round_seconds / _PARTS, self._tick)
 
 
 def _refusal(status: int, why: bytes) -> WSUpgradeResponseWithListener:

@@ -1,0 +1,209 @@
+"""Where the JSONPath of NemesisDB (jsoncons) differs from the library's, one difference a row; and its bounds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from kvasir.dialects.nemesis.jsonpath import BadPath, Budget, TooMuch, compile, find, replace
+
+VALUE: dict[str, Any] = {
+    "age": 25,
+    "name": "dave smith",
+    "empty": "",
+    "tags": ["a", "b", "c"],
+    "nums": [3, 1, 2],
+    "access": [{"level": 1, "n": 5}, {"level": 3}, {"level": 5, "n": None}],
+    "address": {"city": "London", "year": 1983},
+    "a b": {"it's": 1},
+    "true": "yes",
+    "length": 7,
+}
+
+
+def values(path: str, value: Any = VALUE) -> list[Any]:
+    return [node.value for node in find(compile(path), value, Budget(100_000))]
+
+
+def paths(path: str, value: Any = VALUE) -> list[str]:
+    return [node.path for node in find(compile(path), value, Budget(100_000))]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        # steps
+        ("$.age", [25]),
+        ("$['age']", [25]),
+        ('$["age"]', [25]),
+        ("$.'a b'.\"it's\"", [1]),
+        ("$ . age", [25]),
+        ("$ [ 'age' ]", [25]),
+        ("@.age", [25]),
+        ("$.true", ["yes"]),
+        ("$.tags[0]", ["a"]),
+        ("$.tags[-1]", ["c"]),
+        ("$.tags.1", ["b"]),
+        ("$.tags[0:2]", ["a", "b"]),
+        ("$.tags[::-1]", ["c", "b", "a"]),
+        ("$.tags[-2:]", ["b", "c"]),
+        ("$.tags[0,2]", ["a", "c"]),
+        ("$['age','name']", [25, "dave smith"]),
+        ("$.tags[*]", ["a", "b", "c"]),
+        ("$.address.*", ["London", 1983]),
+        ("$..year", [1983]),
+        ("$..level", [1, 3, 5]),
+        ("$..[0]", ["a", 3, {"level": 1, "n": 5}]),
+        # the parent, as a last step
+        ("$.address.city^", [{"city": "London", "year": 1983}]),
+        ("$.access[?(@.level == 5)]^", [VALUE["access"]]),
+        ("$^", []),
+        # lengths
+        ("$.tags.length", [3]),
+        ("$.name.length", [10]),
+        ("$.length", [7]),
+        ("$.age.length", []),
+        # filters: on items and on members
+        ("$.access[?(@.level > 2)].level", [3, 5]),
+        ("$.access[?@.level > 2].level", [3, 5]),
+        ("$.address[?(@ == 'London')]", ["London"]),
+        ("$.access[?(@.level > 1 && @.level < 5)].level", [3]),
+        ("$.access[?(@.level < 2 || @.level > 4)].level", [1, 5]),
+        ("$.access[?(!(@.level == 3))].level", [1, 5]),
+        ("$.access[?(@.level != 3)].level", [1, 5]),
+        ("$.access[?(@.level >= 3)].level", [3, 5]),
+        ("$.access[?(@.level <= 3)].level", [1, 3]),
+        # what is missing is null; null is false
+        ("$.access[?(@.n == null)].level", [3, 5]),
+        ("$.access[?(@.n)].level", [1]),
+        ("$[?(@ == '')]", [""]),
+        ("$.empty[?(@)]", []),
+        ("$.nums[?(@)]", [3, 1, 2]),
+        # order between types is always false
+        ("$[?(@ > 'z')]", []),
+        ("$.nums[?(@ < 'a')]", []),
+        # arithmetic and its precedence
+        ("$.nums[?(@ + 1 == 3)]", [2]),
+        ("$.nums[?(@ * 2 + 1 == 7)]", [3]),
+        ("$.nums[?(1 + @ * 2 == 7)]", [3]),
+        ("$.nums[?((1 + @) * 2 == 6)]", [2]),
+        ("$.nums[?(@ - 1 - 1 == 1)]", [3]),
+        ("$.nums[?(@ -1 == 1)]", [2]),
+        ("$.nums[?(@ / 2 == 1)]", [3, 2]),
+        ("$.nums[?(@ / 2.0 == 1)]", [2]),
+        ("$.nums[?(@ % 2 == 0)]", [2]),
+        ("$.nums[?(-@ == -3)]", [3]),
+        ("$.nums[?(@ / 0 == null)]", [3, 1, 2]),
+        ("$.tags[?(@ + 1 == null)]", ["a", "b", "c"]),
+        ("$.nums[?(@ / 2 + 6 / 3 == 3)]", [3, 2]),
+        # the root within a filter
+        ("$.access[?(@.level == $.nums[0])].level", [3]),
+        # regular expressions
+        ("$[?(@ =~ /da.*/)]", ["dave smith"]),
+        ("$[?(@ =~ /DAVE/)]", []),
+        ("$[?(@ =~ /DAVE/i)]", ["dave smith"]),
+        ("$.address[?(@ =~ /^Lon/)]", ["London"]),
+        (r"$[?(@ =~ /a\/b|h$/)]", ["dave smith"]),
+        # functions
+        ("$.nums[?(abs(0 - @) == 3)]", [3]),
+        ("$.access[?(avg($.nums) == 2)].level", [1, 3, 5]),
+        ("$.nums[?(ceil(@ / 2.0) == 2)]", [3]),
+        ("$.nums[?(floor(@ / 2.0) == 0)]", [1]),
+        ("$.access[?(contains($.tags, 'b'))].level", [1, 3, 5]),
+        ("$[?(contains(@, 'smith'))]", ["dave smith"]),
+        ("$[?(ends_with(@, 'smith'))]", ["dave smith"]),
+        ("$[?(starts_with(@, 'dave'))]", ["dave smith"]),
+        ("$[?(keys(@) == 3)]", []),
+        ("$[?(length(@) == 10)]", ["dave smith"]),
+        ("$[?(max(@) == 3)]", [[3, 1, 2]]),
+        ("$[?(min(@) == 'a')]", [["a", "b", "c"]]),
+        ("$[?(prod(@) == 6)]", [[3, 1, 2]]),
+        ("$[?(sum(@) == 6)]", [[3, 1, 2]]),
+        ("$.access[?(to_number('3') == @.level)].level", [3]),
+        ("$[?(tokenize(@, ' ')[1] == 'smith')]", ["dave smith"]),
+        # a call at the top
+        ("sum($.nums[*])", [6.0]),
+        ("length($.tags)", [3]),
+        ("keys($.address)", [["city", "year"]]),
+        # no duplicates
+        ("$['age','age']", [25]),
+        ("$.nums[0,0,-3]", [3]),
+        ("$..[?(@.year)]", [{"city": "London", "year": 1983}]),
+    ],
+)
+def test_selects(path: str, expected: list[Any]) -> None:
+    assert values(path) == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("age", "$.", "$[", "$[?(", "$abc", "$.a-b", "", "$..", "$[]", "$[abc]", "$.a b", "$[?(@.a ==)]", "$[::0]"),
+        *("nope(@)", "sum()", "sum(1,2)", "$[?(@ =~ /(/)]", "$[?(@ =~ 'x')", "$[?(nope(@))]", "$.a)", "$[1", "$ $"),
+        "$[?(" + "(" * 2_000 + "1" + ")" * 2_000 + ")]",
+        "$" + ".a" * 5_000,
+    ],
+)
+def test_refuses(path: str) -> None:
+    with pytest.raises(BadPath):
+        compile(path)
+
+
+def test_normalised_paths() -> None:
+    assert paths("$.tags[-1]") == ["$['tags'][2]"]
+    assert paths("$..year") == ["$['address']['year']"]
+    assert paths("$['a b']['it\\'s']") == ["$['a b']['it\\'s']"]
+    assert paths("$", 5) == ["$"]
+
+
+def test_a_text_at_the_root_is_no_document() -> None:
+    assert values("$", '{"a":1}') == ['{"a":1}']
+    assert values("$.a", '{"a":1}') == []
+
+
+def test_replaces_every_node_and_creates_none() -> None:
+    value = {"a": [{"p": 1}, {"p": 2}, {"q": 3}]}
+    assert replace(compile("$.a[?(@.p > 1)].p"), value, False, Budget(1_000)) == (
+        {"a": [{"p": 1}, {"p": False}, {"q": 3}]},
+        1,
+    )
+    assert replace(compile("$.a[*].nope"), {"a": [1]}, 0, Budget(1_000)) == ({"a": [1]}, 0)
+    assert replace(compile("$"), {"a": 1}, 8, Budget(1_000)) == (8, 1)
+    assert replace(compile("$..x"), {"x": {"x": 1}}, 0, Budget(1_000)) == ({"x": 0}, 2)
+    assert replace(compile("$.a.length"), {"a": [1]}, 0, Budget(1_000)) == ({"a": [1]}, 0)
+
+
+NESTED: Any = []
+for _ in range(500):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("$..[?(@..*)]", {"a": [[1] * 200 for _ in range(300)]}),
+        ("$..[?($ == $)]", [list(range(300)) for _ in range(300)]),
+        ("$..*..*..*", NESTED),
+        ("$[?(contains($, 'x'))]", ["y" * 64] * 2_000),
+        ("$" + "[0,0]" * 40, NESTED),
+        ("$[?(@ =~ /(a*)*b/)]", ["a" * 100_000] * 200),
+    ],
+)
+def test_a_hostile_path_ends_when_its_budget_does(path: str, value: Any) -> None:
+    began = time.monotonic()
+    with pytest.raises(TooMuch):
+        find(compile(path), value, Budget(100_000))
+    assert time.monotonic() - began < 10
+
+
+def test_a_long_name_is_not_copied_for_every_node_below_it() -> None:
+    value = {"k" * 1_000_000: {str(number): number for number in range(20_000)}}
+    began = time.monotonic()
+    assert len(find(compile("$..[?(@ < 5)]"), value, Budget(1_000_000))) == 5
+    assert time.monotonic() - began < 10
+
+
+def test_deep_values_are_no_trouble() -> None:
+    assert len(find(compile("$..*"), NESTED, Budget(1_000_000))) == 500

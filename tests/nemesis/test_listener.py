@@ -1,0 +1,407 @@
+"""Frames, bounds and time: what a connection may do, and how one that does more ends. Nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from kvasir.engines.memory import MemoryEngine
+from kvasir.listeners.websocket import NemesisBounds
+from tests.nemesis.client import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
+from tests.serving import wait_until
+
+ALL = '{"SH_INFO_ALL":{}}'
+NOBODY = b'{"SH_INFO_ALL_RSP":{"totalSessions":0,"totalKeys":0}}'
+
+
+@pytest.fixture
+def server() -> Iterator[Local]:
+    with local() as running:
+        yield running
+
+
+def serves(server: Local) -> bool:
+    """Whether somebody else is served as ever."""
+    with client(server.url) as other:
+        return bool(other.ask(ALL)["SH_INFO_ALL_RSP"])
+
+
+# -- the upgrade ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/anything?x=1", "/session", "/a/b%20c", "/?key=unused"])
+def test_any_path_is_served(server: Local, path: str) -> None:
+    with client(server.url + path) as caller:
+        assert caller.ask(ALL) == json.loads(NOBODY)
+
+
+def test_the_first_subprotocol_offered_is_echoed(server: Local) -> None:
+    with client(server.url, subprotocols=["nemesis", "json"]) as caller:
+        assert caller.connection.subprotocol == "nemesis"
+    with client(server.url) as caller:
+        assert caller.connection.subprotocol is None
+
+
+def test_no_compression_is_negotiated(server: Local) -> None:
+    with Raw(server.port, "Sec-WebSocket-Extensions: permessage-deflate\r\n") as raw:
+        assert raw.status == 101
+        assert "sec-websocket-extensions" not in raw.headers
+
+
+def test_connection_header_of_browsers_that_keep_alive(server: Local) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+        raw.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert raw.recv(100).startswith(b"HTTP/1.1 101 ")
+
+
+def test_a_plain_request_is_told_404(server: Local) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (404, b"File Not Found")
+
+
+def test_foreign_web_pages_are_refused(server: Local) -> None:
+    for origin in ("https://evil.example", "null", f"http://evil.example:{server.port}"):
+        with pytest.raises(InvalidStatus) as refused, client(server.url, origin=origin):
+            pass
+        assert refused.value.response.status_code == 403
+
+
+def test_a_name_that_leads_here_is_not_this_machine(server: Local) -> None:
+    """A page of evil.example may let its name lead to 127.0.0.1, so that origin and host agree."""
+    host = f"evil.example:{server.port}"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+        raw.sendall(
+            f"GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert raw.recv(100).startswith(b"HTTP/1.1 403 ")
+
+
+def test_pages_of_this_machine_and_listed_ones_may_connect(server: Local) -> None:
+    with client(server.url, origin=f"http://127.0.0.1:{server.port}") as caller:
+        assert caller.ask(ALL)
+    with (
+        local(bounds=NemesisBounds(origins=("https://app.example",))) as listed,
+        client(listed.url, origin="https://app.example") as caller,
+    ):
+        assert caller.ask(ALL)
+
+
+def test_connections_are_counted() -> None:
+    with local(bounds=NemesisBounds(connections=2)) as server:
+        with client(server.url) as first, client(server.url):
+            with pytest.raises(InvalidStatus) as refused, client(server.url):
+                pass
+            assert refused.value.response.status_code == 503
+            assert first.ask(ALL)
+        wait_until(lambda: server.call(lambda: server.listener.connections) == 0, "both are gone")
+        assert serves(server)
+
+
+def test_a_handshake_that_does_not_come_ends() -> None:
+    with local(bounds=NemesisBounds(handshake_seconds=0.3)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\nHost")
+            assert slow.recv(100) == b""
+        assert serves(server)
+
+
+# -- frames ---------------------------------------------------------------------------------------------------
+
+
+def test_fragments_with_control_frames_between(server: Local) -> None:
+    message = ALL.encode()
+    with Raw(server.port) as raw:
+        for piece in (frame(TEXT, message[:5], final=False), frame(PING, b"hello")):
+            raw.send(piece)
+        assert raw.receive() == (PONG, b"hello")
+        raw.send(frame(MORE, b"", final=False), frame(PONG, b"unasked"), frame(MORE, message[5:]))
+        assert raw.receive() == (TEXT, NOBODY)
+
+
+def test_byte_by_byte(server: Local) -> None:
+    with Raw(server.port) as raw:
+        raw.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in frame(TEXT, ALL.encode()):
+            raw.send(bytes((byte,)))
+        assert raw.receive() == (TEXT, NOBODY)
+
+
+def test_messages_that_come_with_the_upgrade(server: Local) -> None:
+    with Raw(server.port) as raw:
+        pass
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as eager:
+        eager.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            + frame(TEXT, ALL.encode()) * 3
+        )
+        got = b""
+        while got.count(NOBODY) < 3:
+            got += eager.recv(4096)
+
+
+def test_replies_of_every_length_of_header(server: Local) -> None:
+    """Several in one read are framed by the listener itself."""
+    with client(server.url) as caller:
+        token = caller.session()
+        values = {"a": "x", "b": "y" * 200, "c": "z" * 70_000}
+        caller.do("KV_SET", tkn=token, keys=values)
+        with Raw(server.port) as raw:
+            asked = [json.dumps({"KV_GET": {"tkn": token, "keys": [name]}}).encode() for name in values]
+            raw.send(*[frame(TEXT, message) for message in [*asked, b"5"]])
+            got = [raw.receive() for _ in range(4)]
+    assert [json.loads(reply[1]) for reply in got[:3] if reply] == [
+        {"KV_GET_RSP": {"tkn": token, "keys": {name: value}}} for name, value in values.items()
+    ]
+    assert got[3] == (TEXT, b'{"ERR":{"st":13,"m":""}}')
+
+
+def test_binary_messages_are_refused_and_the_connection_stays(server: Local) -> None:
+    with Raw(server.port) as raw:
+        raw.send(frame(BINARY, b"{}"), frame(BINARY, b"{", final=False), frame(MORE, b"}"), frame(TEXT, ALL.encode()))
+        refusal = (TEXT, b'{"ERR":{"st":2,"m":""}}')
+        assert [raw.receive() for _ in range(3)] == [refusal, refusal, (TEXT, NOBODY)]
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
+def test_a_close_frame_is_echoed(server: Local, code: int) -> None:
+    with Raw(server.port) as raw:
+        raw.send(frame(CLOSE, code.to_bytes(2, "big") + b"bye"))
+        assert raw.receive() == (CLOSE, code.to_bytes(2, "big") + b"bye")
+        assert raw.receive() is None
+
+
+def test_a_close_frame_without_a_code_is_echoed(server: Local) -> None:
+    with Raw(server.port) as raw:
+        raw.send(frame(CLOSE, b""))
+        assert raw.receive() == (CLOSE, b"")
+        assert raw.receive() is None
+
+
+def test_what_was_asked_before_the_close_is_answered(server: Local) -> None:
+    with Raw(server.port) as raw:
+        raw.send(frame(TEXT, ALL.encode()), frame(TEXT, b"5"), frame(CLOSE, b"\x03\xe8"))
+        assert raw.receive() == (TEXT, NOBODY)
+        assert raw.receive() == (TEXT, b'{"ERR":{"st":13,"m":""}}')
+        assert raw.receive() == (CLOSE, b"\x03\xe8")
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        ([frame(TEXT, b'{"\xff":{}}')], 1007),
+        ([frame(TEXT, b"\xc3\x28")], 1007),
+        ([frame(TEXT, b'{"KV_COUNT":{"tkn":"\xed\xa0\x80"}}')], 1007),
+        ([frame(TEXT, b"\xf0\x9f", final=False), frame(MORE, b"(")], 1007),
+        ([frame(TEXT, b"{}", reserved=4)], 1002),
+        ([frame(MORE, b"{}")], 1002),
+        ([frame(TEXT, b"{", final=False), frame(TEXT, b"}")], 1002),
+        ([frame(3, b"{}")], 1002),
+        ([frame(PING, b"", final=False)], 1002),
+        ([b"\x81\x02{}"], 1002),
+        ([frame(CLOSE, b"\x00\x01")], 1002),
+        ([frame(CLOSE, b"\x03\xe8\xff")], 1007),
+    ],
+)
+def test_what_breaks_the_protocol_ends_with_its_code(server: Local, frames: list[bytes], code: int) -> None:
+    with Raw(server.port) as raw:
+        raw.send(*frames)
+        assert raw.closed_with() == code
+    assert serves(server)
+
+
+def test_a_character_may_be_cut_between_fragments(server: Local) -> None:
+    message = '{"ä":1}'.encode()
+    with Raw(server.port) as raw:
+        raw.send(frame(TEXT, message[:3], final=False), frame(MORE, message[3:]))
+        assert raw.receive() == (TEXT, '{"ERR":{"st":10,"m":"ä"}}'.encode())
+
+
+# -- sizes ----------------------------------------------------------------------------------------------------
+
+
+def padded(size: int) -> bytes:
+    return (ALL[:-1] + " " * (size - len(ALL)) + "}").encode()
+
+
+def test_the_longest_message_passes_and_one_byte_more_does_not() -> None:
+    with local(bounds=NemesisBounds(max_payload=1024)) as server:
+        for cut in (0, 500):
+            for size, passes in ((1024, True), (1025, False)):
+                message = padded(size)
+                frames = [frame(TEXT, message[:cut], final=False), frame(MORE, message[cut:])]
+                with Raw(server.port) as raw:
+                    raw.send(*(frames if cut else [frame(TEXT, message)]))
+                    if passes:
+                        assert raw.receive() == (TEXT, NOBODY)
+                    else:
+                        assert raw.closed_with() == 1009
+        assert serves(server)
+
+
+def test_endless_fragments_end() -> None:
+    with local(bounds=NemesisBounds(max_payload=1024)) as server:
+        with Raw(server.port) as raw:
+            raw.send(frame(TEXT, b"[", final=False), *[frame(MORE, b"1," * 50, final=False) for _ in range(20)])
+            assert raw.closed_with() == 1009
+        assert serves(server)
+
+
+def test_the_default_bound_is_one_mebibyte(server: Local) -> None:
+    with Raw(server.port) as raw:
+        raw.send(frame(TEXT, padded(2**20)))
+        assert raw.receive() == (TEXT, NOBODY)
+        raw.send(frame(TEXT, padded(2**20 + 1)))
+        assert raw.closed_with() == 1009
+
+
+@pytest.mark.parametrize("text", ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000, "[" * 10_000])
+def test_ten_thousand_levels_are_no_json(server: Local, text: str) -> None:
+    with client(server.url) as caller:
+        token = caller.session()
+        for message in (text, '{"KV_SET":{"tkn":"%s","keys":{"a":%s}}}' % (token, text)):
+            assert caller.ask(message) == {"ERR": {"st": 3, "m": ""}}
+        assert caller.do("KV_COUNT", tkn=token)["cnt"] == 0
+
+
+# -- time -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [frame(TEXT, b"x" * 100)[:50], frame(TEXT, b"x", final=False), b"\x81"])
+def test_half_a_message_ends_after_a_while(half: bytes) -> None:
+    with local(bounds=NemesisBounds(message_seconds=0.2, round_seconds=0.2)) as server:
+        with Raw(server.port) as raw, client(server.url) as other:
+            raw.send(half)
+            assert raw.closed_with() == 1008
+            assert other.ask(ALL)
+        assert serves(server)
+
+
+def test_trickling_does_not_help() -> None:
+    with local(bounds=NemesisBounds(message_seconds=1.0, round_seconds=0.2)) as server, Raw(server.port) as raw:
+        raw.socket.settimeout(0.1)
+        raw.send(frame(TEXT, b"x" * 1_000, final=False))
+        closed = False
+        for _ in range(200):
+            raw.send(frame(MORE, b"x", final=False))
+            try:
+                closed = raw.socket.recv(2)[:1] == b"\x88"
+                break
+            except TimeoutError:
+                continue
+        assert closed
+
+
+def test_silence_is_pinged_and_then_ends() -> None:
+    with local(bounds=NemesisBounds(ping_seconds=0.2, idle_seconds=1.0, round_seconds=0.1)) as server, Raw(server.port) as raw:
+        assert raw.receive() == (PING, b"")
+        raw.send(frame(PONG, b""))
+        assert raw.receive() == (PING, b"")
+        assert raw.closed_with() == 1001
+
+
+# -- those who take and do not read, or give and do not end ----------------------------------------------------
+
+
+def test_a_client_that_never_reads_ends_with_1013() -> None:
+    with local(bounds=NemesisBounds(unread_bytes=2_000_000)) as server, client(server.url) as other:
+        token = other.session()
+        other.do("KV_SET", tkn=token, keys={"big": "x" * 100_000})
+        asked = frame(TEXT, json.dumps({"KV_GET": {"tkn": token, "keys": ["big"]}}).encode())
+        with Raw(server.port) as raw:
+            raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.send(asked * 400)
+            wait_until(lambda: server.call(lambda: server.listener.connections) == 1, "it is cut off")
+            assert other.do("KV_COUNT", tkn=token)["cnt"] == 1
+        with Raw(server.port) as raw:
+            # One that begins to read in time sees why it ends.
+            raw.send(asked * 400)
+            assert raw.closed_with() == 1013
+
+
+class SlowEngine(MemoryEngine):
+    """Commits when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.calls = 0
+
+    async def write(self, writes: object) -> object:  # type: ignore[override]
+        self.calls += 1
+        await self.gate.wait()
+        return await super().write(writes)  # type: ignore[arg-type]
+
+
+def test_a_flood_is_read_only_as_fast_as_it_is_answered() -> None:
+    engine = SlowEngine()
+    with local(bounds=NemesisBounds(in_flight=50), engine=engine) as server, client(server.url) as other:
+        token = other.session()
+        with Raw(server.port) as raw:
+            message = json.dumps({"KV_SET": {"tkn": token, "keys": {"a": "x" * 1_000}}}).encode()
+            raw.socket.setblocking(False)
+            sent = 0
+            flood = frame(TEXT, message) * 64
+            with pytest.raises(BlockingIOError):
+                while sent < 200_000_000:
+                    sent += raw.socket.send(flood)
+            # The sockets' own buffers are full; the server took in little.
+            taken = server.call(lambda: max(c._conversation.unanswered for part in server.listener._parts for c in part))
+            assert 50 < taken < 2_000
+            assert other.ask("5") == {"ERR": {"st": 13, "m": ""}}
+            server.call(engine.gate.set)
+            raw.socket.settimeout(30)
+            for _ in range(60):
+                assert raw.receive() is not None
+
+
+def test_unfinished_messages_are_bounded_together() -> None:
+    with local(bounds=NemesisBounds(unfinished_bytes=3_500_000)) as server:
+        raws = [Raw(server.port) for _ in range(4)]
+        half = frame(TEXT, b"x" * 1_000_000)[:-1]
+        for raw in raws:
+            raw.send(half)
+        wait_until(lambda: server.call(lambda: server.listener.connections) == 3, "one too many is cut off", 10)
+        for raw in raws:
+            raw.socket.close()
+            raw._file.close()
+        wait_until(lambda: server.call(lambda: server.listener.unfinished) == 0, "all is given back")
+        assert serves(server)
+
+
+# -- the end --------------------------------------------------------------------------------------------------
+
+
+def test_stopping_answers_what_was_begun_and_closes_with_1001() -> None:
+    engine = SlowEngine()
+    with local(engine=engine) as server, client(server.url) as caller:
+        token = caller.session()
+        with Raw(server.port) as raw:
+            raw.send(frame(TEXT, json.dumps({"KV_SET": {"tkn": token, "keys": {"a": 1}}}).encode()))
+            wait_until(lambda: engine.calls == 1, "the write is under way")
+            stopping = asyncio.run_coroutine_threadsafe(server.listener.stop(20), server.loop)
+            with pytest.raises(OSError):  # noqa: PT011
+                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+                raise ConnectionRefusedError
+            server.call(engine.gate.set)
+            got = raw.receive()
+            assert got is not None
+            assert json.loads(got[1]) == {"KV_SET_RSP": {"tkn": token, "keys": {"a": 20}}}
+            assert raw.closed_with() == 1001
+            raw.send(frame(CLOSE, b"\x03\xe9"))
+        stopping.result(30)
+
+
