@@ -20,8 +20,11 @@ from kvasir.engine import Clock, Outcome
 from kvasir.engines.sequence import wall_clock
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import reading
+from kvasir.engines.sqlite.cells import EPOCH
 from kvasir.engines.sqlite.checking import check
+from kvasir.engines.sqlite.recent import RecentEntries
 from kvasir.engines.sqlite.writer import SWEEP_MILLISECONDS, Writer
+from kvasir.errors import Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
@@ -58,11 +61,22 @@ class SqliteEngine:
         self._of_thread = threading.local()
         self._opened: list[apsw.Connection] = []
         self._stats: tuple[float, Stats] | None = None
+        self._seen = -1
+        self._epoch = -1
+        self._numbers: memoryview[int]
+        self._recent: RecentEntries
         self._here: apsw.Connection
+        self._cursor: apsw.Cursor
 
     async def open(self) -> None:
-        self._writes.start()
+        try:
+            self._writes.start()
+        except apsw.Error as error:
+            raise Unavailable(f"the database {self._path} cannot be opened: {error}") from None
         self._here = self._new_connection()
+        self._cursor = self._here.cursor()
+        self._numbers = self._writes.cells.numbers
+        self._recent = RecentEntries(self._writes.cells)
 
     async def close(self) -> None:
         await self._writes.close()
@@ -74,6 +88,8 @@ class SqliteEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        if len(keys) == 1:
+            return [self._get_one(space, keys[0])]
         if len(keys) <= KEYS_ON_THE_LOOP:
             return reading.get(self._here, space, keys, self._clock())
         return await self._in_thread(lambda connection: reading.get(connection, space, keys, self._clock()))
@@ -131,7 +147,12 @@ class SqliteEngine:
     # -- the whole ----------------------------------------------------------------------------------------
 
     async def epoch(self) -> int:
-        return reading.epoch(self._here)
+        seen = self._numbers[EPOCH]
+        if seen != self._seen:
+            self._epoch = reading.epoch(self._cursor)
+            # An odd number says that a commit is under way: what was read now is true, but not for long.
+            self._seen = seen if not seen & 1 else -1
+        return self._epoch
 
     async def sweep(self) -> int:
         swept: int = await self._writes.submit((), lambda transaction: transaction.sweep(SWEEP_MILLISECONDS))
@@ -145,6 +166,16 @@ class SqliteEngine:
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:
             self._stats = time.monotonic(), await self._in_thread(self._measure)
         return self._stats[1]
+
+    def _get_one(self, space: int, key: bytes) -> Entry | None:
+        now = self._clock()
+        entry = self._recent.get(space, key, now)
+        if entry is None:
+            before = self._recent.before_reading(space, key)
+            entry = reading.get_one(self._cursor, space, key, now)
+            if entry is not None:
+                self._recent.keep(space, entry, before)
+        return entry
 
     # -- inside -------------------------------------------------------------------------------------------
 

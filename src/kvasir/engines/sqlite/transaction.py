@@ -11,7 +11,8 @@ import msgspec
 
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.sequence import next_sequence
-from kvasir.engines.sqlite import reading
+from kvasir.engines.sqlite import bulk, reading
+from kvasir.engines.sqlite.cells import EPOCH, RANGES, cell_of
 from kvasir.errors import NotFound
 from kvasir.model import (
     SYSTEM_SPACE,
@@ -74,20 +75,20 @@ class Transaction:
         self._clock = clock
         self._last = 0
         self._latest = 0
-        self._stamp = 0
-        self._epoch_moves = False
+        #: The cells (see `cells`) of all that this transaction changes.
+        self.changes: set[int] = set()
         self._alive: set[int] = set()
 
     def begun(self) -> None:
         """Read what other processes left behind. To be called right after BEGIN."""
         row: Any = self._connection.execute(META).fetchone()
         self._last, self._latest = row
-        self._epoch_moves = False
+        self.changes.clear()
         self._alive.clear()
 
     def ending(self) -> None:
         """Leave behind what the next transaction needs. To be called right before COMMIT."""
-        self._connection.execute(SAVE_META, (self._last, self._latest, int(self._epoch_moves)))
+        self._connection.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
 
     def _next(self, now: int) -> int:
         self._last = next_sequence(self._last, now)
@@ -95,24 +96,40 @@ class Transaction:
 
     # -- entries ------------------------------------------------------------------------------------------
 
-    def stamped(self) -> None:
-        """Take the versionstamp that the writes up to the next call of this share."""
-        self._stamp = self._next(self._clock())
+    def stamp(self) -> int:
+        """A new versionstamp, for writes that belong together."""
+        return self._next(self._clock())
 
-    def write(self, write: Write) -> Outcome:
+    def write(self, write: Write, stamp: int) -> Outcome:
         """Apply one write. If it raises, the caller undoes what it had changed."""
         now = self._clock()
-        if write.space not in self._alive:
-            if self._connection.execute(IS_ALIVE, (write.space, now)).fetchone() is None:
-                return NotFound("the store is gone", code="store_not_found")
-            self._alive.add(write.space)
+        if not self._is_alive(write.space, now):
+            return NotFound("the store is gone", code="store_not_found")
         for condition in write.conditions:
             if conflict := self._unmet(write.space, condition, now):
                 return conflict
-        counts = tuple([self._mutate(write.space, mutation, self._stamp, now) for mutation in write.mutations])
+        counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
         if write.space == SYSTEM_SPACE:
-            self._epoch_moves = True
-        return Commit(self._stamp, counts)
+            self.changes.add(EPOCH)
+        return Commit(stamp, counts)
+
+    def set_many(self, space: int, sets: Sequence[tuple[Set, int]]) -> list[Outcome]:
+        """Apply unconditional Sets of different keys, each with its versionstamp, in few statements (see `bulk`)."""
+        now = self._clock()
+        if not self._is_alive(space, now):
+            return [NotFound("the store is gone", code="store_not_found") for _ in sets]
+        self._latest = created_at = max(self._latest, now)
+        self.changes.update([cell_of(space, mutation.key) for mutation, _ in sets])
+        rows = [bulk.Row(mutation, stamp, self._next(now)) for mutation, stamp in sets]
+        replaced = bulk.apply(self._connection, space, rows, now, created_at)
+        return [Commit(row.stamp, (count,)) for row, count in zip(rows, replaced, strict=True)]
+
+    def _is_alive(self, space: int, now: int) -> bool:
+        if space not in self._alive:
+            if self._connection.execute(IS_ALIVE, (space, now)).fetchone() is None:
+                return False
+            self._alive.add(space)
+        return True
 
     def _look(self, space: int, key: bytes) -> tuple[int, int, int | None] | None:
         for row in self._connection.execute(LOOK, (space, key)):
@@ -127,7 +144,9 @@ class Transaction:
 
     def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
         if isinstance(mutation, DeleteRange):
+            self.changes.add(RANGES)
             return self._delete_range(space, mutation, now)
+        self.changes.add(cell_of(space, mutation.key))
         row = self._look(space, mutation.key)
         alive = row is not None and (row[2] is None or row[2] > now)
         if isinstance(mutation, Set):
@@ -199,7 +218,7 @@ class Transaction:
         if name is not None:
             self._connection.execute(RENAME, (name, space.number))
             space = msgspec.structs.replace(space, name=name)
-        self._epoch_moves = True
+        self.changes.add(EPOCH)
         return space
 
     def end_space(self, id: str) -> bool:
@@ -208,7 +227,7 @@ class Transaction:
         if space is None:
             return False
         self._end(space.number)
-        self._epoch_moves = True
+        self.changes.add(EPOCH)
         return True
 
     def _end(self, number: int) -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,7 +23,9 @@ from typing import Any, TypeVar
 import apsw
 
 from kvasir.engine import Clock, Outcome
+from kvasir.engines.sqlite import bulk
 from kvasir.engines.sqlite import connection as connections
+from kvasir.engines.sqlite.cells import Cells
 from kvasir.engines.sqlite.schema import migrate
 from kvasir.engines.sqlite.transaction import ANYTHING_DEAD, Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
@@ -30,11 +33,15 @@ from kvasir.model import Set, Write, WriterStats
 
 log = logging.getLogger("kvasir.sqlite")
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 #: A group takes no further job once it holds this much, so that nobody waits long for its commit.
 GROUP_WRITES = 1_000
 GROUP_BYTES = 8 << 20
+
+#: Fewer plain Sets than this are applied one by one.
+SMALLEST_RUN = 4
 
 #: The writer is held this long by a step of the sweep, at most twice that with its commit.
 SWEEP_MILLISECONDS = 4.0
@@ -63,6 +70,18 @@ class Job:
         self.size = sum([_size(write) for write in writes])
         self.result: Any = None
         self.failure: KvasirError | None = None
+
+
+class _Pending:
+    """A write of the group, and where its outcome goes."""
+
+    __slots__ = ("at", "outcomes", "stamp", "write")
+
+    def __init__(self, write: Write, stamp: int, outcomes: list[Outcome], at: int) -> None:
+        self.write = write
+        self.stamp = stamp
+        self.outcomes = outcomes
+        self.at = at
 
 
 def _size(write: Write) -> int:
@@ -104,14 +123,19 @@ class Writer:
         self._queue_writes = queue_writes
         self._queue_bytes = queue_bytes
         self._queued_bytes = 0
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._waiting: list[Job] = []
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._backlog: deque[Job] = deque()
+        self._ended = False
         self._closing = False
         self._broken_since: float | None = None
         self._swept_at = 0.0
         self._swept_clean = True
         self._wal_pages = 0
+        self._run_keys: set[bytes] = set()
         self._lock_file = -1
         self._thread = threading.Thread(target=self._run, name="kvasir-writer", daemon=True)
+        self.cells: Cells
         self._loop: asyncio.AbstractEventLoop
         self._connection: apsw.Connection
         self._transaction: Transaction
@@ -125,6 +149,8 @@ class Writer:
         with self._turn():
             self._connect()
             migrate(self._connection)
+            self.cells = Cells(self._path)
+            self.cells.put_right()
         self._thread.start()
 
     def submit(self, writes: Sequence[Write], work: Callable[[Transaction], Any] | None = None) -> asyncio.Future[Any]:
@@ -138,23 +164,33 @@ class Writer:
         job = Job(future, writes, work)
         # A job larger than the queue itself may still go in alone: its own limits have let it pass.
         if self._stats.queue_depth and (
-            self._stats.queue_depth + len(writes) > self._queue_writes
+            self._stats.queue_depth + (len(writes) or 1) > self._queue_writes
             or self._queued_bytes + job.size > self._queue_bytes
         ):
             raise Unavailable("too many writes wait for the disk; nothing was written, try again")
         self._stats.queue_depth += len(writes) or 1
         self._queued_bytes += job.size
-        self._queue.put(job)
+        if not self._waiting:
+            # One wake of the thread for all that this turn of the loop brings: each wake takes the interpreter's lock.
+            self._loop.call_soon(self._hand_over)
+        self._waiting.append(job)
         return future
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            self._queue.put(self._waiting)
+            self._waiting = []
 
     async def close(self) -> None:
         """Finish what was accepted, then stop the thread."""
         if self._closing:
             return
         self._closing = True
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         os.close(self._lock_file)
+        self.cells.close()
         # The thread's last call to the loop comes before its end; let it run before the caller goes on.
         await asyncio.sleep(0)
 
@@ -185,25 +221,30 @@ class Writer:
 
     def _next_group(self) -> list[Job] | None:
         """Everything that waits, within the bounds of a group; [] when it is time for housekeeping; None at the end."""
-        try:
-            job = self._queue.get(timeout=SWEEP_EVERY_SECONDS if self._swept_clean else SWEEP_PAUSE_SECONDS)
-        except Empty:
-            return []
+        if not self._backlog and not self._ended:
+            self._take(SWEEP_EVERY_SECONDS if self._swept_clean else SWEEP_PAUSE_SECONDS)
+        while not self._queue.empty():
+            self._take(0)
+        if not self._backlog:
+            return None if self._ended else []
         group: list[Job] = []
         writes = size = 0
-        while job is not None:
+        while self._backlog and writes < GROUP_WRITES and size < GROUP_BYTES:
+            job = self._backlog.popleft()
             group.append(job)
             writes += len(job.writes)
             size += job.size
-            if writes >= GROUP_WRITES or size >= GROUP_BYTES:
-                return group
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
-                return group
-        if group:
-            self._queue.put(None)  # the end comes after this group
-        return group or None
+        return group
+
+    def _take(self, seconds: float) -> None:
+        try:
+            jobs = self._queue.get(timeout=seconds) if seconds else self._queue.get_nowait()
+        except Empty:
+            return
+        if jobs is None:
+            self._ended = True
+        else:
+            self._backlog.extend(jobs)
 
     def _do(self, group: list[Job]) -> None:
         try:
@@ -223,13 +264,17 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._transaction.begun()
-                for job in group:
-                    self._apply(job)
+                self._apply(group)
                 self._transaction.ending()
             except BaseException:
                 self._roll_back()
                 raise
-            self._finish()
+            changes = self._transaction.changes
+            self.cells.begin(changes)
+            try:
+                self._finish()
+            finally:
+                self.cells.end(changes)
         self._stats.committed(sum(len(job.writes) or 1 for job in group))
 
     def _finish(self) -> None:
@@ -244,49 +289,83 @@ class Writer:
             self._broken(str(error))
 
     def _broken(self, why: str) -> None:
-        self._broken_since = time.monotonic()
-        self._stats.broken = True
+        self._let_go()
         log.error("a commit failed, its outcome is unknown; writes are refused until the database is checked: %s", why)
         raise UnknownOutcome(
             "the disk failed during the commit; the write may or may not have happened: read before writing again"
         )
 
+    def _let_go(self) -> None:
+        self._broken_since = time.monotonic()
+        self._stats.broken = True
+        # The transaction may still hold SQLite's own lock, which other processes, that are well, wait for.
+        with contextlib.suppress(apsw.Error):
+            self._connection.close(True)
+
     def _commit(self) -> None:
         """A seam: tests plant the failure of a commit here."""
         self._connection.execute("COMMIT")
 
-    def _apply_write(self, write: Write) -> Outcome:
-        """A seam: tests plant the failure of one write here."""
-        return self._transaction.write(write)
+    def _apply(self, group: list[Job]) -> None:
+        run: list[_Pending] = []
+        for job in group:
+            if job.work is not None:
+                self._apply_run(run)
+                job.result = self._whole_or_not(job.work, self._transaction)
+                if isinstance(job.result, KvasirError):
+                    job.failure = job.result
+                continue
+            stamp = self._transaction.stamp()
+            job.result = [None] * len(job.writes)
+            for at, write in enumerate(job.writes):
+                pending = _Pending(write, stamp, job.result, at)
+                if not bulk.is_plain(write):
+                    self._apply_run(run)
+                    self._apply_one(pending)
+                    continue
+                key = write.mutations[0].key  # type: ignore[union-attr]  # a plain write is a Set
+                if run and (run[0].write.space != write.space or key in self._run_keys):
+                    self._apply_run(run)
+                run.append(pending)
+                self._run_keys.add(key)
+        self._apply_run(run)
 
-    def _apply(self, job: Job) -> None:
-        if job.work is not None:
-            job.result = self._whole_or_not(lambda: job.work(self._transaction))  # type: ignore[misc]
-            if isinstance(job.result, KvasirError):
-                job.failure = job.result
-            return
-        outcomes: list[Outcome] = []
-        self._transaction.stamped()
-        for write in job.writes:
-            if len(write.mutations) == 1:
-                # One statement is whole or not by itself; a savepoint would double its cost.
-                outcomes.append(self._guarded(lambda write=write: self._apply_write(write)))  # type: ignore[misc]
-            else:
-                outcomes.append(self._whole_or_not(lambda write=write: self._apply_write(write)))  # type: ignore[misc]
-        job.result = outcomes
+    def _apply_run(self, run: list[_Pending]) -> None:
+        """Apply plain Sets of different keys in one space together; if that fails, each by itself."""
+        if len(run) >= SMALLEST_RUN:
+            outcomes = self._whole_or_not(self._set_many, run)
+            if not isinstance(outcomes, KvasirError):
+                for pending, outcome in zip(run, outcomes, strict=True):
+                    pending.outcomes[pending.at] = outcome
+                run.clear()
+        for pending in run:
+            self._apply_one(pending)
+        run.clear()
+        self._run_keys.clear()
 
-    def _whole_or_not(self, work: Callable[[], T]) -> T | KvasirError:
+    def _set_many(self, run: list[_Pending]) -> list[Outcome]:
+        sets = [(pending.write.mutations[0], pending.stamp) for pending in run]
+        return self._transaction.set_many(run[0].write.space, sets)  # type: ignore[arg-type]  # plain writes are Sets
+
+    def _apply_one(self, pending: _Pending) -> None:
+        # One mutation is whole or not by itself; a savepoint would double its cost.
+        guard = self._guarded if len(pending.write.mutations) == 1 else self._whole_or_not
+        pending.outcomes[pending.at] = guard(
+            lambda pending: self._transaction.write(pending.write, pending.stamp), pending
+        )
+
+    def _whole_or_not(self, work: Callable[[A], T], argument: A) -> T | KvasirError:
         self._connection.execute("SAVEPOINT one")
-        result = self._guarded(work)
+        result = self._guarded(work, argument)
         if isinstance(result, KvasirError):
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
         return result
 
-    def _guarded(self, work: Callable[[], T]) -> T | KvasirError:
+    def _guarded(self, work: Callable[[A], T], argument: A) -> T | KvasirError:
         """What `work` returns, or why it alone failed. A failure of the database itself fails the group."""
         try:
-            return work()
+            return work(argument)
         except KvasirError as error:
             return error
         except FATAL:
@@ -302,8 +381,7 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except apsw.Error as error:
-            self._broken_since = time.monotonic()
-            self._stats.broken = True
+            self._let_go()
             log.error("a rollback failed; writes are refused until the database is checked: %s", error)
             return False
         return True
@@ -343,15 +421,22 @@ class Writer:
     def _housekeeping(self) -> None:
         """A small step of the sweep, and the checkpoint, between groups. What fails waits for the next time."""
         try:
-            if self._wal_pages >= CHECKPOINT_PAGES:
+            if self._broken_since is not None:
+                self._recover()
+            elif self._wal_pages >= CHECKPOINT_PAGES:
                 self._checkpoint()
             if time.monotonic() - self._swept_at >= SWEEP_EVERY_SECONDS:
                 self._sweep()
-        except (apsw.Error, KvasirError) as error:
+        except Exception as error:
             self._swept_at = time.monotonic()
             self._swept_clean = True
             self._wal_pages = 0
             log.warning("housekeeping waits: %s", error)
+
+    def _recover(self) -> None:
+        # Not only when somebody writes: who asks whether this server is ready sends nobody until it is.
+        with self._turn():
+            self._reopen()
 
     def _checkpoint(self) -> None:
         with self._turn():

@@ -1,0 +1,63 @@
+"""Tells every process on a database, for the price of a memory read, what cannot have changed since it last looked.
+
+A small file, mapped by every process, holds numbers: one for the epoch, one for whole ranges of keys, and one for
+each of some thousand buckets that keys fall into. A number is even while nothing goes on. A writer makes those of what its
+transaction changes odd before its COMMIT, and even again, with a new value, afterwards and before anyone is told of the
+commit. So whoever sees the even number again that stood there when something was read knows that it is still so. A
+writer that dies in between leaves numbers odd: then everybody asks the database, until the next writer has put them
+right.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from zlib import crc32
+
+EPOCH = 0
+RANGES = 1
+_KEYS = 2
+_CELLS = 8_192
+
+
+def cell_of(space: int, key: bytes) -> int:
+    """The cell of a key's bucket, the same in every process."""
+    return _KEYS + crc32(key, space & 0xFFFFFFFF) % (_CELLS - _KEYS)
+
+
+class Cells:
+    """One process's view of the numbers. `begin` and `end` need the writers' lock."""
+
+    def __init__(self, database: Path) -> None:
+        """Open the file beside the database; make it if there is none."""
+        descriptor = os.open(f"{database}-cells", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < _CELLS * 8:
+                os.ftruncate(descriptor, _CELLS * 8)
+            self._map = mmap.mmap(descriptor, _CELLS * 8)
+        finally:
+            os.close(descriptor)
+        self.numbers = memoryview(self._map).cast("Q")
+
+    def begin(self, cells: Iterable[int]) -> None:
+        """What these cells stand for is about to change."""
+        numbers = self.numbers
+        for cell in cells:
+            numbers[cell] |= 1
+
+    def end(self, cells: Iterable[int]) -> None:
+        """It has changed, or perhaps not: either way each is a new even number."""
+        numbers = self.numbers
+        for cell in cells:
+            numbers[cell] = (numbers[cell] | 1) + 1
+
+    def put_right(self) -> None:
+        """Make even what a writer that died has left odd."""
+        self.end([cell for cell, number in enumerate(self.numbers) if number & 1])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.numbers.release()
+        self._map.close()

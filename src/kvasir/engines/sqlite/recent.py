@@ -1,0 +1,47 @@
+"""Entries that were read a moment ago and, as the cells say, have not changed since: a copy that is never stale.
+
+A query costs two microseconds, but it also lets go of the interpreter's lock, and to get it back from Granian's thread
+costs several more. See docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from kvasir.engines.sqlite.cells import RANGES, Cells, cell_of
+from kvasir.model import Entry
+
+#: At most this many entries with values of at most this many bytes are kept, which bounds the memory at 16 MiB.
+ENTRIES = 4_096
+VALUE_BYTES = 4_096
+
+
+class RecentEntries:
+    """Entries of one process, by space and key."""
+
+    def __init__(self, cells: Cells) -> None:
+        self._numbers = cells.numbers
+        self._kept: dict[tuple[int, bytes], tuple[int, int, int, Entry]] = {}
+
+    def get(self, space: int, key: bytes, now: int) -> Entry | None:
+        """The entry, if it is kept, unchanged and alive. None says nothing about the database."""
+        kept = self._kept.get((space, key))
+        if kept is None:
+            return None
+        cell, number, ranges, entry = kept
+        if self._numbers[cell] != number or self._numbers[RANGES] != ranges:
+            return None
+        if entry.expires_at is not None and entry.expires_at <= now:
+            return None
+        return entry
+
+    def before_reading(self, space: int, key: bytes) -> tuple[int, int, int]:
+        """What `keep` needs to know: the state of affairs before the database is asked."""
+        cell = cell_of(space, key)
+        return cell, self._numbers[cell], self._numbers[RANGES]
+
+    def keep(self, space: int, entry: Entry, before: tuple[int, int, int]) -> None:
+        """Remember what the database said, unless it is large or a commit was under way."""
+        if (before[1] | before[2]) & 1 or len(entry.value) > VALUE_BYTES:
+            return
+        if len(self._kept) >= ENTRIES:
+            self._kept.clear()
+        self._kept[space, entry.key] = (*before, entry)
