@@ -1,0 +1,40 @@
+"""Hundreds of requests made from the OpenAPI document, good and bad ones: the server does as the document says."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.http.conftest import beside
+from tests.raw import Wire
+from tests.serving import KVASIR, environment, serving
+
+#: The time budget of the whole run, so that it ends in time on a slow machine, too.
+SECONDS = 25
+
+
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, beside(server):
+        with Wire(server.port) as wire:
+            store = wire.ask("POST", f"/o/{server.organisation}/store", b'{"name":"fuzz"}').json()["id"]
+        # A store and an organisation that are there, so that requests reach what lies behind them.
+        (tmp_path / "schemathesis.toml").write_text(
+            f'[parameters]\n"path.store" = "{store}"\n"path.organisation_id" = "{server.organisation}"\n'
+            # No schema can say that a cursor must have come from this very store.
+            '[[operations]]\ninclude-name = "POST /store/{store}/kv/list"\n'
+            "checks.positive_data_acceptance.enabled = false\n"
+        )
+        command: list[str | Path] = [
+            KVASIR.with_name("schemathesis"),
+            "run",
+            f"{server.url}/openapi.json",
+            "--url",
+            server.url,
+        ]
+        command += ["--header", f"Authorization: Bearer {server.key}", "--continue-on-failure"]
+        command += ["--max-examples", "15", "--max-time", str(SECONDS), "--no-color", "--warnings", "off"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=110
+        )
+        assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2_000:]
+        assert "Selected: 17/17" in done.stdout, done.stdout
