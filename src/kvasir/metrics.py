@@ -30,6 +30,7 @@ WRITER = {
 }
 
 _OUTCOME_AT = {outcome: at for at, outcome in enumerate(OUTCOMES)}
+_BUCKETS_AT = len(OUTCOMES)
 _ROW = len(OUTCOMES) + len(BUCKETS) + 2  # counts, buckets and the one beyond, the sum in microseconds
 _WRITER_ROW = len(WRITER) + len(GROUPS) + 2
 
@@ -57,9 +58,8 @@ class Metrics:
         cells = self._cells
         at = self._at[dialect, operation]
         cells[at + _OUTCOME_AT[outcome]] += 1
-        at += len(OUTCOMES)
-        cells[at + bisect_left(BUCKETS, seconds)] += 1
-        cells[at + len(BUCKETS) + 1] += int(seconds * 1_000_000)
+        cells[at + _BUCKETS_AT + bisect_left(BUCKETS, seconds)] += 1
+        cells[at + _ROW - 1] += int(seconds * 1_000_000)
 
     def publish(self, stats: WriterStats) -> None:
         """Show the other workers what this one's writer has done. To be called every second or so."""

@@ -154,7 +154,7 @@ class _Worker:
         )
         # Versori twice: its paths win, since a key in one may look like a path of another API, and it answers the rest.
         reference = ReferenceDialect(openapi.document(config.limits))
-        dialects: list[HttpDialect] = [self._health, versori, reference, voximplant, versori]
+        dialects: list[HttpDialect] = [versori, self._health, reference, voximplant, versori]
         self._listener = HttpListener(dialects, metrics, config.limits, log_requests=config.access_log)
         self._sockets = self._http_sockets()
         self._nemesis: NemesisListener | None = None

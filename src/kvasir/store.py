@@ -77,7 +77,10 @@ class Store:
         Raises `NotFound` with the code "store_not_found" for one that is not there, and likewise for one of another
         organisation or outside the credential's scope: nobody learns that it exists.
         """
-        return self._known_to(principal, await self._remembered(id, lambda: self._engine.get_space(id)))
+        space = self._spaces.get(id)
+        if space is None or self._expired(space):
+            space = await self._remembered(id, lambda: self._engine.get_space(id))
+        return self._known_to(principal, space)
 
     async def behind(self, principal: Principal, door: Door) -> Space:
         """The living space behind a door, on the same terms as `open`."""
@@ -218,7 +221,9 @@ class Store:
         self, principal: Principal, space: Space, *mutations: Mutation, when: Sequence[Check | Present] = ()
     ) -> Commit | Conflict:
         """Apply mutations at one instant if all conditions hold; durable before it returns."""
-        outcome = (await self.write_many(principal, space, [Write(space.number, mutations, tuple(when))]))[0]
+        require(principal, WRITERS)
+        admitted = self._admit(principal, space, Write(space.number, mutations, tuple(when)))
+        outcome = (await self._engine.write((admitted,)))[0]
         if isinstance(outcome, KvasirError):
             raise outcome
         return outcome
