@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -140,13 +141,12 @@ def test_byte_by_byte(server: Local) -> None:
 
 
 def test_messages_that_come_with_the_upgrade(server: Local) -> None:
-    with Raw(server.port) as raw:
-        pass
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as eager:
         eager.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            + frame(TEXT, ALL.encode()) * 3
+            + frame(TEXT, ALL.encode())
+            * 3
         )
         got = b""
         while got.count(NOBODY) < 3:
@@ -272,7 +272,7 @@ def test_the_default_bound_is_one_mebibyte(server: Local) -> None:
 def test_ten_thousand_levels_are_no_json(server: Local, text: str) -> None:
     with client(server.url) as caller:
         token = caller.session()
-        for message in (text, '{"KV_SET":{"tkn":"%s","keys":{"a":%s}}}' % (token, text)):
+        for message in (text, f'{{"KV_SET":{{"tkn":"{token}","keys":{{"a":{text}}}}}}}'):
             assert caller.ask(message) == {"ERR": {"st": 3, "m": ""}}
         assert caller.do("KV_COUNT", tkn=token)["cnt"] == 0
 
@@ -306,7 +306,10 @@ def test_trickling_does_not_help() -> None:
 
 
 def test_silence_is_pinged_and_then_ends() -> None:
-    with local(bounds=NemesisBounds(ping_seconds=0.2, idle_seconds=1.0, round_seconds=0.1)) as server, Raw(server.port) as raw:
+    with (
+        local(bounds=NemesisBounds(ping_seconds=0.2, idle_seconds=1.0, round_seconds=0.1)) as server,
+        Raw(server.port) as raw,
+    ):
         assert raw.receive() == (PING, b"")
         raw.send(frame(PONG, b""))
         assert raw.receive() == (PING, b"")
@@ -332,6 +335,14 @@ def test_a_client_that_never_reads_ends_with_1013() -> None:
             assert raw.closed_with() == 1013
 
 
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return True
+    return False
+
+
 class SlowEngine(MemoryEngine):
     """Commits when it is told to."""
 
@@ -355,11 +366,14 @@ def test_a_flood_is_read_only_as_fast_as_it_is_answered() -> None:
             raw.socket.setblocking(False)
             sent = 0
             flood = frame(TEXT, message) * 64
-            with pytest.raises(BlockingIOError):
+            with contextlib.suppress(BlockingIOError):
                 while sent < 200_000_000:
                     sent += raw.socket.send(flood)
+            assert sent < 200_000_000
             # The sockets' own buffers are full; the server took in little.
-            taken = server.call(lambda: max(c._conversation.unanswered for part in server.listener._parts for c in part))
+            taken = server.call(
+                lambda: max(c._conversation.unanswered for part in server.listener._parts for c in part)
+            )
             assert 50 < taken < 2_000
             assert other.ask("5") == {"ERR": {"st": 13, "m": ""}}
             server.call(engine.gate.set)
@@ -393,9 +407,7 @@ def test_stopping_answers_what_was_begun_and_closes_with_1001() -> None:
             raw.send(frame(TEXT, json.dumps({"KV_SET": {"tkn": token, "keys": {"a": 1}}}).encode()))
             wait_until(lambda: engine.calls == 1, "the write is under way")
             stopping = asyncio.run_coroutine_threadsafe(server.listener.stop(20), server.loop)
-            with pytest.raises(OSError):  # noqa: PT011
-                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
-                raise ConnectionRefusedError
+            wait_until(lambda: refuses(server.port), "nobody new is let in")
             server.call(engine.gate.set)
             got = raw.receive()
             assert got is not None
@@ -403,5 +415,3 @@ def test_stopping_answers_what_was_begun_and_closes_with_1001() -> None:
             assert raw.closed_with() == 1001
             raw.send(frame(CLOSE, b"\x03\xe9"))
         stopping.result(30)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,6 @@ def test_the_keyspace_is_the_store_called_nemesis(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with client(server.nemesis_url + "/0.9") as caller:
             caller.do("KV_SET", keys={"a": {"b": 1}})
-        import urllib.request
 
         def get(path: str) -> Any:
             request = urllib.request.Request(f"{server.url}{path}", headers=server.headers)

@@ -91,9 +91,7 @@ def test_store_one_key(caller: Client) -> None:
 def test_store_multiple_keys(caller: Client) -> None:
     token = caller.session()
     assert ask(caller, token, MANY_KEYS) == json.loads(MANY_KEYS_ANSWER)
-    assert caller.do("KV_GET", tkn=token, keys=["stats"])["keys"] == {
-        "stats": {"visits": 45642, "averageSession": 300}
-    }
+    assert caller.do("KV_GET", tkn=token, keys=["stats"])["keys"] == {"stats": {"visits": 45642, "averageSession": 300}}
 
 
 @pytest.mark.parametrize(

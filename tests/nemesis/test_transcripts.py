@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from kvasir.dialects.nemesis.app import PROFILES
 from tests.nemesis.replay import Replay, steps
 from tests.serving import serving
 
@@ -45,7 +46,5 @@ def test_every_reply_is_the_recorded_one(tmp_path: Path, send: object) -> None:
 
 
 def test_the_transcript_speaks_of_every_command() -> None:
-    from kvasir.dialects.nemesis.app import PROFILES
-
     said = TRANSCRIPT.read_text(encoding="utf-8")
     assert [name for name in PROFILES["session"].commands if f'>> {{"{name}"' not in said] == []

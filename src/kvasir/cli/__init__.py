@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from kvasir import __version__
-from kvasir.cli import application, check, dev_cert, key, serve, service_account, store
+from kvasir.cli import application, check, dev_cert, key, serve, service_account, session, store
 from kvasir.errors import Invalid, KvasirError
 
 app = typer.Typer(
@@ -44,6 +44,9 @@ serve.register(app)
 app.command("check")(check.check)
 app.add_typer(key.app, name="key")
 app.add_typer(store.app, name="store")
+store.app.command("share")(session.share)
+store.app.command("unshare")(session.unshare)
+app.add_typer(session.app, name="session")
 app.add_typer(application.app, name="application")
 app.add_typer(service_account.app, name="service-account")
 app.command("dev-cert")(dev_cert.dev_cert)

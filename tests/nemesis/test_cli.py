@@ -1,0 +1,74 @@
+"""`kvasir session …` and `kvasir store share`, with the server running."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.nemesis.client import client
+from tests.serving import KVASIR, environment, serving
+
+
+def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command on the database of `serving(directory)`."""
+    command = [str(KVASIR), *arguments, "--data-dir", str(directory / "data")]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+
+def kvasir(directory: Path, *arguments: str) -> str:
+    """What a command that succeeds prints."""
+    said = run(directory, *arguments)
+    assert said.returncode == 0, said.stderr
+    return said.stdout.strip()
+
+
+def test_sessions_are_listed_shown_and_ended(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, client(server.nemesis_url) as caller:
+        token = caller.session("one", shared=True)
+        caller.session("two", expiry={"duration": 60, "deleteSession": False})
+        caller.do("KV_SET", tkn=token, keys={"a": 1, "b": 2})
+        one, two = json.loads(kvasir(tmp_path, "session", "list", "--json"))
+        assert (one["name"], one["shared"], one["keys"]) == ("one", True, 2)
+        assert (two["name"], two["clear_every_seconds"]) == ("two", 60)
+        assert token not in kvasir(tmp_path, "session", "list")
+        for handle in (one["id"], token, "one"):
+            assert json.loads(kvasir(tmp_path, "session", "show", handle))["token"] == token
+        # A client that has just used it notices at once.
+        kvasir(tmp_path, "session", "end", "one", "--yes")
+        assert caller.do("KV_COUNT", tkn=token) == {"st": 100, "tkn": None, "m": token}
+        assert caller.do("SH_INFO_ALL")["totalSessions"] == 1
+        assert run(tmp_path, "session", "show", "one").returncode == 1
+        assert run(tmp_path, "session", "end", two["id"]).returncode == 2
+
+
+def test_a_store_is_opened_like_a_session(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, client(server.nemesis_url) as caller:
+        token = kvasir(tmp_path, "store", "share", "default", "--session", "front")
+        assert caller.do("SH_OPEN", name="front") == {"tkn": token, "st": 1}
+        assert caller.do("SH_NEW", name="front", shared=True) == {"st": 1, "name": "front", "tkn": token}
+        assert caller.do("KV_SET", tkn=token, keys={"a": {"b": 1}})["keys"] == {"a": 20}
+        info = caller.do("SH_INFO", tkn=token)
+        assert (info["shared"], info["keyCnt"], info["expiry"]["expires"]) == (True, 1, False)
+        # A client may end sessions, never a store.
+        assert caller.do("SH_END", tkn=token)["st"] == 14
+        assert caller.do("SH_END_ALL") == {"st": 1, "cnt": 0}
+        assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": {"b": 1}}
+        # A second name leads to the same token; a name that is taken is refused.
+        assert kvasir(tmp_path, "store", "share", server.store, "--session", "back") == token
+        caller.session("taken", shared=True)
+        assert run(tmp_path, "store", "share", "default", "--session", "taken").returncode == 1
+        kvasir(tmp_path, "store", "unshare", "default", "--session", "front")
+        assert caller.do("SH_OPEN", name="front")["st"] == 102
+        assert caller.do("KV_COUNT", tkn=token)["cnt"] == 1
+        kvasir(tmp_path, "store", "unshare", "default", "--session", "back")
+        assert caller.do("KV_COUNT", tkn=token)["st"] == 100
+        assert run(tmp_path, "store", "unshare", "default", "--session", "back").returncode == 1
+
+
+def test_an_application_is_opened_like_a_session(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, client(server.nemesis_url) as caller:
+        kvasir(tmp_path, "application", "create", "--name", "calls")
+        token = kvasir(tmp_path, "store", "share", "calls", "--session", "calls")
+        assert caller.do("SH_OPEN", name="calls") == {"tkn": token, "st": 1}
+        assert caller.do("KV_SET", tkn=token, keys={"a": 1})["keys"] == {"a": 20}
