@@ -54,7 +54,8 @@ def supervise(workers: int, serve: Callable[[int, int], int]) -> int:
         pid, status = os.wait()
         worker = numbers.pop(pid)
         if stopping:
-            failed = failed or status != 0
+            # A worker that the signal itself ended had not begun to serve.
+            failed = failed or status not in (0, signal.SIGTERM)
             continue
         log.error("worker %d ended unexpectedly (status %d); starting another", worker, status)
         time.sleep(RESPAWN_SECONDS)
