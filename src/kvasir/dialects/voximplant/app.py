@@ -49,7 +49,7 @@ class VoximplantDialect:
         try:
             if request.method not in {"POST", "GET"}:
                 return _not_allowed()
-            caller = await self._caller(request)
+            caller = await self._tokens.caller(request.header("authorization"))
             given = await forms.read(request, self._settings)
             operation = _command(_method(request.path), given)
             command = COMMANDS[operation]
@@ -62,6 +62,8 @@ class VoximplantDialect:
             return Response(200, await command.run(call), operation)
         except ApiError as error:
             failed = error
+        except BadToken as error:
+            failed = self._unauthenticated(error)
         except KvasirError as error:
             failed = errors.of(error)
         except Exception:
@@ -69,14 +71,11 @@ class VoximplantDialect:
             failed = ApiError(errors.INTERNAL)
         return Response(200, errors.render(failed), operation, failed.failure.outcome)
 
-    async def _caller(self, request: Request) -> Caller:
-        try:
-            return await self._tokens.caller(request.header("authorization"))
-        except BadToken as bad:
-            failure = errors.FLAWS[bad.flaw]
-            if bad.flaw is Flaw.KEY_ID:
-                failure = errors.recoded(failure, self._settings.unknown_key_id_code)
-            raise ApiError(failure) from None
+    def _unauthenticated(self, bad: BadToken) -> ApiError:
+        failure = errors.FLAWS[bad.flaw]
+        if bad.flaw is Flaw.KEY_ID:
+            failure = errors.recoded(failure, self._settings.unknown_key_id_code)
+        return ApiError(failure)
 
     async def _application(self, principal: Principal, given: dict[str, str]) -> Space:
         """The application a request names: the id wins, a name beside it must agree. One of another account, or

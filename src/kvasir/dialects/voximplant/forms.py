@@ -148,7 +148,7 @@ class _Parts:
             raise _refused("each part of a multipart body needs Content-Disposition: form-data with a name")
         _, parameters = parse_options_header(self._headers.get(b"content-type"))
         charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
-        self.fields.append((_decode(options[b"name"], "utf-8"), _decode(b"".join(self._data), charset)))
+        self.fields.append((_decode(options[b"name"]), _decode(b"".join(self._data), charset)))
 
     def _finish(self) -> None:
         self.ended = True
@@ -159,8 +159,8 @@ def _content_type(declared: str) -> tuple[str, dict[str, str]]:
     return kind.decode("latin-1"), {name.decode("latin-1"): text.decode("latin-1") for name, text in options.items()}
 
 
-def _decode(text: bytes, charset: str) -> str:
-    if charset.lower() not in CHARSETS:
+def _decode(text: bytes, charset: str = "utf-8") -> str:
+    if charset != "utf-8" and charset.lower() not in CHARSETS:
         raise _refused("the charset must be UTF-8, US-ASCII or ISO-8859-1")
     try:
         return text.decode(charset)
