@@ -9,13 +9,13 @@ import sys
 import pytest
 
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, sys
 from kvasir.supervisor import supervise
 
 def serve(worker, parent):
     {on_stop}
-    print("up", flush=True)
-    time.sleep(60)
+    os.write(1, b"up\\n")
+    os.read(parent, 1)  # until the supervisor is gone
     return 0
 
 sys.exit(supervise(2, serve))
