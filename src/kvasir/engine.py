@@ -54,8 +54,8 @@ class Engine(Protocol):
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """Apply independent writes in order, with one durable commit for all; one outcome each.
 
-        The writes of one call share one versionstamp. A failed one changes nothing and leaves the others alone. Raises `Unavailable` or `UnknownOutcome` when
-        the whole lot failed.
+        The writes of one call share one versionstamp. A failed one changes nothing and leaves the others alone.
+        Raises `Unavailable` or `UnknownOutcome` when the whole lot failed.
         """
         ...
 

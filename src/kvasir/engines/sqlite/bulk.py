@@ -63,23 +63,23 @@ class Row:
 def apply(connection: apsw.Connection, space: int, rows: list[Row], now: int, created_at: int) -> list[int]:
     """Set rows with different keys in one living space; for each 1 if it replaced a living entry, else 0."""
     replaced: list[int] = []
-    start = 0
-    while start < len(rows):
-        size = min(ROWS, 1 << ((len(rows) - start).bit_length() - 1))
-        replaced += _some(connection, space, rows[start : start + size], now, created_at)
-        start += size
+    for start in range(0, len(rows), ROWS):
+        replaced += _some(connection, space, rows[start : start + ROWS], now, created_at)
     return replaced
 
 
 def _some(connection: apsw.Connection, space: int, rows: list[Row], now: int, created_at: int) -> list[int]:
-    keys = [row.mutation.key for row in rows]
-    states = str(connection.execute(_states(len(rows)), (now, space, *keys)).get)
+    # The last row fills up the statement: set once more, to the same, it changes nothing.
+    places = 1 << (len(rows) - 1).bit_length()
+    filled = rows + rows[-1:] * (places - len(rows))
+    keys = [row.mutation.key for row in filled]
+    states = str(connection.execute(_states(places), (now, space, *keys)).get)
     if EXPIRED in states:
         for key, state in zip(keys, states, strict=True):
             if state == EXPIRED:
                 connection.execute(DELETE_EXPIRED, (space, key, now))
     values: list[int | bytes | None] = []
-    for row in rows:
+    for row in filled:
         mutation = row.mutation
         expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
         refresh = expires_at - now if mutation.refresh and expires_at is not None else None
@@ -87,5 +87,5 @@ def _some(connection: apsw.Connection, space: int, rows: list[Row], now: int, cr
             row.sequence, space, mutation.key, mutation.value, row.stamp, created_at,
             expires_at, refresh, mutation.metadata,
         )  # fmt: skip
-    connection.execute(_upsert(len(rows)), values)
-    return [int(state == ALIVE) for state in states]
+    connection.execute(_upsert(places), values)
+    return [int(state == ALIVE) for state in states[: len(rows)]]
