@@ -344,6 +344,7 @@ def test_reading_never_shortens_a_life() -> None:
         entry = await bench.entry(A)
         assert entry is not None
         assert entry.expires_at == START + 9_000
+        assert await bench.engine.get(bench.space.number, [A]) == [entry]
 
     bench.run(story)
 

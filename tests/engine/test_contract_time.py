@@ -8,7 +8,7 @@ import pytest
 
 from kvasir.engine import Engine
 from kvasir.errors import NotFound
-from kvasir.model import Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
 from tests.engine.lab import START, Lab, commit, door, k, new_space, one, put, there, write
 
 A, B, C = k("a"), k("b"), k("c")
@@ -129,6 +129,14 @@ def test_a_clock_set_back_never_reuses_a_number_nor_reverses_creation(lab: Lab) 
         lab.clock.now += 1
         assert await one(engine, space, C) is None
         assert await write(engine, space, when=[Present(C)]) == Conflict(C, None)
+        # Whatever the shape of the write, nothing is created before its time.
+        await engine.write([Write(space, (put(k("plain")),)), Write(space, (put(k("too")),))])
+        await commit(engine, space, put(k("if")), when=[Check(k("if"), None)])
+        await commit(engine, SYSTEM_SPACE, put(A))
+        created = [entry.created_at for entry in (await engine.page(space, Query(order="oldest"))).entries]
+        assert created == sorted(created)
+        assert min(created) == START
+        assert (await there(engine, SYSTEM_SPACE, A)).created_at >= START
 
     lab.run(story)
 

@@ -45,7 +45,7 @@ from kvasir.model import (
 )
 from tests.engine.lab import ORGANISATION, START, ManualClock, door, ulid
 
-EXAMPLES = 200 * int(os.environ.get("KVASIR_EXAMPLES", "1"))
+EXAMPLES = 100 * int(os.environ.get("KVASIR_EXAMPLES", "1"))
 
 PART = st.sampled_from(["", "a", "b", "ab", "a\x00", "\x00", "\U0010ffff"])
 KEY = st.lists(PART, min_size=1, max_size=3).map(pack)
@@ -77,6 +77,10 @@ CONDITION = st.one_of(
     st.tuples(st.just("changed"), KEY),
 )
 WRITE = st.tuples(st.lists(CONDITION, max_size=2), st.lists(MUTATION, max_size=4))
+#: One unconditional Set, of which there are many in real life.
+PLAIN = st.tuples(
+    st.just([]), st.tuples(st.just("set"), KEY, VALUE, METADATA, st.none() | SOON, st.booleans()).map(lambda one: [one])
+)
 
 
 class Side:
@@ -104,6 +108,8 @@ class BothEngines(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.truth = Side(MemoryEngine(self.clock))
         self.tried = Side(self.opened())
+        #: The same database as another process sees it
+        self.other: Engine = self.opened()
         self.ulids = 0
 
     def opened(self) -> SqliteEngine:
@@ -119,6 +125,7 @@ class BothEngines(RuleBasedStateMachine):
             assert self.run(self.tried.engine.check()) == []
         finally:
             self.run(self.tried.engine.close())
+            self.run(self.other.close())
             self.loop.close()
             shutil.rmtree(self.folder)
 
@@ -186,6 +193,28 @@ class BothEngines(RuleBasedStateMachine):
             assert all(stamp > side.highest for stamp in stamps)
             assert stamps == sorted(stamps)
             side.highest = max([side.highest, *stamps])
+
+    @rule(
+        space=spaces,
+        others=spaces,
+        crowd=st.lists(st.tuples(st.booleans(), WRITE | PLAIN | PLAIN), min_size=2, max_size=8),
+    )
+    def write_in_a_crowd(self, space: int, others: int, crowd: list[Any]) -> None:
+        """Many callers at once, who share a commit where there is one."""
+
+        async def ask(side: Side) -> list[Outcome]:
+            works = [
+                side.engine.write([self.made(side, others if other else space, conditions, mutations)])
+                for other, (conditions, mutations) in crowd
+            ]
+            return [outcome for outcomes in await asyncio.gather(*works) for outcome in outcomes]
+
+        truth, tried = self.both(ask)
+        assert [told(outcome) for outcome in truth] == [told(outcome) for outcome in tried]
+        stamps = [outcome.versionstamp for outcome in tried if isinstance(outcome, Commit)]
+        assert stamps == sorted(set(stamps))
+        assert all(stamp > self.tried.highest for stamp in stamps)
+        self.tried.highest = max([self.tried.highest, *stamps])
 
     def made(self, side: Side, space: int, conditions: list[Any], mutations: list[Any]) -> Write:
         def condition(kind: str, key: bytes) -> Condition:
@@ -300,6 +329,11 @@ class BothEngines(RuleBasedStateMachine):
     @rule()
     def sweep_truth(self) -> None:
         self.run(self.truth.engine.sweep())
+
+    @rule()
+    def change_places(self) -> None:
+        """Go on with the other process."""
+        self.tried.engine, self.other = self.other, self.tried.engine
 
     @rule()
     def reopen(self) -> None:
