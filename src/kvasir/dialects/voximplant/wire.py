@@ -50,22 +50,20 @@ def item(
     )
 
 
-def read(entry: Entry, settings: Settings, *, values: bool = True) -> Item | None:
-    """The entry as an item; None if it is none here."""
+def key_of(entry: Entry, settings: Settings) -> str | None:
+    """The key of an entry that is an item here; None if it is none. Cheap: listings ask it of every entry they pass."""
     parts = keys.unpack(entry.key)
-    if len(parts) != 1 or not 0 < len(parts[0]) <= settings.key_characters or KEY.fullmatch(parts[0]) is None:
+    key = parts[0]
+    if len(parts) != 1 or not 0 < len(key) <= settings.key_characters or KEY.fullmatch(key) is None:
         return None
-    return _item(parts[0], entry, settings, values=values)
+    # No text has more characters than bytes, so most values need not be decoded.
+    is_short = len(entry.value) <= settings.value_characters or shown(entry.value, settings) is not None
+    return key if is_short else None
 
 
-def read_at(key: str, entry: Entry | None, settings: Settings) -> Item | None:
-    """The entry of a key that is known to be one here as an item; None if there is none, or its value is none here."""
-    return None if entry is None else _item(key, entry, settings, values=True)
-
-
-def _item(key: str, entry: Entry, settings: Settings, *, values: bool) -> Item | None:
-    value = shown(entry.value, settings)
-    if value is None:
+def read(key: str, entry: Entry | None, settings: Settings, *, values: bool = True) -> Item | None:
+    """The entry of a key of this API as an item; None if there is none, or its value is too long to be shown."""
+    if entry is None or (value := shown(entry.value, settings)) is None:
         return None
     return item(key, value if values else UNSET, entry.expires_at, entry.versionstamp, entry.created_at)
 
@@ -97,7 +95,7 @@ def result(value: object) -> bytes:
     return b'{"result":' + msgspec.json.encode(value) + b"}"
 
 
-def listing(items: Sequence[Item], total: int, following: Cursor | None) -> bytes:
+def listing(items: Sequence[Item | None], total: int, following: Cursor | None) -> bytes:
     """The body of a list: `result` as documented.
 
     The Node client loses an array in `result` but passes other members on, hence the same array again in `items`.
