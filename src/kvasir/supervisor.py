@@ -7,8 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
 
 log = logging.getLogger("kvasir.supervisor")
 
@@ -16,6 +15,10 @@ log = logging.getLogger("kvasir.supervisor")
 RESPAWN_SECONDS = 1.0
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+#: Signals the supervisor waits for. They stay blocked in it: one that a handler took just before a call that waits
+#: would lie there until something else happens.
+AWAITED = (*STOPPING, signal.SIGCHLD)
 
 
 def supervise(workers: int, serve: Callable[[int, int], int]) -> int:
@@ -25,53 +28,55 @@ def supervise(workers: int, serve: Callable[[int, int], int]) -> int:
     however it went, so that no worker is left behind. Must be called before the process has started any thread.
     """
     reading, writing = os.pipe()
-    stopping = False
     numbers: dict[int, int] = {}
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        for pid in numbers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-
     def spawn(worker: int) -> None:
-        # A signal between fork and the next line would miss the child, or reach it with this process's handler.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        if not stopping:
-            pid = os.fork()
-            if pid == 0:
-                _be_worker(serve, worker, reading, writing)
-            numbers[pid] = worker
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        pid = os.fork()
+        if pid == 0:
+            _be_worker(serve, worker, reading, writing)
+        numbers[pid] = worker
 
-    for number in STOPPING:
-        signal.signal(number, stop)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # a signal that nobody handles may be dropped, even if blocked
+    signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     for worker in range(workers):
         spawn(worker)
-    failed = False
+    stopping = failed = False
     while numbers:
-        pid, status = os.wait()
-        worker = numbers.pop(pid)
-        if stopping:
-            # A worker that the signal itself ended had not begun to serve.
-            failed = failed or status not in (0, signal.SIGTERM)
-            continue
-        log.error("worker %d ended unexpectedly (status %d); starting another", worker, status)
-        time.sleep(RESPAWN_SECONDS)
-        spawn(worker)
+        if signal.sigwait(AWAITED) in STOPPING:
+            stopping = True
+            for pid in numbers:
+                os.kill(pid, signal.SIGTERM)
+        for pid, status in _ended():
+            worker = numbers.pop(pid)
+            if stopping:
+                # A worker that the signal itself ended had not begun to serve.
+                failed = failed or status not in (0, *STOPPING)
+            else:
+                log.error("worker %d ended unexpectedly (status %d); starting another", worker, status)
+                time.sleep(RESPAWN_SECONDS)
+                spawn(worker)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
     os.close(writing)
     os.close(reading)
     return int(failed)
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    """Process id and status of every worker that has ended and was not asked for yet."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            yield pid, status
 
 
 def _be_worker(serve: Callable[[int, int], int], worker: int, reading: int, writing: int) -> None:
     status = 1
     try:
         os.close(writing)
-        for number in STOPPING:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
         status = serve(worker, reading)
     except Exception:
         log.exception("worker %d failed", worker)

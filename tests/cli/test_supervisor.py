@@ -5,17 +5,19 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 SCRIPT = """
-import os, signal, sys
+import os, select, signal, sys
 from kvasir.supervisor import supervise
 
 def serve(worker, parent):
     {on_stop}
     os.write(1, b"up\\n")
-    os.read(parent, 1)  # until the supervisor is gone
+    while not select.select([parent], [], [], 0.05)[0]:
+        pass  # until the supervisor is gone
     return 0
 
 sys.exit(supervise(2, serve))
@@ -42,3 +44,19 @@ def test_exit_status(on_stop: str, status: int) -> None:
             assert process.wait(30) == status
         finally:
             process.kill()
+
+
+def test_a_worker_that_dies_is_replaced() -> None:
+    die = "if not os.path.exists(sys.argv[1]): open(sys.argv[1], 'w').close(); os.write(1, b'died\\n'); os._exit(1)"
+    with tempfile.TemporaryDirectory() as directory:
+        script = SCRIPT.format(on_stop=die).replace("supervise(2", "supervise(1")
+        with subprocess.Popen(
+            [sys.executable, "-c", script, f"{directory}/died"], stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert [process.stdout.readline() for _ in range(2)] == ["died\n", "up\n"]
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0
+            finally:
+                process.kill()
