@@ -517,3 +517,22 @@ def test_saves_that_nemesisdb_wrote_are_read(tmp_path: Path) -> None:
         assert caller.do("KV_GET", tkn="123", keys=["a", "b"])["keys"] == {"a": 1, "b": [1]}
         assert caller.do("KV_GET", tkn="456", keys=["c"])["keys"] == {"c": 3}
         wait_until(lambda: caller.do("SH_INFO", tkn="5")["keyCnt"] == 0, "the empty session is there")
+
+
+def test_a_key_for_a_prefix_reads_what_it_may_and_no_more(tmp_path: Path) -> None:
+    """Reads that arrive together are one read; what one of them may not see is no loss to the others."""
+    with serving(tmp_path, "--nemesis-auth", "key") as server:
+        options = ("--role", "developer", "--name", "part", "--prefix", '["mine"]', "--json")
+        made = json.loads(kvasir(tmp_path, "key", "create", *options))
+        with client(server.nemesis_url, additional_headers=server.headers) as owner:
+            token = owner.session()
+            owner.do("KV_SET", tkn=token, keys={"mine": 1, "other": 2})
+        headers = f"Authorization: Bearer {made.get('key') or made.get('secret')}\r\n"
+        with Raw(server.nemesis_port, headers) as raw:
+            asked = [
+                json.dumps({"KV_GET": {"tkn": token, "keys": [key]}}).encode() for key in ("mine", "other", "mine")
+            ]
+            raw.send(*[frame(TEXT, message) for message in asked])
+            got = [json.loads(reply[1])["KV_GET_RSP"] for reply in (raw.receive() for _ in asked) if reply]
+    assert [reply.get("keys") for reply in got] == [{"mine": 1}, None, {"mine": 1}]
+    assert got[1]["st"] == 14

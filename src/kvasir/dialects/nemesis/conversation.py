@@ -24,7 +24,8 @@ from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
 from kvasir.dialects.nemesis.talk import Command, Talk, raised
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound, Unauthenticated
-from kvasir.model import Principal, Space, Write
+from kvasir.keys import pack
+from kvasir.model import Entry, Principal, Space, Write
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,15 @@ class _Slot(Struct):
 
 
 class _Begun(Struct):
-    """A command that has been read."""
+    """A command that has been taken in."""
 
-    command: Command
+    command: Command | None
     body: dict[str, Any]
     started: float
     writes: list[Write] = []
+    names: list[str] = []
+    #: The refusal, if it is one already.
+    answer: bytes | None = None
 
 
 class Conversation(Talk):
@@ -71,6 +75,8 @@ class Conversation(Talk):
         "_out",
         "_profile",
         "_queue",
+        "_reads",
+        "_reads_space",
         "_settling",
         "_slots",
         "_tasks",
@@ -103,6 +109,8 @@ class Conversation(Talk):
         self._queue: list[bytes] = []
         self._out: list[bytes] = []
         self._slots: deque[_Slot] = deque()
+        self._reads: deque[_Begun] = deque()
+        self._reads_space: Space | None = None
         self._group: list[_Begun] = []
         self._group_space: Space | None = None
         self._group_weight = 0
@@ -155,15 +163,18 @@ class Conversation(Talk):
     async def _work(self) -> None:
         while self._queue:
             messages, self._queue = self._queue, []
+            started = time.perf_counter()
             try:
                 await self._recognise()
                 for message in messages:
                     if self._working is not None:
                         # Time has passed since the caches were looked after.
                         await self._recognise()
-                    begun = self._take(message)
+                    begun = self._take(message, started)
                     if begun is not None:
                         await self._run(begun)
+                if self._reads:
+                    await self._read()
             except Unauthenticated as refusal:
                 return self._stop(POLICY, refusal.message)
             except wire.NotText:
@@ -189,63 +200,76 @@ class Conversation(Talk):
         self._flush()
         self._finish(code, why)
 
-    def _take(self, message: bytes) -> _Begun | None:
-        """Read a message. Refusals and plain writes are dealt with; any other command is returned, to be run."""
-        started = time.perf_counter()
-        name = NO_COMMAND
+    def _take(self, message: bytes, started: float) -> _Begun | None:
+        """Take in a message. What cannot be dealt with by joining others is returned, to be run."""
+        command: Command | None = None
+        body: dict[str, Any] = {}
         try:
-            found = self._read(message)
-            if found.__class__ is not tuple:
-                answer = found
-            else:
-                name, body = found
-                command = self._commands[name]
-                fault = command.shape.fault(body)
-                if fault is None:
-                    begun = _Begun(command, body, started)
-                    if command.run is None:
-                        space = self._profile.cached(self, body)
-                        if space is not None and self._join(begun, space):
-                            return None
-                    return begun
-                answer = self._profile.refused(name, fault)
-        except KvasirError as failure:
-            answer = self._failed(name, body, failure)
-        self._answer(name, "invalid", answer, started)
-        return None
-
-    def _read(self, message: bytes) -> Any:
-        if message is BINARY:
-            return self._profile.error(Status.OP_CODE_INVALID)
-        try:
-            value = wire.parse(message, self._max_depth)
+            value = wire.parse(message, self._max_depth) if message is not BINARY else BINARY
+            if value.__class__ is dict and len(value) == 1:
+                name, body = next(iter(value.items()))
+                command = self._commands.get(name)
+            if command is None or body.__class__ is not dict:
+                return self._refusal(value, started)
+            fault = command.shape.fault(body)
+            if fault is not None:
+                return _Begun(command, body, started, answer=self._profile.refused(command.name, fault))
+            begun = _Begun(command, body, started)
+            if command.run is None:
+                space = self._profile.cached(self, body)
+                if space is not None and self._join(begun, space):
+                    return None
         except wire.Malformed:
-            return self._profile.error(Status.JSON_INVALID)
-        return self._profile.command_of(value, self._commands.__contains__)
+            return _Begun(None, body, started, answer=self._profile.error(Status.JSON_INVALID))
+        except KvasirError as failure:
+            refused = command.name if command is not None else NO_COMMAND
+            return _Begun(command, body, started, answer=self._failed(refused, body, failure))
+        return begun
+
+    def _refusal(self, value: Any, started: float) -> _Begun:
+        """The refusal of a message that has no command of this profile with parameters."""
+        if value is BINARY:
+            return _Begun(None, {}, started, answer=self._profile.error(Status.OP_CODE_INVALID))
+        refusal = self._profile.command_of(value, self._commands.__contains__)
+        return _Begun(None, {}, started, answer=cast("bytes", refusal))
 
     async def _run(self, begun: _Begun) -> None:
         """Run a command that may have to wait."""
+        if self._reads:
+            await self._read()
         command, body = begun.command, begun.body
+        name = NO_COMMAND if command is None else command.name
+        if command is None or begun.answer is not None:
+            self._answer(name, "invalid", begun.answer, begun.started)
+            return
         outcome = "ok"
+        answer: bytes | None = None
         try:
-            if command.run is None:
-                space = await self._profile.space(self, body)
-                if self._join(begun, space):
-                    return
-                await self._writes_first()
-                outcomes = await self.write_slices(space, begun.writes)
-                answer = command.told(body, outcomes)  # type: ignore[misc]
-            else:
+            if command.run is not None:
                 if self._group or self._slots:
                     await self._writes_first()
                 answer = await command.run(self, body)
+            else:
+                space = await self._profile.space(self, body)
+                if self._join(begun, space):
+                    return
+                answer = await self._alone(begun, space)
         except KvasirError as failure:
             outcome = failure.code
-            answer = self._failed(command.name, body, failure)
+            answer = self._failed(name, body, failure)
         except Exception:
             outcome = "internal"
-            answer = self._broken(command.name)
-        self._answer(command.name, outcome, answer, begun.started)
+            answer = self._broken(name)
+        self._answer(name, outcome, answer, begun.started)
+
+    async def _alone(self, begun: _Begun, space: Space) -> bytes | None:
+        """Carry out a write or a read that is too heavy to share."""
+        command, body = cast("Command", begun.command), begun.body
+        await self._writes_first()
+        if command.shown is not None:
+            return self._showing(begun, await self.get(space, begun.names))
+        outcomes = await self.write_slices(space, begun.writes)
+        return command.told(body, outcomes)  # type: ignore[misc]
 
     def _answer(self, name: str, outcome: str, frame: bytes | None, started: float) -> None:
         if frame is not None:
@@ -266,11 +290,26 @@ class Conversation(Talk):
     # -- writes -------------------------------------------------------------------------------------------
 
     def _join(self, begun: _Begun, space: Space) -> bool:
-        """Add a write to the group that is submitted together; False for one too heavy to share.
+        """Let a write or a read join those before it that it may be carried out with; False if it cannot.
 
         Raises `KvasirError` for one that makes no sense.
         """
-        writes = begun.writes = begun.command.writes(space.number, self._most, begun.body)  # type: ignore[misc]
+        command = cast("Command", begun.command)
+        if command.shown is not None:
+            names = begun.names = [name for name in begun.body["keys"] if name.__class__ is str]
+            if len(names) > self._most or (self._reads and self._reads_space is not space):
+                return False
+            if self._group:
+                self._submit()
+            self._reads.append(begun)
+            self._reads_space = space
+            return True
+        if self._reads:
+            return False
+        return self._join_writes(begun, command, space)
+
+    def _join_writes(self, begun: _Begun, command: Command, space: Space) -> bool:
+        writes = begun.writes = command.writes(space.number, self._most, begun.body)  # type: ignore[misc]
         weight = len(writes[0].mutations) if len(writes) == 1 else sum(len(write.mutations) for write in writes)
         if weight > self._most:
             return False
@@ -280,6 +319,58 @@ class Conversation(Talk):
         self._group_space = space
         self._group_weight += weight
         return True
+
+    # -- reads --------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Carry out the reads that came together, as far as they fit into one."""
+        while self._reads:
+            group: list[_Begun] = []
+            keys: list[bytes] = []
+            while self._reads and len(keys) + len(self._reads[0].names) <= self._most:
+                begun = self._reads.popleft()
+                group.append(begun)
+                keys += [pack((name,)) for name in begun.names]
+            if self._slots:
+                await self._writes_first()
+            entries: list[Entry | None] = []
+            try:
+                if keys:
+                    entries = await self.store.get(self.principal, cast("Space", self._reads_space), keys)
+            except KvasirError:
+                # Perhaps the caller may not read the keys of one of them.
+                await self._read_singly(group)
+                continue
+            position = 0
+            for begun in group:
+                end = position + len(begun.names)
+                self._show(begun, entries[position:end])
+                position = end
+
+    async def _read_singly(self, group: list[_Begun]) -> None:
+        for begun in group:
+            try:
+                entries = await self.get(cast("Space", self._reads_space), begun.names)
+            except KvasirError as failure:
+                name = cast("Command", begun.command).name
+                self._answer(name, failure.code, self._failed(name, begun.body, failure), begun.started)
+            else:
+                self._show(begun, entries)
+
+    def _show(self, begun: _Begun, entries: list[Entry | None]) -> None:
+        name = cast("Command", begun.command).name
+        outcome = "ok"
+        try:
+            frame = self._showing(begun, entries)
+        except KvasirError as error:
+            outcome = error.code
+            frame = self._failed(name, begun.body, error)
+        self._answer(name, outcome, frame, begun.started)
+
+    def _showing(self, begun: _Begun, entries: list[Entry | None]) -> bytes:
+        if len(entries) > 1 and sum(len(e.value) for e in entries if e is not None) > self.bounds.reply_bytes:
+            raise self.too_much()
+        return begun.command.shown(begun.body, begun.names, entries)  # type: ignore[misc,union-attr]
 
     async def _writes_first(self) -> None:
         """Let every write before this command be committed."""
@@ -317,11 +408,12 @@ class Conversation(Talk):
         position = 0
         now = time.perf_counter()
         for begun in group:
-            name = begun.command.name
+            command = cast("Command", begun.command)
+            name = command.name
             end = position + len(begun.writes)
             outcome = "ok"
             try:
-                frame = begun.command.told(begun.body, raised(outcomes[position:end]))  # type: ignore[misc]
+                frame = command.told(begun.body, raised(outcomes[position:end]))  # type: ignore[misc]
             except KvasirError as failure:
                 outcome = failure.code
                 frame = self._failed(name, begun.body, failure)

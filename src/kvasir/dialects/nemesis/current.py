@@ -20,7 +20,7 @@ from kvasir.dialects.nemesis.wire import Parameter, Refusal, Shape, encode, repl
 from kvasir.engine import Outcome
 from kvasir.errors import NotFound
 from kvasir.keys import pack
-from kvasir.model import Check, Commit, Delete, DeleteRange, Space, Write
+from kvasir.model import Check, Commit, Delete, DeleteRange, Entry, Space, Write
 
 #: Name of the store that is the one keyspace.
 STORE = "nemesis"
@@ -112,18 +112,12 @@ def _cleared(command: str) -> Any:
     return told
 
 
-async def _get(talk: Talk, body: dict[str, Any]) -> bytes:
-    names = strings(body["keys"])
-    entries = await talk.get(await keyspace(talk), names) if names else []
+def _shown(_: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
     found = {name: Raw(entry.value) for name, entry in zip(names, entries, strict=True) if entry is not None}
-    if sum(len(entry.value) for entry in entries if entry is not None) > talk.bounds.reply_bytes:
-        raise talk.too_much()
     return reply("KV_GET", {"keys": found, "st": Status.OK})
 
 
-async def _contains(talk: Talk, body: dict[str, Any]) -> bytes:
-    names = strings(body["keys"])
-    entries = await talk.get(await keyspace(talk), names) if names else []
+def _shown_contains(_: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
     there = [name for name, entry in zip(names, entries, strict=True) if entry is not None]
     return reply("KV_CONTAINS", {"contains": there, "st": Status.OK})
 
@@ -181,19 +175,19 @@ async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
     return reply("KV_LOAD", {"duration": took, "keys": count, "name": name, "sessions": 0, "st": Status.LOAD_COMPLETE})
 
 
-_OBJECT = Shape((_required("keys", dict),))
-_ARRAY = Shape((_required("keys", list),))
-_NAME = Shape((_required("name", str),))
+_OBJECT = Shape(_required("keys", dict))
+_ARRAY = Shape(_required("keys", list))
+_NAME = Shape(_required("name", str))
 
 COMMANDS = (
     Command("KV_SET", _OBJECT, writes=_set, told=_done("KV_SET")),
     Command("KV_ADD", _OBJECT, writes=_add, told=_done("KV_ADD")),
-    Command("KV_GET", _ARRAY, run=_get),
-    Command("KV_RMV", Shape((_required("keys", list, empty=False),)), writes=_remove, told=_done("KV_RMV")),
+    Command("KV_GET", _ARRAY, shown=_shown),
+    Command("KV_RMV", Shape(_required("keys", list, empty=False)), writes=_remove, told=_done("KV_RMV")),
     Command("KV_COUNT", Shape(), run=_count),
     Command("KV_CLEAR", Shape(), writes=_clear, told=_cleared("KV_CLEAR")),
     Command("KV_KEYS", Shape(), run=_keys),
-    Command("KV_CONTAINS", _ARRAY, run=_contains),
+    Command("KV_CONTAINS", _ARRAY, shown=_shown_contains),
     Command("KV_CLEAR_SET", _OBJECT, writes=clear_and_set, told=_cleared("KV_CLEAR_SET")),
     Command("KV_SAVE", _NAME, run=_save),
     Command("KV_LOAD", _NAME, run=_load),

@@ -307,7 +307,7 @@ async def _append_one(talk: Talk, space: Space, name: str, addition: Any) -> Sta
 
 
 COMMANDS = (
-    Command("KV_FIND", Shape((token(),)), run=_find),
-    Command("KV_UPDATE", Shape((token(),)), run=_update),
-    Command("KV_APPEND", Shape((token(),)), run=_append),
+    Command("KV_FIND", Shape(token()), run=_find),
+    Command("KV_UPDATE", Shape(token()), run=_update),
+    Command("KV_APPEND", Shape(token()), run=_append),
 )

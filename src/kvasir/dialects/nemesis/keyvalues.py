@@ -13,11 +13,11 @@ from kvasir.dialects.nemesis.wire import Refusal, Shape, encode, refused, reply,
 from kvasir.engine import Outcome
 from kvasir.errors import Invalid
 from kvasir.keys import pack, unpack
-from kvasir.model import Check, Commit, Delete, DeleteRange, Mutation, Query, Set, Write
+from kvasir.model import Check, Commit, Delete, DeleteRange, Entry, Mutation, Query, Set, Write
 
-_OBJECT = Shape((required("keys", dict, Status.PARAM_MISSING), token()))
-_ARRAY = Shape((required("keys", list, Status.PARAM_MISSING), token()))
-_CONTAINS = Shape((required("keys", list, Status.PARAM_MISSING, message=""), token(bare=True)))
+_OBJECT = Shape(required("keys", dict, Status.PARAM_MISSING), token())
+_ARRAY = Shape(required("keys", list, Status.PARAM_MISSING), token())
+_CONTAINS = Shape(required("keys", list, Status.PARAM_MISSING, message=""), token(bare=True))
 
 # A member of an enumeration takes its time; every write needs these.
 _SET, _UPDATED = int(Status.KEY_SET), int(Status.KEY_UPDATED)
@@ -116,31 +116,16 @@ def _told_clear_set(body: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
     return reply("KV_CLEAR_SET", {"tkn": body["tkn"], "st": Status.OK, "cnt": _counts(outcomes)[0], "keys": keys})
 
 
-async def _get(talk: Talk, body: dict[str, Any]) -> bytes:
-    tkn = body["tkn"]
-    space = talk.cached(tkn) or await talk.space(tkn)
-    names = strings(body["keys"])
+def _shown(body: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
     if not names:
-        return encode({"KV_GET_RSP": {"tkn": tkn}})
-    values: dict[str, Raw | None] = {}
-    size = 0
-    for name, entry in zip(names, await talk.get(space, names), strict=True):
-        if entry is None:
-            values[name] = None
-        else:
-            size += len(entry.value)
-            values[name] = Raw(entry.value)
-    if size > talk.bounds.reply_bytes:
-        raise talk.too_much()
-    return encode({"KV_GET_RSP": {"tkn": tkn, "keys": values}})
+        return encode({"KV_GET_RSP": {"tkn": body["tkn"]}})
+    values = [None if entry is None else Raw(entry.value) for entry in entries]
+    return encode({"KV_GET_RSP": {"tkn": body["tkn"], "keys": dict(zip(names, values, strict=True))}})
 
 
-async def _contains(talk: Talk, body: dict[str, Any]) -> bytes:
-    space = await talk.space(body["tkn"])
-    names = strings(body["keys"])
+def _shown_contains(body: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
     answer: dict[str, Any] = {"st": Status.OK, "tkn": body["tkn"]}
     if names:
-        entries = await talk.get(space, names)
         answer["keys"] = {name: entry is not None for name, entry in zip(names, entries, strict=True)}
     return reply("KV_CONTAINS", answer)
 
@@ -186,13 +171,13 @@ async def _keys(talk: Talk, body: dict[str, Any]) -> bytes:
 COMMANDS = (
     Command("KV_SET", _OBJECT, writes=_set, told=_told_set),
     Command("KV_SETQ", _OBJECT, writes=_set, told=_told_nothing),
-    Command("KV_GET", _ARRAY, run=_get),
+    Command("KV_GET", _ARRAY, shown=_shown),
     Command("KV_ADD", _OBJECT, writes=_add, told=_told_add),
     Command("KV_ADDQ", _OBJECT, writes=_add, told=_told_add_quietly),
     Command("KV_RMV", _ARRAY, writes=_remove, told=_told_remove),
-    Command("KV_CONTAINS", _CONTAINS, run=_contains),
-    Command("KV_COUNT", Shape((token(bare=True),)), run=_count),
-    Command("KV_KEYS", Shape((token(),)), run=_keys),
-    Command("KV_CLEAR", Shape((token(bare=True),)), writes=_clear, told=_told_clear),
+    Command("KV_CONTAINS", _CONTAINS, shown=_shown_contains),
+    Command("KV_COUNT", Shape(token(bare=True)), run=_count),
+    Command("KV_KEYS", Shape(token()), run=_keys),
+    Command("KV_CLEAR", Shape(token(bare=True)), writes=_clear, told=_told_clear),
     Command("KV_CLEAR_SET", _OBJECT, writes=clear_and_set, told=_told_clear_set),
 )

@@ -199,11 +199,11 @@ async def _info_all(talk: Talk, _: dict[str, Any]) -> bytes:
 
 
 COMMANDS = (
-    Command("SH_NEW", Shape((_NAME,), fewest=1, most=3), run=_new),
-    Command("SH_OPEN", Shape((_NAME,), fewest=1, most=1), run=_open),
-    Command("SH_END", Shape((token(bare=True),)), run=_end),
+    Command("SH_NEW", Shape(_NAME, fewest=1, most=3), run=_new),
+    Command("SH_OPEN", Shape(_NAME, fewest=1, most=1), run=_open),
+    Command("SH_END", Shape(token(bare=True)), run=_end),
     Command("SH_END_ALL", Shape(most=0), run=_end_all),
-    Command("SH_EXISTS", Shape((required("tkns", list, Status.PARAM_MISSING),)), run=_exists),
-    Command("SH_INFO", Shape((token(bare=True),), fewest=1, most=1), run=_info),
+    Command("SH_EXISTS", Shape(required("tkns", list, Status.PARAM_MISSING)), run=_exists),
+    Command("SH_INFO", Shape(token(bare=True), fewest=1, most=1), run=_info),
     Command("SH_INFO_ALL", Shape(most=0), run=_info_all),
 )

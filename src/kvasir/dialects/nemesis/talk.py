@@ -126,7 +126,8 @@ Handler = Callable[[Any, dict[str, Any]], Awaitable[bytes | None]]
 class Command(Struct, frozen=True):
     """One row of a profile's table: what a command takes and who handles it.
 
-    Either `run`, or `writes` and `told` for one that only writes.
+    Either `run`; or `writes` and `told` for one that only writes; or `shown` for one that only reads the keys that its
+    parameter `keys` names. Of the latter two sorts, those that arrive together are carried out together.
     """
 
     name: str
@@ -136,6 +137,8 @@ class Command(Struct, frozen=True):
     writes: Callable[[int, int, dict[str, Any]], list[Write]] | None = None
     #: (parameters, outcomes without failures) -> the frame that tells how it went; None: nothing is said
     told: Callable[[dict[str, Any], Sequence[Outcome]], bytes | None] | None = None
+    #: (parameters, names, their entries) -> the frame that shows them
+    shown: Callable[[dict[str, Any], list[str], list[Entry | None]], bytes] | None = None
 
 
 def raised(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:

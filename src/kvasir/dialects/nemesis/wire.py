@@ -54,30 +54,30 @@ class Parameter(Struct, frozen=True):
     empty: Refusal | None = None
 
 
-class Shape(Struct, frozen=True):
+class Shape:
     """How many members a command's value may have, and which."""
 
-    parameters: tuple[Parameter, ...] = ()
-    fewest: int = 0
-    most: int | None = None
+    def __init__(self, *parameters: Parameter, fewest: int = 0, most: int | None = None) -> None:
+        self.parameters = parameters
+        self._fewest = fewest
+        self._most = most
+        self._counts = fewest > 0 or most is not None
+        # Looked at for every command, so taken apart once.
+        self._rows = [(row.name, row.type, row.missing, row.wrong, row.empty) for row in parameters]
 
     def fault(self, body: dict[str, Any]) -> Refusal | None:
         """The first refusal that the parameters of a command earn, in the order of the rows."""
-        if len(body) < self.fewest or (self.most is not None and len(body) > self.most):
+        if self._counts and (len(body) < self._fewest or (self._most is not None and len(body) > self._most)):
             return Refusal(Status.COMMAND_SYNTAX)
-        for row in self.parameters:
-            value = body.get(row.name, _ABSENT)
-            if value.__class__ is row.type:
-                if row.empty is not None and not value:
-                    return row.empty
-            elif value is not _ABSENT:
-                return row.wrong
-            elif row.missing is not None:
-                return row.missing
+        for name, type, missing, wrong, empty in self._rows:
+            if name not in body:
+                if missing is not None:
+                    return missing
+            elif body[name].__class__ is not type:
+                return wrong
+            elif empty is not None and not body[name]:
+                return empty
         return None
-
-
-_ABSENT = object()
 
 
 def token(*, bare: bool = False) -> Parameter:
@@ -168,8 +168,8 @@ def command_of(message: Any, known: Callable[[str], bool]) -> tuple[str, dict[st
     """(command, parameters) of a parsed message, or the frame that refuses it."""
     if message.__class__ is not dict or not message:
         return error(Status.JSON_INVALID if message is None else Status.COMMAND_SYNTAX)
-    ((name, body), *more) = message.items()
-    if more:
+    name, body = next(iter(message.items()))
+    if len(message) > 1:
         return refused(name, Refusal(Status.COMMAND_MULTIPLE))
     if not known(name):
         return error(Status.COMMAND_NOT_EXIST, name)
