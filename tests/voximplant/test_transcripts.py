@@ -186,3 +186,14 @@ def test_split_at_every_byte(server: Live, name: str) -> None:
         for _, connection in connections:
             with connection, connection.makefile("rb") as answers:
                 check(name, read_answer(answers))
+
+
+def test_expect_100_continue(server: Live) -> None:
+    """curl, inside the PHP client too, waits for the server's word before a longer body."""
+    head, body = dict(requests(server))["python set"].split(b"\r\n\r\n")
+    with server.connect() as connection, connection.makefile("rb") as answers:
+        connection.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert answers.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert answers.readline() == b"\r\n"
+        connection.sendall(body)
+        check("python set", read_answer(answers))
