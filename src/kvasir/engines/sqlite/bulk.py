@@ -18,14 +18,12 @@ ROWS = 256
 ABSENT, ALIVE, EXPIRED = "0", "1", "2"
 
 
-def is_plain(write: Write) -> bool:
-    """Whether a write is one unconditional Set."""
-    return (
-        not write.conditions
-        and len(write.mutations) == 1
-        and write.mutations[0].__class__ is Set
-        and write.space != SYSTEM_SPACE
-    )
+def plain_key(write: Write) -> bytes | None:
+    """The key of a write that is one unconditional Set; None for all others."""
+    if write.conditions or len(write.mutations) != 1 or write.space == SYSTEM_SPACE:
+        return None
+    mutation = write.mutations[0]
+    return mutation.key if isinstance(mutation, Set) else None
 
 
 @lru_cache(maxsize=16)
@@ -49,43 +47,52 @@ def _upsert(rows: int) -> str:
 DELETE_EXPIRED = "DELETE FROM entry WHERE space = ? AND key = ? AND expires_at <= ?"
 
 
-class Row:
-    """One Set of a run, with the numbers it takes if the key is new."""
+def apply(
+    connection: apsw.Connection,
+    space: int,
+    sets: list[Set],
+    stamps: list[int],
+    sequence: int,
+    now: int,
+    created_at: int,
+) -> list[int]:
+    """Set different keys of one living space; for each 1 if it replaced a living entry, else 0.
 
-    __slots__ = ("mutation", "sequence", "stamp")
-
-    def __init__(self, mutation: Set, stamp: int, sequence: int) -> None:
-        self.mutation = mutation
-        self.stamp = stamp
-        self.sequence = sequence
-
-
-def apply(connection: apsw.Connection, space: int, rows: list[Row], now: int, created_at: int) -> list[int]:
-    """Set rows with different keys in one living space; for each 1 if it replaced a living entry, else 0."""
+    `sequence` is the first of the numbers for new entries; up to twice as many as there are keys are used up.
+    """
     replaced: list[int] = []
-    for start in range(0, len(rows), ROWS):
-        replaced += _some(connection, space, rows[start : start + ROWS], now, created_at)
+    for start in range(0, len(sets), ROWS):
+        some = slice(start, start + ROWS)
+        replaced += _some(connection, space, sets[some], stamps[some], sequence + 2 * start, now, created_at)
     return replaced
 
 
-def _some(connection: apsw.Connection, space: int, rows: list[Row], now: int, created_at: int) -> list[int]:
-    # The last row fills up the statement: set once more, to the same, it changes nothing.
-    places = 1 << (len(rows) - 1).bit_length()
-    filled = rows + rows[-1:] * (places - len(rows))
-    keys = [row.mutation.key for row in filled]
-    states = str(connection.execute(_states(places), (now, space, *keys)).get)
+def _some(
+    connection: apsw.Connection,
+    space: int,
+    sets: list[Set],
+    stamps: list[int],
+    sequence: int,
+    now: int,
+    created_at: int,
+) -> list[int]:
+    # The last row fills up the statement: set once more, to the same, it changes nothing. It needs a sequence of its
+    # own each time, or it would collide with itself in that column, too.
+    missing = (1 << (len(sets) - 1).bit_length()) - len(sets)
+    keys = [mutation.key for mutation in sets]
+    filled = keys + keys[-1:] * missing
+    states = str(connection.execute(_states(len(filled)), (now, space, *filled)).get)
     if EXPIRED in states:
-        for key, state in zip(keys, states, strict=True):
+        for key, state in zip(keys, states, strict=False):
             if state == EXPIRED:
                 connection.execute(DELETE_EXPIRED, (space, key, now))
     values: list[int | bytes | None] = []
-    for row in filled:
-        mutation = row.mutation
+    for mutation, stamp in zip(sets + sets[-1:] * missing, stamps + stamps[-1:] * missing, strict=True):
         expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
         refresh = expires_at - now if mutation.refresh and expires_at is not None else None
         values += (
-            row.sequence, space, mutation.key, mutation.value, row.stamp, created_at,
-            expires_at, refresh, mutation.metadata,
+            sequence, space, mutation.key, mutation.value, stamp, created_at, expires_at, refresh, mutation.metadata
         )  # fmt: skip
-    connection.execute(_upsert(places), values)
-    return [int(state == ALIVE) for state in states[: len(rows)]]
+        sequence += 1
+    connection.execute(_upsert(len(filled)), values)
+    return [int(state == ALIVE) for state in states[: len(sets)]]

@@ -1,7 +1,7 @@
 """Tells every process on a database, for the price of a memory read, what cannot have changed since it last looked.
 
-A small file, mapped by every process, holds numbers: one for the epoch, one for ranges of keys, and one for each of some
-thousand buckets that keys fall into. A number is even while nothing goes on. A writer makes those of what its
+A small file, mapped by every process, holds numbers: one for the epoch, one for ranges of keys, and one for each of
+some thousand buckets that keys fall into. A number is even while nothing goes on. A writer makes those of what its
 transaction changes odd before its COMMIT, and even again, with a new value, afterwards and before anyone is told of the
 commit. So whoever sees the even number again that stood there when something was read knows that it is still so.
 A writer that dies in between leaves numbers odd: then everybody asks the database, until a writer has put them right.

@@ -54,18 +54,6 @@ class Job:
         self.failure: KvasirError | None = None
 
 
-class _Pending:
-    """A write of the group, and where its outcome goes."""
-
-    __slots__ = ("at", "outcomes", "stamp", "write")
-
-    def __init__(self, write: Write, stamp: int, outcomes: list[Outcome], at: int) -> None:
-        self.write = write
-        self.stamp = stamp
-        self.outcomes = outcomes
-        self.at = at
-
-
 def _size(write: Write) -> int:
     return sum([len(m.value) + len(m.key) + 100 if isinstance(m, Set) else 100 for m in write.mutations])
 
@@ -76,14 +64,16 @@ class Group:
     def __init__(self, connection: apsw.Connection, transaction: Transaction) -> None:
         self._connection = connection
         self._transaction = transaction
-        self._run_keys: set[bytes] = set()
+        #: Plain Sets of one space that wait to be applied together, by key, with where each outcome goes.
+        self._run: dict[bytes, tuple[Write, int, list[Outcome], int]] = {}
+        self._run_space = 0
 
     def apply(self, jobs: list[Job]) -> None:
         """Fill in every job's result or failure. Raises when the database itself fails: then all is undone."""
-        run: list[_Pending] = []
+        run = self._run
         for job in jobs:
             if job.work is not None:
-                self._apply_run(run)
+                self._apply_run()
                 job.result = self._whole_or_not(job.work, self._transaction)
                 if isinstance(job.result, KvasirError):
                     job.failure = job.result
@@ -91,41 +81,38 @@ class Group:
             stamp = self._transaction.stamp()
             job.result = [None] * len(job.writes)
             for at, write in enumerate(job.writes):
-                pending = _Pending(write, stamp, job.result, at)
-                if not bulk.is_plain(write):
-                    self._apply_run(run)
-                    self._apply_one(pending)
+                key = bulk.plain_key(write)
+                if key is None:
+                    self._apply_run()
+                    job.result[at] = self._apply_one(write, stamp)
                     continue
-                key = write.mutations[0].key  # type: ignore[union-attr]  # a plain write is a Set
-                if run and (run[0].write.space != write.space or key in self._run_keys):
-                    self._apply_run(run)
-                run.append(pending)
-                self._run_keys.add(key)
-        self._apply_run(run)
+                if key in run or write.space != self._run_space:
+                    self._apply_run()
+                    self._run_space = write.space
+                run[key] = (write, stamp, job.result, at)
+        self._apply_run()
 
-    def _apply_run(self, run: list[_Pending]) -> None:
-        """Apply plain Sets of different keys in one space together; if that fails, each by itself."""
+    def _apply_run(self) -> None:
+        """Apply what waits together; if that fails, each by itself."""
+        run = list(self._run.values())
+        self._run.clear()
         if len(run) >= SMALLEST_RUN:
             outcomes = self._whole_or_not(self._set_many, run)
             if not isinstance(outcomes, KvasirError):
-                for pending, outcome in zip(run, outcomes, strict=True):
-                    pending.outcomes[pending.at] = outcome
-                run.clear()
-        for pending in run:
-            self._apply_one(pending)
-        run.clear()
-        self._run_keys.clear()
+                for (_, _, results, at), outcome in zip(run, outcomes, strict=True):
+                    results[at] = outcome
+                return
+        for write, stamp, results, at in run:
+            results[at] = self._apply_one(write, stamp)
 
-    def _set_many(self, run: list[_Pending]) -> list[Outcome]:
-        sets = [(pending.write.mutations[0], pending.stamp) for pending in run]
-        return self._transaction.set_many(run[0].write.space, sets)  # type: ignore[arg-type]  # plain writes are Sets
+    def _set_many(self, run: list[tuple[Write, int, list[Outcome], int]]) -> list[Outcome]:
+        sets: Any = [write.mutations[0] for write, _, _, _ in run]
+        return self._transaction.set_many(self._run_space, sets, [stamp for _, stamp, _, _ in run])
 
-    def _apply_one(self, pending: _Pending) -> None:
+    def _apply_one(self, write: Write, stamp: int) -> Outcome:
         # One mutation is whole or not by itself; a savepoint would double its cost.
-        guard = self._guarded if len(pending.write.mutations) == 1 else self._whole_or_not
-        pending.outcomes[pending.at] = guard(
-            lambda pending: self._transaction.write(pending.write, pending.stamp), pending
-        )
+        guard = self._guarded if len(write.mutations) == 1 else self._whole_or_not
+        return guard(lambda write: self._transaction.write(write, stamp), write)
 
     def _whole_or_not(self, work: Callable[[A], T], argument: A) -> T | KvasirError:
         self._connection.execute("SAVEPOINT one")

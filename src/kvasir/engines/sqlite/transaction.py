@@ -113,16 +113,17 @@ class Transaction:
             self.changes.add(EPOCH)
         return Commit(stamp, counts)
 
-    def set_many(self, space: int, sets: Sequence[tuple[Set, int]]) -> list[Outcome]:
+    def set_many(self, space: int, sets: list[Set], stamps: list[int]) -> list[Outcome]:
         """Apply unconditional Sets of different keys, each with its versionstamp, in few statements (see `bulk`)."""
         now = self._clock()
         if not self._is_alive(space, now):
             return [NotFound("the store is gone", code="store_not_found") for _ in sets]
         self._latest = created_at = max(self._latest, now)
-        self.changes.update([cell_of(space, mutation.key) for mutation, _ in sets])
-        rows = [bulk.Row(mutation, stamp, self._next(now)) for mutation, stamp in sets]
-        replaced = bulk.apply(self._connection, space, rows, now, created_at)
-        return [Commit(row.stamp, (count,)) for row, count in zip(rows, replaced, strict=True)]
+        self.changes.update([cell_of(space, mutation.key) for mutation in sets])
+        first = self._next(now)
+        self._last += 2 * len(sets)
+        replaced = bulk.apply(self._connection, space, sets, stamps, first, now, created_at)
+        return [Commit(stamp, (count,)) for stamp, count in zip(stamps, replaced, strict=True)]
 
     def _is_alive(self, space: int, now: int) -> bool:
         if space not in self._alive:
