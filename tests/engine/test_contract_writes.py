@@ -211,6 +211,33 @@ def test_independent_writes_happen_in_order_and_leave_each_other_alone(lab: Lab)
     lab.run(story)
 
 
+def test_many_plain_sets_at_once_are_each_what_one_alone_would_be(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(k("living"), ttl=500, refresh=True, metadata=b"{}"), put(k("expired"), ttl=5))
+        living, expired = await there(engine, space, k("living")), await there(engine, space, k("expired"))
+        lab.clock.now += 5
+        sets = [put(k("new", str(n)), ttl=n + 1) for n in range(300)]
+        sets += [put(k("living"), b"2"), put(k("expired"), b"2"), put(k("twice"), b"1"), put(k("twice"), b"2", ttl=9)]
+        outcomes = await engine.write([Write(space, (one,)) for one in sets])
+        assert all(isinstance(outcome, Commit) for outcome in outcomes)
+        counts = [outcome.counts for outcome in outcomes if isinstance(outcome, Commit)]
+        assert counts == [(0,)] * 300 + [(1,), (0,), (0,), (1,)]
+        entries = [await there(engine, space, k("new", str(n))) for n in range(300)]
+        assert [entry.expires_at for entry in entries] == [START + 5 + n + 1 for n in range(300)]
+        assert [entry.sequence for entry in entries] == sorted({entry.sequence for entry in entries})
+        kept, anew = await there(engine, space, k("living")), await there(engine, space, k("expired"))
+        assert (kept.sequence, kept.created_at) == (living.sequence, living.created_at)
+        assert (kept.value, kept.expires_at, kept.refresh, kept.metadata) == (b"2", None, None, None)
+        assert kept.versionstamp > living.versionstamp
+        assert anew.sequence > expired.sequence
+        assert (anew.created_at, anew.expires_at) == (START + 5, None)
+        twice = await there(engine, space, k("twice"))
+        assert (twice.value, twice.expires_at) == (b"2", START + 14)
+
+    lab.run(story)
+
+
 def test_delete_range_takes_the_range_and_nothing_beside_it(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number

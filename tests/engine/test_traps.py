@@ -430,6 +430,25 @@ def test_another_process_writes_on_while_this_one_is_broken(tmp_path: Path, monk
     told(tmp_path, story)
 
 
+# -- the promise of durability -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)], ids=["full", "relaxed"])
+def test_the_writer_waits_for_the_disk_unless_the_operator_says_otherwise(
+    tmp_path: Path, durable: bool, synchronous: int
+) -> None:
+    async def story() -> None:
+        engine = SqliteEngine(tmp_path / "kvasir.db", durable=durable)
+        await engine.open()
+        connection = engine._writes._connection
+        # 2: the write-ahead log reaches the disk before COMMIT returns; 1: at the next checkpoint.
+        assert await engine._writes.submit((), lambda _: connection.pragma("synchronous")) == synchronous
+        assert await engine._writes.submit((), lambda _: connection.pragma("journal_mode")) == "wal"
+        await engine.close()
+
+    asyncio.run(story())
+
+
 # -- the end ------------------------------------------------------------------------------------------------
 
 

@@ -33,8 +33,10 @@ class Cells:
         """Open the file beside the database; make it if there is none."""
         descriptor = os.open(f"{database}-cells", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_size < _CELLS * 8:
-                os.ftruncate(descriptor, _CELLS * 8)
+            size = os.fstat(descriptor).st_size
+            if size < _CELLS * 8:
+                # Written, not merely made longer: to fill a hole when the disk is full would kill the process.
+                os.pwrite(descriptor, bytes(_CELLS * 8 - size), size)
             self._map = mmap.mmap(descriptor, _CELLS * 8)
         finally:
             os.close(descriptor)
