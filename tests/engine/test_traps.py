@@ -299,6 +299,8 @@ def test_a_failed_commit_is_an_unknown_outcome_until_the_database_is_checked(
             with pytest.raises(UnknownOutcome, match="may or may not"):
                 await engine.write([Write(space, (put(A, b'"new"'), put(B)))])
         assert engine.writer.broken
+        # Nobody may answer from memory what the failed commit may yet have changed.
+        assert any(number & 1 for number in engine._writes.cells.numbers)
         # Refused, not queued: nothing may build on what nobody knows. Reading goes on.
         for _ in range(3):
             with pytest.raises(Unavailable, match="nothing was written"):
@@ -317,6 +319,7 @@ def test_a_failed_commit_is_an_unknown_outcome_until_the_database_is_checked(
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
         done = await commit(engine, space, put(C))
         assert not engine.writer.broken
+        assert not any(number & 1 for number in engine._writes.cells.numbers)
         entries = await engine.get(space, [A, B, C])
         expected = [b'"new"', b"1", b"1"] if happened else [b'"old"', None, b"1"]
         assert [entry and entry.value for entry in entries] == expected

@@ -223,7 +223,9 @@ class Writer:
             try:
                 self._finish()
             finally:
-                self.cells.end(changes)
+                # After a commit of unknown outcome they stay odd, and everybody asks the database, until it is reopened.
+                if self._broken_since is None:
+                    self.cells.end(changes)
         self._stats.committed(sum(len(job.writes) or 1 for job in group))
 
     def _finish(self) -> None:
@@ -293,6 +295,7 @@ class Writer:
             faults = [str(error)]
         if faults:
             raise Unavailable(f"the disk failed and the database is not sound ({faults[0]}); nothing was written")
+        self.cells.put_right()
         self._broken_since = None
         self._stats.broken = False
         log.warning("the database was reopened and is sound; writes are accepted again")
