@@ -121,6 +121,23 @@ def test_node(server: Live) -> None:
     assert answers[7] == {"error": MISSING}
 
 
+def test_the_form_of_the_next_node_client(server: Live) -> None:
+    """Version 5 sends the standard FormData: a Content-Length, names in quotes, and CR LF for every line end."""
+    form = {"cmd": "SetKeyValueItem", "application_id": "1", "key": KEY, "value": VALUE, "ttl": "60"}
+    script = """
+        const [url, token, fields] = process.argv.slice(1);
+        const body = new FormData();
+        for (const [name, value] of Object.entries(JSON.parse(fields))) body.append(name, value);
+        fetch(url, { method: 'POST', headers: { Authorization: `Bearer ${token}` }, body })
+            .then((answer) => answer.json()).then((answer) => console.log(JSON.stringify(answer)));
+    """
+    url = f"{server.server.url}/platform_api"
+    done = subprocess.run(
+        [NODE, "-e", script, url, server.token(), json.dumps(form)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["result"]["value"] == VALUE.replace("\n", "\r\n")
+
+
 def test_extras_through_unmodified_clients(server: Live) -> None:
     increment = ("IncrKeyValueItem", {"application_id": 1, "key": "counter", "by": 5})
     (first, second) = python(server, *[("_perform_request", list(increment))] * 2)
