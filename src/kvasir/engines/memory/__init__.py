@@ -60,8 +60,9 @@ class MemoryEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
-        living = self._living(space, self._clock())
-        return [living(key) for key in keys]
+        now = self._clock()
+        entries = self._entries[space] if self._alive(space, now) else {}
+        return [_living(entries, key, now) for key in keys]
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         self.writer.committed(len(writes))
@@ -72,26 +73,24 @@ class MemoryEngine:
         now = self._clock()
         if not self._alive(write.space, now):
             return NotFound("the store is gone", code="store_not_found")
-        living = self._living(write.space, now)
+        entries = self._entries[write.space]
         for condition in write.conditions:
-            if conflict := _unmet(condition, living(condition.key)):
+            if conflict := _unmet(condition, _living(entries, condition.key, now)):
                 return conflict
         # No mutation can fail here, so there is nothing to undo.
-        counts = tuple(self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations)
+        counts = tuple([self._mutate(entries, mutation, stamp, now) for mutation in write.mutations])
         if write.space == SYSTEM_SPACE:
             self._epoch += 1
         return Commit(stamp, counts)
 
-    def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
-        entries = self._entries[space]
+    def _mutate(self, entries: dict[bytes, Entry], mutation: Mutation, stamp: int, now: int) -> int:
         if isinstance(mutation, DeleteRange):
             doomed = [key for key in entries if _in_range(key, mutation.range)]
-            alive = self._living(space, now)
-            count = sum(1 for key in doomed if alive(key))
+            count = sum(1 for key in doomed if _living(entries, key, now))
             for key in doomed:
                 del entries[key]
             return count
-        old = self._living(space, now)(mutation.key)
+        old = _living(entries, mutation.key, now)
         if isinstance(mutation, Delete):
             entries.pop(mutation.key, None)
         elif isinstance(mutation, Touch):
@@ -247,18 +246,14 @@ class MemoryEngine:
         entries = self._entries[number].values() if self._alive(number, now) else ()
         return [entry for entry in entries if not _expired(entry.expires_at, now)]
 
-    def _living(self, number: int, now: int) -> Callable[[bytes], Entry | None]:
-        entries = self._entries[number] if self._alive(number, now) else {}
-
-        def look(key: bytes) -> Entry | None:
-            entry = entries.get(key)
-            return None if entry is None or _expired(entry.expires_at, now) else entry
-
-        return look
-
     def _forget(self, space: Space) -> None:
         del self._spaces[space.id], self._numbers[space.number], self._entries[space.number]
         self._doors = {door: id for door, id in self._doors.items() if id != space.id}
+
+
+def _living(entries: dict[bytes, Entry], key: bytes, now: int) -> Entry | None:
+    entry = entries.get(key)
+    return None if entry is None or _expired(entry.expires_at, now) else entry
 
 
 def _expired(expires_at: int | None, now: int) -> bool:

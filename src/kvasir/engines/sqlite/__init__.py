@@ -91,7 +91,7 @@ class SqliteEngine:
         if len(keys) == 1:
             return [self._get_one(space, keys[0])]
         if len(keys) <= KEYS_ON_THE_LOOP:
-            return reading.get(self._here, space, keys, self._clock())
+            return self._get_some(space, keys)
         return await self._in_thread(lambda connection: reading.get(connection, space, keys, self._clock()))
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -176,6 +176,17 @@ class SqliteEngine:
             if entry is not None:
                 self._recent.keep(space, entry, before)
         return entry
+
+    def _get_some(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        now = self._clock()
+        entries = self._recent.get_all(space, keys, now)
+        if entries is None:
+            before = [self._recent.before_reading(space, key) for key in keys]
+            entries = reading.get(self._here, space, keys, now)
+            for entry, state in zip(entries, before, strict=True):
+                if entry is not None:
+                    self._recent.keep(space, entry, state)
+        return entries
 
     # -- inside -------------------------------------------------------------------------------------------
 

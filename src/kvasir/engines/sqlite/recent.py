@@ -6,6 +6,8 @@ costs several more. See docs/benchmarks.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kvasir.engines.sqlite.cells import RANGES, Cells, cell_of
 from kvasir.model import Entry
 
@@ -32,6 +34,27 @@ class RecentEntries:
         if entry.expires_at is not None and entry.expires_at <= now:
             return None
         return entry
+
+    def get_all(self, space: int, keys: Sequence[bytes], now: int) -> list[Entry | None] | None:
+        """The entries of all these keys as they are at one instant; None if one is not kept, unchanged and alive."""
+        kept = [self._kept.get((space, key)) for key in keys]
+        numbers = self._numbers
+        ranges = numbers[RANGES]
+        entries: list[Entry | None] = [
+            one[3]
+            for one in kept
+            if one is not None
+            and numbers[one[0]] == one[1]
+            and ranges == one[2]
+            and (one[3].expires_at is None or one[3].expires_at > now)
+        ]
+        if len(entries) < len(keys):
+            return None
+        # Each was true when it was looked at. If none has changed by now, all of them were true at this instant.
+        for one in kept:
+            if one is not None and numbers[one[0]] != one[1]:
+                return None
+        return entries if numbers[RANGES] == ranges else None
 
     def before_reading(self, space: int, key: bytes) -> tuple[int, int, int]:
         """What `keep` needs to know: the state of affairs before the database is asked."""

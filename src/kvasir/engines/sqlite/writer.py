@@ -223,7 +223,7 @@ class Writer:
             try:
                 self._finish()
             finally:
-                # After a commit of unknown outcome they stay odd, and everybody asks the database, until it is reopened.
+                # After a commit of unknown outcome they stay odd: everybody asks the database until it is reopened.
                 if self._broken_since is None:
                     self.cells.end(changes)
         self._stats.committed(sum(len(job.writes) or 1 for job in group))

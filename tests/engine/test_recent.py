@@ -1,0 +1,125 @@
+"""Copies of entries that were just read: never older than what any process has been told is committed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from kvasir.engines.sqlite import SqliteEngine, reading
+from kvasir.engines.sqlite.cells import RANGES, Cells, cell_of
+from kvasir.engines.sqlite.recent import ENTRIES, VALUE_BYTES, RecentEntries
+from kvasir.keys import pack
+from kvasir.model import Delete, DeleteRange, Entry, Set, Space, Touch, Write
+from tests.engine.lab import START, ManualClock
+
+KEY = pack(["key"])
+OTHER = pack(["other"])
+
+
+async def _two(folder: Path, clock: ManualClock) -> tuple[SqliteEngine, SqliteEngine, int]:
+    """Two engines on one file, as two processes have them, and the number of a space."""
+    engines = [SqliteEngine(folder / "kvasir.db", clock=clock) for _ in range(2)]
+    for engine in engines:
+        await engine.open()
+    space = await engines[0].create_space(Space("01", 0, "o", "store", "s", START), [])
+    return engines[0], engines[1], space.number
+
+
+def test_every_kind_of_write_by_another_process_is_seen_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        here, there, space = await _two(tmp_path, clock)
+
+        async def seen() -> list[bytes | None]:
+            one = (await here.get(space, [KEY]))[0]
+            many = await here.get(space, [KEY, OTHER])
+            assert many[0] == one
+            return [None if entry is None else entry.value for entry in many]
+
+        await there.write([Write(space, (Set(KEY, b"1"), Set(OTHER, b"1")))])
+        for _ in range(2):
+            assert await seen() == [b"1", b"1"]
+        await there.write([Write(space, (Set(KEY, b"2"), Set(OTHER, b"2")))])
+        assert await seen() == [b"2", b"2"]
+        await there.write(
+            [Write(space, (Set(pack([str(n)]), b"0"),)) for n in range(8)] + [Write(space, (Set(KEY, b"3"),))]
+        )
+        assert await seen() == [b"3", b"2"]
+        await there.write([Write(space, (Touch(KEY, START + 10),))])
+        assert (await here.get(space, [KEY]))[0] is not None
+        clock.now += 10
+        assert await seen() == [None, b"2"]
+        await there.write([Write(space, (Set(KEY, b"4"),))])
+        assert await seen() == [b"4", b"2"]
+        await there.write([Write(space, (Delete(KEY),))])
+        assert await seen() == [None, b"2"]
+        await there.write([Write(space, (DeleteRange(None),))])
+        assert await seen() == [None, None]
+        await here.close()
+        await there.close()
+
+    asyncio.run(story())
+
+
+def test_an_unchanged_entry_is_read_from_the_database_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        here, there, space = await _two(tmp_path, ManualClock())
+        await there.write([Write(space, (Set(KEY, b"1"), Set(OTHER, b"1")))])
+        asked = 0
+        real = reading.get_one
+
+        def counting(*arguments: object) -> Entry | None:
+            nonlocal asked
+            asked += 1
+            return real(*arguments)  # type: ignore[arg-type]
+
+        reading.get_one = counting  # type: ignore[assignment]
+        try:
+            for _ in range(5):
+                assert await here.get(space, [KEY]) != [None]
+        finally:
+            reading.get_one = real
+        assert asked == 1
+        await here.close()
+        await there.close()
+
+    asyncio.run(story())
+
+
+def test_what_is_under_way_or_large_is_not_kept(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "kvasir.db")
+    recent = RecentEntries(cells)
+    entry = Entry(KEY, b"1", 1, 1, START)
+    for cell in (cell_of(7, KEY), RANGES):
+        cells.begin([cell])
+        recent.keep(7, entry, recent.before_reading(7, KEY))
+        assert recent.get(7, KEY, START) is None
+        cells.end([cell])
+    recent.keep(7, Entry(KEY, b"1" * (VALUE_BYTES + 1), 1, 1, START), recent.before_reading(7, KEY))
+    assert recent.get(7, KEY, START) is None
+    recent.keep(7, entry, recent.before_reading(7, KEY))
+    assert recent.get(7, KEY, START) == entry
+    cells.begin([cell_of(7, KEY)])
+    assert recent.get(7, KEY, START) is None
+    assert recent.get_all(7, [KEY], START) is None
+
+
+def test_the_copies_are_bounded(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "kvasir.db")
+    recent = RecentEntries(cells)
+    keys = [pack([str(n)]) for n in range(ENTRIES + 1)]
+    for key in keys:
+        recent.keep(7, Entry(key, b"1", 1, 1, START), recent.before_reading(7, key))
+    kept = [key for key in keys if recent.get(7, key, START)]
+    assert 0 < len(kept) <= ENTRIES
+
+
+def test_a_writer_that_died_in_between_makes_everybody_ask_until_it_is_put_right(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "kvasir.db")
+    cells.begin([cell_of(7, KEY), RANGES])
+    cells.close()
+    later = Cells(tmp_path / "kvasir.db")
+    assert later.numbers[RANGES] & 1
+    later.put_right()
+    assert not later.numbers[RANGES] & 1
+    assert not later.numbers[cell_of(7, KEY)] & 1
