@@ -265,7 +265,8 @@ async def _echoing(port: int) -> None:
 def _echo() -> Iterator[str]:
     """An empty picows server in a process of its own; its URL."""
     (port,) = free_ports(1)
-    process = subprocess.Popen([sys.executable, "-m", "bench.nemesis", "echo", str(port)])
+    command = [sys.executable, "-m", "bench.nemesis", "echo", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     url = f"ws://127.0.0.1:{port}/"
     try:
         wait_until(lambda: _listens(url), "the echo answers")
