@@ -122,7 +122,6 @@ def local(
         yield made[0]
     finally:
         asyncio.run_coroutine_threadsafe(made[0].listener.stop(5), loop).result(30)
-        made[0].listener.dialect.close()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()

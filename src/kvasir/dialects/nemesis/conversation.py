@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
 
 from kvasir.auth import Auth
 from kvasir.dialects.nemesis import wire
-from kvasir.dialects.nemesis.app import NO_COMMAND, PROFILES, NemesisDialect
+from kvasir.dialects.nemesis.eager import DONE, going_on, start
+from kvasir.dialects.nemesis.profiles import NO_COMMAND, Profile
+from kvasir.dialects.nemesis.replies import Replies, Slot
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
-from kvasir.dialects.nemesis.talk import Command, Talk, raised
+from kvasir.dialects.nemesis.talk import Command, Shared, Talk, raised
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound, Unauthenticated
 from kvasir.keys import pack
@@ -29,20 +30,14 @@ from kvasir.model import Entry, Principal, Space, Write
 
 log = logging.getLogger(__name__)
 
-#: Fed in place of a message that was no text.
-BINARY = b"\x00binary"
-
 #: Close codes of RFC 6455 that a conversation ends with.
 NOT_UTF8, POLICY, INTERNAL, TRY_LATER = 1007, 1008, 1011, 1013
 
 _NOBODY = Principal("", "none", "nobody")
 
 
-class _Slot(Struct):
-    """The place of replies that are not all known yet."""
-
-    ready: bool = False
-    frames: list[bytes] = []
+#: What stands for the value of a message that was binary.
+BINARY = object()
 
 
 class _Begun(Struct):
@@ -61,10 +56,9 @@ class Conversation(Talk):
     """One connection, from its first message to its last."""
 
     __slots__ = (
+        "_auth",
         "_authorization",
         "_commands",
-        "_dialect",
-        "_emit",
         "_finish",
         "_group",
         "_group_space",
@@ -72,13 +66,11 @@ class Conversation(Talk):
         "_max_depth",
         "_most",
         "_observe",
-        "_out",
         "_profile",
         "_queue",
         "_reads",
         "_reads_space",
-        "_settling",
-        "_slots",
+        "_replies",
         "_tasks",
         "_working",
         "unanswered",
@@ -86,29 +78,26 @@ class Conversation(Talk):
 
     def __init__(
         self,
-        dialect: NemesisDialect,
-        profile: str,
+        shared: Shared,
+        profile: Profile,
         authorization: str | None,
         emit: Callable[[list[bytes]], None],
         finish: Callable[[int, str], None],
     ) -> None:
         """`emit` is given frames to send, in order (or none, when messages are done with that have no reply);
         `finish` a close code and the reason, after which nothing more is answered."""
-        caller = dialect.caller
-        principal = caller if isinstance(caller, Principal) else _NOBODY
-        super().__init__(dialect.store, principal, dialect.bounds, dialect.saves, dialect.threads, self._say)
-        self._dialect = dialect
-        self._profile = PROFILES[profile]
+        principal = shared.caller if isinstance(shared.caller, Principal) else _NOBODY
+        super().__init__(shared.store, principal, shared.bounds, shared.saves, shared.threads, self._say)
+        self._auth = shared.caller if isinstance(shared.caller, Auth) else None
+        self._profile = profile
         self._commands = self._profile.commands
         self._authorization = authorization
-        self._observe = dialect.observe
-        self._max_depth = dialect.store.limits.json_depth
-        self._most = dialect.store.limits.batch_keys
-        self._emit = emit
+        self._observe = shared.observe
+        self._max_depth = shared.store.limits.json_depth
+        self._most = shared.store.limits.batch_keys
+        self._replies = Replies(emit)
         self._finish = finish
-        self._queue: list[bytes] = []
-        self._out: list[bytes] = []
-        self._slots: deque[_Slot] = deque()
+        self._queue: list[bytes | None] = []
         self._reads: deque[_Begun] = deque()
         self._reads_space: Space | None = None
         self._group: list[_Begun] = []
@@ -117,12 +106,14 @@ class Conversation(Talk):
         #: The work in progress, if it had to wait for something.
         self._working: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settling: asyncio.Future[None] | None = None
         #: Messages taken in and not done with.
         self.unanswered = 0
 
-    def feed(self, messages: list[bytes]) -> None:
-        """Take in what arrived together, in order. What needs no waiting is answered before this returns."""
+    def feed(self, messages: Sequence[bytes | None]) -> None:
+        """Take in what arrived together, in order; None stands for a message that was binary.
+
+        What needs no waiting is answered before this returns.
+        """
         self.unanswered += len(messages)
         self._queue += messages
         if self._working is None:
@@ -130,11 +121,16 @@ class Conversation(Talk):
 
     def _go_on(self) -> None:
         work = self._work()
-        waits_for = begun(work)
-        if waits_for is not _DONE:
+        try:
+            waits_for = start(work)
+        except Exception:
+            log.exception("a conversation broke off")
+            self._stop(INTERNAL, "")
+            return
+        if waits_for is not DONE:
             self._working = asyncio.get_running_loop().create_task(going_on(work, waits_for))
             self._working.add_done_callback(self._rested)
-        self._flush()
+        self._replies.flush()
 
     def _rested(self, task: asyncio.Task[None]) -> None:
         self._working = None
@@ -155,7 +151,7 @@ class Conversation(Talk):
     def drop(self) -> None:
         """The connection is gone: forget what was not begun. What was begun goes on to its end."""
         self._queue.clear()
-        self._emit = _nowhere
+        self._replies.stop()
         self._finish = _nothing
 
     # -- commands -----------------------------------------------------------------------------------------
@@ -165,7 +161,7 @@ class Conversation(Talk):
             messages, self._queue = self._queue, []
             started = time.perf_counter()
             try:
-                await self._recognise()
+                await (self.store.refresh() if self._auth is None else self._recognise())
                 for message in messages:
                     if self._working is not None:
                         # Time has passed since the caches were looked after.
@@ -183,29 +179,29 @@ class Conversation(Talk):
                 return self._stop(TRY_LATER, failure.message)
             if self._group:
                 self._submit()
-            self._flush()
+            if self._working is not None:
+                self._replies.flush()
         return None
 
     async def _recognise(self) -> None:
-        caller = self._dialect.caller
-        if isinstance(caller, Auth):
-            self.principal = await caller.access_key(self._authorization, None)
-        else:
+        if self._auth is None:
             await self.store.refresh()
+        else:
+            self.principal = await self._auth.access_key(self._authorization, None)
 
     def _stop(self, code: int, why: str) -> None:
         if self._group:
             self._submit()
         self._queue.clear()
-        self._flush()
+        self._replies.flush()
         self._finish(code, why)
 
-    def _take(self, message: bytes, started: float) -> _Begun | None:
+    def _take(self, message: bytes | None, started: float) -> _Begun | None:
         """Take in a message. What cannot be dealt with by joining others is returned, to be run."""
         command: Command | None = None
         body: dict[str, Any] = {}
         try:
-            value = wire.parse(message, self._max_depth) if message is not BINARY else BINARY
+            value = BINARY if message is None else wire.parse(message, self._max_depth)
             if value.__class__ is dict and len(value) == 1:
                 name, body = next(iter(value.items()))
                 command = self._commands.get(name)
@@ -246,7 +242,7 @@ class Conversation(Talk):
         answer: bytes | None = None
         try:
             if command.run is not None:
-                if self._group or self._slots:
+                if self._group or self._replies.waiting:
                     await self._writes_first()
                 answer = await command.run(self, body)
             else:
@@ -285,7 +281,7 @@ class Conversation(Talk):
         message = failure.message
         if isinstance(failure, NotFound):
             message = str(body.get("tkn", message))
-        return self._profile.refused(name, wire.Refusal(OF_ERROR[type(failure)], message))
+        return self._profile.refused(name, wire.Refusal(OF_ERROR.get(type(failure), Status.UNKNOWN), message))
 
     # -- writes -------------------------------------------------------------------------------------------
 
@@ -324,6 +320,8 @@ class Conversation(Talk):
 
     async def _read(self) -> None:
         """Carry out the reads that came together, as far as they fit into one."""
+        if len(self._reads) == 1 and not self._replies.waiting:
+            await self._read_singly([self._reads.pop()])
         while self._reads:
             group: list[_Begun] = []
             keys: list[bytes] = []
@@ -331,13 +329,13 @@ class Conversation(Talk):
                 begun = self._reads.popleft()
                 group.append(begun)
                 keys += [pack((name,)) for name in begun.names]
-            if self._slots:
+            if self._replies.waiting:
                 await self._writes_first()
             entries: list[Entry | None] = []
             try:
                 if keys:
                     entries = await self.store.get(self.principal, cast("Space", self._reads_space), keys)
-            except KvasirError:
+            except Exception:
                 # Perhaps the caller may not read the keys of one of them.
                 await self._read_singly(group)
                 continue
@@ -349,11 +347,13 @@ class Conversation(Talk):
 
     async def _read_singly(self, group: list[_Begun]) -> None:
         for begun in group:
+            name = cast("Command", begun.command).name
             try:
-                entries = await self.get(cast("Space", self._reads_space), begun.names)
+                entries = await self.get(cast("Space", self._reads_space), begun.names) if begun.names else []
             except KvasirError as failure:
-                name = cast("Command", begun.command).name
                 self._answer(name, failure.code, self._failed(name, begun.body, failure), begun.started)
+            except Exception:
+                self._answer(name, "internal", self._broken(name), begun.started)
             else:
                 self._show(begun, entries)
 
@@ -376,35 +376,36 @@ class Conversation(Talk):
         """Let every write before this command be committed."""
         if self._group:
             self._submit()
-        if self._slots:
-            self._flush()
-            self._settling = asyncio.get_running_loop().create_future()
-            await self._settling
+        if self._replies.waiting:
+            self._replies.flush()
+            await self._replies.settled()
 
     def _submit(self) -> None:
         """Hand the gathered writes to the store as one lot, and go on without waiting for their commit."""
         group, space = self._group, cast("Space", self._group_space)
         self._group, self._group_space, self._group_weight = [], None, 0
-        slot = _Slot()
-        self._slots.append(slot)
+        slot = self._replies.reserve()
         work = self._commit(group, space, slot)
-        waits_for = begun(work)
-        if waits_for is not _DONE:
+        waits_for = start(work)
+        if waits_for is not DONE:
             task = asyncio.get_running_loop().create_task(going_on(work, waits_for))
             self._tasks.add(task)
             task.add_done_callback(self._committed)
 
     def _committed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._flush()
+        self._replies.flush()
 
-    async def _commit(self, group: list[_Begun], space: Space, slot: _Slot) -> None:
+    async def _commit(self, group: list[_Begun], space: Space, slot: Slot) -> None:
         outcomes: Sequence[Outcome]
         writes = [write for begun in group for write in begun.writes]
         try:
             outcomes = await self.store.write_many(self.principal, space, writes) if writes else ()
         except KvasirError as failure:
             outcomes = [failure] * len(writes)
+        except Exception:
+            log.exception("writing failed")
+            outcomes = [KvasirError("")] * len(writes)
         position = 0
         now = time.perf_counter()
         for begun in group:
@@ -425,77 +426,19 @@ class Conversation(Talk):
             self._observe("nemesis", name, outcome, now - begun.started)
             position = end
         self.unanswered -= len(group)
-        slot.ready = True
-        self._drain()
-
-    # -- replies ------------------------------------------------------------------------------------------
+        self._replies.fill(slot)
 
     def _say(self, frame: bytes) -> None:
         """Send a frame of a command that is not at its end."""
         self._put(frame)
-        self._flush()
+        self._replies.flush()
 
     def _put(self, frame: bytes) -> None:
         """Append a reply to those before it."""
         if self._group:
             self._submit()
-        if self._slots:
-            self._slots.append(_Slot(True, [frame]))
-        else:
-            self._out.append(frame)
-
-    def _drain(self) -> None:
-        slots = self._slots
-        while slots and slots[0].ready:
-            self._out += slots.popleft().frames
-        if not slots and self._settling is not None:
-            if not self._settling.done():
-                self._settling.set_result(None)
-            self._settling = None
-
-    def _flush(self) -> None:
-        frames, self._out = self._out, []
-        self._emit(frames)
-
-
-def _nowhere(_: list[bytes]) -> None:
-    """Where replies go when nobody is there."""
+        self._replies.put(frame)
 
 
 def _nothing(_: int, __: str) -> None:
     """How a conversation ends that has no connection."""
-
-
-# -- beginning without a task -----------------------------------------------------------------------------------
-
-_DONE = object()
-
-
-def begun(work: Coroutine[Any, Any, None]) -> Any:
-    """Run a coroutine up to where it must wait: what it waits for, for `going_on`, or `_DONE` if it never did.
-
-    Most commands need not wait, and a task each would cost more than they do.
-    """
-    try:
-        return work.send(None)
-    except StopIteration:
-        return _DONE
-
-
-async def going_on(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """The rest of a coroutine that `begun` started."""
-    await _rest(work, waits_for)
-
-
-@types.coroutine
-def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    while True:
-        try:
-            try:
-                given = yield waits_for
-            except BaseException as error:
-                waits_for = work.throw(error)
-            else:
-                waits_for = work.send(given)
-        except StopIteration:
-            return

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from kvasir.auth import Auth
 from kvasir.dialects.nemesis.wire import Shape
 from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
@@ -51,6 +52,24 @@ class Bounds:
     reply_bytes: int = 33_554_432
     #: Steps of one KV_FIND or KV_UPDATE
     path_steps: int = 1_000_000
+
+
+#: (dialect, operation, outcome, seconds): counts one command.
+Observe = Callable[[str, str, str, float], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What all conversations of a server have in common."""
+
+    store: Store
+    #: Who everybody is taken for, or what knows them by their access key.
+    caller: Principal | Auth
+    bounds: Bounds
+    saves: Saves | None
+    #: For what would keep the loop busy.
+    threads: Executor
+    observe: Observe
 
 
 class Talk:
