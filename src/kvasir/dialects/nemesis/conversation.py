@@ -12,21 +12,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
-
-from msgspec import Struct
+from typing import cast
 
 from kvasir.auth import Auth
 from kvasir.dialects.nemesis import wire
 from kvasir.dialects.nemesis.eager import DONE, going_on, start
+from kvasir.dialects.nemesis.intake import Begun, failed, take_in
 from kvasir.dialects.nemesis.profiles import NO_COMMAND, Profile
 from kvasir.dialects.nemesis.replies import Replies, Slot
-from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
+from kvasir.dialects.nemesis.statuses import Status
 from kvasir.dialects.nemesis.talk import Command, Shared, Talk, raised
 from kvasir.engine import Outcome
-from kvasir.errors import KvasirError, NotFound, Unauthenticated
+from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.keys import pack
-from kvasir.model import Entry, Principal, Space, Write
+from kvasir.model import Entry, Principal, Space
 
 log = logging.getLogger(__name__)
 
@@ -36,29 +35,12 @@ NOT_UTF8, POLICY, INTERNAL, TRY_LATER = 1007, 1008, 1011, 1013
 _NOBODY = Principal("", "none", "nobody")
 
 
-#: What stands for the value of a message that was binary.
-BINARY = object()
-
-
-class _Begun(Struct):
-    """A command that has been taken in."""
-
-    command: Command | None
-    body: dict[str, Any]
-    started: float
-    writes: list[Write] = []
-    names: list[str] = []
-    #: The refusal, if it is one already.
-    answer: bytes | None = None
-
-
 class Conversation(Talk):
     """One connection, from its first message to its last."""
 
     __slots__ = (
         "_auth",
         "_authorization",
-        "_commands",
         "_finish",
         "_group",
         "_group_space",
@@ -90,7 +72,6 @@ class Conversation(Talk):
         super().__init__(shared.store, principal, shared.bounds, shared.saves, shared.threads, self._say)
         self._auth = shared.caller if isinstance(shared.caller, Auth) else None
         self._profile = profile
-        self._commands = self._profile.commands
         self._authorization = authorization
         self._observe = shared.observe
         self._max_depth = shared.store.limits.json_depth
@@ -98,9 +79,9 @@ class Conversation(Talk):
         self._replies = Replies(emit)
         self._finish = finish
         self._queue: list[bytes | None] = []
-        self._reads: deque[_Begun] = deque()
+        self._reads: deque[Begun] = deque()
         self._reads_space: Space | None = None
-        self._group: list[_Begun] = []
+        self._group: list[Begun] = []
         self._group_space: Space | None = None
         self._group_weight = 0
         #: The work in progress, if it had to wait for something.
@@ -196,47 +177,28 @@ class Conversation(Talk):
         self._replies.flush()
         self._finish(code, why)
 
-    def _take(self, message: bytes | None, started: float) -> _Begun | None:
+    def _take(self, message: bytes | None, started: float) -> Begun | None:
         """Take in a message. What cannot be dealt with by joining others is returned, to be run."""
-        command: Command | None = None
-        body: dict[str, Any] = {}
-        try:
-            value = BINARY if message is None else wire.parse(message, self._max_depth)
-            if value.__class__ is dict and len(value) == 1:
-                name, body = next(iter(value.items()))
-                command = self._commands.get(name)
-            if command is None or body.__class__ is not dict:
-                return self._refusal(value, started)
-            fault = command.shape.fault(body)
-            if fault is not None:
-                return _Begun(command, body, started, answer=self._profile.refused(command.name, fault))
-            begun = _Begun(command, body, started)
-            if command.run is None:
-                space = self._profile.cached(self, body)
+        begun = take_in(self._profile, message, self._max_depth, started)
+        command = begun.command
+        if begun.answer is None and command is not None and command.run is None:
+            try:
+                space = self._profile.cached(self, begun.body)
                 if space is not None and self._join(begun, space):
                     return None
-        except wire.Malformed:
-            return _Begun(None, body, started, answer=self._profile.error(Status.JSON_INVALID))
-        except KvasirError as failure:
-            refused = command.name if command is not None else NO_COMMAND
-            return _Begun(command, body, started, answer=self._failed(refused, body, failure))
+            except KvasirError as failure:
+                begun.answer = failed(self._profile, command.name, begun.body, failure)
+                begun.outcome = failure.code
         return begun
 
-    def _refusal(self, value: Any, started: float) -> _Begun:
-        """The refusal of a message that has no command of this profile with parameters."""
-        if value is BINARY:
-            return _Begun(None, {}, started, answer=self._profile.error(Status.OP_CODE_INVALID))
-        refusal = self._profile.command_of(value, self._commands.__contains__)
-        return _Begun(None, {}, started, answer=cast("bytes", refusal))
-
-    async def _run(self, begun: _Begun) -> None:
+    async def _run(self, begun: Begun) -> None:
         """Run a command that may have to wait."""
         if self._reads:
             await self._read()
         command, body = begun.command, begun.body
         name = NO_COMMAND if command is None else command.name
         if command is None or begun.answer is not None:
-            self._answer(name, "invalid", begun.answer, begun.started)
+            self._answer(name, begun.outcome, begun.answer, begun.started)
             return
         outcome = "ok"
         answer: bytes | None = None
@@ -252,13 +214,13 @@ class Conversation(Talk):
                 answer = await self._alone(begun, space)
         except KvasirError as failure:
             outcome = failure.code
-            answer = self._failed(name, body, failure)
+            answer = failed(self._profile, name, body, failure)
         except Exception:
             outcome = "internal"
             answer = self._broken(name)
         self._answer(name, outcome, answer, begun.started)
 
-    async def _alone(self, begun: _Begun, space: Space) -> bytes | None:
+    async def _alone(self, begun: Begun, space: Space) -> bytes | None:
         """Carry out a write or a read that is too heavy to share."""
         command, body = cast("Command", begun.command), begun.body
         await self._writes_first()
@@ -277,15 +239,9 @@ class Conversation(Talk):
         log.exception("%s failed", name)
         return self._profile.refused(name, wire.Refusal(Status.UNKNOWN))
 
-    def _failed(self, name: str, body: dict[str, Any], failure: KvasirError) -> bytes:
-        message = failure.message
-        if isinstance(failure, NotFound):
-            message = str(body.get("tkn", message))
-        return self._profile.refused(name, wire.Refusal(OF_ERROR.get(type(failure), Status.UNKNOWN), message))
-
     # -- writes -------------------------------------------------------------------------------------------
 
-    def _join(self, begun: _Begun, space: Space) -> bool:
+    def _join(self, begun: Begun, space: Space) -> bool:
         """Let a write or a read join those before it that it may be carried out with; False if it cannot.
 
         Raises `KvasirError` for one that makes no sense.
@@ -304,7 +260,7 @@ class Conversation(Talk):
             return False
         return self._join_writes(begun, command, space)
 
-    def _join_writes(self, begun: _Begun, command: Command, space: Space) -> bool:
+    def _join_writes(self, begun: Begun, command: Command, space: Space) -> bool:
         writes = begun.writes = command.writes(space.number, self._most, begun.body)  # type: ignore[misc]
         weight = len(writes[0].mutations) if len(writes) == 1 else sum(len(write.mutations) for write in writes)
         if weight > self._most:
@@ -323,7 +279,7 @@ class Conversation(Talk):
         if len(self._reads) == 1 and not self._replies.waiting:
             await self._read_singly([self._reads.pop()])
         while self._reads:
-            group: list[_Begun] = []
+            group: list[Begun] = []
             keys: list[bytes] = []
             while self._reads and len(keys) + len(self._reads[0].names) <= self._most:
                 begun = self._reads.popleft()
@@ -345,29 +301,29 @@ class Conversation(Talk):
                 self._show(begun, entries[position:end])
                 position = end
 
-    async def _read_singly(self, group: list[_Begun]) -> None:
+    async def _read_singly(self, group: list[Begun]) -> None:
         for begun in group:
             name = cast("Command", begun.command).name
             try:
                 entries = await self.get(cast("Space", self._reads_space), begun.names) if begun.names else []
             except KvasirError as failure:
-                self._answer(name, failure.code, self._failed(name, begun.body, failure), begun.started)
+                self._answer(name, failure.code, failed(self._profile, name, begun.body, failure), begun.started)
             except Exception:
                 self._answer(name, "internal", self._broken(name), begun.started)
             else:
                 self._show(begun, entries)
 
-    def _show(self, begun: _Begun, entries: list[Entry | None]) -> None:
+    def _show(self, begun: Begun, entries: list[Entry | None]) -> None:
         name = cast("Command", begun.command).name
         outcome = "ok"
         try:
             frame = self._showing(begun, entries)
         except KvasirError as error:
             outcome = error.code
-            frame = self._failed(name, begun.body, error)
+            frame = failed(self._profile, name, begun.body, error)
         self._answer(name, outcome, frame, begun.started)
 
-    def _showing(self, begun: _Begun, entries: list[Entry | None]) -> bytes:
+    def _showing(self, begun: Begun, entries: list[Entry | None]) -> bytes:
         if len(entries) > 1 and sum(len(e.value) for e in entries if e is not None) > self.bounds.reply_bytes:
             raise self.too_much()
         return begun.command.shown(begun.body, begun.names, entries)  # type: ignore[misc,union-attr]
@@ -396,7 +352,7 @@ class Conversation(Talk):
         self._tasks.discard(task)
         self._replies.flush()
 
-    async def _commit(self, group: list[_Begun], space: Space, slot: Slot) -> None:
+    async def _commit(self, group: list[Begun], space: Space, slot: Slot) -> None:
         outcomes: Sequence[Outcome]
         writes = [write for begun in group for write in begun.writes]
         try:
@@ -417,7 +373,7 @@ class Conversation(Talk):
                 frame = command.told(begun.body, raised(outcomes[position:end]))  # type: ignore[misc]
             except KvasirError as failure:
                 outcome = failure.code
-                frame = self._failed(name, begun.body, failure)
+                frame = failed(self._profile, name, begun.body, failure)
             except Exception:
                 outcome = "internal"
                 frame = self._broken(name)

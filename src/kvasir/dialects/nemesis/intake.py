@@ -1,0 +1,54 @@
+"""Messages to commands, or to the frames that refuse them, by a profile's tables. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from msgspec import Struct
+
+from kvasir.dialects.nemesis import wire
+from kvasir.dialects.nemesis.profiles import Profile
+from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
+from kvasir.dialects.nemesis.talk import Command
+from kvasir.errors import KvasirError, NotFound
+from kvasir.model import Write
+
+
+class Begun(Struct):
+    """A message that has been taken in."""
+
+    #: None: it has no command of the profile.
+    command: Command | None
+    body: dict[str, Any]
+    #: A stopwatch's seconds
+    started: float
+    #: The refusal, if it is one already, and how it counts.
+    answer: bytes | None = None
+    outcome: str = "invalid"
+    #: What a command that only writes, or only reads, wants.
+    writes: list[Write] = []
+    names: list[str] = []
+
+
+def take_in(profile: Profile, message: bytes | None, max_depth: int, started: float) -> Begun:
+    """Read a message; None stands for a binary one. Raises `wire.NotText`."""
+    if message is None:
+        return Begun(None, {}, started, profile.error(Status.OP_CODE_INVALID))
+    try:
+        value = wire.parse(message, max_depth)
+    except wire.Malformed:
+        return Begun(None, {}, started, profile.error(Status.JSON_INVALID))
+    if value.__class__ is dict and len(value) == 1:
+        name, body = next(iter(value.items()))
+        command = profile.commands.get(name)
+        if command is not None and body.__class__ is dict:
+            fault = command.shape.fault(body)
+            return Begun(command, body, started, None if fault is None else profile.refused(name, fault))
+    refusal = profile.command_of(value, profile.commands.__contains__)
+    return Begun(None, {}, started, cast("bytes", refusal))
+
+
+def failed(profile: Profile, name: str, body: dict[str, Any], failure: KvasirError) -> bytes:
+    """The frame that tells a failure."""
+    message = str(body.get("tkn", failure.message)) if isinstance(failure, NotFound) else failure.message
+    return profile.refused(name, wire.Refusal(OF_ERROR.get(type(failure), Status.UNKNOWN), message))
