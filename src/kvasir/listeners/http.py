@@ -112,13 +112,15 @@ class _Reading:
         self._begun: dict[_Request, tuple[float, asyncio.Task[Any] | None]] = {}
         self._late: set[_Request] = set()
         self._watching = False
+        self.loop: asyncio.AbstractEventLoop
 
     def begin(self, request: _Request) -> None:
         """The current task waits for the body of this request."""
-        self._begun[request] = (time.monotonic() + self._seconds, asyncio.current_task())
+        # The loop is given, since looking for the running one is a system call.
+        self._begun[request] = (time.monotonic() + self._seconds, asyncio.current_task(self.loop))
         if not self._watching:
             self._watching = True
-            asyncio.get_running_loop().call_later(self._pause, self._look)
+            self.loop.call_later(self._pause, self._look)
 
     def end(self, request: _Request) -> None:
         """The body is there, or never will be."""
@@ -143,7 +145,7 @@ class _Reading:
                 task.cancel()
         self._watching = bool(self._begun)
         if self._watching:
-            asyncio.get_running_loop().call_later(self._pause, self._look)
+            self.loop.call_later(self._pause, self._look)
 
 
 class HttpListener:
@@ -162,6 +164,9 @@ class HttpListener:
         self._observe = metrics.observe
         self._log_requests = log_requests
         self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.reading.loop = loop
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         began = time.perf_counter()
