@@ -17,7 +17,7 @@ LINES_A_FUNCTION = 50
 #: Words without behaviour, which everyone may use.
 NOUNS = {"kvasir", "model", "errors", "limits", "keys", "jsontext"}
 ENGINE = NOUNS | {"engine", "engines.sequence"}
-DIALECT = NOUNS | {"engine", "store", "http", "auth", "auth_tokens", "applications", "snapshots"}
+DIALECT = NOUNS | {"engine", "store", "http", "auth", "auth_tokens", "applications", "sessions", "snapshots"}
 
 #: What each module, or folder of interchangeable ones, may import of Kvasir. `server` alone names concrete engines,
 #: dialects and listeners; `cli` alone names `server`.
@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "auth": NOUNS | {"engine", "store", "admin", "identity"},
     "service_accounts": NOUNS | {"engine"},
     "applications": NOUNS | {"store"},
+    "sessions": NOUNS,
     "auth_tokens": NOUNS | {"engine", "store", "service_accounts"},
     "devcert": NOUNS,
     "dialects": set(),

@@ -48,6 +48,9 @@ log = logging.getLogger("kvasir")
 #: How often a worker shows the others its writer's counters.
 PUBLISH_SECONDS = 1.0
 
+#: The memory engine does nothing by itself and looks at every entry when it is asked to sweep.
+MEMORY_SWEEP_SECONDS = 60.0
+
 #: Seconds after which a thread that computes hands over to one that waits. The standard 5 ms would make the writer
 #: wait that long for each of its statements while the event loop is busy.
 SWITCH_SECONDS = 0.0005
@@ -204,12 +207,15 @@ class _Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
-        publishing = loop.create_task(self._publish())
+        chores = [loop.create_task(self._publish())]
+        if isinstance(self._engine, MemoryEngine):
+            chores.append(loop.create_task(self._sweep()))
         log.info("listening on %s", ", ".join(_addresses(self._config)))
         await stop.wait()
         if parent is not None:
             loop.remove_reader(parent)
-        publishing.cancel()
+        for chore in chores:
+            chore.cancel()
         return await self._drain()
 
     async def _drain(self) -> int:
@@ -232,6 +238,11 @@ class _Worker:
         while True:
             self._metrics.publish(self._engine.writer)
             await asyncio.sleep(PUBLISH_SECONDS)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(MEMORY_SWEEP_SECONDS)
+            await self._engine.sweep()
 
 
 def _addresses(config: Config) -> list[str]:

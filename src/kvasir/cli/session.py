@@ -21,10 +21,9 @@ from kvasir.cli.common import (
     print_json,
     print_table,
 )
-from kvasir.dialects.nemesis.sessions import attributes_of, new_token
-from kvasir.dialects.nemesis.talk import NAME_DOOR, TOKEN_DOOR
 from kvasir.errors import Conflicting, NotFound
 from kvasir.model import Space
+from kvasir.sessions import NAME_DOOR, TOKEN_DOOR, attributes_of, new_token
 
 app = typer.Typer(help="List, show and end sessions of the NemesisDB API.", no_args_is_help=True)
 

@@ -52,6 +52,8 @@ class _Request:
         limits = self._listener.limits
         most = limits.body_bytes if limit is None else min(limit, limits.body_bytes)
         declared = self.header("content-length")
+        if declared == "0" or (declared is None and self._scope.http_version[0] == "1" and not self._is_chunked()):
+            return b""  # asking for it would take a turn through Granian's threads all the same
         reading = self._listener.reading
         reading.begin(self)
         try:
@@ -71,6 +73,9 @@ class _Request:
             raise _cut_off() from None
         finally:
             reading.end(self)
+
+    def _is_chunked(self) -> bool:
+        return self.header("transfer-encoding") is not None
 
     async def _unmeasured(self, most: int) -> bytes:
         pieces = bytearray()

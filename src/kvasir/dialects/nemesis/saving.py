@@ -14,13 +14,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from kvasir.dialects.nemesis.keyvalues import name_of, strings
-from kvasir.dialects.nemesis.sessions import Attributes, Expiry, attributes_of, blank
+from kvasir.dialects.nemesis.sessions import Expiry, blank
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.dialects.nemesis.talk import Command, Talk, raised, sliced
 from kvasir.dialects.nemesis.wire import Shape, encode, reply, value_text
 from kvasir.errors import KvasirError, NotFound
 from kvasir.keys import pack
 from kvasir.model import Query, Set, Space, Write
+from kvasir.sessions import Attributes, attributes_of
 
 #: Sessions listed at a time.
 _SESSIONS = 1_000

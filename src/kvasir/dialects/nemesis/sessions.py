@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Any
 
 import msgspec
@@ -11,10 +10,11 @@ from msgspec import Struct
 
 from kvasir.dialects.nemesis.keyvalues import strings
 from kvasir.dialects.nemesis.statuses import Status
-from kvasir.dialects.nemesis.talk import NAME_DOOR, TOKEN_DOOR, Command, Talk
+from kvasir.dialects.nemesis.talk import Command, Talk
 from kvasir.dialects.nemesis.wire import Refusal, Shape, refused, reply, required, token
 from kvasir.errors import Forbidden, NotFound
 from kvasir.model import Door, Space
+from kvasir.sessions import NAME_DOOR, TOKEN_DOOR, Attributes, attributes_of, new_token
 
 #: Longest duration in seconds: some three thousand years, which fits every engine in milliseconds.
 LONGEST = 10**11
@@ -25,35 +25,11 @@ _SHARED = Refusal(Status.COMMAND_SYNTAX, "shared")
 _NAME = required("name", str, Status.VALUE_MISSING, empty=False)
 
 
-class Attributes(Struct, omit_defaults=True):
-    """What a session's space remembers of its making."""
-
-    token: str = ""
-    shared: bool = False
-    #: Seconds; 0: it never expires
-    duration: int = 0
-
-
 class Expiry(Struct):
     """The member `expiry`, in seconds."""
 
     duration: int = 0
     delete_session: bool = msgspec.field(default=False, name="deleteSession")
-
-
-_attributes = msgspec.json.Decoder(Attributes)
-
-
-def new_token() -> str:
-    """64 random bits as a decimal text."""
-    return str(secrets.randbits(64))
-
-
-def attributes_of(space: Space) -> Attributes:
-    """A session's attributes; of a store that was shared under a name, only that it is shared."""
-    if space.kind != "session":
-        return Attributes(shared=True)
-    return _attributes.decode(space.attributes)
 
 
 def blank(talk: Talk, name: str, attributes: Attributes, *, delete: bool) -> tuple[Space, list[Door]]:
@@ -114,7 +90,7 @@ async def _new(talk: Talk, body: dict[str, Any]) -> bytes:
 
 async def _token_of(talk: Talk, space: Space, fresh: str = "") -> str:
     """The token of a space the caller may use. Raises `NotFound`."""
-    known = _attributes.decode(space.attributes).token if space.kind == "session" else ""
+    known = attributes_of(space).token
     if fresh and known == fresh:
         return fresh
     await talk.store.open(talk.principal, space.id)

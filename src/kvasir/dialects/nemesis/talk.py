@@ -15,10 +15,8 @@ from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
 from kvasir.keys import pack
 from kvasir.model import Entry, Principal, Space, Write
+from kvasir.sessions import TOKEN_DOOR
 from kvasir.store import Store
-
-TOKEN_DOOR = "session-token"  # noqa: S105  (the name of a door)
-NAME_DOOR = "session-name"
 
 
 class Saves(Protocol):
