@@ -4,6 +4,7 @@ the Node client drops the body of any other status, and Go's, too."""
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import ClassVar
 
 from kvasir import applications
@@ -106,6 +107,7 @@ class VoximplantDialect:
         return ApiError(failure, field="application_id")
 
 
+@lru_cache(maxsize=256)  # asked twice a request, about very few paths
 def _method(path: str) -> str | None:
     """The method a path names, "" if it names none; None if the path is not this API's."""
     head, _, last = path.removesuffix("/").rpartition("/")
