@@ -67,6 +67,15 @@ class Engine(Protocol):
         """How many entries `page` would give for this range."""
         ...
 
+    async def load(self, space: int, entries: Sequence[Entry]) -> None:
+        """Put entries of another database there as they are, versionstamps and times included, in one durable commit.
+
+        Keys differ. A living entry with the key is replaced in its place; all others come last in creation order, in
+        the order given. Their `sequence` stays what it is if it is free and follows those of the space; otherwise a
+        later one is given. Whatever is written afterwards gets numbers above all of these. Raises `NotFound` if the
+        space is gone. Like a write, it moves the epoch in the system space.
+        """
+
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:

@@ -128,6 +128,23 @@ class MemoryEngine:
     async def count(self, space: int, range: KeyRange | None = None) -> int:
         return sum(1 for entry in self._visible(space, self._clock()) if _in_range(entry.key, range))
 
+    async def load(self, space: int, entries: Sequence[Entry]) -> None:
+        now = self._clock()
+        if not self._alive(space, now):
+            raise NotFound("the store is gone", code="store_not_found")
+        there = self._entries[space]
+        last = max((entry.sequence for entry in there.values()), default=0)
+        for entry in entries:
+            old = _living(there, entry.key, now)
+            if old is None:
+                last = max(entry.sequence, last + 1)
+            place = old.sequence if old else last
+            there[entry.key] = msgspec.structs.replace(entry, sequence=place)
+            self._last = max(self._last, place, entry.versionstamp)
+            self._latest = max(self._latest, entry.created_at)
+        if space == SYSTEM_SPACE:
+            self._epoch += 1
+
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:

@@ -107,6 +107,9 @@ class SqliteEngine:
     async def count(self, space: int, range: KeyRange | None = None) -> int:
         return await self._in_thread(lambda connection: reading.count(connection, space, range, self._clock()))
 
+    async def load(self, space: int, entries: Sequence[Entry]) -> None:
+        await self._writes.submit((), lambda transaction: transaction.load(space, entries))
+
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:

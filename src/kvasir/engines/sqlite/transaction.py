@@ -23,6 +23,7 @@ from kvasir.model import (
     Delete,
     DeleteRange,
     Door,
+    Entry,
     Mutation,
     Set,
     Space,
@@ -41,6 +42,12 @@ DELETE = "DELETE FROM entry WHERE sequence = ?"
 COUNT_RANGE = reading.COUNT
 DELETE_RANGE = "DELETE FROM entry WHERE space = :space AND key >= :start AND key < :end"
 DELETE_SPACE = "DELETE FROM entry WHERE space = :space"
+
+LAST_IN_SPACE = "SELECT max(sequence) FROM entry INDEXED BY entry_order WHERE space = ?"
+IS_TAKEN = "SELECT 1 FROM entry WHERE sequence = ?"
+LOAD_OVER = """
+    UPDATE entry SET value = ?, versionstamp = ?, created_at = ?, expires_at = ?, refresh = ?, metadata = ?
+    WHERE sequence = ?"""
 
 ADD_SPACE = "INSERT INTO space VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ADD_DOOR = "INSERT OR REPLACE INTO door VALUES (?, ?, ?, ?)"
@@ -183,6 +190,36 @@ class Transaction:
         count = int(self._connection.execute(COUNT_RANGE, values).get)
         self._connection.execute(DELETE_RANGE if mutation.range else DELETE_SPACE, values)
         return count
+
+    def load(self, space: int, entries: Sequence[Entry]) -> None:
+        """See `Engine.load`. Raises `NotFound`."""
+        now = self._clock()
+        if not self._is_alive(space, now):
+            raise NotFound("the store is gone", code="store_not_found")
+        last = self._connection.execute(LAST_IN_SPACE, (space,)).get or 0
+        for entry in entries:
+            self.changes.add(cell_of(space, entry.key))
+            last = self._load(space, entry, last, now)
+            self._last = max(self._last, last, entry.versionstamp)
+            self._latest = max(self._latest, entry.created_at)
+        if space == SYSTEM_SPACE:
+            self.changes.add(EPOCH)
+
+    def _load(self, space: int, entry: Entry, last: int, now: int) -> int:
+        """Put one entry there; the last sequence in the space afterwards."""
+        row = self._look(space, entry.key)
+        rest = (entry.created_at, entry.expires_at, entry.refresh, entry.metadata)
+        if row and (row[2] is None or row[2] > now):
+            self._connection.execute(LOAD_OVER, (entry.value, entry.versionstamp, *rest, row[0]))
+            return last
+        if row:
+            self._connection.execute(DELETE, row[:1])
+        sequence = max(entry.sequence, last + 1)
+        # Other engines may have given the same number in two spaces; here a number is a row.
+        while self._connection.execute(IS_TAKEN, (sequence,)).fetchone():
+            sequence += 1
+        self._connection.execute(INSERT, (sequence, space, entry.key, entry.value, entry.versionstamp, *rest))
+        return sequence
 
     # -- spaces -------------------------------------------------------------------------------------------
 
