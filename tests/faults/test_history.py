@@ -1,0 +1,30 @@
+"""What clients of two servers see at once could have happened one operation at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults.history import Caller, Record
+from tests.faults.linearizable import violation
+from tests.faults.test_linearizable import with_a_stale_read
+from tests.serving import serving
+
+CLIENTS = 8
+OPERATIONS = 600
+
+
+def test_reads_and_writes_through_two_processes_are_linearizable(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    with serving(tmp_path) as one, serving(tmp_path / "second", "--data-dir", str(one.data_dir)) as other:
+        record = Record([one, other], one.store, ["a", "b", "c"])
+        callers = [Caller(record, OPERATIONS) for _ in range(CLIENTS)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        record.read_at_last()
+    history = record.history()
+    assert len(history) > 0.9 * CLIENTS * OPERATIONS
+    assert len(record.refused) > 100, "they hardly met"
+    assert violation(history) is None
+    assert violation(with_a_stale_read(history)) is not None
