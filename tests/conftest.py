@@ -6,7 +6,37 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import postgres
+from tests import serving as servers
 from tests.serving import Server, serving
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        choices=["default", "postgresql"],
+        default="default",
+        help="what the tests of the APIs run on: what a server without settings takes, or a real PostgreSQL",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--engine") == "postgresql":
+        servers.databases = postgres.DatabasePerDirectory()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--engine") == "postgresql":
+        others = [item for item in items if item.get_closest_marker("only_sqlite")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _postgresql_ends() -> Iterator[None]:
+    """Not left to the end of the process, which a test runner may cut short."""
+    yield
+    postgres.close_shared_server()
 
 
 class ManualClock:

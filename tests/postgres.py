@@ -50,22 +50,22 @@ ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath}
 class PostgresServer:
     """A server with the superuser `kvasir`, who needs no password, and an empty database `postgres`.
 
-    `settings` are lines of postgresql.conf and win over `SETTINGS`. With `fsync` off a power loss would harm it;
-    a killed process does not. Not yet started; `close` (or the end of the tests) removes it with its data.
+    `settings` are those of postgresql.conf and win over `SETTINGS`; fsync="off" makes it faster, and a power loss
+    harmful. Not yet started; `close` (or the end of the tests) removes it with its data.
     """
 
-    def __init__(self, *, fsync: bool = True, settings: Mapping[str, str] | None = None) -> None:
-        self._create(fsync, settings or {})
+    def __init__(self, **settings: str) -> None:
+        self._create(settings)
         self._program("initdb", "-D", str(self.data), "-U", "kvasir", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
 
-    def _create(self, fsync: bool, settings: Mapping[str, str]) -> None:
+    def _create(self, settings: Mapping[str, str]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kvasir-postgres-"))
         atexit.register(self.close)
         if (user := _other_user()) is not None:
             os.chown(self.folder, user.pw_uid, user.pw_gid)
         self.data = self.folder / "data"
         (self.port,) = free_ports(1)
-        self.settings = {**SETTINGS, "fsync": "on" if fsync else "off", **settings}
+        self.settings = {**SETTINGS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
     # -- its life --------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class PostgresServer:
     def standby(self, name: str = "standby", **settings: str) -> PostgresServer:
         """A second server that streams from this one under the application name `name`. Not yet started."""
         other = PostgresServer.__new__(PostgresServer)
-        other._create(self.settings["fsync"] == "on", self.settings | settings)
+        other._create(self.settings | settings)
         source = f"{self.url()}?application_name={name}"
         self._program("pg_basebackup", "-D", str(other.data), "-d", source, "-R", "-X", "stream", "-c", "fast", "-N")
         return other
@@ -214,8 +214,28 @@ class PostgresServer:
 
 @functools.cache
 def shared_server() -> PostgresServer:
-    """One server for all tests of this process, started by the first who asks. Its fsync is off, for speed."""
-    return PostgresServer(fsync=False).start()
+    """One server for all tests of this process, started by the first who asks."""
+    return PostgresServer().start()
+
+
+def close_shared_server() -> None:
+    """End it, if anyone has asked for it."""
+    if shared_server.cache_info().currsize:
+        shared_server().close()
+        shared_server.cache_clear()
+
+
+class DatabasePerDirectory:
+    """Gives every data directory a database of its own on the shared server; see `tests.serving.databases`."""
+
+    def __init__(self) -> None:
+        self._urls: dict[Path, str] = {}
+
+    def url(self, data_dir: Path) -> str:
+        """The URL of the directory's database, which is created when first asked for."""
+        if data_dir not in self._urls:
+            self._urls[data_dir] = shared_server().new_database(f"directory_{len(self._urls)}")
+        return self._urls[data_dir]
 
 
 def _other_user() -> pwd.struct_passwd | None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 KVASIR = Path(sys.executable).with_name("kvasir")
 KEY = "test-admin-key-0123456789-0123456789-abcdef"
@@ -24,10 +25,36 @@ ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 PATIENCE_SECONDS = 60.0
 
 
+class Databases(Protocol):
+    """Says which database belongs to a data directory."""
+
+    def url(self, data_dir: Path) -> str:
+        """The value for `--engine`; the same for the same directory."""
+        ...
+
+
+#: None: the file in the data directory itself
+databases: Databases | None = None
+
+
+def database_options(data_dir: Path) -> list[str]:
+    """The options by which `kvasir serve` and every command find the database of this data directory."""
+    engine = [] if databases is None else ["--engine", databases.url(data_dir)]
+    return ["--data-dir", str(data_dir), *engine]
+
+
+def database_variables(data_dir: Path) -> dict[str, str]:
+    """The same as variables of the environment."""
+    engine = {} if databases is None else {"KVASIR_ENGINE": databases.url(data_dir)}
+    return {"KVASIR_DATA_DIR": str(data_dir)} | engine
+
+
 class Server:
     """A running server. Its data stays in `data_dir`, so that a second `serving` on the same path goes on with it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, nemesis_port: int, directory: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, nemesis_port: int, directory: Path, data_dir: Path
+    ) -> None:
         self._process = process
         self.port = port
         self.nemesis_port = nemesis_port
@@ -35,12 +62,22 @@ class Server:
         self.nemesis_url = f"ws://127.0.0.1:{nemesis_port}"
         self.key = KEY
         self.organisation = ORGANISATION
-        self.data_dir = directory / "data"
+        self.data_dir = data_dir
         self._log_file = directory / "server.log"
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def database_options(self) -> list[str]:
+        """For a command on its database."""
+        return database_options(self.data_dir)
+
+    @property
+    def database_variables(self) -> dict[str, str]:
+        """The same as variables of the environment."""
+        return database_variables(self.data_dir)
 
     @property
     def log(self) -> str:
@@ -97,7 +134,8 @@ def serving(directory: Path, *options: str, env: Mapping[str, str] | None = None
     `options` come last and win; `env` is added to an environment without any KVASIR_ variable but the admin key.
     """
     port, nemesis_port = free_ports(2)
-    command = [str(KVASIR), "serve", "--data-dir", str(directory / "data"), "--http", f"127.0.0.1:{port}"]
+    data_dir = Path(options[options.index("--data-dir") + 1]) if "--data-dir" in options else directory / "data"
+    command = [str(KVASIR), "serve", *database_options(data_dir), "--http", f"127.0.0.1:{port}"]
     command += ["--nemesis", f"127.0.0.1:{nemesis_port}", *options]
     with (directory / "server.log").open("ab") as log:
         process = subprocess.Popen(
@@ -109,7 +147,7 @@ def serving(directory: Path, *options: str, env: Mapping[str, str] | None = None
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(process, port, nemesis_port, directory)
+    server = Server(process, port, nemesis_port, directory, data_dir)
     try:
         wait_until(server.is_ready, "the server is ready")
         yield server

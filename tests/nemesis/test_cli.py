@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 from tests.nemesis.client import client
-from tests.serving import KVASIR, environment, serving
+from tests.serving import KVASIR, database_options, environment, serving
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command on the database of `serving(directory)`."""
-    command = [str(KVASIR), *arguments, "--data-dir", str(directory / "data")]
+    command = [str(KVASIR), *arguments, *database_options(directory / "data")]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
 
 

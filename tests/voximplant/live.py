@@ -41,7 +41,7 @@ class Live:
     def kvasir(self, *command: str) -> str:
         """Standard output of an administrative command, run beside the server."""
         done = subprocess.run(
-            [KVASIR, *command, "--data-dir", self.server.data_dir],
+            [KVASIR, *command, *self.server.database_options],
             env=environment(),
             capture_output=True,
             text=True,

@@ -71,7 +71,7 @@ def test_applications(server: Live) -> None:
     assert "shop" in server.kvasir("application", "list")
     server.kvasir("application", "delete", "shop", "--yes")
     assert call(server, "GetKeyValueKeys", application_id=made["application_id"])["error"]["code"] == 116
-    data = ("--data-dir", server.server.data_dir)
+    data = server.server.database_options
     assert fails("application", "delete", "shop", "--yes", *data)[0] == 1
     assert fails("application", "create", "--name", "a.b", *data)[0] == 2
     assert fails("application", "create", "--name", "other", "--id", "0", *data)[0] == 2
@@ -96,7 +96,7 @@ def test_service_accounts(server: Live) -> None:
     assert "dashboards" in server.kvasir("service-account", "list")
     server.kvasir("service-account", "revoke", reader["key_id"])
     assert call(server, "GetKeyValueKeys", token=token)["error"]["code"] == 433
-    data = ("--data-dir", server.server.data_dir)
+    data = server.server.database_options
     assert "kvasir service-account list" in fails("service-account", "revoke", reader["key_id"], *data)[1]
     assert "Developer" in fails("service-account", "create", "--role", "developer", *data)[1]
     assert fails("service-account", "create", "--role", "Developer", "--application", "nope", *data)[0] == 1
@@ -208,7 +208,7 @@ def test_the_readme(server: Live, tmp_path: Path) -> None:
     setup, start = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     (program,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     path = f"{KVASIR.parent}:{environment()['PATH']}"
-    variables = environment(PATH=path, KVASIR_DATA_DIR=str(server.server.data_dir), REQUESTS_CA_BUNDLE=str(server.ca))
+    variables = environment(PATH=path, REQUESTS_CA_BUNDLE=str(server.ca), **server.server.database_variables)
     done = subprocess.run(
         ["sh", "-eu", "-c", setup], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
     )
