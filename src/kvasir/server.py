@@ -51,10 +51,6 @@ PUBLISH_SECONDS = 1.0
 #: The memory engine does nothing by itself and looks at every entry when it is asked to sweep.
 MEMORY_SWEEP_SECONDS = 60.0
 
-#: Seconds after which a thread that computes hands over to one that waits. The standard 5 ms would make the writer
-#: wait that long for each of its statements while the event loop is busy.
-SWITCH_SECONDS = 0.0005
-
 #: Objects made before the youngest generation is collected. Requests leave no cycles behind.
 GC_THRESHOLD = 10_000
 
@@ -134,7 +130,6 @@ async def _prepare(config: Config) -> None:
 def _serve(config: Config, metrics: Metrics, worker: int, parent: int | None = None) -> int:
     """Be one worker until asked to stop. `parent`: a descriptor that is readable once the supervisor is gone."""
     metrics.serve_as(worker)
-    sys.setswitchinterval(SWITCH_SECONDS)
     with _runner() as runner:
         return runner.run(_Worker(config, metrics).serve(announce=config.workers == 1, parent=parent))
 

@@ -7,8 +7,7 @@ import itertools
 import logging
 import secrets
 import time
-import types
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from kvasir.http import HttpDialect, Response
 from kvasir.limits import Limits
 from kvasir.metrics import Metrics
 
-#: An answer later than this after the one before it was seen to cost as much as a whole GET: Granian's thread sleeps.
+#: Granian's thread sleeps when it was last spoken to longer ago than this, and to wake it costs as much as a whole GET.
 AWAKE_SECONDS = 20e-6
-#: Of so many answers that find it asleep, one wakes it at once and the others wait for a turn of the loop, to go out
-#: together. All at once would leave it idle meanwhile. Measured: 8 to 32 are alike for GETs; 32 is best for POSTs.
-DEFERRED = 32
+#: So much to say to a sleeping thread is said at once; less waits for the turn of the loop. To collect a whole turn
+#: would leave it idle meanwhile. Measured: 8 and 16 wake it too often, without a bound POSTs lose a twentieth.
+TOGETHER = 32
 
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
@@ -35,12 +34,14 @@ access = logging.getLogger("kvasir.access")
 class _Request:
     """A `kvasir.http.Request` over an RSGI scope."""
 
-    __slots__ = ("_listener", "_proto", "_scope", "held", "id", "method", "path")
+    __slots__ = ("_listener", "_proto", "_scope", "_whole", "held", "id", "method", "path")
 
     def __init__(self, scope: Any, proto: Any, listener: HttpListener, id: str) -> None:
         self._scope = scope
         self._proto = proto
         self._listener = listener
+        #: Gives the body, once Granian was asked for it.
+        self._whole: Awaitable[bytes]
         self.id = id
         self.method: str = scope.method
         self.path: str = scope.path
@@ -70,10 +71,10 @@ class _Request:
             if length > most:
                 raise _too_large(most)
             self._hold(length)
-            await self._listener.together()
-            whole: bytes = await self._proto()
-            self._listener.spoke = time.perf_counter()
-            return whole
+            asked = self._listener.outbox.say(self._ask)
+            if asked is not None:
+                await asked
+            return await self._whole
         except asyncio.CancelledError:
             if not reading.is_late(self):
                 raise
@@ -82,6 +83,9 @@ class _Request:
             raise _cut_off() from None
         finally:
             reading.end(self)
+
+    def _ask(self) -> None:
+        self._whole = self._proto()
 
     def _is_chunked(self) -> bool:
         return self.header("transfer-encoding") is not None
@@ -162,10 +166,46 @@ class _Reading:
             self.loop.call_later(self._pause, self._look)
 
 
-@types.coroutine
-def _turn() -> Generator[None, None, None]:
-    """Let everything else that is ready run first."""
-    yield
+class _Outbox:
+    """What is to be said to Granian's thread, which sleeps between requests: few of many calls have to wake it."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[asyncio.Future[None], Callable[[], None]]] = []
+        #: When the thread was last spoken to, on the performance counter.
+        self._spoke = 0.0
+        self.loop: asyncio.AbstractEventLoop
+
+    def say(self, call: Callable[[], None]) -> asyncio.Future[None] | None:
+        """Make a call now if the thread is awake, else with others: then the future to be awaited is given."""
+        now = time.perf_counter()
+        calls = self._calls
+        if not calls and now - self._spoke <= AWAKE_SECONDS:
+            self._spoke = now
+            call()
+            return None
+        # A future each: to cancel a task is to cancel what it waits for.
+        said = self.loop.create_future()
+        calls.append((said, call))
+        if len(calls) == 1:
+            self.loop.call_soon(self._say_all)
+        elif len(calls) == TOGETHER:
+            self._say_all()
+        return said
+
+    def _say_all(self) -> None:
+        calls = self._calls
+        if not calls:
+            return  # they were enough before the turn was over
+        self._calls = []
+        for said, call in calls:
+            if said.done():
+                continue  # the caller has left
+            try:
+                call()
+                said.set_result(None)
+            except Exception as error:
+                said.set_exception(error)
+        self._spoke = time.perf_counter()
 
 
 class HttpListener:
@@ -178,9 +218,7 @@ class HttpListener:
         self.limits = limits
         self.held = 0
         self.in_flight = 0
-        #: When Granian's thread was last spoken to, on the performance counter.
-        self.spoke = 0.0
-        self._deferred = 0
+        self.outbox = _Outbox()
         self.reading = _Reading(limits.body_seconds)
         self._dialects = tuple(dialects[:-1])
         self._last = dialects[-1]
@@ -189,7 +227,7 @@ class HttpListener:
         self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.reading.loop = loop
+        self.reading.loop = self.outbox.loop = loop
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         began = time.perf_counter()
@@ -211,27 +249,17 @@ class HttpListener:
             )
         finally:
             self.held -= request.held
-        await self.together()
-        proto.response_bytes(
-            response.status,
-            [("content-type", response.content_type), ("x-request-id", request.id), *response.headers],
-            response.body,
-        )
-        self.spoke = time.perf_counter()
-        seconds = self.spoke - began
+        headers = [("content-type", response.content_type), ("x-request-id", request.id), *response.headers]
+        said = self.outbox.say(lambda: proto.response_bytes(response.status, headers, response.body))
+        if said is not None:
+            await said
+        seconds = time.perf_counter() - began
         self.in_flight -= 1
         self._observe(chosen.name, response.operation, response.outcome, seconds)
         if self._log_requests:
             access.info(
                 "%s %s %s %d %.1f ms", request.id, chosen.name, response.operation, response.status, seconds * 1000
             )
-
-    async def together(self) -> None:
-        """To be awaited before Granian's thread is spoken to, so that few of many requests have to wake it."""
-        if time.perf_counter() - self.spoke > AWAKE_SECONDS:
-            self._deferred += 1
-            if self._deferred % DEFERRED:
-                await _turn()
 
     async def drained(self, seconds: float) -> bool:
         """Wait until no request is in flight; False if `seconds` were not enough."""

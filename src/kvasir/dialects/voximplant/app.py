@@ -93,7 +93,7 @@ class VoximplantDialect:
                 door = applications.by_id(principal.organisation, int(id))
             else:
                 raise ApiError(errors.APPLICATION_ID, field="application_id")
-            space = await self._store.behind(principal, door)
+            space = self._store.cached(principal, door) or await self._store.behind(principal, door)
         except NotFound:
             raise self._unknown_application(by_id=bool(id)) from None
         if short and space.name != short:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from python_multipart.exceptions import FormParserError
@@ -79,8 +79,8 @@ def urlencoded(text: str) -> dict[str, str]:
 
 def _unquoted(text: str) -> str:
     try:
-        return unquote_plus(text, errors="strict")
-    except UnicodeDecodeError:
+        return unquote_to_bytes(text.replace("+", " ")).decode()
+    except UnicodeError:
         raise _refused("a parameter is not UTF-8") from None
 
 
