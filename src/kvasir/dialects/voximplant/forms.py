@@ -37,7 +37,8 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 async def read(request: Request, settings: Settings) -> dict[str, str]:
     """All parameters of a request. Raises `ApiError` 101 for a body that makes no sense, a parameter given twice
     (unless query and body agree), and what `Request.body` raises."""
-    query = urlencoded(request.query) if request.query else {}
+    text = request.query
+    query = urlencoded(text) if text else {}
     declared = request.header("content-type") or URLENCODED
     kind, options = (declared, {}) if declared == URLENCODED else _content_type(declared)
     body = await request.body(settings.json_bytes if kind == JSON else settings.form_bytes)
