@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "snapshots": NOUNS | {"engine", "store"},
     "http": NOUNS,
     "admin": NOUNS | {"engine", "config"},
+    "moving": NOUNS | {"engine", "admin"},
     "identity": NOUNS | {"admin", "config"},
     "auth": NOUNS | {"engine", "store", "admin", "identity"},
     "service_accounts": NOUNS | {"engine"},

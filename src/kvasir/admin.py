@@ -16,8 +16,8 @@ from ulid import ULID
 
 from kvasir.config import Config
 from kvasir.engine import Clock, Engine
-from kvasir.errors import Conflicting, Invalid, KvasirError, NotFound
-from kvasir.keys import pack, prefix_range
+from kvasir.errors import Conflicting, Invalid, KvasirError, NotFound, Unavailable
+from kvasir.keys import pack, prefix_range, versionstamp_text
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, Door, Entry, Mutation, Query, Set, Space, Write
 
 ROLES = ("owner", "admin", "developer", "viewer")
@@ -30,6 +30,8 @@ DEFAULT_STORE = "default"
 NAME_CHARACTERS = 255
 
 _FIRST = pack(["first-organisation"])
+#: Where a database that was filled from another one says so, until a server starts on it.
+COPY_MARK = pack(["copy"])
 
 
 class AccessKey(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,6 +64,15 @@ class FirstStart(Struct, frozen=True):
 _record = msgspec.json.Decoder(AccessKey)
 
 
+class CopyMark(Struct, frozen=True):
+    """What a copy says about itself."""
+
+    #: See `origin`.
+    origin: str
+    #: False: it is being filled, or that was interrupted.
+    complete: bool
+
+
 def digest_of(secret: str) -> str:
     """What is kept of a secret."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
@@ -82,9 +93,12 @@ async def bootstrap(engine: Engine, config: Config, clock: Clock) -> FirstStart 
     """Make the first organisation, its store `default` and its owner key, unless they are there; set the admin key.
 
     Several processes may do this at once: one makes everything. Raises `Invalid` for settings that contradict
-    the database.
+    the database and `Unavailable` for a copy that is not complete.
     """
     made = None
+    mark = await copy_mark(engine)
+    if mark is not None:
+        await _take_over(engine, mark)
     if (await engine.get(SYSTEM_SPACE, [_FIRST]))[0] is None:
         made = await _first_start(engine, config, clock)
     organisation = await first_organisation(engine)
@@ -132,10 +146,14 @@ async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstSta
 
 async def first_organisation(engine: Engine) -> str:
     """The ULID of the organisation of the first start. Raises `NotFound` before that."""
+    return msgspec.json.decode((await _first(engine)).value, type=str)
+
+
+async def _first(engine: Engine) -> Entry:
     entry = (await engine.get(SYSTEM_SPACE, [_FIRST]))[0]
     if entry is None:
         raise NotFound("the database is empty; `kvasir serve` fills it at its first start")
-    return msgspec.json.decode(entry.value, type=str)
+    return entry
 
 
 async def _set_admin_key(engine: Engine, organisation: str, secret: str, clock: Clock) -> None:
@@ -162,6 +180,44 @@ async def _set_admin_key(engine: Engine, organisation: str, secret: str, clock: 
             raise outcome
         if isinstance(outcome, Commit):
             return
+
+
+# -- copies ---------------------------------------------------------------------------------------------------
+
+
+async def origin(engine: Engine) -> str:
+    """Names the first start of a database; copies of it have the same. Raises `NotFound` before that."""
+    first = await _first(engine)
+    return f"{msgspec.json.decode(first.value, type=str)}-{versionstamp_text(first.versionstamp)}"
+
+
+async def copy_mark(engine: Engine) -> CopyMark | None:
+    """What a copy on which no server has started yet says about itself; None for any other database."""
+    entry = (await engine.get(SYSTEM_SPACE, [COPY_MARK]))[0]
+    return None if entry is None else msgspec.json.decode(entry.value, type=CopyMark)
+
+
+async def is_being_filled(engine: Engine, origin: str) -> bool:
+    """Whether the database is an incomplete copy of the one with this `origin`."""
+    return await copy_mark(engine) == CopyMark(origin, complete=False)
+
+
+async def mark_copy(engine: Engine, origin: str, *, complete: bool) -> None:
+    """Say that a database is a copy of the one with this `origin`."""
+    value = msgspec.json.encode(CopyMark(origin, complete))
+    # It is older than anything that is copied, so that it takes no number from it.
+    await engine.load(SYSTEM_SPACE, [Entry(COPY_MARK, value, versionstamp=1, sequence=1, created_at=0)])
+
+
+async def _take_over(engine: Engine, mark: CopyMark) -> None:
+    if not mark.complete:
+        raise Unavailable(
+            "the database is being filled by `kvasir copy` or `kvasir load`, or that was interrupted:"
+            " let it come to its end, or run it again"
+        )
+    outcome = (await engine.write([Write(SYSTEM_SPACE, (Delete(COPY_MARK),))]))[0]
+    if isinstance(outcome, KvasirError):
+        raise outcome
 
 
 # -- access keys ----------------------------------------------------------------------------------------------

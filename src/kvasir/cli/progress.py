@@ -1,0 +1,81 @@
+"""How far a long command is: a bar on a terminal, else a line now and then. On standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+#: Between two lines where there is no terminal to draw on.
+SAY_SECONDS = 5.0
+#: Entries between two looks at the clock.
+STEP = 256
+
+
+def with_progress(work: Callable[[Progress], Awaitable[T]], *, quiet: bool) -> T:
+    """Do some work that counts entries as it goes."""
+
+    async def told(progress: Progress) -> T:
+        return await work(progress)
+
+    if quiet:
+        return asyncio.run(told(_Silence()))
+    if not sys.stderr.isatty():
+        return asyncio.run(told(Progress()))
+    drawn = _Bar()
+    with drawn.bar:
+        return asyncio.run(told(drawn))
+
+
+class Progress:
+    """Lines."""
+
+    def __init__(self) -> None:
+        #: Entries to come in all, roughly; None: nobody knows
+        self.total: int | None = None
+        self._count = 0
+        self._began = self._said = time.monotonic()
+
+    def add(self, entries: int) -> None:
+        self._count += entries
+        if self._count % STEP < entries:
+            self._show(self._count)
+
+    def _show(self, count: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= SAY_SECONDS:
+            self._said = now
+            of = f" of about {self.total:,}" if self.total else ""
+            typer.echo(f"{count:,}{of} entries read, {now - self._began:.0f} s", err=True)
+
+
+class _Silence(Progress):
+    def _show(self, count: int) -> None:
+        pass
+
+
+class _Bar(Progress):
+    """A bar, by the library that draws the help."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich import progress
+        from rich.console import Console
+
+        self.bar = progress.Progress(
+            progress.TextColumn("entries"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self.bar.add_task("entries", total=None)
+
+    def _show(self, count: int) -> None:
+        self.bar.update(self._task, completed=count, total=None if self.total is None else max(self.total, count))
