@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# The tests of the APIs, which run on PostgreSQL too.
+APIS := tests/versori tests/nemesis tests/voximplant
+
 .PHONY: serve test check bench docs lock clean
 
 serve: .venv/ready
@@ -10,6 +13,7 @@ serve: .venv/ready
 
 test: .venv/ready .venv/clients/ready
 	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --engine postgresql $(APIS)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

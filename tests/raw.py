@@ -129,6 +129,9 @@ class Client:
     def put(self, key: str, value: object, **options: object) -> Answer:
         return self.wire.ask("PUT", f"{self._base}/{key}", dump({"value": value, "options": options}))
 
+    def delete(self, key: str) -> Answer:
+        return self.wire.ask("DELETE", f"{self._base}/{key}")
+
     def batch_set(self, values: dict[tuple[str, ...], object]) -> Answer:
         entries = [{"key": key, "value": value} for key, value in values.items()]
         return self.wire.ask("PUT", f"{self._base}/batch", dump({"entries": entries}))

@@ -1,4 +1,4 @@
-"""Compare-and-set through two server processes on one file: the sum is exact."""
+"""Compare-and-set through two server processes on one database: the sum is exact."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import random
 import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.raw import Client
 from tests.serving import Server, serving
@@ -48,6 +50,7 @@ class Incrementer(threading.Thread):
             pause = min(pause * 2, 0.03)
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_eight_clients_count_to_eight_thousand_through_two_processes(tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     with serving(tmp_path) as one, serving(tmp_path / "second", "--data-dir", str(one.data_dir)) as other:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults.history import Caller, Record
 from tests.faults.linearizable import violation
+from tests.faults.stubborn import under_load
 from tests.faults.test_linearizable import with_a_stale_read
 from tests.serving import serving
 
@@ -13,15 +16,15 @@ CLIENTS = 8
 OPERATIONS = 600
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_reads_and_writes_through_two_processes_are_linearizable(tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     with serving(tmp_path) as one, serving(tmp_path / "second", "--data-dir", str(one.data_dir)) as other:
         record = Record([one, other], one.store, ["a", "b", "c"])
         callers = [Caller(record, OPERATIONS) for _ in range(CLIENTS)]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
+        with under_load(callers):
+            for caller in callers:
+                caller.join(60)
         record.read_at_last()
     history = record.history()
     assert len(history) > 0.9 * CLIENTS * OPERATIONS

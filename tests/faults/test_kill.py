@@ -7,12 +7,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.faults.load import Writer, verified
 from tests.serving import KVASIR, environment, serving
 
 KILLS = 20
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_killed_at_random_moments_under_load_twenty_times(tmp_path: Path) -> None:
     chance = random.SystemRandom()
     writers: list[Writer] = []
@@ -35,7 +38,7 @@ def test_killed_at_random_moments_under_load_twenty_times(tmp_path: Path) -> Non
                 writer.join(60)
                 assert not writer.is_alive()
         checked = subprocess.run(
-            [KVASIR, "check", "--data-dir", server.data_dir],
+            [KVASIR, "check", *server.database_options],
             env=environment(),
             capture_output=True,
             text=True,

@@ -6,14 +6,18 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.raw import Client, Wire, dump
 from tests.serving import KVASIR, Server, environment, serving, wait_until
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 
 def kvasir(server: Server, *words: str) -> str:
     """What a command on the server's data says."""
     done = subprocess.run(
-        [KVASIR, *words, "--data-dir", str(server.data_dir)],
+        [KVASIR, *words, *server.database_options],
         env=environment(),
         capture_output=True,
         text=True,
