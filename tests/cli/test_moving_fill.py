@@ -1,0 +1,433 @@
+"""A database becomes a copy of another one: from every engine to every engine, at once or in several runs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kvasir import admin
+from kvasir.config import Config
+from kvasir.engine import Engine
+from kvasir.errors import Conflicting, NotFound, Unavailable
+from kvasir.keys import pack
+from kvasir.model import SYSTEM_SPACE, Delete, DeleteRange, Door, Entry, Mutation, Query, Space, Touch
+from kvasir.moving import source as sources
+from kvasir.moving.source import EngineSource
+from kvasir.moving.target import NEARLY_OVER, Moved, fill
+from tests.engine.lab import ENGINES, ORGANISATION, START, Lab, commit, door, k, new_space, put, there, ulid
+
+A, B, C, D = k("a"), k("b"), k("c"), k("d")
+SECRET = "a secret of an access key, long enough"
+
+
+class Pair:
+    """Two empty databases whose clocks go together."""
+
+    def __init__(self, old: str, new: str, folder: Path) -> None:
+        self.labs = []
+        for name, kind in (("old", old), ("new", new)):
+            (folder / name).mkdir()
+            self.labs.append(Lab(kind, folder / name))
+
+    def clock(self) -> int:
+        return self.labs[0].clock.now
+
+    def wait(self, milliseconds: int) -> None:
+        for lab in self.labs:
+            lab.clock.now += milliseconds
+
+    def run(self, story: Callable[[Engine, Engine], Awaitable[None]]) -> None:
+        """Tell the story; both databases must be sound afterwards."""
+
+        async def outer(old: Engine) -> None:
+            new = self.labs[1].engine()
+            await new.open()
+            try:
+                await story(old, new)
+                assert await new.check() == []
+            finally:
+                await new.close()
+
+        self.labs[0].run(outer)
+
+    async def fill(self, old: Engine, new: Engine) -> Moved:
+        return await fill(await EngineSource.of(old, self.clock), new, self.clock, lambda _: None)
+
+
+@pytest.fixture(params=itertools.product(ENGINES, ENGINES), ids="-to-".join)
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
+    """Every engine with every engine."""
+    old, new = request.param
+    return Pair(old, new, tmp_path)
+
+
+@pytest.fixture
+def toys(tmp_path: Path) -> Pair:
+    """For what does not depend on the engines."""
+    return Pair("memory", "memory", tmp_path)
+
+
+async def furnished(engine: Engine, pair: Pair) -> list[Space]:
+    """A database with something of every kind."""
+    await admin.bootstrap(engine, Config(organisation_id=ORGANISATION, admin_key=SECRET), pair.clock)
+    store = await new_space(engine, 1)
+    session = await new_space(
+        engine, 2, kind="session", doors=[door("t", "session-token", ""), door("näme")], expires_at=START + 10**10
+    )
+    application = await new_space(engine, 3, kind="application", doors=[], clear_every=86_400_000)
+    for space in (store, session, application):
+        for n in range(150):
+            metadata = b'{"n": %d.0}' % n if n % 2 else None
+            await commit(engine, space.number, put(k("k", str(n % 100)), b'{"n": %d.50}' % n, metadata=metadata))
+            pair.wait(n % 3)
+    await commit(engine, store.number, put(A, expires_at=START + 10**9), put(B, ttl=10**9, refresh=True))
+    await commit(engine, store.number, Delete(k("k", "7")), put(pack(["\x00", "ключ"]), '"\u2028\\u0000"'.encode()))
+    await commit(engine, store.number, Touch(A, START + 2 * 10**9), put(C, b'"' + b"x" * 300_000 + b'"'))
+    return [store, session, application]
+
+
+async def contents(engine: Engine, *, sequences: bool) -> dict[str, tuple[Space, list[Door], list[Entry]]]:
+    """All that can be seen of a database, but for the numbers of spaces."""
+    found = {}
+    spaces = [*await engine.list_spaces(), Space("system", SYSTEM_SPACE, "", "", "", 0)]
+    for space in spaces:
+        entries = (await engine.page(space.number, Query(order="oldest"))).entries
+        if not sequences:
+            entries = [msgspec.structs.replace(entry, sequence=0) for entry in entries]
+        doors = await engine.doors(space.id)
+        kept = [entry for entry in entries if entry.key != admin.COPY_MARK]
+        found[space.id] = (msgspec.structs.replace(space, number=0), doors, kept)
+    return found
+
+
+def test_everything_is_there_and_life_goes_on(pair: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        spaces = await furnished(old, pair)
+        moved = await pair.fill(old, new)
+        # The entries are those of the three spaces and of the system space; there is one space more, the store default.
+        everything = await contents(old, sequences=False)
+        assert moved == Moved(4, count := sum(len(entries) for _, _, entries in everything.values()), count)
+        assert await contents(new, sequences=False) == everything
+        assert await admin.bootstrap(new, Config(), pair.clock) is None
+        key = await admin.find_key(new, admin.digest_of(SECRET))
+        assert key is not None
+        assert key.organisation == ORGANISATION
+        for space in spaces:
+            there_too = await new.get_space(space.id)
+            assert there_too is not None
+            newest = max(entry.versionstamp for _, _, entries in everything.values() for entry in entries)
+            assert (await commit(new, there_too.number, put(D))).versionstamp > newest
+            assert (await new.page(there_too.number, Query(limit=1))).entries[0].key == D
+
+    pair.run(story)
+
+
+def test_a_second_run_brings_what_has_changed(pair: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        store, session, application = await furnished(old, pair)
+        await pair.fill(old, new)
+        pair.wait(1_000)
+        await commit(old, store.number, put(k("k", "3"), b"3"), Delete(k("k", "4")), put(A, expires_at=START + 10**9))
+        await commit(old, store.number, Delete(k("k", "5")))
+        await commit(old, store.number, put(k("k", "5"), b"5"), put(D), Touch(B, None))
+        await old.alter_space(store.id, name="new name", add=[door("new")])
+        await old.end_space(session.id)
+        await new_space(old, 4, doors=[door("t", "session-token", ""), door("näme")])
+        await commit(old, application.number, DeleteRange(None), put(A))
+        moved = await pair.fill(old, new)
+        assert moved.differences == []
+        # Replaced, twice with another expiry, made anew, new; and the one of the application.
+        assert (moved.written, moved.removed) == (6, 2 + 100)
+        assert await contents(new, sequences=False) == await contents(old, sequences=False)
+        assert (await pair.fill(old, new)).written == 0
+
+    pair.run(story)
+
+
+def test_sequences_stay_what_they_are_where_no_two_spaces_share_one(tmp_path: Path) -> None:
+    pair = Pair("sqlite", "sqlite", tmp_path)
+
+    async def story(old: Engine, new: Engine) -> None:
+        await furnished(old, pair)
+        await pair.fill(old, new)
+        assert await contents(new, sequences=True) == await contents(old, sequences=True)
+
+    pair.run(story)
+
+
+def test_the_same_numbers_in_two_spaces_are_copied_in_their_order(tmp_path: Path) -> None:
+    pair = Pair("memory", "sqlite", tmp_path)
+
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), pair.clock)
+        for n in (1, 2, 3):
+            number = (await new_space(old, n)).number
+            entries = [Entry(k(str(at)), b"1", START << 20, (START << 20) + at, START) for at in range(700)]
+            await old.load(number, entries)
+        moved = await pair.fill(old, new)
+        assert moved.differences == []
+        assert await contents(new, sequences=False) == await contents(old, sequences=False)
+
+    pair.run(story)
+
+
+def test_random_histories_with_runs_in_between(toys: Pair) -> None:
+    dice = random.Random(5)
+    keys = [k(str(n)) for n in range(40)]
+
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), toys.clock)
+        number = (await new_space(old)).number
+        for _ in range(60):
+            for _ in range(dice.randrange(30)):
+                key = dice.choice(keys)
+                expires_at = toys.clock() + dice.randrange(5_000) if dice.random() < 0.4 else None
+                changes: list[Mutation] = [put(key, expires_at=expires_at), Delete(key), Touch(key, expires_at)]
+                change = dice.choice(changes)
+                await commit(old, number, change)
+                toys.wait(dice.choice([0, 0, 1, 700]))
+            assert (await toys.fill(old, new)).differences == []
+            # What was about to end may have been left out.
+            toys.wait(NEARLY_OVER)
+            assert await contents(new, sequences=False) == await contents(old, sequences=False)
+
+    toys.run(story)
+
+
+def test_what_has_expired_is_not_copied(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), toys.clock)
+        number = (await new_space(old, 1)).number
+        await new_space(old, 2, expires_at=START + 5)
+        await commit(old, number, put(A, ttl=5), put(B, ttl=sources.SOON + 6))
+        toys.wait(5)
+        moved = await toys.fill(old, new)
+        assert moved.spaces == 2
+        assert await new.get_space(ulid(2)) is None
+        copied = await new.get_space(ulid(1))
+        assert copied is not None
+        assert [entry.key for entry in (await new.page(copied.number, Query())).entries] == [B]
+
+    toys.run(story)
+
+
+class Leaky:
+    """An engine that forgets something of what it is given to load."""
+
+    def __init__(self, engine: Engine, leak: Callable[[Sequence[Entry]], list[Entry]]) -> None:
+        self._engine = engine
+        self._leak = leak
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    async def load(self, space: int, entries: Sequence[Entry]) -> None:
+        await self._engine.load(space, self._leak(entries))
+
+
+def but(entry: Entry, **changes: object) -> Entry:
+    return msgspec.structs.replace(entry, **changes)
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda entry: but(entry, value=b"2"),
+        lambda entry: but(entry, versionstamp=entry.versionstamp + 1),
+        lambda entry: but(entry, created_at=entry.created_at + 1),
+        lambda entry: but(entry, expires_at=None),
+        lambda entry: but(entry, refresh=None),
+        lambda entry: but(entry, metadata=b'{"m":1 }'),
+        lambda entry: None,
+    ],
+    ids=["value", "versionstamp", "created_at", "expires_at", "refresh", "metadata", "entry"],
+)
+def test_any_difference_is_found_and_named(toys: Pair, leak: Callable[[Entry], Entry | None]) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), toys.clock)
+        whole, other = await new_space(old, 1), await new_space(old, 2)
+        for space in (whole, other):
+            await commit(old, space.number, put(B), put(C))
+        await commit(old, other.number, put(A, metadata=b'{"m":1}', ttl=10**9, refresh=True))
+
+        def leaking(entries: Sequence[Entry]) -> list[Entry]:
+            return [one for entry in entries if (one := leak(entry) if entry.key == A else entry)]
+
+        moved = await toys.fill(old, Leaky(new, leaking))  # type: ignore[arg-type]
+        assert [space.id for space in moved.differences] == [other.id]
+        with pytest.raises(Unavailable, match="run it again"):
+            await admin.bootstrap(new, Config(), toys.clock)
+        assert (await toys.fill(old, new)).differences == []
+
+    toys.run(story)
+
+
+def test_the_order_of_creation_is_compared_too(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), toys.clock)
+        space = await new_space(old)
+        await commit(old, space.number, put(A), put(B))
+        moved = await toys.fill(old, Leaky(new, lambda entries: list(reversed(entries))))  # type: ignore[arg-type]
+        assert space in moved.differences
+
+    toys.run(story)
+
+
+def test_writers_are_noticed_and_a_run_without_them_puts_it_right(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), toys.clock)
+        first, second = await new_space(old, 1), await new_space(old, 2)
+        await commit(old, first.number, put(A), put(B))
+        meddled = False
+
+        async def meddle(space: int, entries: Sequence[Entry], load: Callable[..., Awaitable[None]] = new.load) -> None:
+            nonlocal meddled
+            await load(space, entries)
+            if not meddled and entries[0].key == A:
+                meddled = True
+                await commit(old, first.number, put(A, b"2"))
+                await old.end_space(second.id)
+
+        new.load = meddle  # type: ignore[method-assign]
+        moved = await toys.fill(old, new)
+        assert [space.id for space in moved.differences] == [first.id, second.id]
+        assert (await toys.fill(old, new)).differences == []
+        assert await contents(new, sequences=False) == await contents(old, sequences=False)
+
+    toys.run(story)
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_an_interruption_anywhere_is_made_up_for(toys: Pair, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvasir.moving.target.BATCH_ENTRIES", 40)
+
+    async def story(old: Engine, new: Engine) -> None:
+        await furnished(old, toys)
+        calls = itertools.count(1)
+
+        def gives_out(entries: Sequence[Entry]) -> list[Entry]:
+            if next(calls) == at:
+                raise Unavailable("gone")
+            return list(entries)
+
+        with pytest.raises(Unavailable, match="gone"):
+            await toys.fill(old, Leaky(new, gives_out))  # type: ignore[arg-type]
+        there_already = (await new.stats()).entries
+        moved = await toys.fill(old, new)
+        assert moved.differences == []
+        assert moved.removed == 0
+        assert moved.written <= moved.entries - max(0, there_already - 1)
+        assert await contents(new, sequences=True) == await contents(old, sequences=True)
+
+    toys.run(story)
+
+
+def test_a_database_with_data_of_its_own_is_left_alone(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await furnished(old, toys)
+        await admin.bootstrap(new, Config(), toys.clock)
+        before = await contents(new, sequences=True)
+        with pytest.raises(Conflicting, match="data of its own"):
+            await toys.fill(old, new)
+        assert await contents(new, sequences=True) == before
+
+    toys.run(story)
+
+
+def test_a_copy_of_another_database_is_left_alone(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await furnished(old, toys)
+        await toys.fill(old, new)
+        stranger = Lab("memory", Path()).engine()
+        await admin.bootstrap(stranger, Config(), toys.clock)
+        before = await contents(new, sequences=True)
+        with pytest.raises(Conflicting, match="copy of another"):
+            await toys.fill(stranger, new)
+        assert await contents(new, sequences=True) == before
+
+    toys.run(story)
+
+
+def test_a_copy_on_which_a_server_has_started_is_its_own_master(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await furnished(old, toys)
+        await toys.fill(old, new)
+        await admin.bootstrap(new, Config(), toys.clock)
+        with pytest.raises(Conflicting, match="data of its own"):
+            await toys.fill(old, new)
+
+    toys.run(story)
+
+
+def test_nothing_goes_on_once_another_program_uses_the_target(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await furnished(old, toys)
+
+        def intrude(entries: Sequence[Entry]) -> list[Entry]:
+            asyncio.get_running_loop().create_task(commit(new, SYSTEM_SPACE, Delete(admin.COPY_MARK)))
+            return list(entries)
+
+        class Slow(Leaky):
+            async def load(self, space: int, entries: Sequence[Entry]) -> None:
+                await super().load(space, entries)
+                await asyncio.sleep(0)
+
+        with pytest.raises(Conflicting, match="another program"):
+            await toys.fill(old, Slow(new, intrude))  # type: ignore[arg-type]
+        assert await new.get_space(ulid(3)) is None
+
+    toys.run(story)
+
+
+def test_an_empty_database_is_no_source(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        with pytest.raises(NotFound):
+            await toys.fill(old, new)
+
+    toys.run(story)
+
+
+def test_entries_come_in_pages_that_fit(toys: Pair) -> None:
+    async def story(old: Engine, _: Engine) -> None:
+        space = (await new_space(old)).number
+        for n in range(40):
+            await commit(old, space, put(k("small", str(n))))
+        for n in range(40):
+            await commit(old, space, put(k("large", str(n)), b'"' + b"x" * 500_000 + b'"'))
+        sizes: list[int] = []
+        page = old.page
+
+        async def seen(space: int, query: Query) -> object:
+            found = await page(space, query)
+            sizes.append(sum(len(entry.value) for entry in found.entries))
+            return found
+
+        old.page = seen  # type: ignore[method-assign,assignment]
+        assert [entry async for entry in sources.entries_of(old, space)] == (
+            await page(space, Query(order="oldest"))
+        ).entries
+        # Two pages are larger, that with small and large ones and the next; afterwards the size is known.
+        assert sorted(sizes)[-3] <= sources.PAGE_BYTES
+
+    toys.run(story)
+
+
+def test_a_door_that_has_changed_hands(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), toys.clock)
+        first, second = await new_space(old, 1, doors=[door("x")]), await new_space(old, 2, doors=[door("y")])
+        await toys.fill(old, new)
+        await old.alter_space(first.id, remove=[door("x")])
+        await old.alter_space(second.id, add=[door("x")], remove=[door("y")])
+        await old.alter_space(first.id, add=[door("y")])
+        assert (await toys.fill(old, new)).differences == []
+        assert await contents(new, sequences=True) == await contents(old, sequences=True)
+        await there(old, SYSTEM_SPACE, pack(["first-organisation"]))
+
+    toys.run(story)
