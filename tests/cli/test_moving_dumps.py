@@ -1,0 +1,244 @@
+"""Dumps: nothing is lost on the way through a file, and no damage to one goes unnoticed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kvasir import admin
+from kvasir.config import Config
+from kvasir.engines.memory import MemoryEngine
+from kvasir.keys import pack
+from kvasir.model import SYSTEM_SPACE, Entry, Query, Set
+from kvasir.moving import dumps, lines
+from kvasir.moving.source import EngineSource
+from kvasir.moving.target import Moved, fill
+from tests.engine.lab import ORGANISATION, START, ManualClock, commit, k, new_space
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "dump-format.md"
+
+#: One of each kind of trouble for a text format.
+ENTRIES = [
+    Entry(pack(["plain"]), b"1", 1, 10, START),
+    Entry(pack(["\x00", "", "\n\u2028é\U0001f600"]), '["\\u0000", "\u2028é", 1.50, 1e5,  2]'.encode(), 2, 11, START),
+    Entry(b"\x02\xff\x00", b'"\xff"', (1 << 63) - 2, 12, START, (1 << 63) - 1, (1 << 53) + 1, b'{"\\"": [ ]}'),
+    Entry(pack(["negative"]), b"{}", 4, 13, START, START + 5, 0, b"{}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: repr(entry.key))
+def test_a_line_gives_back_every_byte_of_an_entry(entry: Entry) -> None:
+    text = lines.encode(lines.of_entry(entry))
+    assert text.count(b"\n") == 1
+    assert text.decode()
+    line = lines.decode(text)
+    assert isinstance(line, lines.EntryLine)
+    if entry.value != b'"\xff"':
+        assert lines.entry_of(line) == entry
+    for value in json.loads(text).values():
+        assert not isinstance(value, int) or abs(value) <= 2**53
+
+
+def test_bytes_that_are_no_text_are_base64() -> None:
+    line = lines.of_entry(ENTRIES[2])
+    assert line.key == lines.Raw(b"\x02\xff\x00")
+    assert line.value == lines.Raw(b'"\xff"')
+    assert lines.decode(lines.encode(line)) == line
+
+
+async def _dumped(clock: ManualClock) -> bytes:
+    engine = MemoryEngine(clock)
+    await admin.bootstrap(engine, Config(organisation_id=ORGANISATION, admin_key="a" * 40), clock)
+    for n in (1, 2):
+        space = await new_space(engine, n, expires_at=START + 10**10 if n == 2 else None)
+        for at in range(5):
+            await commit(engine, space.number, Set(k("k", str(at)), b'{"n": %d}' % at, b'{"m": 1}', ttl=10**9))
+            clock.now += 1
+    out = io.BytesIO()
+    await dumps.write(await EngineSource.of(engine, clock), out, lambda _: None)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def dump() -> bytes:
+    """A small dump: three spaces, the system space, thirteen entries or so."""
+    return asyncio.run(_dumped(ManualClock()))
+
+
+def loaded(text: bytes) -> tuple[Moved, MemoryEngine]:
+    async def load() -> tuple[Moved, MemoryEngine]:
+        clock = ManualClock()
+        engine = MemoryEngine(clock)
+        return await fill(
+            dumps.FileSource(io.BytesIO(text), "file", None, clock), engine, clock, lambda _: None
+        ), engine
+
+    return asyncio.run(load())
+
+
+def test_a_dump_of_what_was_loaded_is_the_same_byte_for_byte(dump: bytes) -> None:
+    moved, engine = loaded(dump)
+    assert moved.differences == []
+
+    async def again() -> bytes:
+        out = io.BytesIO()
+        await dumps.write(await EngineSource.of(engine, ManualClock()), out, lambda _: None)
+        return out.getvalue()
+
+    assert asyncio.run(again()) == dump
+
+
+def test_a_second_load_of_the_same_file_changes_nothing(dump: bytes) -> None:
+    _, engine = loaded(dump)
+    clock = ManualClock()
+    source = dumps.FileSource(io.BytesIO(dump), "file", None, clock)
+    moved = asyncio.run(fill(source, engine, clock, lambda _: None))
+    assert (moved.written, moved.removed, moved.differences) == (0, 0, [])
+
+
+def refusal(text: bytes) -> str:
+    """Why the file is refused, whether it is checked or loaded; the two must agree."""
+    with pytest.raises(dumps.Damaged) as checked:
+        dumps.check(io.BytesIO(text), "file")
+    with pytest.raises(dumps.Damaged) as read:
+        loaded(text)
+    assert checked.value.message == read.value.message
+    return checked.value.message
+
+
+def test_a_whole_dump_passes(dump: bytes) -> None:
+    last = dumps.check(io.BytesIO(dump), "file")
+    assert last.spaces == 3
+    assert last.entries == dump.count(b'"line":"entry"')
+
+
+def test_a_file_cut_anywhere_is_noticed(dump: bytes) -> None:
+    starts = [0, *(at + 1 for at, byte in enumerate(dump) if byte == ord("\n"))]
+    for at in {*range(0, len(dump), 37), *starts[:-1], len(dump) - 1}:
+        line = dump[:at].count(b"\n") + 1
+        assert refusal(dump[:at]) == f"file, line {line}: the dump is cut off here"
+
+
+def test_every_altered_line_is_noticed(dump: bytes) -> None:
+    whole = dump.splitlines(keepends=True)
+    for number, line in enumerate(whole[1:], 2):
+        digit = max(line.rfind(b"1"), line.rfind(b"2"), line.rfind(b"3"))
+        altered = line[:digit] + (b"4" if digit else b"x") + line[digit + 1 :]
+        message = refusal(b"".join([*whole[: number - 1], altered, *whole[number:]]))
+        named = [
+            int(found.replace(",", ""))
+            for found in re.findall(r"line ([\d,]+)|lines ([\d,]+) to ([\d,]+)", message)[0]
+            if found
+        ]
+        spans = re.search(r"lines ([\d,]+) to ([\d,]+)", message)
+        assert number in named or (spans and int(spans[1]) <= number <= int(spans[2])) or number == len(whole) - 1, (
+            message
+        )
+
+
+def test_lines_that_are_gone_doubled_or_swapped_are_noticed(dump: bytes) -> None:
+    whole = dump.splitlines(keepends=True)
+    for at in range(1, len(whole) - 1):
+        for broken in (
+            [*whole[:at], *whole[at + 1 :]],
+            [*whole[: at + 1], *whole[at:]],
+            [*whole[: at - 1], whole[at], whole[at - 1], *whole[at + 1 :]],
+        ):
+            assert "line " in refusal(b"".join(broken))
+
+
+def test_something_behind_the_end_is_noticed(dump: bytes) -> None:
+    assert f"line {dump.count(10) + 1}: nothing may come" in refusal(dump + b"{}\n").replace(",", "")
+
+
+def test_a_newer_version_is_refused(dump: bytes) -> None:
+    newer = dump.replace(b'"version":1', b'"version":2,"compressed":true', 1)
+    assert refusal(newer) == (
+        "file, line 1: the dump has version 2, and this Kvasir reads version 1: load it with a newer one"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", [b"\x1f\x8b\n", b"[]\n", b"{}\n", b'{"format":"kvasir-dump"}\n', b'{"line":"entry"}\n']
+)
+def test_another_file_is_refused(text: bytes) -> None:
+    assert refusal(text) == "file, line 1: this is no dump of Kvasir"
+
+
+def rewritten(dump: bytes, number: int, line: dict[str, Any]) -> bytes:
+    """The dump with another line in place of one, and with checksums that are right again."""
+    out = []
+    part = whole = hashlib.sha256()
+    for at, text in enumerate(dump.splitlines(keepends=True), 1):
+        if at == number:
+            text = json.dumps(line).encode() + b"\n"
+        facts = json.loads(text)
+        if facts["line"] == "space":
+            part = hashlib.sha256()
+        if facts["line"] == "end":
+            text = json.dumps(facts | {"sha256": part.hexdigest()}).encode() + b"\n"
+        if facts["line"] == "last":
+            text = json.dumps(facts | {"sha256": whole.hexdigest()}).encode() + b"\n"
+        part.update(text)
+        if at == 1:
+            whole = hashlib.sha256()
+        whole.update(text)
+        out.append(text)
+    return b"".join(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"value": "{"}, "no JSON"),
+        ({"value": "1"}, None),
+        ({"metadata": "nonsense"}, "no JSON"),
+        ({"key": ["\ud800"]}, "no line of a dump"),
+        ({"versionstamp": "1"}, "versionstamp"),
+        ({"versionstamp": "f" * 20}, "versionstamp"),
+        ({"sequence": "8" * 19}, None),
+        ({"sequence": "9" * 19}, "63 bits"),
+        ({"sequence": "soon"}, "63 bits"),
+        ({"created_at": 1.5}, "no line of a dump"),
+        ({"sequence": 5}, "no line of a dump"),
+        ({"surprise": 1}, "no line of a dump"),
+    ],
+)
+def test_a_line_of_another_program(dump: bytes, change: dict[str, Any], why: str | None) -> None:
+    texts = dump.splitlines()
+    number = next(at for at, text in enumerate(texts, 1) if b'"line":"entry"' in text)
+    other = rewritten(dump, number, json.loads(texts[number - 1]) | change)
+    if why is not None:
+        message = refusal(other)
+        assert message.startswith(f"file, line {number}: ")
+        assert why in message
+    else:
+        moved, _ = loaded(other)
+        assert moved.differences == []
+
+
+def test_the_example_of_the_page_is_a_dump() -> None:
+    (example,) = re.findall(r"^```jsonl\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert dumps.check(io.BytesIO(example.encode()), "example").spaces == 1
+    moved, engine = loaded(example.encode())
+    assert moved.differences == []
+    (space,) = asyncio.run(engine.list_spaces())
+    (entry,) = asyncio.run(engine.page(space.number, Query())).entries
+    assert entry.key == k("products", "1")
+    assert len(asyncio.run(engine.page(SYSTEM_SPACE, Query())).entries) == 2
+
+
+def test_the_page_names_every_member_of_every_line() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for kind in (lines.Header, lines.SpaceLine, lines.EntryLine, lines.EndLine, lines.LastLine):
+        assert f'`"{kind.__struct_config__.tag}"`' in text
+        for field in msgspec.structs.fields(kind):
+            assert f"`{field.encode_name}`" in text
