@@ -7,7 +7,9 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+import types
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +73,7 @@ class _Request:
             if length > most:
                 raise _too_large(most)
             self._hold(length)
-            asked = self._listener.outbox.say(self._ask)
-            if asked is not None:
-                await asked
+            await self._listener.outbox.say(self._ask)
             return await self._whole
         except asyncio.CancelledError:
             if not reading.is_late(self):
@@ -170,41 +170,33 @@ class _Outbox:
     """What is to be said to Granian's thread, which sleeps between requests: few of many calls have to wake it."""
 
     def __init__(self) -> None:
-        self._calls: list[tuple[asyncio.Future[None], Callable[[], None]]] = []
+        self._calls: list[Callable[[], None]] = []
         #: When the thread was last spoken to, on the performance counter.
         self._spoke = 0.0
-        self.loop: asyncio.AbstractEventLoop
 
-    def say(self, call: Callable[[], None]) -> asyncio.Future[None] | None:
-        """Make a call now if the thread is awake, else with others: then the future to be awaited is given."""
+    @types.coroutine
+    def say(self, call: Callable[[], None]) -> Generator[None, None, None]:
+        """Make a call at once if the thread is awake, else when everything else that is ready has run."""
         now = time.perf_counter()
         calls = self._calls
         if not calls and now - self._spoke <= AWAKE_SECONDS:
             self._spoke = now
             call()
-            return None
-        # A future each: to cancel a task is to cancel what it waits for.
-        said = self.loop.create_future()
-        calls.append((said, call))
-        if len(calls) == 1:
-            self.loop.call_soon(self._say_all)
-        elif len(calls) == TOGETHER:
+            return
+        calls.append(call)
+        if len(calls) < TOGETHER:
+            yield  # for a turn of the loop; cheaper than a future
+        if calls is self._calls:
             self._say_all()
-        return said
 
     def _say_all(self) -> None:
-        calls = self._calls
-        if not calls:
-            return  # they were enough before the turn was over
-        self._calls = []
-        for said, call in calls:
-            if said.done():
-                continue  # the caller has left
+        """The first of those who waited speaks for all."""
+        calls, self._calls = self._calls, []
+        for call in calls:
             try:
                 call()
-                said.set_result(None)
-            except Exception as error:
-                said.set_exception(error)
+            except Exception:
+                log.exception("a call to the HTTP server failed")
         self._spoke = time.perf_counter()
 
 
@@ -227,7 +219,7 @@ class HttpListener:
         self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.reading.loop = self.outbox.loop = loop
+        self.reading.loop = loop
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         began = time.perf_counter()
@@ -250,9 +242,7 @@ class HttpListener:
         finally:
             self.held -= request.held
         headers = [("content-type", response.content_type), ("x-request-id", request.id), *response.headers]
-        said = self.outbox.say(lambda: proto.response_bytes(response.status, headers, response.body))
-        if said is not None:
-            await said
+        await self.outbox.say(partial(proto.response_bytes, response.status, headers, response.body))
         seconds = time.perf_counter() - began
         self.in_flight -= 1
         self._observe(chosen.name, response.operation, response.outcome, seconds)
