@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from tests.engine.lab import ENGINES, Lab
 
 
 @pytest.fixture(params=ENGINES)
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """A fresh database of each kind."""
-    return Lab(request.param, tmp_path)
+    lab = Lab(request.param, tmp_path)
+    yield lab
+    lab.close()
 
 
 @pytest.fixture

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import asyncpg
 
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
+from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
 from kvasir.model import Commit, Condition, Conflict, Door, Entry, Mutation, Set, Space, Write
+from tests.postgres import PostgresServer, shared_server
 
 #: Some evening in November 2023.
 START = 1_700_000_000_000
 
-ENGINES = ("memory", "sqlite")
+ENGINES = ("memory", "sqlite", "postgres")
 
 T = TypeVar("T")
 
@@ -31,6 +37,33 @@ class ManualClock:
         return self.now
 
 
+class Schema:
+    """A fresh schema of a PostgreSQL server, which is a database of its own to the engine. `drop` removes it."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, server: PostgresServer | None = None) -> None:
+        self.server = server or shared_server()
+        self.name = f"lab{os.getpid()}_{next(self._numbers)}"
+        self.url = self.server.url(options=f"-c search_path={self.name}")
+        self.server.query(f"create schema {self.name}")
+
+    def query(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows of a statement in it. Not from within an event loop."""
+        return asyncio.run(self.ask(sql, *arguments))
+
+    async def ask(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows of a statement in it."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            return list(await connection.fetch(sql, *arguments))
+        finally:
+            await connection.close()
+
+    def drop(self) -> None:
+        self.server.query(f"drop schema if exists {self.name} cascade")
+
+
 class Lab:
     """One database of one kind of engine, opened anew for every story; the memory engine simply lives on."""
 
@@ -39,6 +72,11 @@ class Lab:
         self.clock = ManualClock()
         self.file = folder / "kvasir.db"
         self._memory = MemoryEngine(self.clock)
+        self.schema = Schema() if kind == "postgres" else None
+
+    def close(self) -> None:
+        if self.schema:
+            self.schema.drop()
 
     @property
     def durable(self) -> bool:
@@ -46,6 +84,8 @@ class Lab:
 
     def engine(self) -> Engine:
         """An engine on the database, not yet open. Several at a time stand for several processes."""
+        if self.schema:
+            return PostgresEngine(self.schema.url, clock=self.clock, durable=False, connections=4)
         return SqliteEngine(self.file, clock=self.clock) if self.durable else self._memory
 
     def run(self, story: Callable[[Engine], Awaitable[T]]) -> T:

@@ -1,0 +1,142 @@
+"""The PostgreSQL engine: one database for any number of servers, perhaps spread over machines by Citus.
+
+A request costs round trips, so whatever waits travels together: reads of a space in one statement (see `gathering`),
+writes of a space in one function call that is a transaction (see `writing` and `functions`). The database's clock
+decides what has expired, for all servers; the row of a space in `kvasir_head` puts its writes in order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from kvasir.engine import Clock, Outcome
+from kvasir.engines.postgres import checking, listing
+from kvasir.engines.postgres.clock import ServerClock
+from kvasir.engines.postgres.gathering import Gathering
+from kvasir.engines.postgres.link import Link
+from kvasir.engines.postgres.schema import HAS_CITUS, migrate
+from kvasir.engines.postgres.spaces import Registry
+from kvasir.engines.postgres.sweeping import Sweeper
+from kvasir.engines.postgres.writing import Writer
+from kvasir.limits import Limits
+from kvasir.model import Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+
+STATS_SECONDS = 10.0
+
+#: Connections of one process, unless it is told otherwise.
+CONNECTIONS = 10
+
+
+class PostgresEngine:
+    """See `kvasir.engine.Engine`. `url` is libpq's; raises `Invalid` for one that cannot be honoured.
+
+    `clock` takes the place of the database's own, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        durable: bool = True,
+        limits: Limits | None = None,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        limits = limits or Limits()
+        server_clock = None if clock else ServerClock()
+        self.clock: Clock = clock or server_clock or ServerClock()
+        self.writer = WriterStats()
+        self._given = clock
+        self._link = Link(url, connections=connections, durable=durable)
+        self._reads = Gathering(self._link, self._now, server_clock)
+        self._writes = Writer(
+            self._link,
+            self._now,
+            self.writer,
+            durable=durable,
+            queue_writes=limits.queue_writes,
+            queue_bytes=limits.queue_bytes,
+        )
+        self._registry = Registry(self._link, self._now, durable=durable)
+        self._sweeper = Sweeper(self._link, self._now, self.writer)
+        self._stats: tuple[float, Stats] | None = None
+        self._spread = False
+
+    def _now(self) -> int | None:
+        """What the database takes for now: None is its own clock."""
+        return self._given() if self._given else None
+
+    async def open(self) -> None:
+        await self._link.open()
+        async with self._link.alone() as connection:
+            await migrate(connection, self._now())
+            self._spread = await connection.fetchval(HAS_CITUS)
+        self._writes.spread = self._registry.spread = self._spread
+        await self.epoch()
+        self._sweeper.start()
+
+    async def close(self) -> None:
+        await self._sweeper.stop()
+        await self._writes.close()
+        await self._link.close()
+
+    # -- entries ------------------------------------------------------------------------------------------
+
+    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        return await self._reads.get(space, keys) if keys else []
+
+    async def write(self, writes: Sequence[Write]) -> list[Outcome]:
+        return await self._writes.submit(writes) if writes else []
+
+    async def page(self, space: int, query: Query) -> Page:
+        return await listing.page(self._link, space, query, self._now())
+
+    async def count(self, space: int, range: KeyRange | None = None) -> int:
+        return await listing.count(self._link, space, range, self._now())
+
+    # -- spaces -------------------------------------------------------------------------------------------
+
+    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
+        return await self._registry.create(space, doors)
+
+    async def find_space(self, door: Door) -> Space | None:
+        return await self._registry.behind(door)
+
+    async def get_space(self, id: str) -> Space | None:
+        return await self._registry.by_id(id)
+
+    async def doors(self, id: str) -> list[Door]:
+        return await self._registry.doors(id)
+
+    async def alter_space(
+        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+    ) -> Space | None:
+        return await self._registry.alter(id, name, add, remove)
+
+    async def end_space(self, id: str) -> bool:
+        return await self._registry.end(id)
+
+    async def list_spaces(
+        self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
+    ) -> list[Space]:
+        return await self._registry.living(organisation, kind, after, limit)
+
+    async def count_spaces(self, kind: str) -> tuple[int, int]:
+        return await self._registry.count(kind)
+
+    # -- the whole ----------------------------------------------------------------------------------------
+
+    async def epoch(self) -> int:
+        return await self._reads.epoch()
+
+    async def sweep(self) -> int:
+        return await self._sweeper.step(wait=True)
+
+    async def check(self) -> list[str]:
+        return await checking.check(self._link)
+
+    async def stats(self) -> Stats:
+        if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:
+            self._stats = time.monotonic(), await checking.measure(self._link, spread=self._spread)
+        return self._stats[1]

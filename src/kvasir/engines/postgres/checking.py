@@ -1,0 +1,95 @@
+"""Examines a whole database for what must hold between its tables, and measures how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from kvasir import keys
+from kvasir.engines.postgres.link import Link
+from kvasir.errors import KvasirError
+from kvasir.model import Stats
+
+#: Faults listed before the check says that there are more.
+MOST_FAULTS = 100
+ROWS_AT_A_TIME = 500
+
+COUNTED = (
+    ("select count(*) from kvasir_entry e where not exists (select from kvasir_head h where h.space = e.space)",
+     "entries belong to no space"),
+    ("select count(*) from kvasir_door d where not exists (select from kvasir_space s where s.number = d.space)",
+     "doors lead to no space"),
+    ("select count(*) from kvasir_space s where not exists"
+     " (select from kvasir_head h where h.space = s.number and not h.ended"
+     " and h.expires_at is not distinct from s.expires_at)", "spaces have no record of their last number"),
+    ("select count(*) from kvasir_head h where h.space <> 1 and not h.ended and not exists"
+     " (select from kvasir_space s where s.number = h.space)", "records of last numbers belong to no space"),
+    ("select count(*) from kvasir_entry e join kvasir_head h on h.space = e.space"
+     " where greatest(e.sequence, e.versionstamp) > h.last", "entries are newer than the last number handed out"),
+    ("select count(*) from kvasir_entry e join kvasir_head h on h.space = e.space"
+     " where e.created_at > h.latest", "entries were created after the latest creation"),
+)  # fmt: skip
+SYSTEM = "select count(*) from kvasir_head where space = 1 and not ended"
+EVERYTHING = "select space, sequence, key, value, metadata from kvasir_entry"
+
+SPACES = "select count(*) from kvasir_space"
+#: Like the planner: rows a page when last looked at, times the pages there are now. Small tables are counted.
+ESTIMATE = """
+    select case when c.reltuples > 0 and c.relpages > 1000
+        then (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int))::bigint
+        else (select count(*) from kvasir_entry) end
+    from pg_class c where c.oid = 'kvasir_entry'::regclass"""
+SIZE = """
+    select sum(pg_total_relation_size(name::regclass))::bigint
+    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_door']) as name"""
+SPREAD_ESTIMATE = "select count(*) from kvasir_entry"
+SPREAD_SIZE = """
+    select sum(citus_total_relation_size(name::regclass))::bigint
+    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_door']) as name"""
+
+
+async def check(link: Link) -> list[str]:
+    """One sentence for every fault; empty if the database is sound. One snapshot."""
+    faults: list[str] = []
+    async with link.alone() as connection, link.snapshot(connection):
+        async for fault in _faults(connection):
+            faults.append(fault)
+            if len(faults) == MOST_FAULTS:
+                return [*faults, "and perhaps more"]
+    return faults
+
+
+async def _faults(connection: Any) -> AsyncIterator[str]:
+    if not await connection.fetchval(SYSTEM):
+        yield "Kvasir's own space is missing"
+    for sql, what in COUNTED:
+        if count := await connection.fetchval(sql):
+            yield f"{count} {what}"
+    async for space, sequence, key, value, metadata in connection.cursor(EVERYTHING, prefetch=ROWS_AT_A_TIME):
+        if fault := _entry_fault(key, value, metadata):
+            yield f"entry {sequence} of space {space}: {fault}"
+
+
+def _entry_fault(key: bytes, value: bytes, metadata: bytes | None) -> str | None:
+    try:
+        if keys.pack(keys.unpack(key)) != key:
+            return "its key is not in the packed form"
+    except (ValueError, KvasirError):
+        return "its key is not in the packed form"
+    try:
+        msgspec.json.decode(value)
+        if metadata is not None and not isinstance(msgspec.json.decode(metadata), dict):
+            return "its metadata is no JSON object"
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return "its value or metadata is no JSON"
+    return None
+
+
+async def measure(link: Link, *, spread: bool) -> Stats:
+    """See `Engine.stats`. `spread`: Citus keeps the tables on several machines."""
+    ((spaces,),) = await link.fetch(SPACES)
+    ((entries,),) = await link.fetch(SPREAD_ESTIMATE if spread else ESTIMATE)
+    ((size,),) = await link.fetch(SPREAD_SIZE if spread else SIZE)
+    return Stats(spaces, entries, size)

@@ -1,0 +1,342 @@
+"""What the server does in one round trip: functions in PL/pgSQL, created by the first migration (see `schema`).
+
+They are VOLATILE and run in READ COMMITTED, where every statement inside sees what was committed before it began. So
+what is read after a lock was obtained is what the former holder of the lock left behind. "Now" is read after the lock,
+too: what this function finds expired was expired for everybody.
+"""
+
+from __future__ import annotations
+
+#: What a row of an array of operations is (see `kvasir_write`).
+CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND = range(1, 9)
+
+# Plans are made once a connection and must stay good while tables grow from nothing to millions of rows, so the
+# planner is not to believe that a table is small.
+_PLANS = "set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan"
+
+_DURABILITY = """
+        if not p_durable then
+            perform set_config('synchronous_commit', 'off', true);
+        elsif current_setting('synchronous_commit') = 'off' then
+            perform set_config('synchronous_commit', 'on', true);
+        end if;"""
+
+_NOW = """
+    create function @kvasir_now() returns bigint language sql volatile parallel safe as $$
+        select floor(extract(epoch from clock_timestamp()) * 1000)::bigint
+    $$;
+"""
+
+#: Many unconditional Sets of different keys. Gives the first number handed out, then for each Set 1 if it replaced a
+#: living entry, else 0; null: the space is gone. New entries are told by their sequence, which is one of ours.
+_SET = f"""
+    create function @kvasir_set(
+        p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_job integer[], p_kind smallint[],
+        p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
+    ) returns bigint[] language plpgsql volatile {_PLANS} as $$
+    declare
+        v_numbers bigint := p_jobs + cardinality(p_key);
+        v_base bigint;
+        v_now bigint;
+        v_latest bigint;
+        v_replaced bigint[];
+    begin{_DURABILITY}
+        -- When this waits for another writer, everything here is computed anew after the waiting.
+        update @kvasir_head h
+            set last = greatest(h.last + 1, coalesce(p_now, @kvasir_now()) << 20) + v_numbers - 1,
+                latest = greatest(h.latest, coalesce(p_now, @kvasir_now()))
+            where h.space = p_space and not h.ended
+                and (h.expires_at is null or h.expires_at > coalesce(p_now, @kvasir_now()))
+            returning h.last - v_numbers + 1, h.latest into v_base, v_latest;
+        if not found then
+            return null;
+        end if;
+        v_now := coalesce(p_now, @kvasir_now());
+        with done as (
+            insert into @kvasir_entry as e
+                (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
+            select p_space, g.key, g.value, v_base + g.job, v_base + p_jobs + g.place - 1, v_latest,
+                case g.kind when {SET_TTL} then v_now + g.number else g.number end,
+                case when g.refresh then case g.kind when {SET_TTL} then g.number else g.number - v_now end end,
+                g.metadata
+            from unnest(p_job, p_kind, p_key, p_number, p_refresh, p_value, p_metadata) with ordinality
+                as g (job, kind, key, number, refresh, value, metadata, place)
+            order by g.place
+            on conflict (space, key) do update set
+                value = excluded.value, versionstamp = excluded.versionstamp, expires_at = excluded.expires_at,
+                refresh = excluded.refresh, metadata = excluded.metadata,
+                sequence = case when e.expires_at <= v_now then excluded.sequence else e.sequence end,
+                created_at = case when e.expires_at <= v_now then excluded.created_at else e.created_at end
+            returning e.sequence
+        )
+        select array_agg(case when done.sequence < v_base then 1 else 0 end) into v_replaced from done;
+        return v_base || v_replaced;
+    end $$;
+"""  # noqa: S608
+
+#: Any writes, operation by operation; `p_write` tells which belong together. Gives the first number handed out, then
+#: for each mutation its count, for each condition null if it is met, else the key's versionstamp or -1 for none.
+#: What follows an unmet condition in the same write is left out. Null as a whole: the space is gone.
+_WRITE = f"""
+    create function @kvasir_write(
+        p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_writes integer,
+        p_job integer[], p_write integer[], p_kind smallint[],
+        p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
+    ) returns bigint[] language plpgsql volatile {_PLANS} as $$
+    declare
+        v_head record;
+        op record;
+        v_old record;
+        v_now bigint;
+        v_base bigint;
+        v_latest bigint;
+        v_sequence bigint;
+        v_expires bigint;
+        v_actual bigint;
+        v_count bigint;
+        v_results bigint[] := array_fill(null::bigint, array[cardinality(p_kind)]);
+        v_failed integer := -1;
+        v_failures integer := 0;
+    begin{_DURABILITY}
+        select h.last, h.latest, h.expires_at into v_head
+            from @kvasir_head h where h.space = p_space and not h.ended for update;
+        v_now := coalesce(p_now, @kvasir_now());
+        if not found or v_head.expires_at <= v_now then
+            return null;
+        end if;
+        v_base := greatest(v_head.last + 1, v_now << 20);
+        v_latest := greatest(v_head.latest, v_now);
+        for op in
+            select * from unnest(p_job, p_write, p_kind, p_key, p_number, p_refresh, p_value, p_metadata)
+                with ordinality as g (job, write, kind, key, number, refresh, value, metadata, place)
+        loop
+            continue when op.write = v_failed;
+            v_count := null;
+            if op.kind in ({SET}, {SET_TTL}) then
+                v_expires := case op.kind when {SET_TTL} then v_now + op.number else op.number end;
+                v_sequence := v_base + p_jobs + op.place - 1;
+                insert into @kvasir_entry as e
+                    (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
+                values (p_space, op.key, op.value, v_base + op.job, v_sequence, v_latest, v_expires,
+                    case when op.refresh then v_expires - v_now end, op.metadata)
+                on conflict (space, key) do update set
+                    value = excluded.value, versionstamp = excluded.versionstamp, expires_at = excluded.expires_at,
+                    refresh = excluded.refresh, metadata = excluded.metadata,
+                    sequence = case when e.expires_at <= v_now then excluded.sequence else e.sequence end,
+                    created_at = case when e.expires_at <= v_now then excluded.created_at else e.created_at end
+                returning case when e.sequence < v_sequence then 1 else 0 end into v_count;
+            elsif op.kind = {DELETE} then
+                delete from @kvasir_entry e where e.space = p_space and e.key = op.key
+                    returning case when e.expires_at <= v_now then 0 else 1 end into v_count;
+                v_count := coalesce(v_count, 0);
+            elsif op.kind = {DELETE_RANGE} then
+                with gone as (
+                    delete from @kvasir_entry e where e.space = p_space and e.key >= op.key and e.key < op.value
+                        returning e.expires_at
+                )
+                select count(*) into v_count from gone where gone.expires_at is null or gone.expires_at > v_now;
+            else
+                select e.versionstamp, e.expires_at into v_old
+                    from @kvasir_entry e where e.space = p_space and e.key = op.key;
+                v_actual := case when v_old.expires_at <= v_now then null else v_old.versionstamp end;
+                if op.kind in ({TOUCH}, {TOUCH_EXTEND}) then
+                    v_count := case when v_actual is null then 0 else 1 end;
+                    if v_count = 1 and (op.kind = {TOUCH}
+                            or (v_old.expires_at is not null
+                                and (op.number is null or op.number > v_old.expires_at))) then
+                        update @kvasir_entry e set expires_at = op.number
+                            where e.space = p_space and e.key = op.key;
+                    end if;
+                elsif v_actual is null and op.kind = {PRESENT}
+                        or v_actual is distinct from op.number and op.kind = {CHECK} then
+                    v_count := coalesce(v_actual, -1);
+                    v_failed := op.write;
+                    v_failures := v_failures + 1;
+                end if;
+            end if;
+            v_results[op.place] := v_count;
+        end loop;
+        -- Without a commit no number was given, and the epoch, if this is the system space, stays where it is.
+        if v_failures < p_writes then
+            update @kvasir_head h set last = v_base + p_jobs + cardinality(p_kind) - 1, latest = v_latest
+                where h.space = p_space;
+        end if;
+        return v_base || v_results;
+    end $$;
+"""  # noqa: S608
+
+_MOVE_EPOCH = """
+        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_now()) << 20)
+            where h.space = 1;"""
+
+#: Lets doors lead to a space. Gives the number of the living space that has one of them (then the caller undoes
+#: everything), or null. The primary key decides between two who want the same door; doors come sorted, so that these
+#: two never wait for each other crosswise.
+_CLAIM = """
+    create function @kvasir_claim(
+        p_space bigint, p_now bigint, p_kind text[], p_organisation text[], p_handle bytea[]
+    ) returns bigint language plpgsql volatile as $$
+    declare
+        g record;
+        v_holder bigint;
+    begin
+        for g in select * from unnest(p_kind, p_organisation, p_handle) as d (kind, organisation, handle) loop
+            loop
+                insert into @kvasir_door values (g.kind, g.organisation, g.handle, p_space) on conflict do nothing;
+                exit when found;
+                select d.space into v_holder from @kvasir_door d
+                    where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle for update;
+                continue when not found;
+                exit when v_holder = p_space;
+                perform from @kvasir_space s
+                    where s.number = v_holder and (s.expires_at is null or s.expires_at > p_now);
+                if found then
+                    return v_holder;
+                end if;
+                update @kvasir_door d set space = p_space
+                    where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle;
+                exit;
+            end loop;
+        end loop;
+        return null;
+    end $$;
+"""
+
+#: `p_number` is where the search for a free number begins, unless the clock is further.
+_CREATE_SPACE = f"""
+    create function @kvasir_create_space(
+        p_now bigint, p_durable boolean, p_number bigint, p_id text, p_organisation text, p_space_kind text,
+        p_name bytea, p_created_at bigint, p_expires_at bigint, p_clear_every bigint, p_attributes bytea,
+        p_kind text[], p_door_organisation text[], p_handle bytea[]
+    ) returns setof @kvasir_space language plpgsql volatile {_PLANS} as $$
+    declare
+        v_now bigint := coalesce(p_now, @kvasir_now());
+        v_number bigint := greatest(p_number, v_now << 20 | floor(random() * 1048576)::bigint);
+        v_taken bigint;
+    begin{_DURABILITY}
+        begin
+            loop
+                insert into @kvasir_head values (v_number, v_number, v_now, p_expires_at) on conflict do nothing;
+                exit when found;
+                v_number := v_number + 1 + floor(random() * 1024)::bigint;
+            end loop;
+            insert into @kvasir_space values (v_number, p_id, p_organisation, p_space_kind, p_name, p_created_at,
+                p_expires_at, p_clear_every, p_attributes);
+            v_taken := @kvasir_claim(v_number, v_now, p_kind, p_door_organisation, p_handle);
+            if v_taken is not null then
+                raise exception using errcode = 'KV001';
+            end if;
+        exception when sqlstate 'KV001' then
+            null;
+        end;
+        return query select * from @kvasir_space s where s.number = coalesce(v_taken, v_number);
+    end $$;
+"""  # noqa: S608
+
+_ALTER_SPACE = f"""
+    create function @kvasir_alter_space(
+        p_now bigint, p_durable boolean, p_id text, p_name bytea,
+        p_add_kind text[], p_add_organisation text[], p_add_handle bytea[],
+        p_kind text[], p_organisation text[], p_handle bytea[]
+    ) returns setof @kvasir_space language plpgsql volatile {_PLANS} as $$
+    declare
+        v_now bigint := coalesce(p_now, @kvasir_now());
+        v_number bigint;
+        v_taken bigint;
+    begin{_DURABILITY}
+        select s.number into v_number from @kvasir_space s
+            where s.id = p_id and (s.expires_at is null or s.expires_at > v_now) for update;
+        if not found then
+            return;
+        end if;
+        begin
+            v_taken := @kvasir_claim(v_number, v_now, p_add_kind, p_add_organisation, p_add_handle);
+            if v_taken is not null then
+                raise exception using errcode = 'KV001';
+            end if;
+            delete from @kvasir_door d using unnest(p_kind, p_organisation, p_handle) as g (kind, organisation, handle)
+                where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle
+                    and d.space = v_number;
+            update @kvasir_space s set name = coalesce(p_name, s.name) where s.number = v_number;{_MOVE_EPOCH}
+        exception when sqlstate 'KV001' then
+            null;
+        end;
+        return query select * from @kvasir_space s where s.number = coalesce(v_taken, v_number);
+    end $$;
+"""  # noqa: S608
+
+_END_SPACE = f"""
+    create function @kvasir_end_space(p_now bigint, p_durable boolean, p_id text)
+    returns boolean language plpgsql volatile {_PLANS} as $$
+    declare
+        v_number bigint;
+    begin{_DURABILITY}
+        delete from @kvasir_space s
+            where s.id = p_id and (s.expires_at is null or s.expires_at > coalesce(p_now, @kvasir_now()))
+            returning s.number into v_number;
+        if not found then
+            return false;
+        end if;
+        delete from @kvasir_door d where d.space = v_number;
+        update @kvasir_head h set ended = true where h.space = v_number;{_MOVE_EPOCH}
+        return true;
+    end $$;
+"""  # noqa: S608
+
+#: Removes up to `p_rows` dead entries. What a writer holds is left for the next time, so that none waits for another.
+_SWEEP = f"""
+    create function @kvasir_sweep(p_now bigint, p_rows integer, p_wait boolean)
+    returns integer language plpgsql volatile {_PLANS} as $$
+    declare
+        v_lock bigint := hashtextextended('@kvasir_sweep', 0);
+        v_now bigint := coalesce(p_now, @kvasir_now());
+        dead record;
+        v_rows integer;
+        v_swept integer := 0;
+    begin
+        perform set_config('synchronous_commit', 'off', true);
+        if p_wait then
+            perform pg_advisory_xact_lock(v_lock);
+        elsif not pg_try_advisory_xact_lock(v_lock) then
+            return 0;
+        end if;
+        for dead in
+            select s.number from @kvasir_space s where s.expires_at <= v_now
+            order by s.expires_at limit greatest(1, p_rows / 10) for update skip locked
+        loop
+            delete from @kvasir_door d where d.space = dead.number;
+            delete from @kvasir_space s where s.number = dead.number;
+            update @kvasir_head h set ended = true where h.space = dead.number;
+            v_swept := v_swept + 1;
+        end loop;
+        for dead in
+            select found.space, array_agg(found.key) as keys from (
+                select e.space, e.key from @kvasir_entry e where e.expires_at <= v_now
+                order by e.expires_at limit p_rows
+            ) as found group by found.space
+        loop
+            with chosen as (
+                select e.key from @kvasir_entry e
+                where e.space = dead.space and e.key = any(dead.keys) and e.expires_at <= v_now
+                for update skip locked
+            )
+            delete from @kvasir_entry e
+                where e.space = dead.space and e.key = any(array(select chosen.key from chosen));
+            get diagnostics v_rows = row_count;
+            v_swept := v_swept + v_rows;
+        end loop;
+        for dead in select h.space from @kvasir_head h where h.ended limit greatest(1, p_rows / 10) loop
+            exit when v_swept >= p_rows;
+            delete from @kvasir_entry e where e.space = dead.space and e.key = any(array(
+                select i.key from @kvasir_entry i where i.space = dead.space limit p_rows - v_swept));
+            get diagnostics v_rows = row_count;
+            if v_rows < p_rows - v_swept then
+                delete from @kvasir_head h where h.space = dead.space;
+            end if;
+            v_swept := v_swept + v_rows;
+        end loop;
+        return v_swept;
+    end $$;
+"""  # noqa: S608
+
+FUNCTIONS = "".join((_NOW, _SET, _WRITE, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE, _SWEEP))

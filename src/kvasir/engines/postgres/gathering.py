@@ -1,0 +1,131 @@
+"""Reads that arrive together share a round trip.
+
+A read waits for nothing but a free lane: as soon as one is free, everything that waits for the same space goes out in
+one statement. A statement is only sent after each of its reads was asked for, so none can be answered with the past.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kvasir.engines.postgres.clock import ServerClock
+from kvasir.engines.postgres.link import Link
+from kvasir.model import SYSTEM_SPACE, Entry
+
+ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
+#: What expires then is gone for this statement: the instant given, or the database's own, the same for all its rows.
+NOW = "(select coalesce($2::bigint, kvasir_now()))"
+ALIVE = f"(expires_at is null or expires_at > {NOW})"
+
+GET = f"select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and {ALIVE}"  # noqa: S608
+EPOCH = f"select last, kvasir_now() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
+
+#: Statements with reads under way at a time.
+LANES = 3
+#: A statement takes no further read once it asks for this many keys.
+KEYS_A_STATEMENT = 256
+
+Waiting = list[tuple[Sequence[bytes], "asyncio.Future[list[Entry | None]]"]]
+
+
+class Gathering:
+    """The reads of one process."""
+
+    def __init__(self, link: Link, now: Callable[[], int | None], clock: ServerClock | None) -> None:
+        self._link = link
+        self._now = now
+        self._clock = clock
+        self._waiting: dict[int, Waiting] = {}
+        self._askers: list[asyncio.Future[int]] = []
+        self._lanes = LANES
+        self._asking = False
+        self._woken = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get(self, space: int, keys: Sequence[bytes]) -> asyncio.Future[list[Entry | None]]:
+        """See `Engine.get`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Entry | None]] = loop.create_future()
+        self._waiting.setdefault(space, []).append((keys, future))
+        self._wake(loop)
+        return future
+
+    def epoch(self) -> asyncio.Future[int]:
+        """See `Engine.epoch`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        self._askers.append(future)
+        self._wake(loop)
+        return future
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        # At the end of this turn of the loop, when all that it brings is there.
+        if not self._woken:
+            self._woken = True
+            loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._woken = False
+        if self._askers and not self._asking:
+            self._asking = True
+            askers, self._askers = self._askers, []
+            self._begin(self._tell_epoch(askers))
+        while self._waiting and self._lanes:
+            self._lanes -= 1
+            space = next(iter(self._waiting))
+            self._begin(self._get(space, self._take(space)))
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take(self, space: int) -> Waiting:
+        waiting = self._waiting.pop(space)
+        keys = 0
+        for taken, (wanted, _) in enumerate(waiting):
+            if keys >= KEYS_A_STATEMENT:
+                # The rest stands behind the other spaces.
+                self._waiting[space] = waiting[taken:]
+                return waiting[:taken]
+            keys += len(wanted)
+        return waiting
+
+    async def _tell_epoch(self, askers: list[asyncio.Future[int]]) -> None:
+        try:
+            ((epoch, now),) = await self._link.fetch(EPOCH)
+            if self._clock is not None:
+                self._clock.heard(now)
+            _resolve(askers, epoch)
+        except Exception as error:
+            _fail(askers, error)
+        finally:
+            self._asking = False
+            self._send()
+
+    async def _get(self, space: int, reads: Waiting) -> None:
+        keys = [key for wanted, _ in reads for key in wanted] if len(reads) > 1 else reads[0][0]
+        try:
+            found = {row[0]: Entry(*row) for row in await self._link.fetch(GET, space, self._now(), keys)}
+            for wanted, future in reads:
+                if not future.done():  # else the caller has left
+                    future.set_result([found.get(key) for key in wanted])
+        except Exception as error:
+            _fail([future for _, future in reads], error)
+        finally:
+            self._lanes += 1
+            self._send()
+
+
+def _resolve(futures: list[asyncio.Future[int]], result: int) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(result)
+
+
+def _fail(futures: Sequence[asyncio.Future[Any]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

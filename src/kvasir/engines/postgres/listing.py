@@ -1,0 +1,175 @@
+"""Pages and counts. Each page comes out of one statement (or, with a filter by metadata, one read-only transaction),
+so it shows one snapshot. The statements name their index by the order they ask for, and the planner, which is told
+that tables are large, has no other way to go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kvasir import jsontext
+from kvasir.engines.postgres.gathering import ALIVE, ENTRY
+from kvasir.engines.postgres.link import Link
+from kvasir.model import Entry, KeyRange, Page, Query
+
+BARE_ENTRY = ENTRY.replace("value", "''::bytea")
+
+#: A listing by age of a range looks at so many entries before it chooses its way: those of the range, then the newest.
+WALK = 1_000
+#: Rows that come at a time when a filter by metadata goes through a listing.
+ROWS_AT_A_TIME = 200
+
+#: The latest instant that a sequence can stand for.
+LAST_MILLISECOND = (1 << 43) - 1
+
+COUNT = f"select count(*) from kvasir_entry where space = $1 and {ALIVE}"  # noqa: S608
+#: How many keys a range holds, up to one more than the walk takes.
+SIZE_OF_RANGE = f"""
+    select count(*) from (
+        select from kvasir_entry where space = $1 and key >= $2 and key < $3 order by key limit {WALK + 1}
+    ) as few"""  # noqa: S608
+VALUES = "select key, value from kvasir_entry where space = $1 and key = any($2)"
+
+
+async def page(link: Link, space: int, query: Query, now: int | None) -> Page:
+    """See `Engine.page`."""
+    listing = _Listing(space, query, now)
+    if query.metadata is not None:
+        return await _filtered(link, listing, query.metadata)
+    if query.range is None or query.order == "key":
+        return listing.page(await link.fetch(*listing.in_order()))
+    # By age within a range: no index leads there. A small range is sorted; in a large one the newest are a good guess.
+    if query.limit is not None and query.limit + query.skip <= WALK // 5:
+        ((size,),) = await link.fetch(SIZE_OF_RANGE, space, query.range.start, query.range.end)
+        if size > WALK:
+            rows = await link.fetch(*listing.walk())
+            # Every row tells how many were walked; none at all leaves that open.
+            if len(rows) > query.limit or (rows and rows[0]["walked"] < WALK):
+                return listing.page(rows)
+    return listing.page(await link.fetch(*listing.sorted()))
+
+
+async def count(link: Link, space: int, key_range: KeyRange | None, now: int | None) -> int:
+    """See `Engine.count`."""
+    within = " and key >= $3 and key < $4" if key_range else ""
+    bounds = (key_range.start, key_range.end) if key_range else ()
+    ((found,),) = await link.fetch(COUNT + within, space, now, *bounds)
+    return int(found)
+
+
+async def _filtered(link: Link, listing: _Listing, metadata: bytes) -> Page:
+    """A page of the entries whose metadata contains this: looked through here, row by row, until it is full."""
+    query = listing.query
+    wanted = msgspec.json.decode(metadata)
+    sql, *values = listing.unlimited()
+
+    async def look(connection: Any) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
+        skip = query.skip
+        async with link.snapshot(connection):
+            async for row in connection.cursor(sql, *values, prefetch=ROWS_AT_A_TIME):
+                if not jsontext.contains(msgspec.json.decode(row["metadata"] or b"{}"), wanted):
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                found.append(tuple(row))
+                if query.limit is not None and len(found) > query.limit:
+                    break
+            if query.values:
+                texts = dict(await connection.fetch(VALUES, listing.space, [row[0] for row in found]))
+                found = [(row[0], texts[row[0]], *row[2:]) for row in found]
+        return found
+
+    return listing.page(await link.read(look))
+
+
+class _Listing:
+    """One query as SQL, with its values. The texts differ only in a few clauses, so they are prepared once each."""
+
+    def __init__(self, space: int, query: Query, now: int | None) -> None:
+        self.space = space
+        self.query = query
+        self._values: list[Any] = [space, now]
+        self._column = "key" if query.order == "key" else "sequence"
+        backwards = query.before is not None
+        descending = (query.order == "newest") != backwards
+        self._order = f"order by {self._column} {'desc' if descending else 'asc'}"
+        position = query.before if backwards else query.after
+        self._ahead = ""
+        if position is not None:
+            self._ahead = f" and {self._column} {'<' if descending else '>'} {self._value(position)}"
+        self._filters = self._made_filters()
+        self._columns = ENTRY if query.values else BARE_ENTRY
+
+    def _value(self, value: Any) -> str:
+        self._values.append(value)
+        return f"${len(self._values)}"
+
+    def _made_filters(self) -> str:
+        query = self.query
+        clauses = ["", ALIVE]
+        self._within = ""
+        if query.range is not None:
+            self._within = f" and key >= {self._value(query.range.start)} and key < {self._value(query.range.end)}"
+        if query.created_from is not None:
+            # Sequences never lag behind the clock, so the earliest creation bounds them, too.
+            first = min(max(query.created_from, 0), LAST_MILLISECOND) << 20
+            clauses.append(f"created_at >= {self._value(query.created_from)} and sequence >= {self._value(first)}")
+        if query.created_to is not None:
+            clauses.append(f"created_at <= {self._value(query.created_to)}")
+        return self._within + " and ".join(clauses)
+
+    def _limit(self) -> str:
+        query = self.query
+        limit = "" if query.limit is None else f" limit {self._value(query.limit + 1)}"
+        return limit + (f" offset {self._value(query.skip)}" if query.skip else "")
+
+    def in_order(self) -> tuple[Any, ...]:
+        """Along the index that has the order: by key, or by age in the whole space."""
+        sql = (
+            f"select {self._columns} from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
+            f" {self._order}{self._limit()}"
+        )
+        return sql, *self._values
+
+    def sorted(self) -> tuple[Any, ...]:
+        """Everything in the range by the index of keys, sorted. Values are fetched for the page only."""
+        sql = (
+            "with chosen as materialized (with found as materialized"  # noqa: S608
+            f" (select key, sequence from kvasir_entry where space = $1{self._ahead}{self._filters})"
+            f" select key from found {self._order}{self._limit()})"
+            f" select {self._columns} from kvasir_entry"
+            f" where space = $1 and key = any(array(select key from chosen)) {self._order}"
+        )
+        return sql, *self._values
+
+    def walk(self) -> tuple[Any, ...]:
+        """The first entries of the space in listing order, filtered; with each, how many were looked at."""
+        sql = (
+            "with walk as materialized"  # noqa: S608
+            f" (select * from kvasir_entry where space = $1{self._ahead} {self._order} limit {WALK})"
+            f" select {self._columns}, (select count(*) from walk) as walked from walk"
+            f" where true{self._filters} {self._order}{self._limit()}"
+        )
+        return sql, *self._values
+
+    def unlimited(self) -> tuple[Any, ...]:
+        """The whole listing in its order without values and without an end."""
+        by_index = self.query.range is None or self.query.order == "key"
+        within = f"select {BARE_ENTRY} from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
+        if by_index:
+            return f"{within} {self._order}", *self._values
+        return f"with found as materialized ({within}) select * from found {self._order}", *self._values  # noqa: S608
+
+    def page(self, rows: list[Any]) -> Page:
+        entries = [Entry(*tuple(row)[:8]) for row in rows]
+        limit = self.query.limit
+        more = limit is not None and len(entries) > limit
+        if more:
+            del entries[limit:]
+        if self.query.before is not None:
+            entries.reverse()
+        return Page(entries, more)

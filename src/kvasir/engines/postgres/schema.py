@@ -1,0 +1,131 @@
+"""The tables and how they came about. Migrations are append-only: number N brings a database from version N to N + 1.
+
+Every data table is keyed by its space first, so that Citus can spread the tables over machines by space: no foreign
+keys, sequences or triggers. `@` stands for the schema: functions name it, wherever and for whomever they run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvasir.engines.postgres.functions import FUNCTIONS
+from kvasir.errors import Unavailable
+
+#: Nobody waits longer for a migration that waits for a table.
+LOCK_MILLISECONDS = 3_000
+
+TABLES = """
+    -- One row a space. Whoever holds its lock is the space's only writer until his commit.
+    create table @kvasir_head (
+        space bigint primary key,
+        last bigint not null,   -- the last sequence or versionstamp handed out; of the system space: the epoch
+        latest bigint not null, -- the latest created_at given
+        expires_at bigint,
+        ended boolean not null default false -- its entries await the sweep
+    ) with (fillfactor = 50);
+    create index kvasir_head_ended on @kvasir_head (space) where ended;
+
+    create table @kvasir_entry (
+        space bigint not null,
+        key bytea not null,
+        value bytea not null,
+        versionstamp bigint not null,
+        sequence bigint not null,
+        created_at bigint not null,
+        expires_at bigint,
+        refresh bigint,
+        metadata bytea,
+        primary key (space, key)
+    ) with (fillfactor = 90);
+    create unique index kvasir_entry_order on @kvasir_entry (space, sequence);
+    create index kvasir_entry_expiry on @kvasir_entry (expires_at) where expires_at is not null;
+
+    -- Texts that people choose are bytes, since the type text has no room for U+0000.
+    create table @kvasir_space (
+        number bigint primary key,
+        id text collate "C" not null unique,
+        organisation text collate "C" not null,
+        kind text collate "C" not null,
+        name bytea not null,
+        created_at bigint not null,
+        expires_at bigint,
+        clear_every bigint,
+        attributes bytea not null
+    );
+    create index kvasir_space_expiry on @kvasir_space (expires_at) where expires_at is not null;
+
+    create table @kvasir_door (
+        kind text collate "C" not null,
+        organisation text collate "C" not null,
+        handle bytea not null,
+        space bigint not null,
+        primary key (kind, organisation, handle)
+    );
+    create index kvasir_door_space on @kvasir_door (space);
+
+    insert into @kvasir_head (space, last, latest) values (1, 1, 0);
+"""
+
+MIGRATIONS: tuple[str, ...] = (TABLES + FUNCTIONS,)
+
+VERSION_TABLE = "create table if not exists @kvasir_schema (version integer primary key)"
+
+#: Tables by how Citus keeps them: spread by space, or whole on every node.
+DISTRIBUTED = ("kvasir_head", "kvasir_entry")
+REFERENCE = ("kvasir_space", "kvasir_door", "kvasir_schema")
+#: Functions that Citus may run where their first argument, the space, lives.
+BY_SPACE = ("kvasir_set", "kvasir_write")
+
+HAS_CITUS = "select exists (select from pg_extension where extname = 'citus')"
+SPREAD = "select exists (select from pg_dist_partition where logicalrelid = $1::regclass)"
+
+
+async def migrate(connection: Any, now: int | None) -> None:
+    """Bring the schema that `search_path` leads to up to date, and spread its tables where there is Citus.
+
+    Idempotent; of two who do it at once, one waits for the other. `now`: Unix milliseconds, None: the database's.
+    Raises RuntimeError for a database that is newer than this program.
+    """
+    schema = await connection.fetchval("select quote_ident(current_schema())")
+    if schema is None:
+        raise Unavailable("the search_path of this PostgreSQL user leads to no schema; create it first")
+    async with connection.transaction():
+        await connection.execute(f"set local lock_timeout = {LOCK_MILLISECONDS}")
+        await connection.execute("select pg_advisory_xact_lock(hashtextextended('kvasir_schema', 0))")
+        await connection.execute(VERSION_TABLE.replace("@", f"{schema}."))
+        version = await connection.fetchval("select coalesce(max(version), 0) from kvasir_schema")
+        if version > len(MIGRATIONS):
+            raise RuntimeError(
+                f"the database has schema version {version}, made by a newer Kvasir;"
+                f" this one knows up to {len(MIGRATIONS)}: run the newer one"
+            )
+        for number in range(version, len(MIGRATIONS)):
+            await connection.execute(MIGRATIONS[number].replace("@", f"{schema}."))
+            await connection.execute("insert into kvasir_schema values ($1)", number + 1)
+        if version == 0:
+            # Nothing in it may seem older than the database itself, even if the clock is set back.
+            await connection.execute("update kvasir_head set latest = coalesce($1, kvasir_now())", now)
+        if await connection.fetchval(HAS_CITUS):
+            await _spread(connection, schema)
+
+
+async def _spread(connection: Any, schema: str) -> None:
+    """Let Citus keep each table where it belongs. What it keeps already stays as it is."""
+    for table in DISTRIBUTED:
+        if not await connection.fetchval(SPREAD, f"{schema}.{table}"):
+            beside = "default" if table == DISTRIBUTED[0] else f"{schema}.{DISTRIBUTED[0]}"
+            await connection.execute(
+                "select create_distributed_table($1::text::regclass, 'space', colocate_with := $2)",
+                f"{schema}.{table}",
+                beside,
+            )
+    for table in REFERENCE:
+        if not await connection.fetchval(SPREAD, f"{schema}.{table}"):
+            await connection.execute("select create_reference_table($1::text::regclass)", f"{schema}.{table}")
+    for function in BY_SPACE:
+        await connection.execute(
+            "select create_distributed_function(oid::regprocedure, 'p_space', colocate_with := $2)"
+            " from pg_proc where proname = $1 and pronamespace = current_schema()::regnamespace",
+            function,
+            f"{schema}.kvasir_entry",
+        )

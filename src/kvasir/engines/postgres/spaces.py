@@ -1,0 +1,124 @@
+"""The registry: spaces and the doors that lead to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kvasir.engines.postgres.gathering import ALIVE
+from kvasir.engines.postgres.link import Link
+from kvasir.errors import Unavailable
+from kvasir.model import SYSTEM_SPACE, Door, Space
+
+SPACE = "number, id, organisation, kind, name, created_at, expires_at, clear_every, attributes"
+
+BY_ID = f"select {SPACE} from kvasir_space where id = $1 and {ALIVE}"  # noqa: S608
+BEHIND = f"""
+    select {SPACE} from kvasir_space where {ALIVE} and number =
+        (select space from kvasir_door where kind = $1 and organisation = $3 and handle = $4)"""  # noqa: S608
+DOORS = f"""
+    select d.kind, d.organisation, d.handle from kvasir_door d join kvasir_space s on s.number = d.space
+    where s.id = $1 and {ALIVE}"""  # noqa: S608
+LIST = f"""
+    select {SPACE} from kvasir_space
+    where {ALIVE} and id > $1 and organisation = coalesce($3, organisation) and kind = coalesce($4, kind)
+    order by id limit $5"""  # noqa: S608
+COUNT = f"""
+    select count(*)::bigint, coalesce(sum(
+        (select count(*) from kvasir_entry e where e.space = s.number
+            and (e.expires_at is null or e.expires_at > coalesce($2::bigint, kvasir_now())))), 0)::bigint
+    from kvasir_space s where s.kind = $1 and {ALIVE}"""  # noqa: S608
+
+CREATE = "select * from kvasir_create_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+ALTER = "select * from kvasir_alter_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+END = "select kvasir_end_space($1, $2, $3)"
+#: Where a cluster commits node by node, the epoch moves once more when all have done so.
+MOVE_EPOCH = "update kvasir_head set last = last + 1 where space = $1 returning last"
+
+#: A door that changes hands so often while somebody wants it is given up.
+ATTEMPTS = 10
+
+
+class Registry:
+    """See the methods of `kvasir.engine.Engine`."""
+
+    def __init__(self, link: Link, now: Callable[[], int | None], *, durable: bool) -> None:
+        self._link = link
+        self._now = now
+        self._durable = durable
+        #: The highest number given to this process: within it, later spaces have higher numbers.
+        self._highest = 0
+        #: Whether Citus spreads the tables.
+        self.spread = False
+
+    async def create(self, space: Space, doors: Sequence[Door]) -> Space:
+        """See `Engine.create_space`."""
+        for _ in range(ATTEMPTS):
+            rows = await self._link.write(
+                CREATE, self._now(), self._durable, self._highest + 1, space.id, space.organisation, space.kind,
+                space.name.encode(), space.created_at, space.expires_at, space.clear_every, space.attributes,
+                *_columns(doors),
+            )  # fmt: skip
+            if rows:
+                created = _space(rows[0])
+                self._highest = max(self._highest, created.number)
+                return created
+            # The space that had the door has ended in this very moment.
+        raise Unavailable("the space's doors change hands too fast; nothing was written, try again")
+
+    async def alter(self, id: str, name: str | None, add: Sequence[Door], remove: Sequence[Door]) -> Space | None:
+        """See `Engine.alter_space`."""
+        rows = await self._link.write(
+            ALTER, self._now(), self._durable, id, None if name is None else name.encode(),
+            *_columns(add), *_columns(set(remove) - set(add)),
+        )  # fmt: skip
+        if rows and self.spread:
+            await self._link.write(MOVE_EPOCH, SYSTEM_SPACE)
+        return _space(rows[0]) if rows else None
+
+    async def end(self, id: str) -> bool:
+        """See `Engine.end_space`."""
+        ((ended,),) = await self._link.write(END, self._now(), self._durable, id)
+        if ended and self.spread:
+            await self._link.write(MOVE_EPOCH, SYSTEM_SPACE)
+        return bool(ended)
+
+    async def by_id(self, id: str) -> Space | None:
+        """See `Engine.get_space`."""
+        rows = await self._link.fetch(BY_ID, id, self._now())
+        return _space(rows[0]) if rows else None
+
+    async def behind(self, door: Door) -> Space | None:
+        """See `Engine.find_space`."""
+        kind, organisation, handle = door
+        rows = await self._link.fetch(BEHIND, kind, self._now(), organisation, handle.encode())
+        return _space(rows[0]) if rows else None
+
+    async def doors(self, id: str) -> list[Door]:
+        """See `Engine.doors`."""
+        rows = await self._link.fetch(DOORS, id, self._now())
+        return sorted((kind, organisation, handle.decode()) for kind, organisation, handle in rows)
+
+    async def living(self, organisation: str | None, kind: str | None, after: str, limit: int | None) -> list[Space]:
+        """See `Engine.list_spaces`."""
+        rows = await self._link.fetch(LIST, after, self._now(), organisation, kind, limit)
+        return [_space(row) for row in rows]
+
+    async def count(self, kind: str) -> tuple[int, int]:
+        """See `Engine.count_spaces`."""
+        ((spaces, entries),) = await self._link.fetch(COUNT, kind, self._now())
+        return spaces, entries
+
+
+def _columns(doors: Sequence[Door] | set[Door]) -> tuple[list[str], list[str], list[bytes]]:
+    ordered = sorted(set(doors))
+    return (
+        [kind for kind, _, _ in ordered],
+        [organisation for _, organisation, _ in ordered],
+        [handle.encode() for _, _, handle in ordered],
+    )
+
+
+def _space(row: Any) -> Space:
+    number, id, organisation, kind, name, *rest = row
+    return Space(id, number, organisation, kind, name.decode(), *rest)
