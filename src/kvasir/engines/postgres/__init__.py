@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from kvasir.engine import Clock, Outcome
-from kvasir.engines.postgres import checking, listing
+from kvasir.engines.postgres import checking, listing, loading
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.gathering import Gathering
 from kvasir.engines.postgres.link import Link
@@ -48,6 +48,7 @@ class PostgresEngine:
         self.clock: Clock = clock or server_clock or ServerClock()
         self.writer = WriterStats()
         self._given = clock
+        self._durable = durable
         self._link = Link(url, connections=connections, durable=durable)
         self._reads = Gathering(self._link, self._now, server_clock)
         self._writes = Writer(
@@ -94,6 +95,10 @@ class PostgresEngine:
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
         return await listing.count(self._link, space, range, self._now())
+
+    async def load(self, space: int, entries: Sequence[Entry]) -> None:
+        if entries:
+            await loading.load(self._link, space, entries, self._now(), durable=self._durable)
 
     # -- spaces -------------------------------------------------------------------------------------------
 

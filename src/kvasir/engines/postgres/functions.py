@@ -12,9 +12,9 @@ CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND = range(
 
 # Plans are made once a connection and must stay good while tables grow from nothing to millions of rows, so the
 # planner is not to believe that a table is small.
-_PLANS = "set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan"
+PLANS = "set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan"
 
-_DURABILITY = """
+DURABILITY = """
         if not p_durable then
             perform set_config('synchronous_commit', 'off', true);
         elsif current_setting('synchronous_commit') = 'off' then
@@ -33,14 +33,14 @@ _SET = f"""
     create function @kvasir_set(
         p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_job integer[], p_kind smallint[],
         p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
-    ) returns bigint[] language plpgsql volatile {_PLANS} as $$
+    ) returns bigint[] language plpgsql volatile {PLANS} as $$
     declare
         v_numbers bigint := p_jobs + cardinality(p_key);
         v_base bigint;
         v_now bigint;
         v_latest bigint;
         v_replaced bigint[];
-    begin{_DURABILITY}
+    begin{DURABILITY}
         -- When this waits for another writer, everything here is computed anew after the waiting.
         update @kvasir_head h
             set last = greatest(h.last + 1, coalesce(p_now, @kvasir_now()) << 20) + v_numbers - 1,
@@ -82,7 +82,7 @@ _WRITE = f"""
         p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_writes integer,
         p_job integer[], p_write integer[], p_kind smallint[],
         p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
-    ) returns bigint[] language plpgsql volatile {_PLANS} as $$
+    ) returns bigint[] language plpgsql volatile {PLANS} as $$
     declare
         v_head record;
         op record;
@@ -97,7 +97,7 @@ _WRITE = f"""
         v_results bigint[] := array_fill(null::bigint, array[cardinality(p_kind)]);
         v_failed integer := -1;
         v_failures integer := 0;
-    begin{_DURABILITY}
+    begin{DURABILITY}
         select h.last, h.latest, h.expires_at into v_head
             from @kvasir_head h where h.space = p_space and not h.ended for update;
         v_now := coalesce(p_now, @kvasir_now());
@@ -208,12 +208,12 @@ _CREATE_SPACE = f"""
         p_now bigint, p_durable boolean, p_number bigint, p_id text, p_organisation text, p_space_kind text,
         p_name bytea, p_created_at bigint, p_expires_at bigint, p_clear_every bigint, p_attributes bytea,
         p_kind text[], p_door_organisation text[], p_handle bytea[]
-    ) returns setof @kvasir_space language plpgsql volatile {_PLANS} as $$
+    ) returns setof @kvasir_space language plpgsql volatile {PLANS} as $$
     declare
         v_now bigint := coalesce(p_now, @kvasir_now());
         v_number bigint := greatest(p_number, v_now << 20 | floor(random() * 1048576)::bigint);
         v_taken bigint;
-    begin{_DURABILITY}
+    begin{DURABILITY}
         begin
             loop
                 insert into @kvasir_head values (v_number, v_number, v_now, p_expires_at) on conflict do nothing;
@@ -238,12 +238,12 @@ _ALTER_SPACE = f"""
         p_now bigint, p_durable boolean, p_id text, p_name bytea,
         p_add_kind text[], p_add_organisation text[], p_add_handle bytea[],
         p_kind text[], p_organisation text[], p_handle bytea[]
-    ) returns setof @kvasir_space language plpgsql volatile {_PLANS} as $$
+    ) returns setof @kvasir_space language plpgsql volatile {PLANS} as $$
     declare
         v_now bigint := coalesce(p_now, @kvasir_now());
         v_number bigint;
         v_taken bigint;
-    begin{_DURABILITY}
+    begin{DURABILITY}
         select s.number into v_number from @kvasir_space s
             where s.id = p_id and (s.expires_at is null or s.expires_at > v_now) for update;
         if not found then
@@ -267,10 +267,10 @@ _ALTER_SPACE = f"""
 
 _END_SPACE = f"""
     create function @kvasir_end_space(p_now bigint, p_durable boolean, p_id text)
-    returns boolean language plpgsql volatile {_PLANS} as $$
+    returns boolean language plpgsql volatile {PLANS} as $$
     declare
         v_number bigint;
-    begin{_DURABILITY}
+    begin{DURABILITY}
         delete from @kvasir_space s
             where s.id = p_id and (s.expires_at is null or s.expires_at > coalesce(p_now, @kvasir_now()))
             returning s.number into v_number;
@@ -286,7 +286,7 @@ _END_SPACE = f"""
 #: Removes up to `p_rows` dead entries. What a writer holds is left for the next time, so that none waits for another.
 _SWEEP = f"""
     create function @kvasir_sweep(p_now bigint, p_rows integer, p_wait boolean)
-    returns integer language plpgsql volatile {_PLANS} as $$
+    returns integer language plpgsql volatile {PLANS} as $$
     declare
         v_lock bigint := hashtextextended('@kvasir_sweep', 0);
         v_now bigint := coalesce(p_now, @kvasir_now());

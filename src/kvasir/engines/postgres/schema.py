@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kvasir.engines.postgres import loading
 from kvasir.engines.postgres.functions import FUNCTIONS
 from kvasir.errors import Unavailable
 
@@ -66,7 +67,7 @@ TABLES = """
     insert into @kvasir_head (space, last, latest) values (1, 1, 0);
 """
 
-MIGRATIONS: tuple[str, ...] = (TABLES + FUNCTIONS,)
+MIGRATIONS: tuple[str, ...] = (TABLES + FUNCTIONS + loading.FUNCTION,)
 
 VERSION_TABLE = "create table if not exists @kvasir_schema (version integer primary key)"
 
@@ -74,7 +75,7 @@ VERSION_TABLE = "create table if not exists @kvasir_schema (version integer prim
 DISTRIBUTED = ("kvasir_head", "kvasir_entry")
 REFERENCE = ("kvasir_space", "kvasir_door", "kvasir_schema")
 #: Functions that Citus may run where their first argument, the space, lives.
-BY_SPACE = ("kvasir_set", "kvasir_write")
+BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load")
 
 HAS_CITUS = "select exists (select from pg_extension where extname = 'citus')"
 SPREAD = "select exists (select from pg_dist_partition where logicalrelid = $1::regclass)"
