@@ -46,7 +46,7 @@ class Bench:
     def __init__(self, limits: Limits | None = None, engine: MemoryEngine | None = None) -> None:
         self.clock = ManualClock()
         self.engine = engine or MemoryEngine(self.clock)
-        self.engine._clock = self.clock
+        self.engine.clock = self.clock
         self.store = Store(self.engine, limits or Limits(), self.clock)
         self.space: Space
 

@@ -96,8 +96,12 @@ class Config:
         "sqlite:",
         engine_url,
         "URL",
-        "Where entries are kept: `sqlite:` (the file kvasir.db in the data directory), `sqlite:PATH`, or `memory:`, "
-        "which forgets everything when the server stops.",
+        "Where entries are kept: `sqlite:` (the file kvasir.db in the data directory), `sqlite:PATH`, "
+        "`postgresql://USER@HOST/DATABASE` (a URL as libpq has it), or `memory:`, which forgets everything when the "
+        "server stops. Give a URL with a password as a variable: other users of the machine can read options.",
+    )
+    postgres_connections: int = row(
+        STORAGE, "10", whole(2, 1_000), "count", "Most connections of one server process to PostgreSQL."
     )
     durability: str = row(
         STORAGE,
@@ -251,10 +255,16 @@ class Config:
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     @property
+    def engine_name(self) -> str:
+        """sqlite, postgresql or memory"""
+        scheme = self.engine.partition(":")[0]
+        return "postgresql" if scheme == "postgres" else scheme
+
+    @property
     def database(self) -> Path | None:
         """The file of the engine sqlite:; None: the engine keeps no file."""
-        scheme, _, rest = self.engine.partition(":")
-        if scheme != "sqlite":
+        _, _, rest = self.engine.partition(":")
+        if self.engine_name != "sqlite":
             return None
         return Path(rest).expanduser() if rest else self.data_dir / "kvasir.db"
 

@@ -7,9 +7,10 @@ no dialect, no caller and no rights. Promises, for every implementation:
 * Writes are serialisable. What `write` returned is durable (the memory engine: visible).
 * An entry or space whose `expires_at` is not after the clock's "now" does not exist, for any operation. "Now" is what
   the clock says, never a later instant remembered: a clock set right again does not stop entries from expiring.
-* Sequences and versionstamps are 63-bit numbers that only grow, in commit order, and are never given twice,
-  not even after a restart or the restore of an older copy of the database.
-* `created_at` never runs against creation order, even if the clock does.
+* Sequences and versionstamps are 63-bit numbers that within a space only grow, in commit order, and are never given
+  twice, not even after a restart or the restore of an older copy of the database. In the memory and SQLite engines
+  this holds across spaces, too; with PostgreSQL, whose spaces do not wait for each other, the clock alone orders those.
+* `created_at` never runs against creation order within a space, even if the clock does.
 * Failures: `Unavailable` (nothing happened), `UnknownOutcome` (a commit failed half-way), `NotFound` (the space is
   gone). Anything else is a bug. Cancelling a call never harms the engine: its write may or may not happen.
 
@@ -34,6 +35,8 @@ class Engine(Protocol):
     """One database, as seen by one process."""
 
     writer: WriterStats
+    #: What decides about expiry, as closely as this process can tell without asking; never ahead of it.
+    clock: Clock
 
     async def open(self) -> None:
         """Open the database, create it or bring it to the present schema. Must be awaited before anything else."""
@@ -54,8 +57,9 @@ class Engine(Protocol):
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """Apply independent writes in order, with one durable commit for all; one outcome each.
 
-        The writes of one call share one versionstamp. A failed one changes nothing and leaves the others alone.
-        Raises `Unavailable` or `UnknownOutcome` when the whole lot failed.
+        The writes of one call to one space share one versionstamp. A failed one changes nothing and leaves the others
+        alone. Raises `Unavailable` or `UnknownOutcome` when the whole lot failed. An engine may commit the writes to
+        different spaces apart from each other; then a failure of one space is the outcome of its writes.
         """
         ...
 

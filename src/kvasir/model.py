@@ -51,7 +51,7 @@ class Entry(Struct, frozen=True, gc=False):
     value: bytes
     #: The number behind the 20 hex digits (see `kvasir.keys.versionstamp_text`).
     versionstamp: int
-    #: Place in creation order within the database; kept when the value is replaced.
+    #: Place in creation order within the space; kept when the value is replaced.
     sequence: int
     created_at: int
     expires_at: int | None = None

@@ -27,7 +27,7 @@ from kvasir.dialects.voximplant import Settings as VoximplantSettings
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
-from kvasir.engines.sequence import wall_clock
+from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.errors import KvasirError, Unavailable
 from kvasir.health import HealthDialect
@@ -63,12 +63,17 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
 
 def create_engine(config: Config) -> Engine:
     """The engine that the settings name, not yet open. Makes the data directory if it is missing."""
+    durable = config.durability == "full"
+    if config.engine_name == "postgresql":
+        return PostgresEngine(
+            config.engine, durable=durable, limits=config.limits, connections=config.postgres_connections
+        )
     if config.database is None:
         return MemoryEngine()
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Values are nobody else's business. SQLite gives its other files the mode of this one.
     os.close(os.open(config.database, os.O_RDWR | os.O_CREAT, 0o600))
-    return SqliteEngine(config.database, durable=config.durability == "full", limits=config.limits)
+    return SqliteEngine(config.database, durable=durable, limits=config.limits)
 
 
 def voximplant_settings(config: Config) -> VoximplantSettings:
@@ -122,7 +127,7 @@ async def _prepare(config: Config) -> None:
     engine = create_engine(config)
     await engine.open()
     try:
-        _announce(await admin.bootstrap(engine, config, wall_clock), config)
+        _announce(await admin.bootstrap(engine, config, engine.clock), config)
     finally:
         await engine.close()
 
@@ -141,10 +146,10 @@ class _Worker:
         self._config = config
         self._metrics = metrics
         self._engine = create_engine(config)
-        self._store = Store(self._engine, config.limits, wall_clock)
+        self._store = Store(self._engine, config.limits, self._engine.clock)
         self._auth = Auth(self._store, self._engine, IdentityProvider.of(config))
         self._health = HealthDialect(
-            self._engine, metrics, engine_name=config.engine.partition(":")[0], durability=config.durability
+            self._engine, metrics, engine_name=config.engine_name, durability=config.durability
         )
         versori = VersoriDialect(self._store, self._auth)
         voximplant = VoximplantDialect(
@@ -195,7 +200,7 @@ class _Worker:
             loop.add_reader(parent, stop.set)
         await self._engine.open()
         if announce:
-            _announce(await admin.bootstrap(self._engine, self._config, wall_clock), self._config)
+            _announce(await admin.bootstrap(self._engine, self._config, self._engine.clock), self._config)
         for http in self._sockets:
             http.start()
         self._nemesis = await self._start_nemesis()

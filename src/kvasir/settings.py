@@ -20,6 +20,9 @@ from kvasir.values import is_loopback, split_address
 #: Read from the working directory when no other file is named.
 FILE = "kvasir.toml"
 
+#: A row of an index has room for 2,704 bytes; a space's number and two lengths are among them.
+POSTGRES_KEY_BYTES = 2_600
+
 
 def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None = None) -> Config:
     """The settings in force, from options (by name; None: not given), variables and the file.
@@ -106,6 +109,8 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     yield from _wrong_listeners(config)
     if config.engine == "memory:" and config.workers > 1:
         yield "workers", "must be 1 with the engine memory:, which processes cannot share"
+    if config.engine_name == "postgresql" and config.limits.key_bytes > POSTGRES_KEY_BYTES:
+        yield "limit_key_bytes", f"must be {POSTGRES_KEY_BYTES:,} or less with PostgreSQL, whose indexes hold no more"
     if config.jwks:
         if not config.jwt_issuer or not config.jwt_audience:
             yield "jwks", "needs jwt_issuer and jwt_audience, or tokens meant for other services would be accepted"

@@ -120,10 +120,11 @@ def ulid(given: str) -> str:
 
 
 def engine_url(given: str) -> str:
-    """sqlite: (a file in the data directory), sqlite:PATH or memory:"""
+    """sqlite: (a file in the data directory), sqlite:PATH, memory: or a URL of PostgreSQL, as libpq has it"""
     scheme, colon, rest = given.partition(":")
-    if not colon or scheme not in ("sqlite", "memory") or (scheme == "memory" and rest):
-        raise ValueError("sqlite:, sqlite:PATH or memory:")
+    good = {"sqlite": True, "memory": not rest, "postgresql": rest[:2] == "//", "postgres": rest[:2] == "//"}
+    if not colon or not good.get(scheme):
+        raise ValueError("sqlite:, sqlite:PATH, memory: or postgresql://USER@HOST/DATABASE")
     return given
 
 

@@ -8,6 +8,8 @@ from kvasir.values import split_address
 
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to connect to when all addresses are served
 
+_PLACES = {"memory": "memory", "postgresql": "PostgreSQL"}
+
 
 def welcome(first: FirstStart, config: Config) -> str:
     """The text for standard output. It holds the new key, so it must go nowhere else.
@@ -16,7 +18,7 @@ def welcome(first: FirstStart, config: Config) -> str:
     """
     key = f"'Authorization: Bearer {first.key}'" if first.key else '"Authorization: Bearer $KVASIR_ADMIN_KEY"'
     lines = [
-        f"A new database in {config.data_dir}." if config.database else "A new database in memory.",
+        f"A new database in {config.data_dir if config.database else _PLACES[config.engine_name]}.",
         "",
         f"  organisation  {first.organisation}",
         f"  store         {first.store}  (default)",

@@ -111,7 +111,7 @@ def faults(options: dict[str, str | None], environ: dict[str, str] | None = None
 #: Texts that are refused, and a word that must be in the answer.
 BAD = [
     ("data_dir", "", "empty"),
-    ("engine", "postgres://x", "sqlite:"),
+    ("engine", "postgres:x", "postgresql://"),
     ("engine", "memory:x", "sqlite:"),
     ("engine", "kvasir.db", "sqlite:"),
     ("durability", "some", "full"),
@@ -168,6 +168,7 @@ CONTRADICTIONS: list[tuple[dict[str, str | None], str, str]] = [
     ({"https": "127.0.0.1:8443"}, "tls_cert", "dev-cert"),
     ({"https": "127.0.0.1:8443", "tls_cert": "none.pem"}, "tls_cert", "none.pem"),
     ({"engine": "memory:", "workers": "2"}, "workers", "memory:"),
+    ({"engine": "postgresql://x", "limit_key_bytes": "2601"}, "limit_key_bytes", "2,600"),
     ({"jwks": "https://a.example/"}, "jwks", "jwt_issuer"),
     ({"jwks": "none.json", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "none.json"),
     ({"jwks": "http://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
@@ -240,6 +241,9 @@ def test_where_the_database_is() -> None:
     assert Config().database == Path("kvasir-data/kvasir.db")
     assert load({"engine": "sqlite:/somewhere/else.db"}, {}).database == Path("/somewhere/else.db")
     assert load({"engine": "memory:"}, {}).database is None
+    for scheme in ("postgres", "postgresql"):
+        chosen = load({"engine": f"{scheme}://somebody@somewhere/else"}, {})
+        assert (chosen.engine_name, chosen.database) == ("postgresql", None)
 
 
 def test_addresses() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from kvasir import __version__
-from kvasir.cli import application, check, dev_cert, key, moving, serve, service_account, session, store
+from kvasir.cli import application, check, db, dev_cert, key, moving, serve, service_account, session, store
 from kvasir.errors import Invalid, KvasirError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def _root(
 
 serve.register(app)
 app.command("check")(check.check)
+app.add_typer(db.app, name="db")
 app.add_typer(key.app, name="key")
 app.add_typer(store.app, name="store")
 store.app.command("share")(session.share)

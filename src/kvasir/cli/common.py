@@ -58,9 +58,9 @@ def administer(
 ) -> T:
     """Do some work on the database of a server, which may be running. Raises any `KvasirError`."""
     chosen = settings.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
-    if chosen.database is None:
+    if chosen.engine_name == "memory":
         raise Invalid("the engine memory: lives inside its server; nothing else can reach it")
-    if not chosen.database.is_file():
+    if chosen.database is not None and not chosen.database.is_file():
         raise NotFound(
             f"there is no database at {chosen.database}; `kvasir serve` makes it, --data-dir says where it is"
         )
@@ -69,7 +69,6 @@ def administer(
 
 async def _administer(work: Callable[[Database], Awaitable[T]], chosen: Config, organisation: str | None) -> T:
     from kvasir import admin
-    from kvasir.engines.sequence import wall_clock
     from kvasir.server import create_engine
 
     engine = create_engine(chosen)
@@ -77,7 +76,7 @@ async def _administer(work: Callable[[Database], Awaitable[T]], chosen: Config, 
     try:
         owner = _ulid(organisation) if organisation else await admin.first_organisation(engine)
         operator = Principal(owner, "owner", "command line")
-        return await work(Database(engine, Store(engine, chosen.limits, wall_clock), operator))
+        return await work(Database(engine, Store(engine, chosen.limits, engine.clock), operator))
     finally:
         await engine.close()
 

@@ -41,7 +41,7 @@ class MemoryEngine:
 
     def __init__(self, clock: Clock = wall_clock) -> None:
         self.writer = WriterStats()
-        self._clock = clock
+        self.clock = clock
         self._spaces: dict[str, Space] = {}
         self._doors: dict[Door, str] = {}
         self._entries: dict[int, dict[bytes, Entry]] = {SYSTEM_SPACE: {}}
@@ -60,17 +60,17 @@ class MemoryEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
-        now = self._clock()
+        now = self.clock()
         entries = self._entries[space] if self._alive(space, now) else {}
         return [_living(entries, key, now) for key in keys]
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         self.writer.committed(len(writes))
-        stamp = self._next(self._clock())
+        stamp = self._next(self.clock())
         return [self._write(write, stamp) for write in writes]
 
     def _write(self, write: Write, stamp: int) -> Outcome:
-        now = self._clock()
+        now = self.clock()
         if not self._alive(write.space, now):
             return NotFound("the store is gone", code="store_not_found")
         entries = self._entries[write.space]
@@ -107,7 +107,7 @@ class MemoryEngine:
         return 1 if old else 0
 
     async def page(self, space: int, query: Query) -> Page:
-        now = self._clock()
+        now = self.clock()
         position = position_of(query)
         found = [
             entry
@@ -126,10 +126,10 @@ class MemoryEngine:
         return Page(shown_entries[::-1] if backwards else shown_entries, len(page) < len(found))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        return sum(1 for entry in self._visible(space, self._clock()) if _in_range(entry.key, range))
+        return sum(1 for entry in self._visible(space, self.clock()) if _in_range(entry.key, range))
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
-        now = self._clock()
+        now = self.clock()
         if not self._alive(space, now):
             raise NotFound("the store is gone", code="store_not_found")
         there = self._entries[space]
@@ -148,7 +148,7 @@ class MemoryEngine:
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
-        now = self._clock()
+        now = self.clock()
         for door in doors:
             if taken := self._behind(door, now):
                 return taken
@@ -160,20 +160,20 @@ class MemoryEngine:
         return created
 
     async def find_space(self, door: Door) -> Space | None:
-        return self._behind(door, self._clock())
+        return self._behind(door, self.clock())
 
     async def get_space(self, id: str) -> Space | None:
-        return self._space(id, self._clock())
+        return self._space(id, self.clock())
 
     async def doors(self, id: str) -> list[Door]:
-        if self._space(id, self._clock()) is None:
+        if self._space(id, self.clock()) is None:
             return []
         return sorted(door for door, leads_to in self._doors.items() if leads_to == id)
 
     async def alter_space(
         self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
     ) -> Space | None:
-        now = self._clock()
+        now = self.clock()
         space = self._space(id, now)
         if space is None:
             return None
@@ -191,7 +191,7 @@ class MemoryEngine:
         return space
 
     async def end_space(self, id: str) -> bool:
-        space = self._space(id, self._clock())
+        space = self._space(id, self.clock())
         if space is None:
             return False
         self._forget(space)
@@ -201,7 +201,7 @@ class MemoryEngine:
     async def list_spaces(
         self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
     ) -> list[Space]:
-        now = self._clock()
+        now = self.clock()
         found = [
             space
             for id, space in sorted(self._spaces.items())
@@ -213,7 +213,7 @@ class MemoryEngine:
         return found if limit is None else found[:limit]
 
     async def count_spaces(self, kind: str) -> tuple[int, int]:
-        now = self._clock()
+        now = self.clock()
         spaces = [space for id in self._spaces if (space := self._space(id, now)) and space.kind == kind]
         return len(spaces), sum(len(self._visible(space.number, now)) for space in spaces)
 
@@ -223,7 +223,7 @@ class MemoryEngine:
         return self._epoch
 
     async def sweep(self) -> int:
-        now = self._clock()
+        now = self.clock()
         swept = 0
         for space in list(self._spaces.values()):
             if self._space(space.id, now) is None:

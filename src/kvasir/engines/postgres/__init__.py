@@ -17,6 +17,7 @@ from kvasir.engines.postgres.gathering import Gathering
 from kvasir.engines.postgres.link import Link
 from kvasir.engines.postgres.schema import HAS_CITUS, migrate
 from kvasir.engines.postgres.spaces import Registry
+from kvasir.engines.postgres.status import Status, status
 from kvasir.engines.postgres.sweeping import Sweeper
 from kvasir.engines.postgres.writing import Writer
 from kvasir.limits import Limits
@@ -82,10 +83,17 @@ class PostgresEngine:
         await self._writes.close()
         await self._link.close()
 
+    async def status(self) -> Status:
+        """What `kvasir db status` tells; the engine need not be open. Raises `Unavailable`."""
+        return await status(self._link)
+
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         return await self._reads.get(space, keys) if keys else []
+
+    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:  # noqa: ARG002
+        return None  # another server may have changed it
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         return await self._writes.submit(writes) if writes else []
@@ -134,6 +142,9 @@ class PostgresEngine:
 
     async def epoch(self) -> int:
         return await self._reads.epoch()
+
+    def epoch_now(self) -> int | None:
+        return None
 
     async def sweep(self) -> int:
         return await self._sweeper.step(wait=True)

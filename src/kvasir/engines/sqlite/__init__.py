@@ -48,7 +48,7 @@ class SqliteEngine:
         limits = limits or Limits()
         self.writer = WriterStats()
         self._path = path
-        self._clock = clock
+        self.clock = clock
         self._writes = Writer(
             path,
             clock,
@@ -92,20 +92,20 @@ class SqliteEngine:
             return [self._get_one(space, keys[0])]
         if len(keys) <= KEYS_ON_THE_LOOP:
             return self._get_some(space, keys)
-        return await self._in_thread(lambda connection: reading.get(connection, space, keys, self._clock()))
+        return await self._in_thread(lambda connection: reading.get(connection, space, keys, self.clock()))
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         outcomes: list[Outcome] = await self._writes.submit(writes)
         return outcomes
 
     async def page(self, space: int, query: Query) -> Page:
-        page = reading.quick_page(self._here, space, query, self._clock())
+        page = reading.quick_page(self._here, space, query, self.clock())
         if page is not None:
             return page
-        return await self._in_thread(lambda connection: reading.page(connection, space, query, self._clock()))
+        return await self._in_thread(lambda connection: reading.page(connection, space, query, self.clock()))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        return await self._in_thread(lambda connection: reading.count(connection, space, range, self._clock()))
+        return await self._in_thread(lambda connection: reading.count(connection, space, range, self.clock()))
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         await self._writes.submit((), lambda transaction: transaction.load(space, entries))
@@ -117,13 +117,13 @@ class SqliteEngine:
         return created
 
     async def find_space(self, door: Door) -> Space | None:
-        return reading.space_behind(self._here, door, self._clock())
+        return reading.space_behind(self._here, door, self.clock())
 
     async def get_space(self, id: str) -> Space | None:
-        return reading.space_by_id(self._here, id, self._clock())
+        return reading.space_by_id(self._here, id, self.clock())
 
     async def doors(self, id: str) -> list[Door]:
-        return reading.doors(self._here, id, self._clock())
+        return reading.doors(self._here, id, self.clock())
 
     async def alter_space(
         self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
@@ -141,11 +141,11 @@ class SqliteEngine:
         self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
     ) -> list[Space]:
         return await self._in_thread(
-            lambda connection: reading.spaces(connection, organisation, kind, after, limit, self._clock())
+            lambda connection: reading.spaces(connection, organisation, kind, after, limit, self.clock())
         )
 
     async def count_spaces(self, kind: str) -> tuple[int, int]:
-        return await self._in_thread(lambda connection: reading.count_spaces(connection, kind, self._clock()))
+        return await self._in_thread(lambda connection: reading.count_spaces(connection, kind, self.clock()))
 
     # -- the whole ----------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class SqliteEngine:
         return self._stats[1]
 
     def _get_one(self, space: int, key: bytes) -> Entry | None:
-        now = self._clock()
+        now = self.clock()
         entry = self._recent.get(space, key, now)
         if entry is None:
             before = self._recent.before_reading(space, key)
@@ -181,7 +181,7 @@ class SqliteEngine:
         return entry
 
     def _get_some(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
-        now = self._clock()
+        now = self.clock()
         entries = self._recent.get_all(space, keys, now)
         if entries is None:
             before = [self._recent.before_reading(space, key) for key in keys]

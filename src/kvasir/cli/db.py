@@ -1,0 +1,79 @@
+"""`kvasir db`: the tables in PostgreSQL, made before a server needs them, and looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import typer
+
+from kvasir import settings
+from kvasir.cli.common import ConfigFile, EngineUrl, Json, print_json, print_table
+from kvasir.config import Config
+from kvasir.errors import Invalid
+
+if TYPE_CHECKING:
+    from kvasir.engines.postgres.status import Status
+
+app = typer.Typer(help="The tables in PostgreSQL.", no_args_is_help=True)
+
+
+@app.command("init")
+def init(engine: EngineUrl = None, config: ConfigFile = None, json: Json = False) -> None:
+    """Create the tables or bring them up to date, and spread them over the nodes where the database has Citus.
+
+    Does no harm when repeated, nor from two hosts at once. `kvasir serve` does the same when it starts.
+    """
+    chosen = _chosen(engine, config)
+
+    async def work() -> Status:
+        from kvasir.engines.postgres import PostgresEngine
+
+        database = PostgresEngine(chosen.engine, durable=chosen.durability == "full", limits=chosen.limits)
+        await database.open()
+        try:
+            return await database.status()
+        finally:
+            await database.close()
+
+    _show(asyncio.run(work()), json=json)
+
+
+@app.command("status")
+def status(engine: EngineUrl = None, config: ConfigFile = None, json: Json = False) -> None:
+    """Show versions, sizes and, with Citus, nodes and shards. Changes nothing."""
+    chosen = _chosen(engine, config)
+
+    async def work() -> Status:
+        from kvasir.engines.postgres import PostgresEngine
+
+        return await PostgresEngine(chosen.engine, durable=False).status()
+
+    _show(asyncio.run(work()), json=json)
+
+
+def _chosen(engine: str | None, config: ConfigFile) -> Config:
+    chosen = settings.load({"engine": engine}, os.environ, config)
+    if chosen.engine_name != "postgresql":
+        raise Invalid("these commands are for PostgreSQL: give --engine postgresql://… or set KVASIR_ENGINE")
+    return chosen
+
+
+def _show(found: Status, *, json: bool) -> None:
+    if json:
+        print_json(found)
+        return
+    tables = "none yet; `kvasir db init` or `kvasir serve` makes them"
+    if found.version:
+        tables = f"version {found.version} of {found.newest}"
+    rows = [
+        ("server", f"PostgreSQL {found.server_version}"),
+        ("database", f"{found.database}, schema {found.schema}"),
+        ("tables", tables),
+        *[(f"  {table}", f"{size:,} bytes") for table, size in found.tables.items()],
+        *[(f"{kind}s", f"{count:,}") for kind, count in found.spaces.items()],
+        ("citus", "no" if found.nodes is None else ", ".join(found.nodes)),
+        *[(f"  {table}", f"{count} shards") for table, count in found.shards.items()],
+    ]
+    print_table(("WHAT", "STATE"), rows)
