@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import postgres
+from kvasir.engine import Clock
+from kvasir.engines.postgres import PostgresEngine
+from kvasir.engines.sequence import wall_clock
+from tests import engines, postgres
 from tests import serving as servers
 from tests.serving import Server, serving
 
@@ -23,6 +26,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--engine") == "postgresql":
         servers.databases = postgres.DatabasePerDirectory()
+        engines.make_durable = _postgresql
+
+
+def _postgresql(clock: Clock) -> PostgresEngine:
+    """On a schema of its own of the shared server."""
+    server = postgres.shared_server()
+    # The wall clock is what an engine without a clock keeps for itself, as the database tells it.
+    return PostgresEngine(server.new_schema(), clock=None if clock is wall_clock else clock)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,6 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if item.get_closest_marker("only_sqlite")]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture(autouse=True)
+def _engines_end() -> Iterator[None]:
+    """Those that a test has made in this process."""
+    yield
+    engines.close_engines()
 
 
 @pytest.fixture(scope="session", autouse=True)

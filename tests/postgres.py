@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,12 @@ class PostgresServer:
         """Create an empty database; returns its URL."""
         self.query(f'create database "{name}" template template0')
         return self.url(name)
+
+    def new_schema(self) -> str:
+        """Create an empty schema in the database `postgres`; returns a URL that leads to it."""
+        name = f"schema_{uuid.uuid4().hex}"
+        self.query(f"create schema {name}")
+        return self.url(options=f"-c search_path={name}")
 
     def query(self, sql: str, *arguments: object, database: str = "postgres") -> list[Any]:
         """The rows of one statement, over a connection of its own. Not from within an event loop."""

@@ -16,12 +16,12 @@ from websockets.sync.client import ClientConnection, connect
 from kvasir.dialects.nemesis.app import NemesisDialect
 from kvasir.dialects.nemesis.talk import Bounds, Saves
 from kvasir.engine import Clock
-from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sequence import wall_clock
 from kvasir.limits import Limits
 from kvasir.listeners.websocket import NemesisBounds, NemesisListener, start_nemesis
 from kvasir.model import Principal
 from kvasir.store import Store
+from tests.engines import new_engine
 
 ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 
@@ -94,16 +94,17 @@ def local(
     made: list[Local] = []
     starting: list[asyncio.Task[None]] = []
     loop = asyncio.new_event_loop()
+    under = engine or new_engine(clock)
 
     async def start() -> None:
-        store = Store(engine or MemoryEngine(clock), limits or Limits(), clock)
+        store = Store(under, limits or Limits(), clock)
         observed: list[tuple[str, str, str]] = []
         dialect = NemesisDialect(
             store,
             Principal(ORGANISATION, "developer", "test"),
             bounds=talk,
             saves=saves,
-            observe=lambda dialect, operation, outcome, _: observed.append((dialect, operation, outcome)),
+            observe=lambda dialect, operation, outcome, _, n: observed.extend([(dialect, operation, outcome)] * n),
         )
         server = Local(loop, await start_nemesis(dialect, "127.0.0.1", 0, bounds), store)
         server.observed = observed

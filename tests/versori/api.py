@@ -9,13 +9,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from kvasir.dialects.versori.app import VersoriDialect
-from kvasir.engines.memory import MemoryEngine
+from kvasir.engine import Engine
 from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.http import Response
 from kvasir.limits import Limits
 from kvasir.model import Principal, Space
 from kvasir.store import Store
 from tests.conftest import ManualClock
+from tests.engines import new_engine
 
 ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 OTHER = "01JZX0W7M2Q4T8V6B3N5C9D1EG"
@@ -90,9 +91,9 @@ class Answer:
 class Api:
     """A store named "default", and ways to talk about it."""
 
-    def __init__(self, clock: ManualClock, engine: MemoryEngine | None = None, **limits: int) -> None:
+    def __init__(self, clock: ManualClock, engine: Engine | None = None, **limits: int) -> None:
         self.clock = clock
-        self.engine = engine or MemoryEngine(clock)
+        self.engine = engine or new_engine(clock)
         self.store = Store(self.engine, Limits(**limits), clock)
         self.dialect = VersoriDialect(self.store, KnownCallers(self.store))  # type: ignore[arg-type]
         self.id = self.make_space("default").id

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from kvasir import applications, keys, service_accounts
 from kvasir.auth_tokens import ServiceTokens
 from kvasir.dialects.voximplant import Settings, VoximplantDialect
-from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import TooLarge
 from kvasir.http import Response
 from kvasir.limits import Limits
 from kvasir.model import Entry, Principal, Set, Space
 from kvasir.service_accounts import Credentials
 from kvasir.store import Store
+from tests.engines import new_engine
 
 NOW = 1_795_205_810
 ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
@@ -71,7 +71,7 @@ class World:
 
     def __init__(self, settings: Settings | None = None, limits: Limits | None = None) -> None:
         self.now = NOW * 1000
-        self.engine = MemoryEngine(lambda: self.now)
+        self.engine = new_engine(lambda: self.now)
         self.store = Store(self.engine, limits or Limits(), lambda: self.now)
         self.owner = Principal(ORGANISATION, "owner", "test")
         self.dialect = VoximplantDialect(self.store, ServiceTokens(self.store, self.engine), settings or Settings())

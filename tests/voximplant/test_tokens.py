@@ -20,6 +20,7 @@ from kvasir.auth_tokens import HEADER_CHARACTERS, REMEMBERED, BadToken, Flaw, Se
 from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.errors import Unauthenticated
+from kvasir.model import SYSTEM_SPACE, Query
 from tests.voximplant.lab import NOW, ORGANISATION, FakeRequest, World
 
 
@@ -235,9 +236,9 @@ def test_only_the_public_half_is_kept() -> None:
     (account,) = asyncio.run(service_accounts.accounts(world.engine, ORGANISATION))
     assert account.public_key.startswith("-----BEGIN PUBLIC KEY-----")
     assert world.credentials.private_key.startswith("-----BEGIN PRIVATE KEY-----")
-    system = world.engine._entries[1]
+    system = asyncio.run(world.engine.page(SYSTEM_SPACE, Query())).entries
     assert system
-    assert not any(b"PRIVATE" in entry.value for entry in system.values())
+    assert not any(b"PRIVATE" in entry.value for entry in system)
 
 
 def test_a_verified_token_is_remembered_until_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
