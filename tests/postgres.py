@@ -241,7 +241,7 @@ class DatabasePerDirectory:
     def url(self, data_dir: Path) -> str:
         """The URL of the directory's database, which is created when first asked for."""
         if data_dir not in self._urls:
-            self._urls[data_dir] = shared_server().new_database(f"directory_{len(self._urls)}")
+            self._urls[data_dir] = shared_server().new_database(f"directory_{uuid.uuid4().hex}")
         return self._urls[data_dir]
 
 

@@ -144,18 +144,23 @@ def under_load(clients: Sequence[Stubborn]) -> Iterator[None]:
             client.stop.set()
         for client in clients:
             client.join(90)
-    for client in clients:
-        assert not client.is_alive()
-        assert not client.unexpected, client.unexpected[:3]
+    assert not any(client.is_alive() for client in clients)
+    _nothing_unexpected(clients)
 
 
 def wait_for_progress(clients: Sequence[Stubborn], steps: int = 3) -> None:
     """Wait until every client has had its way a few times more."""
     before = [client.done for client in clients]
-    wait_until(
-        lambda: (
-            any(client.unexpected for client in clients)
-            or all(client.done >= done + steps for client, done in zip(clients, before, strict=True))
-        ),
-        "every client is served again",
-    )
+
+    def served() -> bool:
+        _nothing_unexpected(clients)
+        return all(client.done >= done + steps for client, done in zip(clients, before, strict=True))
+
+    wait_until(served, "every client is served again")
+
+
+def _nothing_unexpected(clients: Sequence[Stubborn]) -> None:
+    for client in clients:
+        if client.unexpected:
+            logs = "\n".join(server.log[-4_000:] for server in client.servers)
+            raise AssertionError(f"{client.unexpected[0]!r}; the servers said:\n{logs}")
