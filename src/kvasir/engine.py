@@ -54,6 +54,10 @@ class Engine(Protocol):
         """
         ...
 
+    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
+        """What `get` gives, if it takes no waiting at all; None says nothing."""
+        ...
+
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """Apply independent writes in order, with one durable commit for all; one outcome each.
 
@@ -131,6 +135,10 @@ class Engine(Protocol):
     async def epoch(self) -> int:
         """A number that changes whenever something may no longer be cached: any write to the system space,
         any altered or ended space, by any process. Cheap enough to ask on every request."""
+        ...
+
+    def epoch_now(self) -> int | None:
+        """What `epoch` gives, if it takes no waiting at all."""
         ...
 
     async def sweep(self) -> int:

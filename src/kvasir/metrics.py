@@ -53,13 +53,13 @@ class Metrics:
         self._base = worker * self._width
         self._at = {name: self._base + at * _ROW for at, name in enumerate(self._names)}
 
-    def observe(self, dialect: str, operation: str, outcome: str, seconds: float) -> None:
-        """Count one answered request."""
+    def observe(self, dialect: str, operation: str, outcome: str, seconds: float, requests: int = 1) -> None:
+        """Count an answered request, or several that were answered together, each after so many seconds."""
         cells = self._cells
         at = self._at[dialect, operation]
-        cells[at + _OUTCOME_AT[outcome]] += 1
-        cells[at + _BUCKETS_AT + bisect_left(BUCKETS, seconds)] += 1
-        cells[at + _ROW - 1] += int(seconds * 1_000_000)
+        cells[at + _OUTCOME_AT[outcome]] += requests
+        cells[at + _BUCKETS_AT + bisect_left(BUCKETS, seconds)] += requests
+        cells[at + _ROW - 1] += int(seconds * 1_000_000) * requests
 
     def publish(self, stats: WriterStats) -> None:
         """Show the other workers what this one's writer has done. To be called every second or so."""

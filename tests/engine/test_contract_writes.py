@@ -394,3 +394,17 @@ def test_the_writer_counts_its_work(lab: Lab) -> None:
         assert engine.writer.queue_depth == 0
 
     lab.run(story)
+
+
+def test_what_takes_no_waiting_is_what_waiting_gives(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        keys = [A, B, C]
+        await commit(engine, space, put(A), put(B, ttl=1_000))
+        for _ in range(2):
+            assert engine.get_now(space, keys) in (None, await engine.get(space, keys))
+            assert engine.epoch_now() in (None, await engine.epoch())
+            lab.clock.now += 1_000
+        assert engine.get_now(space, keys[1:2]) in (None, [None])
+
+    lab.run(story)

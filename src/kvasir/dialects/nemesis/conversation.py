@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from kvasir.auth import Auth
-from kvasir.dialects.nemesis import wire
+from kvasir.dialects.nemesis import quick, wire
 from kvasir.dialects.nemesis.eager import DONE, going_on, start
-from kvasir.dialects.nemesis.intake import Begun, failed, take_in
+from kvasir.dialects.nemesis.intake import Begun, broken, failed, take_in, told
 from kvasir.dialects.nemesis.profiles import NO_COMMAND, Profile
 from kvasir.dialects.nemesis.replies import Replies, Slot
-from kvasir.dialects.nemesis.statuses import Status
-from kvasir.dialects.nemesis.talk import Command, Shared, Talk, raised
+from kvasir.dialects.nemesis.talk import Command, Shared, Talk
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.keys import pack
@@ -37,26 +36,6 @@ _NOBODY = Principal("", "none", "nobody")
 
 class Conversation(Talk):
     """One connection, from its first message to its last."""
-
-    __slots__ = (
-        "_auth",
-        "_authorization",
-        "_finish",
-        "_group",
-        "_group_space",
-        "_group_weight",
-        "_max_depth",
-        "_most",
-        "_observe",
-        "_profile",
-        "_queue",
-        "_reads",
-        "_reads_space",
-        "_replies",
-        "_tasks",
-        "_working",
-        "unanswered",
-    )
 
     def __init__(
         self,
@@ -79,6 +58,8 @@ class Conversation(Talk):
         self._replies = Replies(emit)
         self._finish = finish
         self._queue: list[bytes | None] = []
+        #: The first message of the queue, if it was looked at already.
+        self._taken: Begun | None = None
         self._reads: deque[Begun] = deque()
         self._reads_space: Space | None = None
         self._group: list[Begun] = []
@@ -96,9 +77,27 @@ class Conversation(Talk):
         What needs no waiting is answered before this returns.
         """
         self.unanswered += len(messages)
+        if self._working is None and self._auth is None and not self._queue and not self._replies.waiting:
+            messages = self._answer_now(messages)
         self._queue += messages
-        if self._working is None:
+        if self._working is None and self._queue:
             self._go_on()
+
+    def _answer_now(self, messages: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """Answer the reads at their head that need no waiting; the rest is given back."""
+        started = time.perf_counter()
+        frames, counts, self._taken = quick.answer(self, self._profile, messages, self._max_depth, started)
+        if frames:
+            seconds = time.perf_counter() - started
+            for name, count in counts.items():
+                self._observe("nemesis", name, "ok", seconds, count)
+            self.unanswered -= len(frames)
+            self._replies.put_all(frames)
+            if len(frames) == len(messages):
+                self._replies.flush()
+                return ()
+            return messages[len(frames) :]
+        return messages
 
     def _go_on(self) -> None:
         work = self._work()
@@ -179,7 +178,9 @@ class Conversation(Talk):
 
     def _take(self, message: bytes | None, started: float) -> Begun | None:
         """Take in a message. What cannot be dealt with by joining others is returned, to be run."""
-        begun = take_in(self._profile, message, self._max_depth, started)
+        begun, self._taken = self._taken, None
+        if begun is None:
+            begun = take_in(self._profile, message, self._max_depth, started)
         command = begun.command
         if begun.answer is None and command is not None and command.run is None:
             try:
@@ -217,7 +218,7 @@ class Conversation(Talk):
             answer = failed(self._profile, name, body, failure)
         except Exception:
             outcome = "internal"
-            answer = self._broken(name)
+            answer = broken(self._profile, name)
         self._answer(name, outcome, answer, begun.started)
 
     async def _alone(self, begun: Begun, space: Space) -> bytes | None:
@@ -233,11 +234,7 @@ class Conversation(Talk):
         if frame is not None:
             self._put(frame)
         self.unanswered -= 1
-        self._observe("nemesis", name, outcome, time.perf_counter() - started)
-
-    def _broken(self, name: str) -> bytes:
-        log.exception("%s failed", name)
-        return self._profile.refused(name, wire.Refusal(Status.UNKNOWN))
+        self._observe("nemesis", name, outcome, time.perf_counter() - started, 1)
 
     # -- writes -------------------------------------------------------------------------------------------
 
@@ -309,7 +306,7 @@ class Conversation(Talk):
             except KvasirError as failure:
                 self._answer(name, failure.code, failed(self._profile, name, begun.body, failure), begun.started)
             except Exception:
-                self._answer(name, "internal", self._broken(name), begun.started)
+                self._answer(name, "internal", broken(self._profile, name), begun.started)
             else:
                 self._show(begun, entries)
 
@@ -365,21 +362,11 @@ class Conversation(Talk):
         position = 0
         now = time.perf_counter()
         for begun in group:
-            command = cast("Command", begun.command)
-            name = command.name
             end = position + len(begun.writes)
-            outcome = "ok"
-            try:
-                frame = command.told(begun.body, raised(outcomes[position:end]))  # type: ignore[misc]
-            except KvasirError as failure:
-                outcome = failure.code
-                frame = failed(self._profile, name, begun.body, failure)
-            except Exception:
-                outcome = "internal"
-                frame = self._broken(name)
+            outcome, frame = told(self._profile, begun, outcomes[position:end])
             if frame is not None:
                 slot.frames.append(frame)
-            self._observe("nemesis", name, outcome, now - begun.started)
+            self._observe("nemesis", cast("Command", begun.command).name, outcome, now - begun.started, 1)
             position = end
         self.unanswered -= len(group)
         self._replies.fill(slot)

@@ -1,7 +1,9 @@
-"""Messages to commands, or to the frames that refuse them, by a profile's tables. Pure."""
+"""Messages to commands, and outcomes to frames, by a profile's tables. Pure."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any, cast
 
 from msgspec import Struct
@@ -9,9 +11,12 @@ from msgspec import Struct
 from kvasir.dialects.nemesis import wire
 from kvasir.dialects.nemesis.profiles import Profile
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
-from kvasir.dialects.nemesis.talk import Command
+from kvasir.dialects.nemesis.talk import Command, raised
+from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound
 from kvasir.model import Write
+
+log = logging.getLogger(__name__)
 
 
 class Begun(Struct):
@@ -38,6 +43,11 @@ def take_in(profile: Profile, message: bytes | None, max_depth: int, started: fl
         value = wire.parse(message, max_depth)
     except wire.Malformed:
         return Begun(None, {}, started, profile.error(Status.JSON_INVALID))
+    return begin(profile, value, started)
+
+
+def begin(profile: Profile, value: Any, started: float) -> Begun:
+    """The command that a parsed message is, or its refusal."""
     if value.__class__ is dict and len(value) == 1:
         name, body = next(iter(value.items()))
         command = profile.commands.get(name)
@@ -52,3 +62,20 @@ def failed(profile: Profile, name: str, body: dict[str, Any], failure: KvasirErr
     """The frame that tells a failure."""
     message = str(body.get("tkn", failure.message)) if isinstance(failure, NotFound) else failure.message
     return profile.refused(name, wire.Refusal(OF_ERROR.get(type(failure), Status.UNKNOWN), message))
+
+
+def told(profile: Profile, begun: Begun, outcomes: Sequence[Outcome]) -> tuple[str, bytes | None]:
+    """How a command that only writes went, for metrics and for the client."""
+    command = cast("Command", begun.command)
+    try:
+        return "ok", command.told(begun.body, raised(outcomes))  # type: ignore[misc]
+    except KvasirError as failure:
+        return failure.code, failed(profile, command.name, begun.body, failure)
+    except Exception:
+        return "internal", broken(profile, command.name)
+
+
+def broken(profile: Profile, name: str) -> bytes:
+    """The frame for a bug of ours, which is being handled."""
+    log.exception("%s failed", name)
+    return profile.refused(name, wire.Refusal(Status.UNKNOWN))

@@ -40,6 +40,10 @@ class Replies:
         else:
             self._out.append(frame)
 
+    def put_all(self, frames: list[bytes]) -> None:
+        """Append frames while no place is held."""
+        self._out += frames
+
     def reserve(self) -> Slot:
         """Hold a place here."""
         slot = Slot()

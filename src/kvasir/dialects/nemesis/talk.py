@@ -52,8 +52,8 @@ class Bounds:
     path_steps: int = 1_000_000
 
 
-#: (dialect, operation, outcome, seconds): counts one command.
-Observe = Callable[[str, str, str, float], None]
+#: (dialect, operation, outcome, seconds, how many): counts commands.
+Observe = Callable[[str, str, str, float, int], None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,6 +60,9 @@ class MemoryEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        return self.get_now(space, keys)
+
+    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         now = self.clock()
         entries = self._entries[space] if self._alive(space, now) else {}
         return [_living(entries, key, now) for key in keys]
@@ -220,6 +223,9 @@ class MemoryEngine:
     # -- the whole ----------------------------------------------------------------------------------------
 
     async def epoch(self) -> int:
+        return self._epoch
+
+    def epoch_now(self) -> int:
         return self._epoch
 
     async def sweep(self) -> int:

@@ -88,11 +88,15 @@ class SqliteEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        entries = self.get_now(space, keys)
+        if entries is None:
+            entries = await self._in_thread(lambda connection: reading.get(connection, space, keys, self.clock()))
+        return entries
+
+    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         if len(keys) == 1:
             return [self._get_one(space, keys[0])]
-        if len(keys) <= KEYS_ON_THE_LOOP:
-            return self._get_some(space, keys)
-        return await self._in_thread(lambda connection: reading.get(connection, space, keys, self.clock()))
+        return self._get_some(space, keys) if len(keys) <= KEYS_ON_THE_LOOP else None
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         outcomes: list[Outcome] = await self._writes.submit(writes)
@@ -150,6 +154,9 @@ class SqliteEngine:
     # -- the whole ----------------------------------------------------------------------------------------
 
     async def epoch(self) -> int:
+        return self.epoch_now()
+
+    def epoch_now(self) -> int:
         seen = self._numbers[EPOCH]
         if seen != self._seen:
             self._epoch = reading.epoch(self._cursor)
