@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import itertools
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import asyncpg
 import httpx
 import pytest
 
@@ -29,8 +31,11 @@ from kvasir.model import Entry
 from kvasir.moving.source import EngineSource
 from kvasir.moving.target import fill
 from tests.cli.test_commands import kvasir_command
-from tests.engine.lab import new_space
+from tests.engine.lab import Schema, new_space
 from tests.serving import KVASIR, Server, environment, serving, wait_until
+
+#: They name the engines by themselves.
+pytestmark = pytest.mark.only_sqlite
 
 MANY = 100_000
 SECOND = 1_000
@@ -158,15 +163,61 @@ def test_a_copy_that_was_killed_goes_on(many: Path, tmp_path: Path) -> None:
     assert dumps[0].read_bytes() == dumps[1].read_bytes()
 
 
+@pytest.fixture
+def schema() -> Iterator[Schema]:
+    """An empty PostgreSQL database."""
+    schema = Schema()
+    yield schema
+    schema.drop()
+
+
+def test_to_postgresql_and_back(used: Server, tmp_path: Path, schema: Schema) -> None:
+    postgres = schema.url
+    places = [database(used.data_dir), postgres, f"sqlite:{tmp_path}/back.db"]
+    for old, new in itertools.pairwise(places):
+        moved = json.loads(kvasir_command("copy", "--from", old, "--to", new, "--json").stdout)
+        assert moved["same"] is True
+        assert moved["written"] == moved["entries"] > 20
+    files = [tmp_path / f"{n}.jsonl" for n in range(3)]
+    for place, file in zip(places, files, strict=True):
+        kvasir_command("dump", str(file), "--engine", place)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert kvasir_command("check", "--engine", postgres).stdout.startswith("sound")
+    with serving(tmp_path, "--engine", postgres) as moved_server:
+        before = get(used, "barrel/7")
+        assert get(moved_server, "barrel/7") == before
+        condition = {"value": "emptied", "options": {"ifVersionstamp": before["versionstamp"]}}
+        assert put(moved_server, "barrel/7", condition)["versionstamp"] > before["versionstamp"]
+    assert "data of its own" in kvasir_command("copy", "--from", places[0], "--to", postgres, status=1).stderr
+
+
+def test_a_copy_to_postgresql_that_was_killed_goes_on(many: Path, schema: Schema) -> None:
+    def there() -> int:
+        with contextlib.suppress(asyncpg.PostgresError):
+            return int(schema.query("select count(*) from kvasir_entry")[0][0])
+        return 0
+
+    command = ["copy", "--from", f"sqlite:{many}", "--to", schema.url, "--json"]
+    process = subprocess.Popen([KVASIR, *command], env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: there() > 1_000, "some entries are copied")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    moved = json.loads(kvasir_command(*command).stdout)
+    assert 0 < moved["written"] < MANY - 500
+    assert (moved["same"], moved["entries"], there()) == (True, MANY + 3, MANY + 4)
+
+
 def test_memory_does_not_grow_with_the_data(many: Path, tmp_path: Path) -> None:
     async def copy() -> int:
         old, new = SqliteEngine(many), SqliteEngine(tmp_path / "new.db", durable=False)
         await old.open()
         await new.open()
-        source = await EngineSource.of(old, wall_clock)
+        source = await EngineSource.of(old)
         tracemalloc.start()
         try:
-            moved = await fill(source, new, wall_clock, lambda _: None)
+            moved = await fill(source, new, lambda _: None)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -63,7 +63,7 @@ async def _dumped(clock: ManualClock) -> bytes:
             await commit(engine, space.number, Set(k("k", str(at)), b'{"n": %d}' % at, b'{"m": 1}', ttl=10**9))
             clock.now += 1
     out = io.BytesIO()
-    await dumps.write(await EngineSource.of(engine, clock), out, lambda _: None)
+    await dumps.write(await EngineSource.of(engine), out, lambda _: None)
     return out.getvalue()
 
 
@@ -77,9 +77,7 @@ def loaded(text: bytes) -> tuple[Moved, MemoryEngine]:
     async def load() -> tuple[Moved, MemoryEngine]:
         clock = ManualClock()
         engine = MemoryEngine(clock)
-        return await fill(
-            dumps.FileSource(io.BytesIO(text), "file", None, clock), engine, clock, lambda _: None
-        ), engine
+        return await fill(dumps.FileSource(io.BytesIO(text), "file", None, clock), engine, lambda _: None), engine
 
     return asyncio.run(load())
 
@@ -90,7 +88,7 @@ def test_a_dump_of_what_was_loaded_is_the_same_byte_for_byte(dump: bytes) -> Non
 
     async def again() -> bytes:
         out = io.BytesIO()
-        await dumps.write(await EngineSource.of(engine, ManualClock()), out, lambda _: None)
+        await dumps.write(await EngineSource.of(engine), out, lambda _: None)
         return out.getvalue()
 
     assert asyncio.run(again()) == dump
@@ -100,7 +98,7 @@ def test_a_second_load_of_the_same_file_changes_nothing(dump: bytes) -> None:
     _, engine = loaded(dump)
     clock = ManualClock()
     source = dumps.FileSource(io.BytesIO(dump), "file", None, clock)
-    moved = asyncio.run(fill(source, engine, clock, lambda _: None))
+    moved = asyncio.run(fill(source, engine, lambda _: None))
     assert (moved.written, moved.removed, moved.differences) == (0, 0, [])
 
 

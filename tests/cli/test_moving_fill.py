@@ -57,7 +57,7 @@ class Pair:
         self.labs[0].run(outer)
 
     async def fill(self, old: Engine, new: Engine) -> Moved:
-        return await fill(await EngineSource.of(old, self.clock), new, self.clock, lambda _: None)
+        return await fill(await EngineSource.of(old), new, lambda _: None)
 
 
 @pytest.fixture(params=itertools.product(ENGINES, ENGINES), ids="-to-".join)

@@ -52,15 +52,14 @@ def copy(
     _must_exist(sides[0])
 
     async def work(progress: Progress) -> Moved:
-        from kvasir.engines.sequence import wall_clock
         from kvasir.moving.source import EngineSource
         from kvasir.moving.target import fill
 
         async with _opened(sides[0]) as old:
-            given = await EngineSource.of(old, wall_clock)
+            given = await EngineSource.of(old)
             progress.total = 2 * (given.total or 0)
             async with _opened(sides[1]) as new:
-                return await fill(given, new, wall_clock, progress.add)
+                return await fill(given, new, progress.add)
 
     _finish(with_progress(work, quiet=quiet), "copied", json)
 
@@ -84,12 +83,11 @@ def dump(
         raise Invalid("--json and the dump cannot both go to standard output")
 
     async def work(progress: Progress) -> Any:
-        from kvasir.engines.sequence import wall_clock
         from kvasir.moving import dumps
         from kvasir.moving.source import EngineSource
 
         async with _opened(chosen) as database:
-            given = await EngineSource.of(database, wall_clock)
+            given = await EngineSource.of(database)
             progress.total = given.total
             with _made(file) as out:
                 return await dumps.write(given, out, progress.add)
@@ -118,7 +116,6 @@ def load(
     chosen = _chosen({"engine": engine, "data_dir": data_dir}, config, "--engine")
 
     async def work(progress: Progress) -> Moved:
-        from kvasir.engines.sequence import wall_clock
         from kvasir.moving import dumps
         from kvasir.moving.target import fill
 
@@ -128,9 +125,9 @@ def load(
                 total = dumps.check(given, file).entries
                 progress.total = 2 * total
         with _there(file) as given:
-            source = dumps.FileSource(given, "standard input" if file == "-" else file, total, wall_clock)
             async with _opened(chosen) as database:
-                return await fill(source, database, wall_clock, progress.add)
+                named = "standard input" if file == "-" else file
+                return await fill(dumps.FileSource(given, named, total, database.clock), database, progress.add)
 
     _finish(with_progress(work, quiet=quiet), "loaded", json)
 
@@ -165,7 +162,7 @@ def _chosen(options: dict[str, str | None], file: Path | None, named: str) -> Co
         # Beside the file, nothing is made.
         options = options | {"data_dir": str(Path(path).expanduser().parent)}
     chosen = settings.load(options, os.environ, file)
-    if chosen.engine == "memory:":
+    if chosen.engine_name == "memory":
         raise Invalid(f"{named}: the engine memory: lives inside its server; nothing else can reach it")
     return chosen
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from kvasir import admin
-from kvasir.engine import Clock, Engine
+from kvasir.engine import Engine
 from kvasir.errors import NotFound
 from kvasir.model import SYSTEM_SPACE, Door, Entry, Query, Space
 
@@ -59,16 +59,15 @@ class Source(Protocol):
 class EngineSource:
     """A database as a source. Servers may go on using it; then what is read is no single instant."""
 
-    def __init__(self, engine: Engine, origin: str, total: int, clock: Clock) -> None:
+    def __init__(self, engine: Engine, origin: str, total: int) -> None:
         self.origin = origin
         self.total: int | None = total
         self._engine = engine
-        self._clock = clock
 
     @classmethod
-    async def of(cls, engine: Engine, clock: Clock) -> EngineSource:
+    async def of(cls, engine: Engine) -> EngineSource:
         """A source of this open database. Raises `NotFound` if it is empty."""
-        return cls(engine, await admin.origin(engine), (await engine.stats()).entries, clock)
+        return cls(engine, await admin.origin(engine), (await engine.stats()).entries)
 
     async def sections(self) -> AsyncIterator[Section]:
         async for space in spaces_of(self._engine):
@@ -76,7 +75,7 @@ class EngineSource:
         yield self._section(SYSTEM, [])
 
     def _section(self, space: Space, doors: list[Door]) -> Section:
-        until = self._clock() + SOON
+        until = self._engine.clock() + SOON
         return Section(
             space,
             doors,

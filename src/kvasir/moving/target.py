@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from kvasir import admin
-from kvasir.engine import Clock, Engine
+from kvasir.engine import Engine
 from kvasir.errors import Conflicting, KvasirError, NotFound
 from kvasir.model import SYSTEM_SPACE, Delete, Door, Entry, Query, Space, Write
 from kvasir.moving.source import SYSTEM, Section, Source, checksum_of, entries_of, spaces_of
@@ -41,7 +41,7 @@ class Moved(Struct):
     differences: list[Space] = msgspec.field(default_factory=list)
 
 
-async def fill(source: Source, target: Engine, clock: Clock, report: Report) -> Moved:
+async def fill(source: Source, target: Engine, report: Report) -> Moved:
     """Make the target a copy of the source; both are left open. `report` counts every entry twice: moved, read back.
 
     Raises `Conflicting` if the target has data of its own, and whatever the engines raise; then call it again.
@@ -58,7 +58,7 @@ async def fill(source: Source, target: Engine, clock: Clock, report: Report) -> 
             other = await anext(others, None)
         if other is not None and other.id == section.space.id:
             other = await anext(others, None)
-        await _move(section, target, clock, report, moved)
+        await _move(section, target, report, moved)
     if not moved.differences:
         await admin.mark_copy(target, source.origin, complete=True)
     return moved
@@ -78,16 +78,16 @@ async def _claim(target: Engine, origin: str) -> None:
     await admin.mark_copy(target, origin, complete=False)
 
 
-async def _move(section: Section, target: Engine, clock: Clock, report: Report, moved: Moved) -> None:
+async def _move(section: Section, target: Engine, report: Report, moved: Moved) -> None:
     space = section.space
     try:
         number = SYSTEM_SPACE if space is SYSTEM else (await _settle(target, space, section.doors)).number
-        await _bring(section.entries(), target, number, clock, report, moved)
+        await _bring(section.entries(), target, number, report, moved)
     except NotFound:
         pass  # it ended meanwhile, in one of the two: the checksums tell
     moved.spaces += space is not SYSTEM
     if await section.checksum() != await checksum_of(target, space.id, section.until, report) and not (
-        space.expires_at is not None and space.expires_at <= clock() + NEARLY_OVER
+        space.expires_at is not None and space.expires_at <= target.clock() + NEARLY_OVER
     ):
         moved.differences.append(space)
 
@@ -122,15 +122,13 @@ def _lasting(space: Space) -> Space:
     return msgspec.structs.replace(space, number=0, name="")
 
 
-async def _bring(
-    given: AsyncIterator[Entry], target: Engine, number: int, clock: Clock, report: Report, moved: Moved
-) -> None:
+async def _bring(given: AsyncIterator[Entry], target: Engine, number: int, report: Report, moved: Moved) -> None:
     """Walk both in creation order. What is only in the target goes; new entries always come at the end."""
     batch = _Batch(target, number, moved)
     there = entries_of(target, number)
     old = await anext(there, None)
     async for entry in given:
-        while old is not None and not _same_place(old, entry) and not _nearly_over(entry, clock()):
+        while old is not None and not _same_place(old, entry) and not _nearly_over(entry, target.clock()):
             await batch.remove(old)
             old = await anext(there, None)
         if old is None:
