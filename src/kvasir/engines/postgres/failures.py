@@ -26,6 +26,9 @@ RETRY: dict[str, str] = {
 #: The server ends this connection, whatever it was doing.
 ENDED = ("57P01", "57P02", "57P05", "08")
 
+#: What the driver raises when a connection ends under it, in whatever state it was.
+BROKEN = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 #: In this routine a commit waits for its standby. A warning out of it says that it waited in vain.
 WAITS_FOR_STANDBY = "SyncRepWaitForLSN"
 
@@ -38,7 +41,7 @@ def lost(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state.startswith(ENDED) or state == "25006"
-    return isinstance(error, OSError | asyncpg.InterfaceError | EOFError) and not isinstance(error, ValueError)
+    return isinstance(error, BROKEN) and not isinstance(error, ValueError)
 
 
 def failed_reading(error: Exception) -> KvasirError:

@@ -146,7 +146,7 @@ class Link:
             yield connection
         except BaseException as error:
             if failures.lost(error) or self.pooled:
-                connection.terminate()
+                _drop(connection)
             raise
         finally:
             await pool.release(connection)
@@ -216,21 +216,32 @@ class Link:
                     await connection.execute(_BEGIN)
                 except Exception as error:
                     raise failures.failed_reading(error) from None
-            connection.add_log_listener(hear)
+            try:
+                connection.add_log_listener(hear)
+            except asyncpg.InterfaceError as error:
+                # It ended while it was lent: nothing has been sent.
+                raise failures.failed_reading(error) from None
             try:
                 rows = list(await connection.fetch(sql, *values))
                 if self.pooled:
                     await connection.execute("commit")
             except Exception as error:
                 if failures.lost(error):
-                    connection.terminate()
+                    _drop(connection)
                 raise failures.failed_writing(error) from error
             finally:
-                connection.remove_log_listener(hear)
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.remove_log_listener(hear)
         if warnings:
             failures.log.error("%s", failures.NOT_REPLICATED)
             raise UnknownOutcome(failures.NOT_REPLICATED)
         return rows
+
+
+def _drop(connection: Any) -> None:
+    """End a connection. The pool has already let go of one that ended by itself, and refuses to hear of it again."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 async def _nothing(_: Any) -> None:
