@@ -36,8 +36,8 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = self.socket.makefile("rb")
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Wire:
         return self
@@ -50,8 +50,9 @@ class Wire:
         self.socket.close()
 
     def __del__(self) -> None:
-        # A test that fails half-way leaves no socket behind.
-        self.close()
+        # A test that fails half-way leaves no socket behind; one that nobody listened for has none.
+        if hasattr(self, "_reader"):
+            self.close()
 
     def send(self, data: bytes) -> None:
         try:
