@@ -79,8 +79,8 @@ class PostgresEngine:
         self._sweeper.start()
 
     async def close(self) -> None:
-        await self._sweeper.stop()
         await self._writes.close()
+        await self._sweeper.stop()
         await self._link.close()
 
     async def status(self) -> Status:

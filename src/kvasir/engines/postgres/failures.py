@@ -65,6 +65,9 @@ def failed_writing(error: Exception) -> KvasirError:
         if not lost(error):
             # The server has refused a statement and so undone its transaction.
             return _unexpected(error, "the server failed to apply this write; nothing of it was written")
+    elif isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
+        # The driver had just heard the server end this connection, and sent nothing.
+        return Unavailable("the database ended the connection; nothing was written, try again")
     elif isinstance(error, ValueError):
         return _unexpected(error, "the server failed to apply this write; nothing of it was written")
     log.error("a write has an unknown outcome: %s", type(error).__name__)

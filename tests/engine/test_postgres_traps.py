@@ -1,0 +1,590 @@
+"""Faults made to happen between the PostgreSQL engine and a real server, and survived."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from kvasir.engines.postgres import PostgresEngine, failures, link
+from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
+from kvasir.limits import Limits
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Mutation, Query, Set, Write
+from tests.engine.lab import ManualClock, Schema, commit, door, k, new_space, one, put, there, ulid
+from tests.postgres import PostgresServer
+from tests.serving import PATIENCE_SECONDS
+
+A, B, C = k("a"), k("b"), k("c")
+
+
+@pytest.fixture
+def schema() -> Iterator[Schema]:
+    """An empty schema of the server that all tests share."""
+    schema = Schema()
+    yield schema
+    schema.drop()
+
+
+def told(schema: Schema, story: Callable[[PostgresEngine], Awaitable[None]], url: str = "", **options: Any) -> None:
+    """Tell a story to a fresh engine; its database must be sound afterwards."""
+
+    async def tell() -> None:
+        engine = PostgresEngine(
+            url or schema.url, **{"clock": ManualClock(), "durable": False, "connections": 4} | options
+        )
+        await engine.open()
+        try:
+            await asyncio.wait_for(story(engine), 20)
+            assert await engine.check() == []
+        finally:
+            await engine.close()
+
+    asyncio.run(tell())
+
+
+def queued(engine: PostgresEngine, space: int, *mutations: Mutation) -> asyncio.Task[Any]:
+    return asyncio.create_task(engine.write([Write(space, mutations)]))
+
+
+async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
+    """Wait until `condition` gives something true."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def freshened(engine: PostgresEngine) -> None:
+    """Use all connections at once, so that those which the server has ended are replaced."""
+    await asyncio.gather(*(engine._link.fetch("select pg_sleep(0.02)") for _ in range(8)))
+
+
+class Hold:
+    """Holds the row of a space, so that its writers wait on the server."""
+
+    def __init__(self, schema: Schema, connection: Any) -> None:
+        self._schema = schema
+        self._connection = connection
+
+    async def waiting(self) -> list[int]:
+        """Process ids of the backends that wait for the row, at least one."""
+        found: list[int] = []
+
+        async def look() -> bool:
+            rows = await self._connection.fetch(
+                "select pid from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"
+            )
+            found[:] = [row["pid"] for row in rows]
+            return bool(found)
+
+        await until(look, "a write waits for its row")
+        return found
+
+    async def release(self) -> None:
+        await self._connection.execute("rollback")
+
+
+@asynccontextmanager
+async def holding(schema: Schema, *spaces: int) -> AsyncIterator[Hold]:
+    connection = await asyncpg.connect(schema.url)
+    try:
+        await connection.execute("begin")
+        await connection.execute("select from kvasir_head where space = any($1) for update", list(spaces))
+        yield Hold(schema, connection)
+    finally:
+        await connection.close()
+
+
+# -- callers --------------------------------------------------------------------------------------------------
+
+
+def test_callers_that_leave_take_nobody_with_them(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        async with holding(schema, space) as hold:
+            first = queued(engine, space, put(A))
+            await hold.waiting()
+            tasks = [queued(engine, space, put(k(str(n)))) for n in range(20)]
+            await asyncio.sleep(0)
+            for task in [first, *tasks[::2]]:
+                task.cancel()
+            await asyncio.sleep(0)
+            assert engine.writer.queue_depth == 21
+            await hold.release()
+            outcomes = await asyncio.gather(first, *tasks, return_exceptions=True)
+        left, stayed = [outcomes[0], *outcomes[1::2]], outcomes[2::2]
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in left)
+        assert all(isinstance(outcome, list) and isinstance(outcome[0], Commit) for outcome in stayed)
+        await commit(engine, space, put(B))
+        assert await engine.count(space) == 22
+        assert engine.writer.queue_depth == 0
+        assert engine.writer.groups[4] + engine.writer.groups[5] == 1, "what waited was no group"
+
+    told(schema, story)
+
+
+def test_reads_whose_callers_leave_harm_nobody(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, *(put(k(str(n)), b'"' + b"x" * 5_000 + b'"') for n in range(1_000)))
+        for n in range(30):
+            tasks: list[asyncio.Task[Any]] = [
+                asyncio.create_task(work)
+                for work in (
+                    engine.get(space, [k("1")]),
+                    engine.page(space, Query(metadata=b"{}")),
+                    engine.page(space, Query()),
+                    engine.count(space),
+                    engine.epoch(),
+                )
+            ]
+            for _ in range(n):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert await engine.count(space) == 1_000
+        assert len((await engine.page(space, Query(metadata=b"{}"))).entries) == 1_000
+        await there(engine, space, k("1"))
+
+    told(schema, story)
+
+
+def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stand(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        too_late = Set(B, b"1", ttl=(1 << 63) - 1)
+        async with holding(schema, space) as hold:
+            opener = queued(engine, space, put(A))
+            await hold.waiting()
+            neighbours = [queued(engine, space, put(k("before", str(n)))) for n in range(3)]
+            failing = [queued(engine, space, too_late), queued(engine, space, put(C), too_late)]
+            neighbours += [queued(engine, space, put(k("after", str(n)))) for n in range(3)]
+            await asyncio.sleep(0)
+            await hold.release()
+            for neighbour in (opener, *neighbours):
+                assert isinstance((await neighbour)[0], Commit)
+            for task in failing:
+                with pytest.raises(KvasirError, match="nothing of it was written"):
+                    await task
+        assert await engine.get(space, [B, C]) == [None, None]
+        assert await engine.count(space) == 7
+
+    told(schema, story)
+
+
+@pytest.mark.parametrize(
+    ("limits", "value"),
+    [(Limits(queue_writes=6), b"1"), (Limits(queue_bytes=60_000), b'"' + b"x" * 10_000 + b'"')],
+    ids=["writes", "bytes"],
+)
+def test_a_full_queue_refuses_at_once_and_loses_nothing_it_accepted(
+    schema: Schema, limits: Limits, value: bytes
+) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        async with holding(schema, space) as hold:
+            accepted = [queued(engine, space, put(k("0"), value))]
+            await hold.waiting()
+            refused = 0
+            for n in range(1, 20):
+                task = queued(engine, space, put(k(str(n)), value))
+                await asyncio.sleep(0)
+                if task.done():
+                    with pytest.raises(Unavailable, match="nothing was written"):
+                        await task
+                    refused += 1
+                else:
+                    accepted.append(task)
+            assert len(accepted) in (5, 6)
+            assert refused == 20 - len(accepted)
+            # Readers do not wait for a writer.
+            assert await engine.count(space) == 0
+            assert await one(engine, space, A) is None
+            await hold.release()
+            for task in accepted:
+                assert isinstance((await task)[0], Commit)
+        assert await engine.count(space) == len(accepted)
+        outcomes = await engine.write([Write(space, (put(k(str(n))),)) for n in range(50)])
+        assert all(isinstance(outcome, Commit) for outcome in outcomes), "one request may be larger than the queue"
+
+    told(schema, story, limits=limits)
+
+
+def test_writers_of_one_space_do_not_hold_up_those_of_another(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        held, free = (await new_space(engine, 1)).number, (await new_space(engine, 2)).number
+        async with holding(schema, held) as hold:
+            waits = queued(engine, held, put(A))
+            await hold.waiting()
+            for n in range(20):
+                await commit(engine, free, put(k(str(n))))
+            await commit(engine, SYSTEM_SPACE, put(A))
+            assert not waits.done()
+            await hold.release()
+            assert isinstance((await waits)[0], Commit)
+
+    told(schema, story)
+
+
+def test_closing_finishes_what_was_accepted_and_accepts_no_more(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        async with holding(schema, space) as hold:
+            tasks = [queued(engine, space, put(k("0")))]
+            await hold.waiting()
+            tasks += [queued(engine, space, put(k(str(n)))) for n in range(1, 10)]
+            await asyncio.sleep(0)
+            ending = asyncio.create_task(engine.close())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable, match="stopping"):
+                await engine._writes.submit([Write(space, (put(A),))])
+            await hold.release()
+            for task in tasks:
+                assert isinstance((await task)[0], Commit)
+            await ending
+
+    told(schema, story)
+    assert schema.query("select count(*) from kvasir_entry")[0][0] == 10
+
+
+# -- the server -----------------------------------------------------------------------------------------------
+
+
+def test_a_connection_lost_during_a_write_is_an_unknown_outcome_and_the_next_one_is_fresh(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        async with holding(schema, space) as hold:
+            lost = queued(engine, space, put(A))
+            (pid,) = await hold.waiting()
+            later = queued(engine, space, put(B))
+            await schema.ask("select pg_terminate_backend($1)", pid)
+            with pytest.raises(UnknownOutcome, match="read before writing again"):
+                await lost
+            await hold.release()
+            assert isinstance((await later)[0], Commit)
+        # A counter that saw an unknown outcome was not sent twice.
+        assert await one(engine, space, A) is None
+        assert engine.writer.failures == 1
+
+    told(schema, story)
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+def test_a_write_that_the_server_gave_up_has_not_happened(schema: Schema, setting: str) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        async with holding(schema, space):
+            with pytest.raises(Unavailable, match="nothing was written"):
+                await engine.write([Write(space, (put(A),))])
+        assert await one(engine, space, A) is None
+        await commit(engine, space, put(A), when=[Check(A, None)])
+
+    url = schema.server.url(options=f"-c search_path={schema.name} -c {setting}=300")
+    told(schema, story, url)
+
+
+def test_a_deadlock_is_undone_and_told_so(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(A))
+        other = await asyncpg.connect(schema.url)
+        try:
+            await other.execute("begin; set local deadlock_timeout = '60s'")
+            await other.execute("select from kvasir_entry where space = $1 for update", space)
+            write = queued(engine, space, put(A, b"2"))
+
+            async def crosswise() -> None:
+                await other.execute("select from kvasir_head where space = $1 for update", space)
+
+            async def waits() -> bool:
+                rows = await schema.ask("select 1 from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0")
+                return bool(rows)
+
+            await until(waits, "the write waits for the entry")
+            crossing = asyncio.create_task(crosswise())
+            with pytest.raises(Unavailable, match="in the way"):
+                await write
+            await crossing
+        finally:
+            await other.close()
+        assert (await there(engine, space, A)).value == b"1"
+
+    told(schema, story)
+
+
+def test_reads_survive_the_loss_of_every_connection(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(A))
+        for _ in range(5):
+            await schema.ask(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'kvasir' and pid <> pg_backend_pid() and usename = current_user"
+            )
+            reads = await asyncio.gather(
+                *(engine.get(space, [A]) for _ in range(10)), engine.epoch(), return_exceptions=True
+            )
+            assert not [read for read in reads if isinstance(read, BaseException)]
+
+    told(schema, story)
+
+
+def test_when_all_connections_are_busy_the_wait_is_bounded(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        spaces = [(await new_space(engine, n)).number for n in (1, 2, 3)]
+        async with holding(schema, *spaces) as hold:
+            waiting = [queued(engine, space, put(A)) for space in spaces[:2]]
+
+            async def both() -> bool:
+                return len(await hold.waiting()) == 2
+
+            await until(both, "both connections wait")
+            monkeypatch.setattr(link, "BUSY_SECONDS", 0.2)
+            with pytest.raises(Unavailable, match="connections to the database are busy"):
+                await engine.write([Write(spaces[2], (put(A),))])
+            with pytest.raises(Unavailable, match="busy"):
+                await engine.count(spaces[2])
+            await hold.release()
+            for task in waiting:
+                assert isinstance((await task)[0], Commit)
+        await commit(engine, spaces[2], put(A))
+
+    told(schema, story, connections=2)
+
+
+def test_a_server_that_is_away_is_unavailable_and_comes_back_by_itself() -> None:
+    with PostgresServer(fsync="off") as server:
+        schema = Schema(server)
+
+        async def story(engine: PostgresEngine) -> None:
+            space = (await new_space(engine)).number
+            await commit(engine, space, put(A))
+            await asyncio.to_thread(server.stop)
+            for _ in range(3):
+                for work in (engine.epoch(), engine.get(space, [A]), engine.page(space, Query())):
+                    with pytest.raises(Unavailable):
+                        await work
+                with pytest.raises(Unavailable, match="nothing was written"):
+                    await engine.write([Write(space, (put(B),))])
+            await asyncio.to_thread(server.start)
+
+            async def back() -> bool:
+                try:
+                    await engine.epoch()
+                except Unavailable:
+                    return False
+                return True
+
+            await until(back, "the engine has found its server again")
+            assert await one(engine, space, B) is None
+            await commit(engine, space, put(B))
+
+        told(schema, story)
+
+
+def test_a_read_only_server_takes_no_writes_and_says_so(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        await schema.ask(f"alter role {role} set default_transaction_read_only = on")
+        await schema.ask(f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'")
+        await freshened(engine)
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="read-only"):
+                await engine.write([Write(space, (put(A),))])
+        await schema.ask(f"alter role {role} reset default_transaction_read_only")
+
+        async def back() -> bool:
+            try:
+                await commit(engine, space, put(A))
+            except Unavailable:
+                return False
+            return True
+
+        await until(back, "writes are taken again")
+
+    role = f"{schema.name}_role"
+    schema.query(f"create role {role} superuser login")
+    try:
+        told(schema, story, schema.url.replace("kvasir@", f"{role}@"))
+    finally:
+        schema.query(f"drop owned by {role} cascade")
+        schema.query(f"drop role {role}")
+
+
+def test_a_server_without_a_free_connection_is_unavailable(schema: Schema) -> None:
+    role = f"{schema.name}_crowd"
+    schema.query(f"create role {role} login connection limit 0")
+    try:
+        with pytest.raises(Unavailable, match="max_connections"):
+            told(schema, _nothing, schema.url.replace("kvasir@", f"{role}@"))
+    finally:
+        schema.query(f"drop role {role}")
+
+
+async def _nothing(_: PostgresEngine) -> None:
+    pass
+
+
+def test_without_fsync_full_durability_is_refused() -> None:
+    with PostgresServer(fsync="off") as server:
+        schema = Schema(server)
+        with pytest.raises(Unavailable, match=r"fsync=off.*--durability relaxed"):
+            told(schema, _nothing, durable=True)
+        told(schema, _nothing, durable=False)
+
+
+@pytest.mark.parametrize("server_says", ["on", "off"])
+@pytest.mark.parametrize("durable", [True, False], ids=["full", "relaxed"])
+def test_durability_is_known_to_every_commit(schema: Schema, server_says: str, durable: bool) -> None:
+    """`synchronous_commit` inside the transaction is what the operator of Kvasir chose, whatever the server's is."""
+    seen: list[str] = []
+
+    async def story(engine: PostgresEngine) -> None:
+        engine._writes._durable = engine._registry._durable = durable
+        space = (await new_space(engine)).number
+        await schema.ask(
+            "create function spy() returns trigger language plpgsql as"
+            " $$ begin insert into seen values (current_setting('synchronous_commit')); return null; end $$"
+        )
+        await schema.ask("create table seen (setting text)")
+        await schema.ask("create trigger spy after insert on kvasir_entry execute function spy()")
+        await commit(engine, space, put(A))
+        await commit(engine, space, put(B), when=[Check(B, None)])
+        seen.extend([row["setting"] for row in await schema.ask("select setting from seen")])
+
+    told(schema, story, schema.server.url(options=f"-c search_path={schema.name} -c synchronous_commit={server_says}"))
+    assert seen == ["on" if durable else "off"] * 2
+
+
+def test_a_commit_that_no_standby_confirmed_is_an_unknown_outcome() -> None:
+    # Setting up waits for no standby; what comes later does.
+    with PostgresServer(synchronous_standby_names="nobody", synchronous_commit="local") as server:
+        schema = Schema(server)
+
+        async def story(engine: PostgresEngine) -> None:
+            space = (await new_space(engine)).number
+            await schema.ask("alter role kvasir set synchronous_commit = on")
+            await schema.ask("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kvasir'")
+            await freshened(engine)
+            write = queued(engine, space, put(A))
+
+            async def gave_up() -> bool:
+                await schema.ask(
+                    "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'"
+                    " and application_name = 'kvasir' and query like '%kvasir_set%'"
+                )
+                return write.done()
+
+            await until(gave_up, "the write has stopped waiting for its standby")
+            with pytest.raises(UnknownOutcome, match="no standby has confirmed it"):
+                await write
+            assert (await there(engine, space, A)).value == b"1"
+
+        told(schema, story, durable=True)
+
+
+# -- the table of failures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["25006", "40001", "40P01", "55P03", "57014", "57P03", "53100", "53300", "53200"])
+def test_what_the_server_refused_has_not_happened(state: str) -> None:
+    error = asyncpg.PostgresError.new({"C": state, "M": "planted secret"})
+    for failure in (failures.failed_writing(error), failures.failed_reading(error), failures.failed_connecting(error)):
+        assert isinstance(failure, Unavailable)
+        assert "planted" not in failure.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.PostgresError.new({"C": "57P01", "M": "planted"}),
+        asyncpg.PostgresError.new({"C": "57P02", "M": "planted"}),
+        asyncpg.ConnectionDoesNotExistError("planted"),
+        ConnectionResetError("planted"),
+        TimeoutError("planted"),
+        asyncpg.InterfaceError("planted"),
+        asyncpg.InternalClientError("planted"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_may_have_happened_is_unknown(error: Exception) -> None:
+    assert isinstance(failures.failed_writing(error), UnknownOutcome)
+    assert "planted" not in failures.failed_writing(error).message
+
+
+def test_what_was_never_sent_has_not_happened() -> None:
+    assert isinstance(failures.failed_writing(asyncpg.InternalClientError("cannot switch to state 11; …")), Unavailable)
+    assert isinstance(failures.failed_writing(asyncpg.InternalClientError("something else")), UnknownOutcome)
+
+
+# -- conflicts between servers --------------------------------------------------------------------------------
+
+
+def test_two_servers_never_both_get_a_door(schema: Schema) -> None:
+    async def story(first: PostgresEngine) -> None:
+        second = PostgresEngine(schema.url, clock=first.clock, durable=False, connections=4)
+        await second.open()
+        try:
+            for n in range(30):
+                wanted = [door(f"x{n}"), door(f"y{n}")]
+                spaces = await asyncio.gather(
+                    *(new_space(engine, 100 * n + i, doors=wanted[:: 1 - 2 * (i % 2)])
+                      for i, engine in enumerate([first, second] * 4))
+                )  # fmt: skip
+                assert len({space.id for space in spaces}) == 1
+                assert await first.doors(spaces[0].id) == sorted(wanted)
+                ended = await asyncio.gather(*(engine.end_space(spaces[0].id) for engine in [first, second] * 2))
+                assert ended.count(True) == 1
+            assert await first.list_spaces() == []
+        finally:
+            await second.close()
+
+    told(schema, story)
+
+
+def test_a_key_is_changed_once_however_many_servers_try(schema: Schema) -> None:
+    async def story(first: PostgresEngine) -> None:
+        second = PostgresEngine(schema.url, clock=first.clock, durable=False, connections=4)
+        await second.open()
+        space = (await new_space(first)).number
+        won = 0
+        for n in range(50):
+            stamp = None if n == 0 else (await there(first, space, A)).versionstamp
+            outcomes = await asyncio.gather(
+                *(engine.write([Write(space, (put(A, str(n).encode()),), (Check(A, stamp),))])
+                  for engine in [first, second] * 3)
+            )  # fmt: skip
+            commits = [outcome for (outcome,) in outcomes if isinstance(outcome, Commit)]
+            assert len(commits) == 1
+            assert all(isinstance(outcome, Commit | Conflict) for (outcome,) in outcomes)
+            won += 1
+        assert won == 50
+        await second.close()
+
+    told(schema, story)
+
+
+def test_an_ended_space_is_gone_for_a_server_whose_write_waited(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = await new_space(engine)
+        async with holding(schema, space.number) as hold:
+            ending = asyncio.create_task(engine.end_space(space.id))
+            await hold.waiting()
+            write = queued(engine, space.number, put(A))
+
+            async def both() -> bool:
+                return len(await hold.waiting()) >= 1 and engine.writer.queue_depth == 1
+
+            await until(both, "the write waits, too")
+            await hold.release()
+            assert await ending
+            (outcome,) = await write
+        assert isinstance(outcome, KvasirError | Commit)
+        assert await engine.get_space(ulid(1)) is None
+
+    told(schema, story)
