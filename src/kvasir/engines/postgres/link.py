@@ -147,6 +147,7 @@ class Link:
         except BaseException as error:
             if failures.lost(error) or self.pooled:
                 _drop(connection)
+            if failures.lost(error):
                 # What ended this connection has often ended them all: the others are made anew when they are free.
                 await pool.expire_connections()
             raise
@@ -230,7 +231,8 @@ class Link:
             except Exception as error:
                 if failures.lost(error):
                     _drop(connection)
-                    await self._pool.expire_connections()
+                    if self._pool is not None:
+                        await self._pool.expire_connections()
                 raise failures.failed_writing(error) from error
             finally:
                 with contextlib.suppress(asyncpg.InterfaceError):
