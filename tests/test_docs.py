@@ -17,6 +17,7 @@ from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant
 from kvasir.limits import EXPLAINED, Limits
+from tests import postgres
 from tests.serving import KVASIR, Server, environment, serving
 from tools.pages import DOCS, PAGES
 
@@ -38,7 +39,7 @@ def first_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def run_in_the_clone(script: str, server: Server, tools: str = "installed") -> str:
+def run_in_the_clone(script: str, server: Server, tools: str = "installed", **variables: str) -> str:
     """Run shell lines as pasted into a terminal in the clone; what they print on standard output.
 
     With "shims", our own stand-ins for curl and sqlite3 come first, as on a machine that has neither.
@@ -50,7 +51,8 @@ def run_in_the_clone(script: str, server: Server, tools: str = "installed") -> s
     done = subprocess.run(
         ["sh", "-eu", "-c", script],
         cwd=ROOT,
-        env=environment(PATH=":".join(path), KVASIR_DATA_DIR=str(server.data_dir), NO_PROXY="*", no_proxy="*"),
+        env=environment(PATH=":".join(path), KVASIR_DATA_DIR=str(server.data_dir), NO_PROXY="*", no_proxy="*")
+        | variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -105,17 +107,48 @@ def test_every_command_of_the_readme_is_run_by_a_test() -> None:
             assert not blocks(section(title), "sh"), f"the commands of {title!r} are run by no test"
 
 
+OPERATE = (DOCS / "operate.md").read_text(encoding="utf-8")
+
+#: A word of each block of commands of the operator's page; the tests below run them.
+OPERATED = ("db init", ".backup", "pg_dump", "pg_restore", "kvasir check", "kvasir copy", "kvasir dump")
+
+
+def operated(word: str) -> str:
+    """The first block of the operator's page with this word, in front of which no other word leads to it."""
+    return next(block for block in blocks(OPERATE, "sh") if next(each for each in OPERATED if each in block) == word)
+
+
+def test_every_command_of_the_operators_page_is_run_by_a_test() -> None:
+    assert [operated(word) for word in OPERATED] == blocks(OPERATE, "sh")
+
+
 @pytest.mark.parametrize("tools", ["installed", "shims"])
 def test_backup_and_check_while_the_server_runs(first_server: Server, tmp_path: Path, tools: str) -> None:
-    text = (DOCS / "operate.md").read_text(encoding="utf-8")
-    backup, check = blocks(text, "sh")
-    backup = backup.replace("kvasir-data", str(first_server.data_dir)).replace("copy.db", str(tmp_path / "kvasir.db"))
-    run_in_the_clone(backup, first_server, tools)
-    assert run_in_the_clone(check, first_server).startswith("sound")
+    backup = operated(".backup").replace("kvasir-data", str(first_server.data_dir))
+    run_in_the_clone(backup.replace("copy.db", str(tmp_path / "kvasir.db")), first_server, tools)
+    assert run_in_the_clone(operated("kvasir check"), first_server).startswith("sound")
     restored = subprocess.run(
         [KVASIR, "store", "list", "--data-dir", tmp_path], capture_output=True, text=True, check=True, env=environment()
     )
     assert first_server.store in restored.stdout
+
+
+def test_moving_house_and_the_backup_of_the_new_one(first_server: Server, tmp_path: Path) -> None:
+    old = str(first_server.data_dir)
+    new, restored = (postgres.shared_server().new_database(f"{name}_{tmp_path.name}") for name in ("new", "restored"))
+    programs = {"PATH": f"{KVASIR.parent}:{postgres._programs()}:{environment()['PATH']}"}
+    made = operated("db init").replace("postgresql://kvasir@db.example.org/kvasir", new)
+    assert "version 1" in run_in_the_clone(made, first_server)
+    run_in_the_clone(operated("kvasir copy").replace("kvasir-data", old), first_server, KVASIR_ENGINE=new)
+    for word, engine in (("pg_dump", new), ("pg_restore", restored)):
+        script = operated(word).replace("kvasir.pgdump", str(tmp_path / "kvasir.pgdump"))
+        printed = run_in_the_clone(script, first_server, KVASIR_ENGINE=engine, **programs)
+    assert printed.startswith("sound")
+    assert first_server.store in run_in_the_clone("kvasir store list", first_server, KVASIR_ENGINE=restored)
+    dump = operated("kvasir dump").replace("kvasir-data", old)
+    dump = dump.replace("kvasir.jsonl", str(tmp_path / "kvasir.jsonl")).replace("new.db", str(tmp_path / "new.db"))
+    run_in_the_clone(dump, first_server)
+    assert first_server.store in run_in_the_clone(f"kvasir store list --engine sqlite:{tmp_path}/new.db", first_server)
 
 
 @pytest.mark.parametrize("name", PAGES)
