@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# The tests of the APIs, which run on PostgreSQL too.
-APIS := tests/versori tests/nemesis tests/voximplant
+# What people and programs use, which is tried on PostgreSQL too.
+APIS := tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py
 
 .PHONY: serve test check bench docs lock clean
 

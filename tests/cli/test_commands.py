@@ -24,7 +24,7 @@ class Commands:
         self.server = server
 
     def __call__(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        return kvasir_command(*arguments, "--data-dir", str(self.server.data_dir), status=status)
+        return kvasir_command(*arguments, *self.server.database_options, status=status)
 
     def text(self, *arguments: str) -> str:
         return self(*arguments).stdout.strip()
@@ -198,6 +198,7 @@ def test_check_finds_the_data_sound(commands: Commands) -> None:
     assert commands.json("check")["sound"] is True
 
 
+@pytest.mark.only_sqlite("a database that is not there is a missing file")
 def test_a_directory_without_data(tmp_path: Path) -> None:
     for command in (("key", "list"), ("store", "list"), ("check",)):
         done = kvasir_command(*command, "--data-dir", str(tmp_path / "typo"), status=1)
@@ -209,11 +210,13 @@ def test_the_memory_engine_cannot_be_administered(tmp_path: Path) -> None:
     assert "memory:" in kvasir_command("key", "list", "--engine", "memory:", status=2, cwd=tmp_path).stderr
 
 
+@pytest.mark.only_sqlite("about its file")
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "kvasir.db").write_bytes(b"something else\n" * 1_000)
     assert kvasir_command("check", "--data-dir", str(tmp_path), status=1).stderr
 
 
+@pytest.mark.only_sqlite("names its file")
 def test_settings_reach_the_commands_by_variable_and_file(commands: Commands, tmp_path: Path) -> None:
     data = str(commands.server.data_dir)
     by_variable = kvasir_command("store", "list", "--json", cwd=tmp_path, KVASIR_DATA_DIR=data)

@@ -59,6 +59,7 @@ def test_requests_in_flight_are_answered_and_the_last_word_is_kept(tmp_path: Pat
         assert client.get("slow").json()["value"] == "slow"
 
 
+@pytest.mark.usefixtures("each_engine")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_nothing_acknowledged_under_load_is_lost(tmp_path: Path, workers: str) -> None:
     with serving(tmp_path, "--workers", workers) as server:
