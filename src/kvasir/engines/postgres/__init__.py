@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.postgres import checking, listing, loading
 from kvasir.engines.postgres.clock import ServerClock
+from kvasir.engines.postgres.failures import failed_connecting
 from kvasir.engines.postgres.gathering import Gathering
-from kvasir.engines.postgres.link import Link
+from kvasir.engines.postgres.link import CANNOT_CONNECT, Link
 from kvasir.engines.postgres.schema import HAS_CITUS, migrate
 from kvasir.engines.postgres.spaces import Registry
 from kvasir.engines.postgres.status import Status, status
@@ -72,7 +73,10 @@ class PostgresEngine:
     async def open(self) -> None:
         await self._link.open()
         async with self._link.alone() as connection:
-            await migrate(connection, self._now())
+            try:
+                await migrate(connection, self._now())
+            except CANNOT_CONNECT as error:
+                raise failed_connecting(error) from None
             self._spread = await connection.fetchval(HAS_CITUS)
         self._writes.spread = self._registry.spread = self._spread
         await self.epoch()

@@ -79,7 +79,7 @@ def failed_connecting(error: Exception) -> Unavailable:
     if isinstance(error, asyncpg.PostgresError) and (told := _told(error)):
         return told
     if isinstance(error, asyncpg.PostgresError):  # a wrong password, an unknown database: texts without secrets
-        return Unavailable(f"the database refuses the connection: {error}")
+        return Unavailable(f"the database refuses: {error}")
     if isinstance(error, TimeoutError):
         return Unavailable("the database does not answer; nothing was written, try again")
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):

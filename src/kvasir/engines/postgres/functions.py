@@ -220,12 +220,12 @@ _CREATE_SPACE = f"""
                 exit when found;
                 v_number := v_number + 1 + floor(random() * 1024)::bigint;
             end loop;
-            insert into @kvasir_space values (v_number, p_id, p_organisation, p_space_kind, p_name, p_created_at,
-                p_expires_at, p_clear_every, p_attributes);
             v_taken := @kvasir_claim(v_number, v_now, p_kind, p_door_organisation, p_handle);
             if v_taken is not null then
                 raise exception using errcode = 'KV001';
             end if;
+            insert into @kvasir_space values (v_number, p_id, p_organisation, p_space_kind, p_name, p_created_at,
+                p_expires_at, p_clear_every, p_attributes);
         exception when sqlstate 'KV001' then
             null;
         end;

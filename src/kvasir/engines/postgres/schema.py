@@ -85,7 +85,7 @@ async def migrate(connection: Any, now: int | None) -> None:
     """Bring the schema that `search_path` leads to up to date, and spread its tables where there is Citus.
 
     Idempotent; of two who do it at once, one waits for the other. `now`: Unix milliseconds, None: the database's.
-    Raises RuntimeError for a database that is newer than this program.
+    Raises `Unavailable` for a database that is newer than this program, and whatever asyncpg does.
     """
     schema = await connection.fetchval("select quote_ident(current_schema())")
     if schema is None:
@@ -96,7 +96,7 @@ async def migrate(connection: Any, now: int | None) -> None:
         await connection.execute(VERSION_TABLE.replace("@", f"{schema}."))
         version = await connection.fetchval("select coalesce(max(version), 0) from kvasir_schema")
         if version > len(MIGRATIONS):
-            raise RuntimeError(
+            raise Unavailable(
                 f"the database has schema version {version}, made by a newer Kvasir;"
                 f" this one knows up to {len(MIGRATIONS)}: run the newer one"
             )

@@ -1,0 +1,391 @@
+"""What only the PostgreSQL engine has: its schema, its ways through the indexes, its sweep and its address."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from kvasir.engines.postgres import PostgresEngine, gathering, listing
+from kvasir.engines.postgres import schema as tables
+from kvasir.engines.postgres.address import connect_arguments
+from kvasir.errors import Invalid, Unavailable
+from kvasir.keys import prefix_range
+from kvasir.model import Delete, DeleteRange, Query, Touch, Write
+from tests.engine.lab import START, ManualClock, Schema, commit, door, k, new_space, one, put, there
+
+
+@pytest.fixture
+def schema() -> Iterator[Schema]:
+    """An empty schema of the server that all tests share."""
+    schema = Schema()
+    yield schema
+    schema.drop()
+
+
+def told(schema: Schema, *stories: Callable[[PostgresEngine], Awaitable[Any]], clock: Any = None) -> list[Any]:
+    """Tell stories to engines on one database, at the same time; their results."""
+
+    async def tell() -> list[Any]:
+        engines = [
+            PostgresEngine(schema.url, clock=clock or ManualClock(), durable=False, connections=4) for _ in stories
+        ]
+        await asyncio.gather(*(engine.open() for engine in engines))
+        try:
+            return await asyncio.gather(*(story(engine) for story, engine in zip(stories, engines, strict=True)))
+        finally:
+            for engine in engines:
+                await engine.close()
+
+    return asyncio.run(tell())
+
+
+async def nothing(_: PostgresEngine) -> None:
+    pass
+
+
+# -- the schema -----------------------------------------------------------------------------------------------
+
+
+def test_every_table_could_be_spread_by_space(schema: Schema) -> None:
+    """What Citus cannot distribute must not be there: keys without the space, foreign keys, sequences, triggers."""
+    told(schema, nothing)
+    keys = schema.query(
+        "select c.relname, a.attname from pg_index i join pg_class c on c.oid = i.indrelid"
+        " join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]"
+        " where i.indisunique and c.relnamespace = current_schema()::regnamespace and c.relname = any($1)",
+        list(tables.DISTRIBUTED),
+    )
+    assert {row["relname"] for row in keys} == set(tables.DISTRIBUTED)
+    assert {row["attname"] for row in keys} == {"space"}, "a unique index begins with something else"
+    here = "current_schema()::regnamespace"
+    for what, sql in {
+        "foreign keys": f"select conname from pg_constraint where contype = 'f' and connamespace = {here}",
+        "sequences": f"select relname from pg_class where relkind = 'S' and relnamespace = {here}",
+        "triggers": "select tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+        f" where c.relnamespace = {here}",
+        "tables that nobody distributes": "select relname from pg_class where relkind = 'r'"
+        f" and relnamespace = {here} and relname <> all('{{{','.join(tables.DISTRIBUTED + tables.REFERENCE)}}}')",
+    }.items():
+        assert not schema.query(sql), what
+
+
+def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
+    """Every look at a table that is spread names the one space it is about."""
+    seen = [gathering.GET, gathering.EPOCH, listing.COUNT, listing.VALUES, listing.SIZE_OF_RANGE]
+    for order in ("newest", "oldest", "key"):
+        for position in (None, 5, "before"):
+            query = Query(
+                range=prefix_range(["a"]), order=order, limit=9, created_from=1, created_to=2,
+                after=5 if position == 5 else None, before=7 if position == "before" else None,
+            )  # type: ignore[arg-type]  # fmt: skip
+            made = listing._Listing(1, query, None)
+            seen += [ask()[0] for ask in (made.in_order, made.sorted, made.walk, made.unlimited)]
+    told(schema, nothing)
+    bodies = schema.query(
+        "select prosrc from pg_proc where pronamespace = current_schema()::regnamespace and proname = any($1)",
+        [*tables.BY_SPACE],
+    )
+    assert len(bodies) == len(tables.BY_SPACE)
+    seen += [row["prosrc"] for row in bodies]
+    for sql in seen:
+        for statement in re.split(r";|\bfound as|\bwith ", sql):
+            looks = re.findall(r"(?:from|update)\s+(?:\w+\.)?kvasir_(?:entry|head)", statement)
+            named = re.findall(r"space = (?:\$1|p_space|1\b)", statement)
+            assert len(named) >= len(looks), statement
+
+
+def test_several_hosts_may_make_the_schema_at_once(schema: Schema) -> None:
+    told(schema, *[nothing] * 6)
+    assert [row["version"] for row in schema.query("select version from kvasir_schema")] == [len(tables.MIGRATIONS)]
+    assert schema.query("select count(*) from kvasir_head")[0][0] == 1
+
+
+def test_a_newer_schema_is_refused_and_left_alone(schema: Schema) -> None:
+    told(schema, nothing)
+    schema.query("insert into kvasir_schema values (99)")
+    with pytest.raises(Unavailable, match="made by a newer Kvasir"):
+        told(schema, nothing)
+
+
+def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for the lock of a busy table makes everybody behind him wait, too."""
+
+    async def story(_: PostgresEngine) -> None:
+        reader = await asyncpg.connect(schema.url)
+        await reader.execute("begin; select count(*) from kvasir_entry")
+        changed = (*tables.MIGRATIONS, "alter table @kvasir_entry add column more bigint")
+        with monkeypatch.context() as patch:
+            patch.setattr(tables, "MIGRATIONS", changed)
+            patch.setattr(tables, "LOCK_MILLISECONDS", 100)
+            late = PostgresEngine(schema.url, durable=False)
+            with pytest.raises(Unavailable, match="lock"):
+                await late.open()
+            await reader.close()
+            await late.open()
+            await late.close()
+
+    told(schema, story)
+    assert schema.query("select max(version) from kvasir_schema")[0][0] == len(tables.MIGRATIONS) + 1
+
+
+def test_without_a_schema_to_work_in_it_says_so(schema: Schema) -> None:
+    engine = PostgresEngine(schema.url.replace(schema.name, "nowhere"), durable=False)
+    with pytest.raises(Unavailable, match="search_path"):
+        asyncio.run(engine.open())
+
+
+# -- the ways through the indexes -------------------------------------------------------------------------------
+
+
+async def looked_at(schema: Schema, engine: PostgresEngine) -> tuple[int, int]:
+    """(whole tables, rows) read so far by all connections of the engine."""
+    # Each tells the server's statistics when its transaction ends; all are made to, since all are in use.
+    flush = "select pg_stat_force_next_flush(), pg_sleep(0.05)"
+    await asyncio.gather(*(engine._link.fetch(flush) for _ in range(4)))
+    rows = await schema.ask(
+        "select sum(seq_scan)::bigint, sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint"
+        " from pg_stat_user_tables where schemaname = current_schema()"
+        " and relname in ('kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_door')"
+    )
+    return rows[0][0], rows[0][1]
+
+
+def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_spaces(schema: Schema) -> None:
+    """The plans are made on empty tables, and must be right for full ones; nobody has analyzed them."""
+    clock = ManualClock()
+
+    async def requests(engine: PostgresEngine) -> None:
+        space = (await new_space(engine, 1, doors=[door("mine")]) or await engine.find_space(door("mine"))).number
+        await commit(engine, space, put(k("a", "1")), put(k("b")), when=[])
+        await engine.write([Write(space, (put(k(str(n))),)) for n in range(5)])
+        await commit(engine, space, Touch(k("b"), START + 10_000), Delete(k("0")), DeleteRange(prefix_range(["a"])))
+        await engine.get(space, [k("b"), k("1"), k("2")])
+        await engine.epoch()
+        for order in ("newest", "oldest", "key"):
+            for key_range in (None, prefix_range(["b"])):
+                for metadata in (None, b"{}"):
+                    query = Query(range=key_range, order=order, limit=5, metadata=metadata)  # type: ignore[arg-type]
+                    await engine.page(space, query)
+        await engine.count(space)
+        await engine.get_space("01HF0000000000000000000001")
+        await engine.doors("01HF0000000000000000000001")
+        await engine.list_spaces(limit=3)
+        await engine.alter_space("01HF0000000000000000000001", name="x")
+
+    async def story(engine: PostgresEngine) -> None:
+        await engine._sweeper.stop()
+        await requests(engine)
+        before = await looked_at(schema, engine)
+        await requests(engine)
+        few = await looked_at(schema, engine)
+        await schema.ask("insert into kvasir_head select (1::bigint << 60) + n, 1, 1 from generate_series(1, 10000) n")
+        await schema.ask(
+            "insert into kvasir_space select (1::bigint << 60) + n, 'X' || n, '', 'store', '', 0, null, null, '{}'"
+            " from generate_series(1, 10000) n"
+        )
+        await schema.ask(
+            "insert into kvasir_entry select (1::bigint << 60) + n % 10000, int4send(n), '1', n, n, n,"
+            " case when n % 2 = 0 then 1700000999999 end from generate_series(1, 100000) n"
+        )
+        filled = await looked_at(schema, engine)
+        await requests(engine)
+        many = await looked_at(schema, engine)
+        assert few[1] > before[1], "nothing was counted"
+        assert many[0] - filled[0] == few[0] - before[0] == 0, "a whole table was read"
+        assert many[1] - filled[1] <= few[1] - before[1] + 10, "more was read because there was more"
+
+    told(schema, story, clock=clock)
+
+
+# -- time -----------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_of_the_database_decides(schema: Schema) -> None:
+    async def story() -> None:
+        engine = PostgresEngine(schema.url, durable=False)
+        await engine.open()
+        space = await new_space(engine)
+        ((now,),) = await schema.ask("select kvasir_now()")
+        await commit(engine, space.number, put(k("a"), ttl=60_000), put(k("b"), ttl=1))
+        entry = await there(engine, space.number, k("a"))
+        assert now <= entry.created_at <= now + 10_000
+        assert entry.expires_at == entry.created_at + 60_000
+        while await one(engine, space.number, k("b")) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        for _ in range(20):
+            await engine.epoch()
+            here = engine.clock()
+            ((there_now,),) = await schema.ask("select kvasir_now()")
+            assert there_now - 5_000 < here <= there_now
+        await engine.close()
+
+    asyncio.run(story())
+
+
+def test_a_server_whose_clock_is_wrong_goes_by_the_database(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvasir.engines.postgres.clock.wall_clock", lambda: 5)
+    engine = PostgresEngine(schema.url, durable=False)
+
+    async def story() -> None:
+        await engine.open()
+        here = engine.clock()
+        ((now,),) = await schema.ask("select kvasir_now()")
+        assert now - 5_000 < here <= now
+        await engine.close()
+
+    asyncio.run(story())
+
+
+def test_no_number_comes_again_in_a_space_whatever_the_clock_does(schema: Schema) -> None:
+    clock = ManualClock()
+
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        seen = [space]
+        for step in (0, 0, 1, -1_000_000, 0, 5):
+            clock.now += step
+            done = await commit(engine, space, put(k(str(step), str(len(seen)))))
+            plain = (await engine.write([Write(space, (put(k("x", str(n))),)) for n in range(3)]))[0]
+            entry = await there(engine, space, k("x", "2"))
+            seen += [done.versionstamp, plain.versionstamp]  # type: ignore[union-attr]
+            assert entry.versionstamp == seen[-1]
+            await commit(engine, space, Delete(k("x", "2")))
+        assert seen == sorted(set(seen))
+
+    told(schema, story, clock=clock)
+
+
+# -- the sweep ------------------------------------------------------------------------------------------------
+
+
+def test_the_dead_are_reclaimed_in_the_background_by_one_server_at_a_time(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvasir.engines.postgres.sweeping.EVERY_SECONDS", 0.05)
+    clock = ManualClock()
+
+    async def story(first: PostgresEngine, second: PostgresEngine) -> None:
+        space, gone = await new_space(first, 1), await new_space(first, 2)
+        fading = await new_space(first, 3, expires_at=START + 10)
+        for number in (space.number, gone.number, fading.number):
+            await commit(first, number, *(put(k(str(n)), ttl=10) for n in range(2_000)), put(k("stays")))
+        clock.now += 10
+        assert await first.end_space(gone.id)
+
+        async def done() -> bool:
+            ((entries, heads),) = await schema.ask(
+                "select (select count(*) from kvasir_entry), (select count(*) from kvasir_head)"
+            )
+            return bool((entries, heads) == (1, 2))
+
+        async with asyncio.timeout(30):
+            while not await done():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        # Every entry and the expired space once, whoever it was.
+        assert first.writer.swept + second.writer.swept == 3 * 2_000 + 2 + 1
+        assert await first.sweep() == 0
+
+    async def both() -> None:
+        engines = [PostgresEngine(schema.url, clock=clock, durable=False, connections=3) for _ in range(2)]
+        for engine in engines:
+            await engine.open()
+        try:
+            await story(*engines)
+        finally:
+            for engine in engines:
+                await engine.close()
+
+    asyncio.run(both())
+
+
+def test_the_sweep_waits_for_no_writer_and_takes_nothing_that_came_back_to_life(schema: Schema) -> None:
+    clock = ManualClock()
+
+    async def story(engine: PostgresEngine) -> None:
+        await engine._sweeper.stop()
+        space = (await new_space(engine)).number
+        await commit(engine, space, *(put(k(str(n)), ttl=10) for n in range(20)))
+        clock.now += 10
+        writer = await asyncpg.connect(schema.url)
+        await writer.execute("begin")
+        await writer.execute("update kvasir_entry set expires_at = null where key = $1", k("7"))
+        assert await asyncio.wait_for(engine.sweep(), 10) == 19
+        await writer.execute("commit")
+        await writer.close()
+        assert await engine.sweep() == 0
+        await there(engine, space, k("7"))
+
+    told(schema, story, clock=clock)
+
+
+# -- what check finds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        ("delete from kvasir_head where space <> 1", "belong to no space"),
+        ("delete from kvasir_head where space = 1", "own space is missing"),
+        ("insert into kvasir_door values ('store', '', 'x', 77)", "lead to no space"),
+        ("delete from kvasir_space", "belong to no space"),
+        ("update kvasir_entry set sequence = 1::bigint << 62", "newer than the last number"),
+        ("update kvasir_entry set created_at = created_at + 1", "created after the latest"),
+        ("update kvasir_entry set key = 'a'", "packed form"),
+        ("update kvasir_entry set value = '{'", "no JSON"),
+        ("update kvasir_entry set metadata = '[]'", "no JSON object"),
+    ],
+)
+def test_check_finds_what_does_not_belong_together(schema: Schema, damage: str, finding: str) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(k("a")))
+        assert await engine.check() == []
+        await schema.ask(damage)
+        assert any(finding in fault for fault in await engine.check())
+
+    told(schema, story)
+
+
+# -- the address ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "dsn"),
+    [
+        ("postgres://u:p%40@h:1/d", "postgresql://u:p%40@h:1/d"),
+        ("postgresql:///d?host=/run/x", "postgresql:///d?host=%2Frun%2Fx"),
+        ("postgresql://u@h/d?sslmode=verify-full&sslrootcert=/ca", "postgresql://u@h/d?sslmode=verify-full&sslrootcert=%2Fca"),
+        ("postgresql://u@h/d?gssencmode=prefer&channel_binding=prefer", "postgresql://u@h/d"),
+    ],
+)  # fmt: skip
+def test_urls_are_those_of_libpq(given: str, dsn: str) -> None:
+    arguments = connect_arguments(given)
+    assert arguments["dsn"] == dsn
+    assert arguments["server_settings"] == {"application_name": "kvasir"}
+    assert arguments["timeout"] == 5.0
+
+
+def test_parameters_that_the_driver_does_not_know_are_taken_or_refused() -> None:
+    arguments = connect_arguments("postgresql://h1,h2:5433/d?connect_timeout=7&application_name=mine")
+    assert arguments["timeout"] == 7.0
+    assert arguments["server_settings"] == {"application_name": "mine"}
+    assert arguments["target_session_attrs"] == "read-write"
+    for wrong in (
+        "gssencmode=require", "channel_binding=require", "keepalives_idle=5", "target_session_attrs=standby",
+        "connect_timeout=soon", "requirepeer=x", "client_encoding=latin1",
+    ):  # fmt: skip
+        with pytest.raises(Invalid, match=wrong.partition("=")[0]) as refusal:
+            connect_arguments(f"postgresql://u:topsecret@h/d?{wrong}")
+        assert "topsecret" not in refusal.value.message
+
+
+def test_nobody_is_shown_the_password(caplog: pytest.LogCaptureFixture) -> None:
+    engine = PostgresEngine("postgresql://somebody:topsecret@127.0.0.1:1/d")
+    with pytest.raises(Unavailable) as refusal:
+        asyncio.run(engine.open())
+    assert "topsecret" not in refusal.value.message + caplog.text
