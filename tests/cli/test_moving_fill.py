@@ -16,7 +16,7 @@ from kvasir.config import Config
 from kvasir.engine import Engine
 from kvasir.errors import Conflicting, NotFound, Unavailable
 from kvasir.keys import pack
-from kvasir.model import SYSTEM_SPACE, Delete, DeleteRange, Door, Entry, Mutation, Query, Space, Touch
+from kvasir.model import SYSTEM_SPACE, Delete, DeleteRange, Door, Entry, Mutation, Page, Query, Space, Touch
 from kvasir.moving import source as sources
 from kvasir.moving.source import EngineSource
 from kvasir.moving.target import NEARLY_OVER, Moved, fill
@@ -396,24 +396,72 @@ def test_an_empty_database_is_no_source(toys: Pair) -> None:
 def test_entries_come_in_pages_that_fit(toys: Pair) -> None:
     async def story(old: Engine, _: Engine) -> None:
         space = (await new_space(old)).number
-        for n in range(40):
+        for n in range(200):
             await commit(old, space, put(k("small", str(n))))
-        for n in range(40):
-            await commit(old, space, put(k("large", str(n)), b'"' + b"x" * 500_000 + b'"'))
-        sizes: list[int] = []
+        for n in range(300):
+            await commit(old, space, put(k("large", str(n)), b'"' + b"x" * 100_000 + b'"'))
+        pages: list[Page] = []
         page = old.page
 
-        async def seen(space: int, query: Query) -> object:
-            found = await page(space, query)
-            sizes.append(sum(len(entry.value) for entry in found.entries))
-            return found
+        async def seen(space: int, query: Query) -> Page:
+            pages.append(await page(space, query))
+            return pages[-1]
 
-        old.page = seen  # type: ignore[method-assign,assignment]
+        old.page = seen  # type: ignore[method-assign]
         assert [entry async for entry in sources.entries_of(old, space)] == (
             await page(space, Query(order="oldest"))
         ).entries
+        assert max(len(one.entries) for one in pages) == sources.PAGE_ENTRIES
+        sizes = sorted(sum(len(entry.value) for entry in one.entries) for one in pages)
         # Two pages are larger, that with small and large ones and the next; afterwards the size is known.
-        assert sorted(sizes)[-3] <= sources.PAGE_BYTES
+        assert sizes[-3] <= sources.PAGE_BYTES
+
+    toys.run(story)
+
+
+def test_reading_comes_to_an_end_and_gives_no_key_twice_whatever_writers_do(toys: Pair) -> None:
+    async def story(old: Engine, _: Engine) -> None:
+        space = (await new_space(old)).number
+        keys = [k(str(n)) for n in range(100)]
+        for key in keys:
+            await commit(old, space, put(key))
+        given = []
+        async for entry in sources.entries_of(old, space):
+            given.append(entry.key)
+            await commit(old, space, Delete(keys[0]), put(k("new", str(len(given)))))
+            await commit(old, space, put(keys[0]))
+        assert given == keys
+
+    toys.run(story)
+
+
+def test_an_entry_made_anew_in_the_same_place_is_found_by_its_time(pair: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), pair.clock)
+        space = await new_space(old)
+        await commit(old, space.number, put(A))
+        await pair.fill(old, new)
+        pair.wait(5_000)
+        await commit(old, space.number, Delete(A))
+        await commit(old, space.number, put(A))
+        await pair.fill(old, new)
+        copied = await new.get_space(space.id)
+        assert copied is not None
+        since = Query(created_from=pair.clock())
+        assert [entry.key for entry in (await new.page(copied.number, since)).entries] == [A]
+
+    pair.run(story)
+
+
+def test_an_entry_that_ends_in_one_of_the_two_first_does_not_upset_the_others(toys: Pair) -> None:
+    async def story(old: Engine, new: Engine) -> None:
+        await admin.bootstrap(old, Config(), toys.clock)
+        space = await new_space(old)
+        await commit(old, space.number, put(A, ttl=NEARLY_OVER), put(B), put(C))
+        await toys.fill(old, new)
+        toys.labs[1].clock.now += NEARLY_OVER
+        moved = await toys.fill(old, new)
+        assert (moved.written, moved.removed, moved.differences) == (0, 0, [])
 
     toys.run(story)
 
