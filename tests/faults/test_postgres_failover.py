@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,10 @@ def two_servers(url: str, folder: Path) -> Iterator[list[Server]]:
         yield [one, two]
 
 
-def test_nothing_acknowledged_is_lost(primary: PostgresServer, standby: PostgresServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [PostgresServer.kill, PostgresServer.stop])
+def test_nothing_acknowledged_is_lost(
+    primary: PostgresServer, standby: PostgresServer, tmp_path: Path, end: Callable[[PostgresServer], None]
+) -> None:
     with two_servers(both(primary, standby), tmp_path) as servers:
         store = servers[0].store
         with Client(servers[0], store) as client:
@@ -58,7 +61,7 @@ def test_nothing_acknowledged_is_lost(primary: PostgresServer, standby: Postgres
         clients: list[Stubborn] = [*keepers, *(Caller(record) for _ in range(4))]
         with under_load(clients):
             wait_for_progress(clients, 100)
-            primary.kill()
+            end(primary)
             standby.promote()
             wait_for_progress(clients, 100)
         for server in servers:
