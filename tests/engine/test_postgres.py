@@ -15,7 +15,7 @@ from kvasir.engines.postgres import schema as tables
 from kvasir.engines.postgres.address import connect_arguments
 from kvasir.errors import Invalid, Unavailable
 from kvasir.keys import prefix_range
-from kvasir.model import Delete, DeleteRange, Query, Touch, Write
+from kvasir.model import Commit, Delete, DeleteRange, Query, Touch, Write
 from tests.engine.lab import START, ManualClock, Schema, commit, door, k, new_space, one, put, there
 
 
@@ -82,7 +82,7 @@ def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
             query = Query(
                 range=prefix_range(["a"]), order=order, limit=9, created_from=1, created_to=2,
                 after=5 if position == 5 else None, before=7 if position == "before" else None,
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
             made = listing._Listing(1, query, None)
             seen += [ask()[0] for ask in (made.in_order, made.sorted, made.walk, made.unlimited)]
     told(schema, nothing)
@@ -160,7 +160,7 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
     clock = ManualClock()
 
     async def requests(engine: PostgresEngine) -> None:
-        space = (await new_space(engine, 1, doors=[door("mine")]) or await engine.find_space(door("mine"))).number
+        space = (await new_space(engine, 1, doors=[door("mine")])).number
         await commit(engine, space, put(k("a", "1")), put(k("b")), when=[])
         await engine.write([Write(space, (put(k(str(n))),)) for n in range(5)])
         await commit(engine, space, Touch(k("b"), START + 10_000), Delete(k("0")), DeleteRange(prefix_range(["a"])))
@@ -169,7 +169,7 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
         for order in ("newest", "oldest", "key"):
             for key_range in (None, prefix_range(["b"])):
                 for metadata in (None, b"{}"):
-                    query = Query(range=key_range, order=order, limit=5, metadata=metadata)  # type: ignore[arg-type]
+                    query = Query(range=key_range, order=order, limit=5, metadata=metadata)
                     await engine.page(space, query)
         await engine.count(space)
         await engine.get_space("01HF0000000000000000000001")
@@ -250,9 +250,10 @@ def test_no_number_comes_again_in_a_space_whatever_the_clock_does(schema: Schema
         for step in (0, 0, 1, -1_000_000, 0, 5):
             clock.now += step
             done = await commit(engine, space, put(k(str(step), str(len(seen)))))
-            plain = (await engine.write([Write(space, (put(k("x", str(n))),)) for n in range(3)]))[0]
+            (plain, *_) = await engine.write([Write(space, (put(k("x", str(n))),)) for n in range(3)])
+            assert isinstance(plain, Commit)
             entry = await there(engine, space, k("x", "2"))
-            seen += [done.versionstamp, plain.versionstamp]  # type: ignore[union-attr]
+            seen += [done.versionstamp, plain.versionstamp]
             assert entry.versionstamp == seen[-1]
             await commit(engine, space, Delete(k("x", "2")))
         assert seen == sorted(set(seen))

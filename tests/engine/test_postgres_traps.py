@@ -33,9 +33,8 @@ def told(schema: Schema, story: Callable[[PostgresEngine], Awaitable[None]], url
     """Tell a story to a fresh engine; its database must be sound afterwards."""
 
     async def tell() -> None:
-        engine = PostgresEngine(
-            url or schema.url, **{"clock": ManualClock(), "durable": False, "connections": 4} | options
-        )
+        given: dict[str, Any] = {"clock": ManualClock(), "durable": False, "connections": 4} | options
+        engine = PostgresEngine(url or schema.url, **given)
         await engine.open()
         try:
             await asyncio.wait_for(story(engine), 20)

@@ -1,12 +1,14 @@
 """Reads that arrive together share a round trip.
 
-A read waits for nothing but a free lane: as soon as one is free, everything that waits for the same space goes out in
-one statement. A statement is only sent after each of its reads was asked for, so none can be answered with the past.
+While a statement for a space is under way, the reads of that space gather; when it is back, all of them go out in the
+next one. More statements at a time would carry fewer reads each, and each costs as much as many reads. A statement is
+only sent after each of its reads was asked for, so none can be answered with the past.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,10 +24,12 @@ ALIVE = f"(expires_at is null or expires_at > {NOW})"
 GET = f"select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and {ALIVE}"  # noqa: S608
 EPOCH = f"select last, kvasir_now() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
 
-#: Statements with reads under way at a time.
-LANES = 3
+#: Statements under way at a time, each for another space.
+LANES = 8
 #: A statement takes no further read once it asks for this many keys.
 KEYS_A_STATEMENT = 256
+#: A read of more keys than this goes by itself, so that small ones need not wait for it.
+KEYS_ALONE = 64
 
 Waiting = list[tuple[Sequence[bytes], "asyncio.Future[list[Entry | None]]"]]
 
@@ -39,18 +43,21 @@ class Gathering:
         self._clock = clock
         self._waiting: dict[int, Waiting] = {}
         self._askers: list[asyncio.Future[int]] = []
-        self._lanes = LANES
+        self._flying: set[int] = set()
         self._asking = False
         self._woken = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def get(self, space: int, keys: Sequence[bytes]) -> asyncio.Future[list[Entry | None]]:
+    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         """See `Engine.get`."""
+        if len(keys) > KEYS_ALONE:
+            found = await self._ask(space, keys)
+            return [found.get(key) for key in keys]
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Entry | None]] = loop.create_future()
         self._waiting.setdefault(space, []).append((keys, future))
         self._wake(loop)
-        return future
+        return await future
 
     def epoch(self) -> asyncio.Future[int]:
         """See `Engine.epoch`."""
@@ -72,10 +79,11 @@ class Gathering:
             self._asking = True
             askers, self._askers = self._askers, []
             self._begin(self._tell_epoch(askers))
-        while self._waiting and self._lanes:
-            self._lanes -= 1
-            space = next(iter(self._waiting))
-            self._begin(self._get(space, self._take(space)))
+        if self._waiting and len(self._flying) < LANES:
+            free = (space for space in self._waiting if space not in self._flying)
+            for space in list(itertools.islice(free, LANES - len(self._flying))):
+                self._flying.add(space)
+                self._begin(self._get(space, self._take(space)))
 
     def _begin(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -105,17 +113,19 @@ class Gathering:
             self._asking = False
             self._send()
 
+    async def _ask(self, space: int, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        return {row[0]: Entry(*row) for row in await self._link.fetch(GET, space, self._now(), keys)}
+
     async def _get(self, space: int, reads: Waiting) -> None:
-        keys = [key for wanted, _ in reads for key in wanted] if len(reads) > 1 else reads[0][0]
         try:
-            found = {row[0]: Entry(*row) for row in await self._link.fetch(GET, space, self._now(), keys)}
+            found = await self._ask(space, list({key for wanted, _ in reads for key in wanted}))
             for wanted, future in reads:
                 if not future.done():  # else the caller has left
                     future.set_result([found.get(key) for key in wanted])
         except Exception as error:
             _fail([future for _, future in reads], error)
         finally:
-            self._lanes += 1
+            self._flying.discard(space)
             self._send()
 
 
