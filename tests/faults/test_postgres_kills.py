@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -125,3 +127,24 @@ def test_readiness_turns_red_and_green_by_itself(postgres: PostgresServer, tmp_p
                 for server, client in zip(pair.servers, clients, strict=True):
                     wait_until(server.is_ready, "the server is ready again")
                     assert client.get("a").json()["value"] == 1
+
+
+def test_a_worker_that_dies_while_the_database_is_away_comes_back_with_it(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with serving(tmp_path, "--engine", postgres.new_database("kvasir"), "--workers", "2") as server:
+        store = server.store
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+        before = set(children.read_text().split())
+        assert len(before) == 2
+        postgres.stop()
+        for pid in before:
+            with contextlib.suppress(ProcessLookupError):  # one may still have been looking for the database
+                os.kill(int(pid), signal.SIGKILL)
+        # Both and their first successors, who find no database.
+        wait_until(lambda: server.log.count("ended unexpectedly") >= 4, "the workers are replaced again and again")
+        postgres.start()
+        wait_until(server.is_ready, "the server is ready again")
+        with Client(server, store) as client:
+            assert client.put("a", 1).status == 200
+        assert server.stop() == 0
