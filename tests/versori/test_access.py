@@ -165,6 +165,9 @@ class BrokenEngine(MemoryEngine):
 
     failure: Exception
 
+    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        raise self.failure
+
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         raise self.failure
 

@@ -255,6 +255,9 @@ def test_a_set_without_options_clears_expiry_refresh_and_metadata(api: Api) -> N
 class SlowEngine(MemoryEngine):
     """Reads wait until they are let go."""
 
+    def get_now(self, space: int, keys: Sequence[bytes]) -> None:  # type: ignore[override]
+        return None
+
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         await asyncio.Event().wait()
         raise AssertionError
