@@ -78,7 +78,7 @@ REFERENCE = ("kvasir_space", "kvasir_door", "kvasir_schema")
 BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load")
 
 HAS_CITUS = "select exists (select from pg_extension where extname = 'citus')"
-SPREAD = "select exists (select from pg_dist_partition where logicalrelid = $1::regclass)"
+SPREAD = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
 
 
 async def migrate(connection: Any, now: int | None) -> None:

@@ -16,7 +16,7 @@ from kvasir.model import WriterStats
 SWEEP = "select kvasir_sweep($1, $2, $3)"
 
 #: Entries in one step, which is one transaction of a few milliseconds.
-ROWS = 500
+ROWS = 250
 #: Between two looks that find nothing.
 EVERY_SECONDS = 1.0
 #: Between two steps that find something: the database rests this many times as long as the step took.
