@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nemesis.client import client
 from tests.raw import Client, Wire, dump
 from tests.serving import KVASIR, Server, environment, serving, wait_until
 
@@ -90,3 +91,21 @@ def test_a_worker_that_dies_is_replaced_and_its_neighbours_go_on(tmp_path: Path)
         )
         wait_until(answered, "the server answers")
         assert server.stop() == 0
+
+
+def test_a_session_that_ends_through_one_server_is_over_at_once_in_the_other(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    with (
+        serving(tmp_path) as one,
+        serving(tmp_path / "second", "--data-dir", str(one.data_dir)) as other,
+        client(one.nemesis_url) as here,
+        client(other.nemesis_url) as there,
+    ):
+        for caller, neighbour in ((here, there), (there, here)) * 3:
+            token = caller.session()
+            for _ in range(3):  # also from what it remembers
+                assert "a" in neighbour.do("KV_SET", tkn=token, keys={"a": 1})["keys"]
+                assert neighbour.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": 1}
+            assert caller.do("SH_END", tkn=token)["st"] == 1
+            assert neighbour.do("KV_GET", tkn=token, keys=["a"])["st"] == 100
+            assert neighbour.do("KV_SET", tkn=token, keys={"a": 2})["st"] == 100
