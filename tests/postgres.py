@@ -48,6 +48,14 @@ SETTINGS = {
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath}
 
 
+#: Waits for the end of the tests' process, however that comes, and leaves no server and no data behind.
+LAST_WILL = """
+    read -r _
+    pid=$(head -n 1 data/postmaster.pid) && kill -s QUIT "$pid" && while kill -0 "$pid"; do sleep 0.1; done
+    rm -rf "$PWD"
+"""
+
+
 class PostgresServer:
     """A server with the superuser `kvasir`, who needs no password, and an empty database `postgres`.
 
@@ -68,6 +76,14 @@ class PostgresServer:
         (self.port,) = free_ports(1)
         self.settings = {**SETTINGS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
+        self._last_will = subprocess.Popen(
+            ["sh", "-c", LAST_WILL],
+            cwd=self.folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     # -- its life --------------------------------------------------------------------------------------------
 
@@ -139,6 +155,7 @@ class PostgresServer:
             # "Immediate": it takes its children along.
             self._signal(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._last_will.communicate()
 
     def __enter__(self) -> PostgresServer:
         return self if self.running else self.start()
