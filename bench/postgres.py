@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.serving import ORGANISATION, Server, serving
 FEW, MANY = 10, 10_000
 EXPIRED = 1_000_000
 #: Until the expired ones expire: time to fill them in and to measure without a sweep.
-FUSE_SECONDS = 60
+FUSE_SECONDS = 90
 
 #: Round and round the stores that are there in both databases, a key of each.
 SPREAD = """
@@ -149,18 +150,24 @@ def _sweep(report: Report, server: PostgresServer) -> None:
         server.query("checkpoint")
         # The first load brings the caches to where they stay.
         _get_and_put(kvasir)
-        quiet = _get_and_put(kvasir)
+        quiet = _slowest(kvasir)
         assert time.monotonic() - lit < FUSE_SECONDS, "this machine is too slow for FUSE_SECONDS"
         time.sleep(max(0.0, FUSE_SECONDS + 1 - (time.monotonic() - lit)))
         before = _left(server)
-        busy = _get_and_put(kvasir)
+        busy = _slowest(kvasir)
         after = _left(server)
         assert 0 < after < before, "nothing was swept while it was measured"
         report.figure("expired entries reclaimed meanwhile", before - after, "")
     for name, one, two in zip(("GET", "durable PUT"), quiet, busy, strict=True):
-        report.figure(f"{name}, 99th percentile, no sweep", one.p99_ms, "ms")
-        report.figure(f"{name}, 99th percentile, sweep", two.p99_ms, "ms")
-        report.target(f"{name}: 99th percentile with / without a sweep", two.p99_ms / one.p99_ms, 1.5, most=True)
+        report.figure(f"{name}, 99th percentile, no sweep", one, "ms")
+        report.figure(f"{name}, 99th percentile, sweep", two, "ms")
+        report.target(f"{name}: 99th percentile with / without a sweep", two / one, 1.5, most=True)
+
+
+def _slowest(kvasir: Server) -> tuple[float, float]:
+    """The 99th percentiles of GET and PUT, the median of three loads each: one alone tells more about the machine."""
+    loads = [_get_and_put(kvasir) for _ in range(3)]
+    return statistics.median(get.p99_ms for get, _ in loads), statistics.median(put.p99_ms for _, put in loads)
 
 
 def _left(server: PostgresServer) -> int:

@@ -52,5 +52,23 @@ def connect_arguments(url: str) -> dict[str, Any]:
     return arguments
 
 
+def each_host(dsn: str) -> list[str]:
+    """A URL for each of its hosts: the driver would give one time limit to all of them together, which the first
+    one uses up when it hangs. Raises `Invalid`."""
+    parts = urlsplit(dsn)
+    user, at, hosts = parts.netloc.rpartition("@")
+    query = dict(parse_qsl(parts.query))
+    if hosts or "host" not in query:
+        rest = parts.path + (f"?{parts.query}" if parts.query else "")
+        return [f"postgresql://{user}{at}{host}{rest}" for host in hosts.split(",")]
+    names, ports = query["host"].split(","), query.get("port", "").split(",")
+    if len(ports) == 1:
+        ports *= len(names)
+    if len(ports) != len(names):
+        raise _invalid("host and port must name as many")
+    alone = [query | {"host": name} | ({"port": port} if port else {}) for name, port in zip(names, ports, strict=True)]
+    return [f"postgresql://{parts.netloc}{parts.path}?{urlencode(one)}" for one in alone]
+
+
 def _invalid(why: str) -> Invalid:
     return Invalid(f"the engine's URL cannot be used: {why}")

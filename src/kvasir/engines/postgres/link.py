@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from kvasir.engines.postgres import failures
-from kvasir.engines.postgres.address import connect_arguments
+from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Unavailable, UnknownOutcome
 
 T = TypeVar("T")
@@ -53,6 +53,8 @@ class Link:
 
     def __init__(self, url: str, *, connections: int, durable: bool) -> None:
         self._arguments = connect_arguments(url)
+        #: The one to be tried first comes first.
+        self._hosts = each_host(self._arguments.pop("dsn"))
         self._most = connections
         self._durable = durable
         #: Whether a pooler sits in between that lends server processes by the transaction.
@@ -88,6 +90,7 @@ class Link:
             arguments["server_settings"] = arguments["server_settings"] | SESSION
         self._pool = await asyncpg.create_pool(
             **arguments,
+            connect=self._connect,
             min_size=0,
             max_size=self._most,
             max_queries=1 << 40,
@@ -107,13 +110,25 @@ class Link:
     async def alone(self) -> AsyncIterator[Any]:
         """A connection beside the pool, without prepared statements and without a time limit."""
         try:
-            connection = await asyncpg.connect(**self._arguments, statement_cache_size=0)
+            connection = await self._connect(**self._arguments, statement_cache_size=0)
         except CANNOT_CONNECT as error:
             raise failures.failed_connecting(error) from None
         try:
             yield connection
         finally:
             await connection.close(timeout=BUSY_SECONDS)
+
+    async def _connect(self, *_: Any, **options: Any) -> Any:
+        """A connection to a host that takes writes. One that fails is tried last by whoever connects next."""
+        failure: Exception | None = None
+        for dsn in tuple(self._hosts):
+            try:
+                return await asyncpg.connect(dsn, **options)
+            except CANNOT_CONNECT as error:
+                failure = failure or error
+            if self._hosts[0] == dsn:
+                self._hosts = [*self._hosts[1:], dsn]
+        raise failure or Unavailable("the URL of the database names no host")
 
     async def _examine(self, connection: Any) -> None:
         # A former primary that came back as a standby must not be asked, or it would answer with old data.

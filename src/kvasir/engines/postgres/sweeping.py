@@ -16,11 +16,11 @@ from kvasir.model import WriterStats
 SWEEP = "select kvasir_sweep($1, $2, $3)"
 
 #: Entries in one step, which is one transaction of a few milliseconds.
-ROWS = 250
+ROWS = 200
 #: Between two looks that find nothing.
 EVERY_SECONDS = 1.0
 #: Between two steps that find something: the database rests this many times as long as the step took.
-REST = 3.0
+REST = 5.0
 
 
 class Sweeper:
