@@ -12,7 +12,7 @@ import pytest
 
 from kvasir.engines.postgres import PostgresEngine, gathering, listing
 from kvasir.engines.postgres import schema as tables
-from kvasir.engines.postgres.address import connect_arguments
+from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Invalid, Unavailable
 from kvasir.keys import prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Query, Touch, Write
@@ -383,6 +383,25 @@ def test_parameters_that_the_driver_does_not_know_are_taken_or_refused() -> None
         with pytest.raises(Invalid, match=wrong.partition("=")[0]) as refusal:
             connect_arguments(f"postgresql://u:topsecret@h/d?{wrong}")
         assert "topsecret" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ("postgresql://u:p%40@h1,[::1]:2/d?sslmode=require", ["u:p%40@h1/d?sslmode=require", "u:p%40@[::1]:2/d?sslmode=require"]),
+        ("postgresql:///d", ["/d"]),
+        ("postgresql:///d?host=h1,h2&port=1,2", ["/d?host=h1&port=1", "/d?host=h2&port=2"]),
+        ("postgresql:///d?host=h1,h2&port=1", ["/d?host=h1&port=1", "/d?host=h2&port=1"]),
+        ("postgresql:///d?host=h1,h2", ["/d?host=h1", "/d?host=h2"]),
+    ],
+)  # fmt: skip
+def test_each_host_has_a_time_limit_of_its_own(given: str, hosts: list[str]) -> None:
+    assert each_host(given) == [f"postgresql://{rest}" for rest in hosts]
+
+
+def test_hosts_without_their_ports_are_refused() -> None:
+    with pytest.raises(Invalid, match="as many"):
+        each_host("postgresql:///d?host=h1,h2,h3&port=1,2")
 
 
 def test_nobody_is_shown_the_password(caplog: pytest.LogCaptureFixture) -> None:

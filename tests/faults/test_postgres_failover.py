@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kvasir.engines.postgres import PostgresEngine, address, link
+from kvasir.errors import Unavailable, UnknownOutcome
+from kvasir.model import SYSTEM_SPACE, Set, Write
 from tests.faults.history import Caller, Record
 from tests.faults.linearizable import violation
 from tests.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
@@ -73,3 +80,48 @@ def test_nothing_acknowledged_is_lost(
         record.read_at_last()
     assert violation(record.history()) is None
     assert all(keeper.increments > 0 for keeper in keepers)
+
+
+@pytest.fixture
+def frozen(primary: PostgresServer) -> Iterator[Callable[[], None]]:
+    """Stops the primary with all its connections open, as a host does that hangs. It goes on after the test."""
+    pids: list[int] = []
+
+    def freeze() -> None:
+        pids.extend([primary.pid, *primary.backends()])
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+
+    yield freeze
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_primary_that_hangs_is_given_up(
+    primary: PostgresServer, standby: PostgresServer, frozen: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With limits that are shorter than the real ones, so that it does not take a minute."""
+    monkeypatch.setattr(link, "COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr(address, "CONNECT_SECONDS", 1.0)
+    put = Write(SYSTEM_SPACE, (Set(b"a", b"1"),))
+
+    async def story() -> None:
+        engine = PostgresEngine(both(primary, standby))
+        await engine.open()
+        await engine.write([put])
+        await asyncio.to_thread(frozen)
+        await asyncio.to_thread(standby.promote)
+        with pytest.raises(UnknownOutcome):
+            await engine.write([put])
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                assert len(await engine.write([put])) == 1
+                assert await engine.get(SYSTEM_SPACE, [b"a"]) != [None]
+                break
+            except Unavailable:
+                assert time.monotonic() < deadline, "it never found the new primary"
+                await asyncio.sleep(0.05)
+        await engine.close()
+
+    asyncio.run(story())
