@@ -7,14 +7,14 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kvasir.engines.postgres import PostgresEngine, address, link
 from kvasir.errors import Unavailable, UnknownOutcome
-from kvasir.model import SYSTEM_SPACE, Set, Write
+from kvasir.model import SYSTEM_SPACE, Query, Set, Write
 from tests.faults.history import Caller, Record
 from tests.faults.linearizable import violation
 from tests.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
@@ -82,46 +82,73 @@ def test_nothing_acknowledged_is_lost(
     assert all(keeper.increments > 0 for keeper in keepers)
 
 
-@pytest.fixture
-def frozen(primary: PostgresServer) -> Iterator[Callable[[], None]]:
-    """Stops the primary with all its connections open, as a host does that hangs. It goes on after the test."""
-    pids: list[int] = []
+class Hang:
+    """Stops a server with all its connections open, as a host does that hangs."""
 
-    def freeze() -> None:
-        pids.extend([primary.pid, *primary.backends()])
-        for pid in pids:
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._pids: list[int] = []
+
+    def begin(self) -> None:
+        self._pids = [self._server.pid, *self._server.backends()]
+        for pid in self._pids:
             os.kill(pid, signal.SIGSTOP)
 
-    yield freeze
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
+    def end(self) -> None:
+        for pid in self._pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._pids = []
+
+
+@pytest.fixture
+def hang(primary: PostgresServer) -> Iterator[Hang]:
+    """Of the primary. It is over after the test."""
+    hang = Hang(primary)
+    yield hang
+    hang.end()
 
 
 def test_a_primary_that_hangs_is_given_up(
-    primary: PostgresServer, standby: PostgresServer, frozen: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    primary: PostgresServer, standby: PostgresServer, hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With limits that are shorter than the real ones, so that it does not take a minute."""
     monkeypatch.setattr(link, "COMMAND_SECONDS", 1.0)
     monkeypatch.setattr(address, "CONNECT_SECONDS", 1.0)
-    put = Write(SYSTEM_SPACE, (Set(b"a", b"1"),))
 
     async def story() -> None:
         engine = PostgresEngine(both(primary, standby))
         await engine.open()
-        await engine.write([put])
-        await asyncio.to_thread(frozen)
+        await engine.write([put(1)])
+        await asyncio.to_thread(hang.begin)
         await asyncio.to_thread(standby.promote)
         with pytest.raises(UnknownOutcome):
-            await engine.write([put])
+            await engine.write([put(2)])
+        # More connections are begun at different moments, which still wait when the first has found its way.
+        waiting = [asyncio.create_task(engine.get(space, [b"a"])) for space in range(1, 9)]
         deadline = time.monotonic() + 20
-        while True:
-            try:
-                assert len(await engine.write([put])) == 1
-                assert await engine.get(SYSTEM_SPACE, [b"a"]) != [None]
-                break
-            except Unavailable:
-                assert time.monotonic() < deadline, "it never found the new primary"
-                await asyncio.sleep(0.05)
+        while isinstance(await outcome(engine.write([put(3)])), Unavailable):
+            assert time.monotonic() < deadline, "it never found the new primary"
+            waiting.append(asyncio.create_task(engine.get(SYSTEM_SPACE, [b"a"])))
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(hang.end)
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for _ in range(30):
+            reads = [outcome(engine.get(SYSTEM_SPACE, [b"a"])) for _ in range(8)]
+            for read in await asyncio.gather(*reads, outcome(engine.page(SYSTEM_SPACE, Query()))):
+                assert isinstance(read, Unavailable) or "value 3" in repr(read)
         await engine.close()
 
     asyncio.run(story())
+
+
+def put(value: int) -> Write:
+    return Write(SYSTEM_SPACE, (Set(b"a", b'"value %d"' % value),))
+
+
+async def outcome(call: Awaitable[object]) -> object:
+    """What it gives, or that it is unavailable."""
+    try:
+        return await call
+    except Unavailable as unavailable:
+        return unavailable

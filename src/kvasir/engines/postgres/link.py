@@ -118,17 +118,29 @@ class Link:
         finally:
             await connection.close(timeout=BUSY_SECONDS)
 
-    async def _connect(self, *_: Any, **options: Any) -> Any:
+    async def _connect(self, *__: Any, **options: Any) -> Any:
         """A connection to a host that takes writes. One that fails is tried last by whoever connects next."""
-        failure: Exception | None = None
-        for dsn in tuple(self._hosts):
+        failure: Exception = OSError("the hosts of the database change places")
+        for _ in range(len(self._hosts) + 1):
+            dsn = self._hosts[0]
             try:
-                return await asyncpg.connect(dsn, **options)
+                connection = await asyncpg.connect(dsn, **options)
             except CANNOT_CONNECT as error:
-                failure = failure or error
+                failure = error
+                if self._hosts[0] == dsn and len(self._hosts) > 1:
+                    await self._pass_over(dsn)
+                continue
             if self._hosts[0] == dsn:
-                self._hosts = [*self._hosts[1:], dsn]
-        raise failure or Unavailable("the URL of the database names no host")
+                return connection
+            # It hung until others had found its successor, and knows nothing of what has happened since.
+            connection.terminate()
+        raise failure
+
+    async def _pass_over(self, dsn: str) -> None:
+        self._hosts = [*self._hosts[1:], dsn]
+        if self._pool is not None:
+            # No two connections lead to different hosts for longer than a request.
+            await self._pool.expire_connections()
 
     async def _examine(self, connection: Any) -> None:
         # A former primary that came back as a standby must not be asked, or it would answer with old data.
