@@ -38,6 +38,22 @@ def test_a_space_is_found_by_its_id_and_each_of_its_doors(lab: Lab) -> None:
     lab.run(story)
 
 
+def test_of_several_taken_doors_the_first_one_asked_for_counts(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        one, other, free = door("1"), door("2"), door("3")
+        first = await new_space(engine, doors=[one])
+        second = await new_space(engine, 2, doors=[other])
+        third = await new_space(engine, 3)
+        for doors, holder in (([free, other, one], second), ([one, free, other], first)):
+            assert (await new_space(engine, 4, doors=doors)).id == holder.id
+            altered = await engine.alter_space(third.id, add=doors)
+            assert altered is not None
+            assert altered.id == holder.id
+        assert await engine.find_space(free) is None
+
+    lab.run(story)
+
+
 def test_a_taken_door_gives_the_space_behind_it_and_creates_nothing(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         first = await new_space(engine, 1, doors=[door("x")])

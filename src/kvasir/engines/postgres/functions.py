@@ -170,8 +170,7 @@ _MOVE_EPOCH = """
             where h.space = 1;"""
 
 #: Lets doors lead to a space. Gives the number of the living space that has one of them (then the caller undoes
-#: everything), or null. The primary key decides between two who want the same door; doors come sorted, so that these
-#: two never wait for each other crosswise.
+#: everything), or null; of several, that of the first door. The primary key decides between two who want the same.
 _CLAIM = """
     create function @kvasir_claim(
         p_space bigint, p_now bigint, p_kind text[], p_organisation text[], p_handle bytea[]
@@ -179,8 +178,15 @@ _CLAIM = """
     declare
         g record;
         v_holder bigint;
+        v_taken bigint;
+        v_first bigint;
     begin
-        for g in select * from unnest(p_kind, p_organisation, p_handle) as d (kind, organisation, handle) loop
+        -- All servers claim in the same order, so that none waits for another in a circle.
+        for g in
+            select * from unnest(p_kind, p_organisation, p_handle) with ordinality
+                as d (kind, organisation, handle, place)
+            order by d.kind collate "C", d.organisation collate "C", d.handle
+        loop
             loop
                 insert into @kvasir_door values (g.kind, g.organisation, g.handle, p_space) on conflict do nothing;
                 exit when found;
@@ -191,14 +197,18 @@ _CLAIM = """
                 perform from @kvasir_space s
                     where s.number = v_holder and (s.expires_at is null or s.expires_at > p_now);
                 if found then
-                    return v_holder;
+                    if v_first is null or g.place < v_first then
+                        v_taken := v_holder;
+                        v_first := g.place;
+                    end if;
+                    exit;
                 end if;
                 update @kvasir_door d set space = p_space
                     where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle;
                 exit;
             end loop;
         end loop;
-        return null;
+        return v_taken;
     end $$;
 """
 

@@ -111,7 +111,7 @@ class Registry:
 
 
 def _columns(doors: Sequence[Door] | set[Door]) -> tuple[list[str], list[str], list[bytes]]:
-    ordered = sorted(set(doors))
+    ordered = list(dict.fromkeys(doors))
     return (
         [kind for kind, _, _ in ordered],
         [organisation for _, organisation, _ in ordered],
