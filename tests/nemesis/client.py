@@ -122,10 +122,19 @@ def local(
         assert started.wait(30)
         yield made[0]
     finally:
-        asyncio.run_coroutine_threadsafe(made[0].listener.stop(5), loop).result(30)
+        asyncio.run_coroutine_threadsafe(_ended(made[0].listener), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+
+
+async def _ended(listener: NemesisListener) -> None:
+    """Stop; what clients that are gone have begun ends with the loop, as it does in a server."""
+    await listener.stop(5)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 # -- a bare socket ------------------------------------------------------------------------------------------------

@@ -32,6 +32,9 @@ def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any
         try:
             try:
                 given = yield waits_for
+            except GeneratorExit:
+                work.close()
+                raise
             except BaseException as error:
                 waits_for = work.throw(error)
             else:
