@@ -57,6 +57,8 @@ class Conversation(Talk):
         self._most = shared.store.limits.batch_keys
         self._replies = Replies(emit)
         self._finish = finish
+        # To look for it at every command would cost a system call.
+        self._loop = asyncio.get_running_loop()
         self._queue: list[bytes | None] = []
         #: The first message of the queue, if it was looked at already.
         self._taken: Begun | None = None
@@ -108,7 +110,7 @@ class Conversation(Talk):
             self._stop(INTERNAL, "")
             return
         if waits_for is not DONE:
-            self._working = asyncio.get_running_loop().create_task(going_on(work, waits_for))
+            self._working = self._loop.create_task(going_on(work, waits_for))
             self._working.add_done_callback(self._rested)
         self._replies.flush()
 
@@ -341,7 +343,7 @@ class Conversation(Talk):
         work = self._commit(group, space, slot)
         waits_for = start(work)
         if waits_for is not DONE:
-            task = asyncio.get_running_loop().create_task(going_on(work, waits_for))
+            task = self._loop.create_task(going_on(work, waits_for))
             self._tasks.add(task)
             task.add_done_callback(self._committed)
 

@@ -72,6 +72,8 @@ class PostgresEngine:
 
     async def open(self) -> None:
         await self._link.open()
+        self._reads.start()
+        self._writes.start()
         async with self._link.alone() as connection:
             try:
                 await migrate(connection, self._now())

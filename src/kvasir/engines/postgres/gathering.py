@@ -47,31 +47,34 @@ class Gathering:
         self._asking = False
         self._woken = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop
+
+    def start(self) -> None:
+        """To be called on the event loop. To look for it at every read would cost a system call."""
+        self._loop = asyncio.get_running_loop()
 
     async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         """See `Engine.get`."""
         if len(keys) > KEYS_ALONE:
             found = await self._ask(space, keys)
             return [found.get(key) for key in keys]
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Entry | None]] = loop.create_future()
+        future: asyncio.Future[list[Entry | None]] = self._loop.create_future()
         self._waiting.setdefault(space, []).append((keys, future))
-        self._wake(loop)
+        self._wake()
         return await future
 
     def epoch(self) -> asyncio.Future[int]:
         """See `Engine.epoch`."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[int] = loop.create_future()
+        future: asyncio.Future[int] = self._loop.create_future()
         self._askers.append(future)
-        self._wake(loop)
+        self._wake()
         return future
 
-    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _wake(self) -> None:
         # At the end of this turn of the loop, when all that it brings is there.
         if not self._woken:
             self._woken = True
-            loop.call_soon(self._send)
+            self._loop.call_soon(self._send)
 
     def _send(self) -> None:
         self._woken = False
@@ -86,7 +89,7 @@ class Gathering:
                 self._begin(self._get(space, self._take(space)))
 
     def _begin(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

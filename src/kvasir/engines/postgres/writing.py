@@ -61,6 +61,11 @@ class Writer:
         self._closing = False
         #: Whether Citus spreads the tables: it knows how to route the statements of `kvasir_write` only.
         self.spread = False
+        self._loop: asyncio.AbstractEventLoop
+
+    def start(self) -> None:
+        """To be called on the event loop. To look for it at every write would cost a system call."""
+        self._loop = asyncio.get_running_loop()
 
     async def submit(self, writes: Sequence[Write]) -> list[Outcome]:
         """See `Engine.write`. Raises `Unavailable` at once when the queue is full or the writer stops."""
@@ -86,7 +91,7 @@ class Writer:
     def _queue(self, space: int, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
         if self._closing:
             raise Unavailable("the server is stopping; nothing was written")
-        job = Job(asyncio.get_running_loop().create_future(), writes)
+        job = Job(self._loop.create_future(), writes)
         # A job larger than the queue itself may still go in alone: its own limits have let it pass.
         if self._stats.queue_depth and (
             self._stats.queue_depth + len(writes) > self._queue_writes
@@ -98,7 +103,7 @@ class Writer:
         waiting = self._waiting.get(space)
         if waiting is None:
             self._waiting[space] = deque((job,))
-            sender = asyncio.create_task(self._send_all(space))
+            sender = self._loop.create_task(self._send_all(space))
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
         else:
