@@ -16,6 +16,8 @@ from kvasir.model import Set, Space, Write
 from tests.postgres import PostgresServer
 from tests.serving import ORGANISATION, Server, serving
 
+#: Of the loads that show what a server carries.
+CONNECTIONS = (64, 128, 256, 512)
 FEW, MANY = 10, 10_000
 EXPIRED = 1_000_000
 #: Until the expired ones expire: time to fill them in and to measure without a sweep.
@@ -66,16 +68,30 @@ def _against_sqlite(report: Report, server: PostgresServer) -> None:
 
 
 def _two_servers(report: Report, server: PostgresServer) -> None:
-    loads = []
+    """What one process carries, and what two do: the most that any number of connections gets out of them."""
+    most: list[tuple[float, float]] = []
     for workers in (1, 2):
         url = server.new_database(f"workers{workers}")
         options = ("--no-nemesis", "--engine", url, "--workers", str(workers))
         with tempfile.TemporaryDirectory() as directory, serving(Path(directory), *options) as kvasir:
-            loads.append(_get_and_put(kvasir))
-    for name, one, two in zip(("GET", "durable PUT"), *loads, strict=True):
-        report.figure(f"{name}, one process", one.per_second, "/s")
-        report.figure(f"{name}, two processes", two.per_second, "/s")
-        report.target(f"{name}: two processes / one", two.per_second / one.per_second, 1)
+            loads = []
+            for connections in CONNECTIONS:
+                put, get = _put_then_get(server, f"workers{workers}", kvasir, connections)
+                loads.append((get, put))
+                for name, rate in (("GET", get), ("durable PUT", put)):
+                    report.figure(f"{name}, {connections} connections, processes: {workers}", rate, "/s")
+            most.append((max(get for get, _ in loads), max(put for _, put in loads)))
+    for name, one, two in zip(("GET", "durable PUT"), *most, strict=True):
+        report.target(f"{name}: two processes / one, the most of each", two / one, 1)
+
+
+def _put_then_get(server: PostgresServer, database: str, kvasir: Server, connections: int) -> tuple[float, float]:
+    put = wrk(_at(kvasir, "products/"), connections=connections, headers=kvasir.headers, script=PUT)
+    # What the writes leave to be done in the background is no part of the reads.
+    server.query("vacuum analyze kvasir_entry, kvasir_head", database=database)
+    server.query("checkpoint")
+    get = wrk(_at(kvasir, "products/1"), connections=connections, headers=kvasir.headers)
+    return put.per_second, get.per_second
 
 
 def _stores(report: Report, server: PostgresServer) -> None:
