@@ -51,13 +51,14 @@ def _shown(talk: Talk, profile: Profile, command: Command, body: dict[str, Any])
         if space is None:
             return None
         names = [name for name in body["keys"] if name.__class__ is str]
-        if not names or len(names) > talk.store.limits.batch_keys:
+        if len(names) == 1:
+            entries = talk.store.get_now(talk.principal, space, (pack(names),))
+        elif not names or len(names) > talk.store.limits.batch_keys:
             return None
-        entries = talk.store.get_now(talk.principal, space, [pack((name,)) for name in names])
-        if entries is None or (
-            len(entries) > 1 and sum(len(e.value) for e in entries if e is not None) > talk.bounds.reply_bytes
-        ):
-            return None
-        return command.shown(body, names, entries)  # type: ignore[misc]  # `answer` has looked
+        else:
+            entries = talk.store.get_now(talk.principal, space, [pack((name,)) for name in names])
+            if entries and sum(len(e.value) for e in entries if e is not None) > talk.bounds.reply_bytes:
+                return None
+        return None if entries is None else command.shown(body, names, entries)  # type: ignore[misc]
     except Exception:
         return None  # and fails again, where it is told

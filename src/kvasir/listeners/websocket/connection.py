@@ -110,8 +110,8 @@ class Connection(WSListener):
                 transport.disconnect()
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._close(_PROTOCOL, "reserved bits are set")
-        elif kind is _TEXT and frame.fin and self._fragments is None:
-            self._message(frame.get_payload_as_bytes())
+        elif kind is _TEXT and frame.fin and self._fragments is None and self.reading:
+            self._messages.append(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
             self._closed_by(frame)
         elif kind is not _PONG:
@@ -187,7 +187,11 @@ class Connection(WSListener):
             transport.send(_TEXT, frames[0])
         elif frames:
             # One system call for all replies to what was read at once.
-            self._socket.write(b"".join([part for frame in frames for part in (_header(len(frame)), frame)]))
+            parts: list[bytes] = []
+            for frame in frames:
+                length = len(frame)
+                parts += (_HEADERS[length] if length < len(_HEADERS) else _header(length), frame)
+            self._socket.write(b"".join(parts))
         else:
             self._go_on_reading()
             return
@@ -280,7 +284,11 @@ class Connection(WSListener):
 def _header(length: int) -> bytes:
     """The header of a text frame from a server: final, not masked."""
     if length < 126:
-        return bytes((0x81, length))
+        return b"\x81%c" % length
     if length < 65_536:
         return b"\x81\x7e" + length.to_bytes(2, "big")
     return b"\x81\x7f" + length.to_bytes(8, "big")
+
+
+#: Those of the lengths that replies mostly have.
+_HEADERS = [_header(length) for length in range(1_024)]
