@@ -280,14 +280,17 @@ def test_a_body_without_end_is_cut_at_the_limit(tmp_path: Path) -> None:
 def test_bodies_in_memory_are_bounded_and_the_bound_is_let_go_of(tmp_path: Path) -> None:
     with serving(tmp_path, "--limit-bodies-in-flight-bytes", "1000000") as server, beside(server):
         body = dump({"value": "x" * 300_000})
-        whole = request("PUT", path_of(server, "held"), body)
+        whole = request("PUT", path_of(server, "held"), body, more="Expect: 100-continue\r\n")
         wires = [Wire(server.port) for _ in range(3)]
         for wire in wires:
-            wire.send(whole[:-1])
+            wire.send(whole[: -len(body)])
+            # The server has made room for the body before it asks for it.
+            assert wire.answer(head=True).status == 100
+            wire.send(body[:-1])
 
         def crowded() -> bool:
             with Wire(server.port) as wire:
-                wire.send(whole[: -len(body)])
+                wire.send(request("PUT", path_of(server, "held"), body)[: -len(body)])
                 wire.socket.settimeout(0.5)
                 try:
                     return wire.answer().status == 503
@@ -298,7 +301,7 @@ def test_bodies_in_memory_are_bounded_and_the_bound_is_let_go_of(tmp_path: Path)
         with Client(server, server.store) as client:
             assert client.put("small", 1).status == 200
             for wire in wires:
-                wire.send(whole[-1:])
+                wire.send(body[-1:])
                 assert wire.answer().status == 200
             for _ in range(5):
                 assert client.put("held", "x" * 300_000).status == 200
