@@ -48,6 +48,15 @@ OLDEST_SERVER = 130_000
 CANNOT_CONNECT = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """One that always ends: from a server that does not see it off it goes without a farewell."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg has it
+        # The pool ends the connections it no longer wants in tasks of their own, whose failure nobody waits for.
+        with contextlib.suppress(*CANNOT_CONNECT):
+            await super().close(timeout=timeout)
+
+
 class Link:
     """Connections to one database. `connections`: the most there may be at a time."""
 
@@ -91,6 +100,7 @@ class Link:
         self._pool = await asyncpg.create_pool(
             **arguments,
             connect=self._connect,
+            connection_class=_Connection,
             min_size=0,
             max_size=self._most,
             max_queries=1 << 40,
@@ -110,7 +120,7 @@ class Link:
     async def alone(self) -> AsyncIterator[Any]:
         """A connection beside the pool, without prepared statements and without a time limit."""
         try:
-            connection = await self._connect(**self._arguments, statement_cache_size=0)
+            connection = await self._connect(**self._arguments, connection_class=_Connection, statement_cache_size=0)
         except CANNOT_CONNECT as error:
             raise failures.failed_connecting(error) from None
         try:
