@@ -49,12 +49,14 @@ class Report:
         print(f"  {name:<58} {value:>12,.2f} {unit} {wanted:>9}  {'holds' if holds else 'MISSED'}", flush=True)
 
 
-def wrk(url: str, *, connections: int, headers: dict[str, str] | None = None, script: str = "") -> Load:
-    """Load a URL for `SECONDS` from one thread. Fails if an answer is not 2xx."""
+def wrk(
+    url: str, *, connections: int, headers: dict[str, str] | None = None, script: str = "", seconds: float = SECONDS
+) -> Load:
+    """Load a URL from one thread. Fails if an answer is not 2xx."""
     program = shutil.which("wrk")
     if program is None:
         sys.exit("the benchmark needs wrk: apt-get install wrk")
-    command = [program, "-t1", f"-c{connections}", f"-d{SECONDS:g}s", "--latency"]
+    command = [program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
     for name, value in (headers or {}).items():
         command += ["-H", f"{name}: {value}"]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
