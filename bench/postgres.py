@@ -26,7 +26,7 @@ FUSE_SECONDS = 90
 #: Loads while nothing is swept, and as many while it is; how long each takes.
 SLICES, SLICE_SECONDS = 9, 2
 #: Loads of one process and of two in turn, so that neither gets the better minutes of the machine.
-TURNS = 3
+TURNS = 5
 
 PAGE = BODY % ("POST", '{"options":{"limit":100}}')
 

@@ -69,7 +69,7 @@ class Store:
     def refresh_now(self) -> int | None:
         """The same, if it takes no waiting; else None."""
         epoch = self._engine.epoch_now()
-        return None if epoch is None else self._refreshed_to(epoch)
+        return epoch if epoch is None or epoch == self._epoch else self._refreshed_to(epoch)
 
     def _refreshed_to(self, epoch: int) -> int:
         if epoch != self._epoch:

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 import types
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,19 @@ access = logging.getLogger("kvasir.access")
 class _Request:
     """A `kvasir.http.Request` over an RSGI scope."""
 
-    __slots__ = ("_listener", "_proto", "_scope", "_whole", "held", "id", "method", "path")
+    __slots__ = ("_late", "_listener", "_proto", "_scope", "_whole", "began", "held", "id", "method", "path")
 
-    def __init__(self, scope: Any, proto: Any, listener: HttpListener, id: str) -> None:
+    def __init__(self, scope: Any, proto: Any, listener: HttpListener, id: str, began: float) -> None:
         self._scope = scope
         self._proto = proto
         self._listener = listener
-        #: Gives the body, once Granian was asked for it.
-        self._whole: Awaitable[bytes]
+        #: Gives the body, or the next piece of it, once Granian was asked for it.
+        self._whole: Any = None
         self.id = id
+        #: On the performance counter
+        self.began = began
+        #: Whether the wait for the body was ended because it took too long.
+        self._late = False
         self.method: str = scope.method
         self.path: str = scope.path
         #: Bytes of the body that count against the server's bound.
@@ -52,7 +56,8 @@ class _Request:
 
     @property
     def query(self) -> str:
-        return str(self._scope.query_string)
+        text: str = self._scope.query_string
+        return text
 
     def header(self, name: str) -> str | None:
         value: str | None = self._scope.headers.get(name)
@@ -74,9 +79,10 @@ class _Request:
                 raise _too_large(most)
             self._hold(length)
             await self._listener.outbox.say(self._ask)
-            return await self._whole
+            whole: bytes = await self._whole
+            return whole
         except asyncio.CancelledError:
-            if not reading.is_late(self):
+            if not self._late:
                 raise
             raise Invalid(f"the body was not there within {limits.body_seconds:g} s; send it faster") from None
         except ProtocolClosed:
@@ -87,13 +93,24 @@ class _Request:
     def _ask(self) -> None:
         self._whole = self._proto()
 
+    def give_up(self) -> None:
+        """Wait no longer for the body."""
+        # It may not have been asked for yet, or its last piece may just have come.
+        self._late = self._whole is not None and self._whole.cancel()
+
     def _is_chunked(self) -> bool:
         return self.header("transfer-encoding") is not None
 
     async def _unmeasured(self, most: int) -> bytes:
         pieces = bytearray()
         empty = 0
-        async for piece in self._proto:
+        stream = aiter(self._proto)
+        while True:
+            try:
+                self._whole = anext(stream)
+                piece = await self._whole
+            except StopAsyncIteration:
+                break
             empty = 0 if piece else empty + 1
             self._hold(len(piece))
             pieces += piece
@@ -126,41 +143,26 @@ class _Reading:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._pause = min(1.0, seconds / 4)
-        #: In the order of their deadlines
-        self._begun: dict[_Request, tuple[float, asyncio.Task[Any] | None]] = {}
-        self._late: set[_Request] = set()
+        self._begun: set[_Request] = set()
         self._watching = False
         self.loop: asyncio.AbstractEventLoop
 
     def begin(self, request: _Request) -> None:
-        """The current task waits for the body of this request."""
-        # The loop is given: to look for the running one took a sixth of a PUT.
-        self._begun[request] = (time.monotonic() + self._seconds, asyncio.current_task(self.loop))
+        """This request waits for its body."""
+        self._begun.add(request)
         if not self._watching:
             self._watching = True
             self.loop.call_later(self._pause, self._look)
 
     def end(self, request: _Request) -> None:
         """The body is there, or never will be."""
-        del self._begun[request]
-
-    def is_late(self, request: _Request) -> bool:
-        """Whether the task was cancelled because of this body; it no longer counts as cancelled then."""
-        if request not in self._late:
-            return False
-        self._late.remove(request)
-        if (task := self._begun[request][1]) is not None:
-            task.uncancel()
-        return True
+        self._begun.remove(request)
 
     def _look(self) -> None:
-        now = time.monotonic()
-        for request, (deadline, task) in self._begun.items():
-            if deadline > now:
-                break
-            if task is not None and request not in self._late:
-                self._late.add(request)
-                task.cancel()
+        oldest = time.perf_counter() - self._seconds
+        for request in self._begun:
+            if request.began < oldest:
+                request.give_up()
         self._watching = bool(self._begun)
         if self._watching:
             self.loop.call_later(self._pause, self._look)
@@ -223,7 +225,7 @@ class HttpListener:
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         began = time.perf_counter()
-        request = _Request(scope, proto, self, next(self._ids))
+        request = _Request(scope, proto, self, next(self._ids), began)
         path = request.path
         chosen = self._last
         for dialect in self._dialects:

@@ -51,10 +51,20 @@ async def set_item(call: Call) -> bytes:
     return wire.result(wire.item(key, value, expires_at, outcome.versionstamp))
 
 
-async def get_item(call: Call) -> bytes:
+def get_item(call: Call) -> bytes | Awaitable[bytes]:
     """One item."""
     key = call.parameters.key()
-    (entry,) = await call.store.get(call.principal, call.space, [keys.pack((key,))])
+    packed = (keys.pack((key,)),)
+    entries = call.store.get_now(call.principal, call.space, packed)
+    return _item(call, key, packed) if entries is None else _shown(call, key, entries[0])
+
+
+async def _item(call: Call, key: str, packed: Sequence[bytes]) -> bytes:
+    (entry,) = await call.store.get(call.principal, call.space, packed)
+    return _shown(call, key, entry)
+
+
+def _shown(call: Call, key: str, entry: Entry | None) -> bytes:
     item = wire.read(key, entry, call.settings)
     if item is None:
         raise wire.missing_key(call.settings)
@@ -215,9 +225,10 @@ async def delete_items(call: Call) -> bytes:
 
 
 class Command(Struct, frozen=True):
-    """A method: what runs it, and the roles it takes (the published ones allow all; "viewer" is Kvasir's own)."""
+    """A method: what gives its answer, at once if that takes no waiting, and the roles it takes (the published ones
+    allow all; "viewer" is Kvasir's own)."""
 
-    run: Callable[[Call], Awaitable[bytes]]
+    run: Callable[[Call], bytes | Awaitable[bytes]]
     roles: frozenset[str]
 
 

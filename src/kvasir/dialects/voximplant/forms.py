@@ -7,7 +7,7 @@ reference's curl lines the query and `{}` as JSON. Everything is bounded, since 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -17,8 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from kvasir import jsontext
 from kvasir.dialects.voximplant.errors import ARGUMENTS, ApiError
 from kvasir.dialects.voximplant.parameters import JSON_DEPTH, texts
-from kvasir.dialects.voximplant.settings import Settings
-from kvasir.http import JSON, Request
+from kvasir.http import JSON
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
@@ -34,14 +33,18 @@ CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
-async def read(request: Request, settings: Settings) -> dict[str, str]:
-    """All parameters of a request. Raises `ApiError` 101 for a body that makes no sense, a parameter given twice
-    (unless query and body agree), and what `Request.body` raises."""
-    text = request.query
+def content_type(declared: str | None) -> tuple[str, dict[str, str]]:
+    """A Content-Type header as (media type, parameters); without one the body is taken for urlencoded."""
+    if declared is None or declared == URLENCODED:
+        return URLENCODED, {}
+    kind, options = parse_options_header(declared)
+    return kind.decode("latin-1"), {name.decode("latin-1"): text.decode("latin-1") for name, text in options.items()}
+
+
+def read(text: str, body: bytes, kind: str, options: Mapping[str, str]) -> dict[str, str]:
+    """All parameters of a request, from its query and its body with what `content_type` gave. Raises `ApiError` 101
+    for a body that makes no sense and a parameter given twice (unless query and body agree)."""
     query = urlencoded(text) if text else {}
-    declared = request.header("content-type") or URLENCODED
-    kind, options = (declared, {}) if declared == URLENCODED else _content_type(declared)
-    body = await request.body(settings.json_bytes if kind == JSON else settings.form_bytes)
     if not body:
         return query
     if kind == URLENCODED:
@@ -153,11 +156,6 @@ class _Parts:
 
     def _finish(self) -> None:
         self.ended = True
-
-
-def _content_type(declared: str) -> tuple[str, dict[str, str]]:
-    kind, options = parse_options_header(declared)
-    return kind.decode("latin-1"), {name.decode("latin-1"): text.decode("latin-1") for name, text in options.items()}
 
 
 def _decode(text: bytes, charset: str = "utf-8") -> str:

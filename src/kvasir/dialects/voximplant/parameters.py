@@ -94,7 +94,9 @@ class Parameters:
         """A value: up to 2,000 characters (not bytes). It may be empty, but not missing."""
         if (value := self._given.get("value")) is None:
             raise ApiError(EMPTY, field=f"{self._path}value")
-        return self._short("value", value, self._settings.value_characters)
+        if len(value) > self._settings.value_characters:
+            raise self._too_long("value", self._settings.value_characters)
+        return value
 
     def integer(self, name: str, low: int, high: int, default: int) -> int:
         """A decimal integer of this range."""
@@ -176,16 +178,15 @@ class Parameters:
         return invalid(self._path + name, detail)
 
     def _expression(self, name: str, text: str) -> str:
-        self._short(name, text, self._settings.key_characters)
+        if len(text) > self._settings.key_characters:
+            raise self._too_long(name, self._settings.key_characters)
         # `match` with a "$" would let "a\n" through.
         if KEY.fullmatch(text) is None:
             raise self.invalid(name)
         return text
 
-    def _short(self, name: str, text: str, most: int) -> str:
-        if len(text) > most:
-            raise ApiError(LENGTH, self._path + name, most, field=self._path + name)
-        return text
+    def _too_long(self, name: str, most: int) -> ApiError:
+        return ApiError(LENGTH, self._path + name, most, field=self._path + name)
 
     def _array(self, name: str, kind: type[T], most: int) -> list[T]:
         """The elements of a parameter that is a JSON array (text of one, in a form)."""
