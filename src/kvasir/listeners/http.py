@@ -96,7 +96,8 @@ class _Request:
     def give_up(self) -> None:
         """Wait no longer for the body."""
         # It may not have been asked for yet, or its last piece may just have come.
-        self._late = self._whole is not None and self._whole.cancel()
+        if self._whole is not None and self._whole.cancel():
+            self._late = True
 
     def _is_chunked(self) -> bool:
         return self.header("transfer-encoding") is not None
