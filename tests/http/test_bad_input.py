@@ -10,7 +10,7 @@ import pytest
 
 from tests.http.conftest import Neighbour, beside
 from tests.raw import Client, Cut, Wire, dump, request
-from tests.serving import Server, serving, wait_until
+from tests.serving import KEY, Server, serving, wait_until
 
 DEEP = 10_000
 
@@ -246,6 +246,19 @@ def test_a_body_that_is_cut_off_is_never_taken_for_a_whole_one(server: Server, n
                 wire.close()
             assert client.put("after", 1).status == 200
             assert client.get("cut").status == 404
+
+
+def test_a_failure_that_needs_no_body_lets_the_client_send_it_all_the_same(
+    server: Server, neighbour: Neighbour
+) -> None:
+    body = dump({"value": "x" * 100})
+    for path, key, status in (("/nowhere", KEY, 404), (path_of(server, "k"), "wrong", 401)):
+        with Wire(server.port) as wire:
+            for _ in range(2):  # on one connection
+                wire.send(request("PUT", path, body, key=key)[: -len(body)])
+                neighbour.goes_on()  # the server has seen the head by now
+                wire.send(body)
+                assert wire.answer().status == status
 
 
 def test_slow_senders_are_told_so_and_others_are_served_meanwhile(tmp_path: Path) -> None:

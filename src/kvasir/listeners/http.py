@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
@@ -18,7 +19,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # re-exported without saying so
 from granian.server.embed import Server
 
-from kvasir.errors import Invalid, TooLarge, Unavailable
+from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 from kvasir.http import HttpDialect, Response
 from kvasir.limits import Limits
 from kvasir.metrics import Metrics
@@ -28,6 +29,9 @@ AWAKE_SECONDS = 20e-6
 #: So much to say to a sleeping thread is said at once; less waits for the turn of the loop. To collect a whole turn
 #: would leave it idle meanwhile. Measured: 8 and 16 wake it too often, without a bound POSTs lose a twentieth.
 TOGETHER = 32
+
+#: The longest body that is read to its end although the answer, a failure, does not depend on it.
+DRAINED_BYTES = 65_536
 
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
@@ -89,6 +93,17 @@ class _Request:
             raise _cut_off() from None
         finally:
             reading.end(self)
+
+    async def drain(self) -> None:
+        """Read a small body that nobody has asked for.
+
+        Else the connection ends with the answer, perhaps before a client that sends head and body one after the other
+        is through, and then many a client does not see the answer.
+        """
+        declared = self.header("content-length") or ""
+        if self._whole is None and declared.isdigit() and int(declared) <= DRAINED_BYTES and not self.header("expect"):
+            with contextlib.suppress(KvasirError):
+                await self.body()
 
     def _ask(self) -> None:
         self._whole = self._proto()
@@ -235,13 +250,16 @@ class HttpListener:
                 break
         self.in_flight += 1
         try:
-            response = await chosen(request)
-        except Exception:
-            # Dialects answer their failures themselves; this is a bug in one, and its neighbours must not notice.
-            log.exception("request %s: a dialect failed", request.id)
-            response = Response(
-                500, b'{"code":"internal","message":"internal error"}', chosen.operations[0], "internal"
-            )
+            try:
+                response = await chosen(request)
+            except Exception:
+                # Dialects answer their failures themselves; this is a bug in one, and its neighbours must not notice.
+                log.exception("request %s: a dialect failed", request.id)
+                response = Response(
+                    500, b'{"code":"internal","message":"internal error"}', chosen.operations[0], "internal"
+                )
+            if response.outcome != "ok":
+                await request.drain()
         finally:
             self.held -= request.held
         headers = [("content-type", response.content_type), ("x-request-id", request.id), *response.headers]
