@@ -261,6 +261,21 @@ def test_a_failure_that_needs_no_body_lets_the_client_send_it_all_the_same(
                 assert wire.answer().status == status
 
 
+def test_strangers_do_not_use_up_the_room_for_bodies(tmp_path: Path) -> None:
+    with serving(tmp_path, "--limit-bodies-in-flight-bytes", "100000") as server, beside(server) as neighbour:
+        head = request("PUT", path_of(server, "k"), b"x" * 50_000, key="wrong")[:-50_000]
+        wires = [Wire(server.port) for _ in range(10)]
+        for wire in wires:
+            wire.send(head)
+        neighbour.goes_on()  # the server has seen the heads by now
+        with Client(server, server.store) as client:
+            assert client.put("k", "x" * 60_000).status == 200
+        for wire in wires:
+            wire.send(b"x" * 50_000)
+            assert wire.answer().status == 401
+            wire.close()
+
+
 def test_slow_senders_are_told_so_and_others_are_served_meanwhile(tmp_path: Path) -> None:
     with serving(tmp_path, "--limit-body-seconds", "1") as server, beside(server) as neighbour:
         wires = [Wire(server.port) for _ in range(100)]

@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 import types
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # re-exported without saying so
 from granian.server.embed import Server
 
-from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
+from kvasir.errors import Invalid, TooLarge, Unavailable
 from kvasir.http import HttpDialect, Response
 from kvasir.limits import Limits
 from kvasir.metrics import Metrics
@@ -98,12 +98,26 @@ class _Request:
         """Read a small body that nobody has asked for.
 
         Else the connection ends with the answer, perhaps before a client that sends head and body one after the other
-        is through, and then many a client does not see the answer.
+        is through, and then many a client does not see the answer. The pieces are dropped as they come: strangers must
+        not use up what bodies may hold.
         """
-        declared = self.header("content-length") or ""
-        if self._whole is None and declared.isdigit() and int(declared) <= DRAINED_BYTES and not self.header("expect"):
-            with contextlib.suppress(KvasirError):
-                await self.body()
+        declared = self.header("content-length") or "0"
+        if self._whole is not None or not declared.isdigit() or not 0 < int(declared) <= DRAINED_BYTES:
+            return
+        if self.header("expect") is not None:
+            return  # the client waits for the answer before it sends
+        reading = self._listener.reading
+        reading.begin(self)
+        try:
+            async for _ in self._pieces():
+                pass
+        except asyncio.CancelledError:
+            if not self._late:
+                raise
+        except ProtocolClosed:
+            pass  # whoever is gone misses no answer
+        finally:
+            reading.end(self)
 
     def _ask(self) -> None:
         self._whole = self._proto()
@@ -117,16 +131,17 @@ class _Request:
     def _is_chunked(self) -> bool:
         return self.header("transfer-encoding") is not None
 
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        stream = aiter(self._proto)
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                self._whole = anext(stream)
+                yield await self._whole
+
     async def _unmeasured(self, most: int) -> bytes:
         pieces = bytearray()
         empty = 0
-        stream = aiter(self._proto)
-        while True:
-            try:
-                self._whole = anext(stream)
-                piece = await self._whole
-            except StopAsyncIteration:
-                break
+        async for piece in self._pieces():
             empty = 0 if piece else empty + 1
             self._hold(len(piece))
             pieces += piece
