@@ -23,7 +23,7 @@ class Request(Protocol):
         """The query string as it came, without the "?"."""
         ...
 
-    def header(self, name: str) -> str | None:
+    def header(self, name: str, /) -> str | None:
         """The value of a header, by its lower-case name."""
         ...
 

@@ -40,7 +40,7 @@ access = logging.getLogger("kvasir.access")
 class _Request:
     """A `kvasir.http.Request` over an RSGI scope."""
 
-    __slots__ = ("_late", "_listener", "_proto", "_scope", "_whole", "began", "held", "id", "method", "path")
+    __slots__ = ("_late", "_listener", "_proto", "_scope", "_whole", "began", "header", "held", "id", "method", "path")
 
     def __init__(self, scope: Any, proto: Any, listener: HttpListener, id: str, began: float) -> None:
         self._scope = scope
@@ -55,6 +55,8 @@ class _Request:
         self._late = False
         self.method: str = scope.method
         self.path: str = scope.path
+        #: Granian's own method: a function around it would cost every request as much as what it does.
+        self.header: Callable[[str], str | None] = scope.headers.get
         #: Bytes of the body that count against the server's bound.
         self.held = 0
 
@@ -63,26 +65,27 @@ class _Request:
         text: str = self._scope.query_string
         return text
 
-    def header(self, name: str) -> str | None:
-        value: str | None = self._scope.headers.get(name)
-        return value
-
     async def body(self, limit: int | None = None) -> bytes:
-        limits = self._listener.limits
-        most = limits.body_bytes if limit is None else min(limit, limits.body_bytes)
+        listener = self._listener
+        limits = listener.limits
+        most = limits.body_bytes if limit is None or limit > limits.body_bytes else limit
         declared = self.header("content-length")
         if declared == "0" or (declared is None and self._scope.http_version[0] == "1" and not self._is_chunked()):
             return b""  # asking for it would take a turn through Granian's threads all the same
-        reading = self._listener.reading
-        reading.begin(self)
+        listener.reading.add(self)
         try:
             if declared is None:
                 return await self._unmeasured(most)
             length = int(declared) if declared.isdigit() else most + 1
             if length > most:
                 raise _too_large(most)
-            self._hold(length)
-            await self._listener.outbox.say(self._ask)
+            # What `_hold` does, without the call: this is on the path of every body.
+            held = listener.held + length
+            if held > limits.bodies_in_flight_bytes:
+                raise _no_room()
+            listener.held = held
+            self.held = length
+            await listener.outbox.say(self._ask)
             whole: bytes = await self._whole
             return whole
         except asyncio.CancelledError:
@@ -92,7 +95,7 @@ class _Request:
         except ProtocolClosed:
             raise _cut_off() from None
         finally:
-            reading.end(self)
+            listener.reading.remove(self)
 
     async def drain(self) -> None:
         """Read a small body that nobody has asked for.
@@ -107,7 +110,7 @@ class _Request:
         if self.header("expect") is not None:
             return  # the client waits for the answer before it sends
         reading = self._listener.reading
-        reading.begin(self)
+        reading.add(self)
         try:
             async for _ in self._pieces():
                 pass
@@ -117,7 +120,7 @@ class _Request:
         except ProtocolClosed:
             pass  # whoever is gone misses no answer
         finally:
-            reading.end(self)
+            reading.remove(self)
 
     def _ask(self) -> None:
         self._whole = self._proto()
@@ -155,7 +158,7 @@ class _Request:
 
     def _hold(self, size: int) -> None:
         if self._listener.held + size > self._listener.limits.bodies_in_flight_bytes:
-            raise Unavailable("the server holds as many request bodies as it may; try again in a moment")
+            raise _no_room()
         self._listener.held += size
         self.held += size
 
@@ -164,39 +167,12 @@ def _cut_off() -> Invalid:
     return Invalid("the connection ended before the request body was whole; nothing was done, send it again")
 
 
+def _no_room() -> Unavailable:
+    return Unavailable("the server holds as many request bodies as it may; try again in a moment")
+
+
 def _too_large(most: int) -> TooLarge:
     return TooLarge(f"the request body is longer than the {most:,} bytes allowed; send less at a time")
-
-
-class _Reading:
-    """Bodies being read, and the end of those that take too long. One look a second costs less than a timer each."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._pause = min(1.0, seconds / 4)
-        self._begun: set[_Request] = set()
-        self._watching = False
-        self.loop: asyncio.AbstractEventLoop
-
-    def begin(self, request: _Request) -> None:
-        """This request waits for its body."""
-        self._begun.add(request)
-        if not self._watching:
-            self._watching = True
-            self.loop.call_later(self._pause, self._look)
-
-    def end(self, request: _Request) -> None:
-        """The body is there, or never will be."""
-        self._begun.remove(request)
-
-    def _look(self) -> None:
-        oldest = time.perf_counter() - self._seconds
-        for request in self._begun:
-            if request.began < oldest:
-                request.give_up()
-        self._watching = bool(self._begun)
-        if self._watching:
-            self.loop.call_later(self._pause, self._look)
 
 
 class _Outbox:
@@ -244,7 +220,9 @@ class HttpListener:
         self.held = 0
         self.in_flight = 0
         self.outbox = _Outbox()
-        self.reading = _Reading(limits.body_seconds)
+        #: Requests that wait for their bodies.
+        self.reading: set[_Request] = set()
+        self._looks = False
         self._dialects = tuple(dialects[:-1])
         self._last = dialects[-1]
         self._observe = metrics.observe
@@ -252,7 +230,19 @@ class HttpListener:
         self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.reading.loop = loop
+        """Granian's call, once for each socket."""
+        if not self._looks:
+            self._looks = True
+            self._give_up_late(loop)
+
+    def _give_up_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the wait for bodies that take too long. One look a second costs less than a timer each."""
+        seconds = self.limits.body_seconds
+        oldest = time.perf_counter() - seconds
+        for request in self.reading:
+            if request.began < oldest:
+                request.give_up()
+        loop.call_later(min(1.0, seconds / 4), self._give_up_late, loop)
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         began = time.perf_counter()

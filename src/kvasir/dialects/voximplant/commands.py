@@ -56,19 +56,12 @@ def get_item(call: Call) -> bytes | Awaitable[bytes]:
     key = call.parameters.key()
     packed = (keys.pack((key,)),)
     entries = call.store.get_now(call.principal, call.space, packed)
-    return _item(call, key, packed) if entries is None else _shown(call, key, entries[0])
+    return _item(call, key, packed) if entries is None else wire.found(key, entries[0], call.settings)
 
 
 async def _item(call: Call, key: str, packed: Sequence[bytes]) -> bytes:
     (entry,) = await call.store.get(call.principal, call.space, packed)
-    return _shown(call, key, entry)
-
-
-def _shown(call: Call, key: str, entry: Entry | None) -> bytes:
-    item = wire.read(key, entry, call.settings)
-    if item is None:
-        raise wire.missing_key(call.settings)
-    return wire.result(item)
+    return wire.found(key, entry, call.settings)
 
 
 async def delete_item(call: Call) -> bytes:
@@ -173,7 +166,7 @@ async def touch(call: Call) -> bytes:
     entry, _ = await call.store.update(call.principal, call.space, packed, change)
     # Never None, or `change` had raised.
     touched = msgspec.structs.replace(cast("Entry", entry), expires_at=expires_at)
-    return wire.result(wire.read(key, touched, call.settings))
+    return wire.found(key, touched, call.settings)
 
 
 async def set_items(call: Call) -> bytes:

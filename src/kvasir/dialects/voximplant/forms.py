@@ -65,15 +65,18 @@ def read(text: str, body: bytes, kind: str, options: Mapping[str, str]) -> dict[
 
 def urlencoded(text: str) -> dict[str, str]:
     """The fields of a query or a urlencoded body."""
-    if text.count("&") >= PARAMETERS:
+    # What keys are made of here, as in "products:1", and every client encodes; to decode it early changes nothing else.
+    text = text.replace("+", " ").replace("%3A", ":")
+    pieces = text.split("&", PARAMETERS)
+    if len(pieces) > PARAMETERS:
         raise _too_many()
     fields: dict[str, str] = {}
-    for field in text.split("&"):
-        name, _, value = field.partition("=")
+    for piece in pieces:
+        name, _, value = piece.partition("=")
         # Most texts hold nothing to decode, and this is on the path of every request.
-        if "%" in field or "+" in field:
+        if "%" in piece:
             value = _unquoted(value)
-            name = _unquoted(name) if "%" in name or "+" in name else name
+            name = _unquoted(name) if "%" in name else name
         if name in fields:
             raise _refused("a parameter is given twice", name)
         if name:
@@ -83,7 +86,7 @@ def urlencoded(text: str) -> dict[str, str]:
 
 def _unquoted(text: str) -> str:
     try:
-        return unquote_to_bytes(text.replace("+", " ")).decode()
+        return unquote_to_bytes(text).decode()
     except UnicodeError:
         raise _refused("a parameter is not UTF-8") from None
 

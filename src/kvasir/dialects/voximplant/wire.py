@@ -22,6 +22,8 @@ BYTES_PER_CHARACTER = 12
 #: The upper bits of a versionstamp are the millisecond of its commit.
 STAMPS_PER_MILLISECOND = 20
 
+_encode = msgspec.json.Encoder().encode
+
 
 class Item(Struct, frozen=True, gc=False):
     """KeyValueItems and KeyValueKeys of the reference, and what Kvasir adds to them. Times are Unix seconds."""
@@ -68,9 +70,18 @@ def read(key: str, entry: Entry | None, settings: Settings, *, values: bool = Tr
     return item(key, value if values else UNSET, entry.expires_at, entry.versionstamp, entry.created_at)
 
 
+def found(key: str, entry: Entry | None, settings: Settings) -> bytes:
+    """The answer that shows an item. Raises `ApiError` if `read` gives none."""
+    if entry is None or (value := shown(entry.value, settings)) is None:
+        raise missing_key(settings)
+    return result(item(key, value, entry.expires_at, entry.versionstamp, entry.created_at))
+
+
 def shown(value: bytes, settings: Settings) -> str | None:
     """A stored JSON text as a value of this API; None if it is too long to be one."""
     most = settings.value_characters
+    if len(value) <= most:  # no text has more characters than bytes
+        return text_of(value)
     if len(value) > BYTES_PER_CHARACTER * most + 2:
         return None
     text = text_of(value)
@@ -92,7 +103,7 @@ def missing_key(settings: Settings) -> ApiError:
 
 def result(value: object) -> bytes:
     """The body of a successful answer."""
-    return b'{"result":' + msgspec.json.encode(value) + b"}"
+    return b'{"result":%b}' % _encode(value)
 
 
 def listing(items: Sequence[Item | None], total: int, following: Cursor | None) -> bytes:
@@ -100,7 +111,7 @@ def listing(items: Sequence[Item | None], total: int, following: Cursor | None) 
 
     The Node client loses an array in `result` but passes other members on, hence the same array again in `items`.
     """
-    array = msgspec.json.encode(items)
-    more = b"" if following is None else b',"next_cursor":' + msgspec.json.encode(following.text())
+    array = _encode(items)
+    more = b"" if following is None else b',"next_cursor":' + _encode(following.text())
     counts = b',"count":%d,"total_count":%d' % (len(items), total)
     return b'{"result":' + array + b',"items":' + array + counts + more + b"}"
