@@ -67,6 +67,11 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def write_now(self) -> Callable[[Sequence[Write]], list[Outcome]] | None:
+        """What `write` gives, without any waiting; None for an engine whose writes wait for something."""
+        ...
+
     async def page(self, space: int, query: Query) -> Page:
         """A page of one snapshot. Costs no more than the entries in `query.range` explain."""
         ...

@@ -57,6 +57,9 @@ class Store:
         self.limits = limits
         self.clock = clock
         self._engine = engine
+        self._write_now = engine.write_now
+        #: Whether `write_many_now` always says None.
+        self.writes_wait = engine.write_now is None
         self._epoch = -1
         self._spaces: dict[str | Door, Space] = {}
         self._updating: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = WeakValueDictionary()
@@ -252,16 +255,29 @@ class Store:
     async def write_many(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome]:
         """Apply independent writes of one space in order with one durable commit; one outcome each."""
         require(principal, WRITERS)
-        outcomes: list[Outcome | None] = []
+        admitted, refused = self._admit_all(principal, space, writes)
+        return _in_place(await self._engine.write(admitted) if admitted else [], refused)
+
+    def write_many_now(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:
+        """What `write_many` gives, if writes take no waiting here; None says nothing, and nothing was done."""
+        if self._write_now is None:
+            return None
+        require(principal, WRITERS)
+        admitted, refused = self._admit_all(principal, space, writes)
+        return _in_place(self._write_now(admitted) if admitted else [], refused)
+
+    def _admit_all(
+        self, principal: Principal, space: Space, writes: Sequence[Write]
+    ) -> tuple[list[Write], dict[int, KvasirError]]:
+        """What may be written, and the refusals of the others by their place."""
         admitted: list[Write] = []
-        for write in writes:
+        refused: dict[int, KvasirError] = {}
+        for place, write in enumerate(writes):
             try:
                 admitted.append(self._admit(principal, space, write))
-                outcomes.append(None)
             except KvasirError as refusal:
-                outcomes.append(refusal)
-        results = iter(await self._engine.write(admitted) if admitted else ())
-        return [next(results) if outcome is None else outcome for outcome in outcomes]
+                refused[place] = refusal
+        return admitted, refused
 
     def _admit(self, principal: Principal, space: Space, write: Write) -> Write:
         limits = self.limits
@@ -326,6 +342,12 @@ async def within(deadline_ms: float | None, work: Awaitable[T]) -> T:
         return await asyncio.wait_for(work, deadline_ms / 1000)
     except TimeoutError:
         raise Timeout(f"the answer was not there within the {deadline_ms:g} ms asked for") from None
+
+
+def _in_place(outcomes: list[Outcome], refused: dict[int, KvasirError]) -> list[Outcome]:
+    for place, refusal in refused.items():  # in ascending order, so each finds its place
+        outcomes.insert(place, refusal)
+    return outcomes
 
 
 def require(principal: Principal, roles: frozenset[str]) -> None:

@@ -406,5 +406,13 @@ def test_what_takes_no_waiting_is_what_waiting_gives(lab: Lab) -> None:
             assert engine.epoch_now() in (None, await engine.epoch())
             lab.clock.now += 1_000
         assert engine.get_now(space, keys[1:2]) in (None, [None])
+        if engine.write_now is not None:
+            conflicting = Write(space, (put(A),), (Check(A, None),))
+            stamped, refused = engine.write_now([Write(space, (put(B),)), conflicting])
+            assert isinstance(stamped, Commit)
+            assert isinstance(refused, Conflict)
+            (entry,) = await engine.get(space, [B])
+            assert entry is not None
+            assert entry.versionstamp == stamped.versionstamp
 
     lab.run(story)

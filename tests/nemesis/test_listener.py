@@ -346,6 +346,8 @@ def refuses(port: int) -> bool:
 class SlowEngine(MemoryEngine):
     """Commits when it is told to."""
 
+    write_now = None  # type: ignore[assignment]
+
     def __init__(self) -> None:
         super().__init__()
         self.gate = asyncio.Event()

@@ -37,7 +37,9 @@ class Clock:
 
 
 class Counting(MemoryEngine):
-    """Counts commits, and fails when told to."""
+    """Counts commits, and fails when told to; like an engine whose writes wait."""
+
+    write_now = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,6 +174,21 @@ def test_a_write_that_fails_says_so(failure: KvasirError) -> None:
         assert caller.do("KV_SET", tkn=token, keys={"a": 1})["keys"] == {"a": 20}
         assert ("nemesis", "KV_SET", failure.code) in server.observed
         assert ("nemesis", "KV_SET", "ok") in server.observed
+
+
+def test_a_write_that_takes_no_waiting_and_fails_says_so() -> None:
+    class Failing(MemoryEngine):
+        def write_now(self, writes: Sequence[Write]) -> list[Outcome]:
+            raise RuntimeError("a bug")
+
+    with local(engine=Failing()) as server, client(server.url) as caller:
+        token = caller.session()
+        assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {
+            "a": None
+        }  # the session is remembered from now on
+        assert caller.do("KV_SET", tkn=token, keys={"a": 1}) == {"st": 1000, "tkn": None, "m": ""}
+        assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": None}
+        assert ("nemesis", "KV_SET", "internal") in server.observed
 
 
 def test_a_bug_is_an_answer_and_no_end() -> None:

@@ -86,20 +86,20 @@ class Conversation(Talk):
             self._go_on()
 
     def _answer_now(self, messages: Sequence[bytes | None]) -> Sequence[bytes | None]:
-        """Answer the reads at their head that need no waiting; the rest is given back."""
+        """Carry out what at their head needs no waiting; the rest is given back."""
         started = time.perf_counter()
-        frames, counts, self._taken = quick.answer(self, self._profile, messages, self._max_depth, started)
-        if frames:
-            seconds = time.perf_counter() - started
-            for name, count in counts.items():
-                self._observe("nemesis", name, "ok", seconds, count)
-            self.unanswered -= len(frames)
-            self._replies.put_all(frames)
-            if len(frames) == len(messages):
-                self._replies.flush()
-                return ()
-            return messages[len(frames) :]
-        return messages
+        done, frames, counts, self._taken = quick.answer(self, self._profile, messages, self._max_depth, started)
+        if not done:
+            return messages
+        seconds = time.perf_counter() - started
+        for (name, outcome), count in counts.items():
+            self._observe("nemesis", name, outcome, seconds, count)
+        self.unanswered -= done
+        self._replies.put_all(frames)
+        if done < len(messages):
+            return messages[done:]
+        self._replies.flush()
+        return ()
 
     def _go_on(self) -> None:
         work = self._work()

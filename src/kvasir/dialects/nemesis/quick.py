@@ -1,27 +1,42 @@
-"""Reads that need no waiting: most of them, and a coroutine each would cost as much as they do. Pure."""
+"""Commands that need no waiting: most reads, and where nothing is made durable, writes. A coroutine each would cost as
+much as they do. Pure."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from kvasir.dialects.nemesis import wire
-from kvasir.dialects.nemesis.intake import Begun, begin
+from kvasir.dialects.nemesis.intake import Begun, begin, told
 from kvasir.dialects.nemesis.profiles import Profile
 from kvasir.dialects.nemesis.talk import Command, Talk
+from kvasir.engine import Outcome
+from kvasir.errors import KvasirError
 from kvasir.keys import pack
+
+log = logging.getLogger(__name__)
+
+
+#: How a command went, for metrics, and its reply, if it has one.
+Went = tuple[str, bytes | None]
 
 
 def answer(
     talk: Talk, profile: Profile, messages: Sequence[bytes | None], max_depth: int, started: float
-) -> tuple[list[bytes], dict[str, int], Begun | None]:
-    """The replies to the reads at the head of `messages`, how many there are of each command, and the message behind
-    them, if it has been looked at."""
+) -> tuple[int, list[bytes], dict[tuple[str, str], int], Begun | None]:
+    """Carry out the commands at the head of `messages` that need no waiting.
+
+    Returns how many there were, their replies, how often which command went how, and the message behind them, if it
+    has been looked at.
+    """
+    done = 0
     frames: list[bytes] = []
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     if talk.store.refresh_now() is None:
-        return frames, counts, None
-    commands = profile.commands
+        return done, frames, counts, None
+    # Writes that come together share a call to the store; see `Conversation`.
+    may_write = len(messages) == 1 and not talk.store.writes_wait
     for message in messages:
         if message is None:
             break
@@ -29,23 +44,32 @@ def answer(
             value = wire.parse(message, max_depth)
         except (wire.NotText, wire.Malformed):
             break
-        if value.__class__ is dict and len(value) == 1:
-            ((name, body),) = value.items()
-            command = commands.get(name)
-            if command is not None and command.shown is not None and body.__class__ is dict:
-                frame = _shown(talk, profile, command, body)
-                if frame is not None:
-                    frames.append(frame)
-                    counts[name] = counts.get(name, 0) + 1
-                    continue
-        return frames, counts, begin(profile, value, started)
-    return frames, counts, None
+        went = _carry_out(talk, profile, value, may_write)
+        if went is None:
+            return done, frames, counts, begin(profile, value, started)
+        (name,) = value
+        outcome, frame = went
+        if frame is not None:
+            frames.append(frame)
+        counts[name, outcome] = counts.get((name, outcome), 0) + 1
+        done += 1
+    return done, frames, counts, None
 
 
-def _shown(talk: Talk, profile: Profile, command: Command, body: dict[str, Any]) -> bytes | None:
-    """The reply, or None for a command that must wait, or fails: that is not for here."""
-    if command.shape.fault(body) is not None:
+def _carry_out(talk: Talk, profile: Profile, value: Any, may_write: bool) -> Went | None:
+    """None for a command that must wait, or fails, or is none: that is not for here."""
+    if value.__class__ is not dict or len(value) != 1:
         return None
+    ((name, body),) = value.items()
+    command = profile.commands.get(name)
+    if command is None or body.__class__ is not dict or command.shape.fault(body) is not None:
+        return None
+    if command.shown is not None:
+        return _shown(talk, profile, command, body)
+    return _written(talk, profile, command, body) if may_write and command.writes is not None else None
+
+
+def _shown(talk: Talk, profile: Profile, command: Command, body: dict[str, Any]) -> Went | None:
     try:
         space = profile.cached(talk, body)
         if space is None:
@@ -59,6 +83,28 @@ def _shown(talk: Talk, profile: Profile, command: Command, body: dict[str, Any])
             entries = talk.store.get_now(talk.principal, space, [pack((name,)) for name in names])
             if entries and sum(len(e.value) for e in entries if e is not None) > talk.bounds.reply_bytes:
                 return None
-        return None if entries is None else command.shown(body, names, entries)  # type: ignore[misc]
+        return None if entries is None else ("ok", command.shown(body, names, entries))  # type: ignore[misc]
     except Exception:
         return None  # and fails again, where it is told
+
+
+def _written(talk: Talk, profile: Profile, command: Command, body: dict[str, Any]) -> Went | None:
+    store = talk.store
+    try:
+        space = profile.cached(talk, body)
+        if space is None:
+            return None
+        writes = command.writes(space.number, store.limits.batch_keys, body)  # type: ignore[misc]
+    except Exception:
+        return None  # and fails again, where it is told
+    if sum([len(write.mutations) for write in writes]) > store.limits.batch_keys:
+        return None
+    outcomes: Sequence[Outcome] | None
+    try:
+        outcomes = store.write_many_now(talk.principal, space, writes)
+    except KvasirError:
+        return None  # the caller may not write
+    except Exception:
+        log.exception("writing failed")
+        outcomes = [KvasirError("")] * len(writes)
+    return None if outcomes is None else told(profile, Begun(command, body, 0.0), outcomes)

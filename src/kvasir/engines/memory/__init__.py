@@ -68,6 +68,12 @@ class MemoryEngine:
         return [_living(entries, key, now) for key in keys]
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
+        return self._write_all(writes)
+
+    def write_now(self, writes: Sequence[Write]) -> list[Outcome]:
+        return self._write_all(writes)
+
+    def _write_all(self, writes: Sequence[Write]) -> list[Outcome]:
         self.writer.committed(len(writes))
         stamp = self._next(self.clock())
         return [self._write(write, stamp) for write in writes]

@@ -36,6 +36,8 @@ class PostgresEngine:
     `clock` takes the place of the database's own, for tests.
     """
 
+    write_now = None  # a commit waits for the database
+
     def __init__(
         self,
         url: str,

@@ -42,6 +42,8 @@ STATS_SECONDS = 10.0
 class SqliteEngine:
     """See `kvasir.engine.Engine`. `path` is the database file; its folder must exist."""
 
+    write_now = None  # a commit waits for the disk
+
     def __init__(
         self, path: Path, *, clock: Clock = wall_clock, durable: bool = True, limits: Limits | None = None
     ) -> None:
