@@ -36,6 +36,13 @@ class TooLarge(KvasirError):
     code = "too_large"
 
 
+def answer_too_long(most: int) -> TooLarge:
+    """The failure of a read that would give more than this many bytes."""
+    return TooLarge(
+        f"the values of these keys are longer than the {most:,} bytes allowed; ask for fewer keys at a time"
+    )
+
+
 class NotFound(KvasirError):
     """There is no such thing, or the caller may not know whether there is."""
 

@@ -23,6 +23,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     value_bytes: Bytes = 1_048_576
     metadata_bytes: Bytes = 16_384
     batch_keys: Count = 1_000
+    batch_answer_bytes: Bytes = 134_217_728
     body_bytes: Bytes = 33_554_432
     bodies_in_flight_bytes: Bytes = 268_435_456
     body_seconds: Seconds = 30.0
@@ -59,6 +60,7 @@ EXPLAINED: dict[str, str] = {
     "value_bytes": "Length of one value as JSON text.",
     "metadata_bytes": "Length of one entry's metadata as JSON text.",
     "batch_keys": "Keys or entries in one batch request.",
+    "batch_answer_bytes": "Sum of the values that one batch request reads; beyond it: too_large, ask for fewer keys.",
     "body_bytes": "Length of one HTTP request body.",
     "bodies_in_flight_bytes": "Sum of the HTTP bodies that one process holds at a time; beyond it: unavailable, retry.",
     "body_seconds": "Time a client may take to send one HTTP body.",

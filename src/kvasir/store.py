@@ -15,7 +15,7 @@ import msgspec
 from ulid import ULID
 
 from kvasir.engine import Clock, Engine, Outcome
-from kvasir.errors import Forbidden, KvasirError, NotFound, Timeout, Unavailable
+from kvasir.errors import Forbidden, KvasirError, NotFound, Timeout, Unavailable, answer_too_long
 from kvasir.limits import Limits
 from kvasir.model import (
     Check,
@@ -58,6 +58,8 @@ class Store:
         self.clock = clock
         self._engine = engine
         self._write_now = engine.write_now
+        #: Values of this many keys cannot pass the bound on an answer, so nobody weighs them.
+        self._light_keys = max(1, limits.batch_answer_bytes // limits.value_bytes)
         #: Whether `write_many_now` always says None.
         self.writes_wait = engine.write_now is None
         self._epoch = -1
@@ -169,14 +171,16 @@ class Store:
     # -- reading ------------------------------------------------------------------------------------------
 
     async def get(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
-        """The entries of packed keys in one snapshot; reading extends the life of those set so."""
+        """The entries of packed keys in one snapshot; reading extends the life of those set so. Raises `TooLarge`."""
         require(principal, READERS)
         if principal.keys is not None:
             for key in keys:
                 _within(principal, _only(key))
-        entries = self._engine.get_now(space.number, keys)
-        if entries is None:
-            entries = await self._engine.get(space.number, keys)
+        if len(keys) > self._light_keys:
+            entries = await self._weighed(space, keys)
+        else:
+            found = self._engine.get_now(space.number, keys)
+            entries = await self._engine.get(space.number, keys) if found is None else found
         for entry in entries:
             if entry is not None and entry.refresh is not None:
                 return await self._refreshed(space, entries)
@@ -191,6 +195,14 @@ class Store:
             for entry in entries:
                 if entry is not None and entry.refresh is not None:
                     return None  # its new life must be durable first
+        return entries
+
+    async def _weighed(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
+        most = self.limits.batch_answer_bytes
+        entries = await self._engine.get(space.number, keys, most)
+        # The engine weighs a key once; who asks for it twice gets it twice.
+        if sum([len(entry.value) for entry in entries if entry is not None]) > most:
+            raise answer_too_long(most)
         return entries
 
     async def _refreshed(self, space: Space, entries: list[Entry | None]) -> list[Entry | None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from kvasir.engine import Engine
-from kvasir.errors import NotFound
+from kvasir.errors import NotFound, TooLarge
 from kvasir.keys import prefix_range
 from kvasir.model import (
     SYSTEM_SPACE,
@@ -392,6 +394,25 @@ def test_the_writer_counts_its_work(lab: Lab) -> None:
         assert engine.writer.writes == writes + 2
         assert sum(engine.writer.groups) == groups + 1
         assert engine.writer.queue_depth == 0
+
+    lab.run(story)
+
+
+def test_a_read_may_be_bounded(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(A, b"1" * 10), put(B, b"2" * 20), put(C, b"3" * 500, ttl=1))
+        lab.clock.now += 1  # what has expired weighs nothing
+        keys = [A, B, C, k("absent"), B]
+        assert await engine.get(space, keys, 30) == await engine.get(space, keys)
+        with pytest.raises(TooLarge, match="fewer keys"):
+            await engine.get(space, keys, 29)
+        many = [k(str(number)) for number in range(600)]
+        await commit(engine, space, *(put(key, b"12345") for key in many))
+        assert None not in await engine.get(space, many, 3_000)
+        with pytest.raises(TooLarge):
+            await engine.get(space, many, 2_999)
+        assert await one(engine, space, A) is not None
 
     lab.run(story)
 

@@ -168,7 +168,7 @@ class BrokenEngine(MemoryEngine):
     def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         raise self.failure
 
-    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
         raise self.failure
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:

@@ -172,6 +172,21 @@ def test_batches_have_their_limit(api: Api) -> None:
     assert api.count() == 0
 
 
+def test_a_batch_has_a_limit_on_what_it_reads(clock: ManualClock) -> None:
+    api = Api(clock, value_bytes=20, batch_answer_bytes=60)
+    for name in "abcd":
+        api.set(name, "x" * 18)
+    read = api.call("POST", "batch", {"keys": [["a"], ["b"], ["c"]]})
+    assert len(read.json["entries"]) == 3
+    over = api.call("POST", "batch", {"keys": [["a"], ["b"], ["c"], ["d"]]})
+    assert over.refusal() == (413, "too_large", [])
+    assert "ask for fewer keys" in over.json["message"]
+    # A key that is asked for twice is answered, and weighs, twice.
+    assert api.call("POST", "batch", {"keys": [["a"]] * 4}).refusal() == (413, "too_large", [])
+    assert len(api.call("POST", "batch", {"keys": [["a"], ["b"], ["c"], ["none"]]}).json["entries"]) == 3
+    assert api.value("d") == "x" * 18
+
+
 # -- BatchSetKV -------------------------------------------------------------------------------------------
 
 

@@ -258,7 +258,7 @@ class SlowEngine(MemoryEngine):
     def get_now(self, space: int, keys: Sequence[bytes]) -> None:  # type: ignore[override]
         return None
 
-    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
         await asyncio.Event().wait()
         raise AssertionError
 

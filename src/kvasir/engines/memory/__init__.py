@@ -10,7 +10,7 @@ import msgspec
 from kvasir import jsontext
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.sequence import next_sequence, wall_clock
-from kvasir.errors import NotFound
+from kvasir.errors import NotFound, answer_too_long
 from kvasir.model import (
     SYSTEM_SPACE,
     Check,
@@ -59,8 +59,11 @@ class MemoryEngine:
 
     # -- entries ------------------------------------------------------------------------------------------
 
-    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
-        return self.get_now(space, keys)
+    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
+        entries = self.get_now(space, keys)
+        if most_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > most_bytes:
+            raise answer_too_long(most_bytes)
+        return entries
 
     def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         now = self.clock()

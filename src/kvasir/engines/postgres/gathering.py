@@ -14,6 +14,7 @@ from typing import Any
 
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.link import Link
+from kvasir.errors import answer_too_long
 from kvasir.model import SYSTEM_SPACE, Entry
 
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
@@ -22,6 +23,8 @@ NOW = "(select coalesce($2::bigint, kvasir_now()))"
 ALIVE = f"(expires_at is null or expires_at > {NOW})"
 
 GET = f"select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and {ALIVE}"  # noqa: S608
+#: The values only if they have no more bytes than $4 in all, so that no more than that ever comes over the wire.
+WEIGHED = GET.replace("key, value", "key, case when sum(octet_length(value)) over () <= $4 then value end")
 EPOCH = f"select last, kvasir_now() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
 
 #: Statements under way at a time, each for another space.
@@ -53,8 +56,14 @@ class Gathering:
         """To be called on the event loop. To look for it at every read would cost a system call."""
         self._loop = asyncio.get_running_loop()
 
-    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None) -> list[Entry | None]:
         """See `Engine.get`."""
+        if most_bytes is not None:
+            rows = await self._link.fetch(WEIGHED, space, self._now(), keys, most_bytes)
+            if any(row[1] is None for row in rows):
+                raise answer_too_long(most_bytes)
+            weighed = {row[0]: Entry(*row) for row in rows}
+            return [weighed.get(key) for key in keys]
         if len(keys) > KEYS_ALONE:
             found = await self._ask(space, keys)
             return [found.get(key) for key in keys]

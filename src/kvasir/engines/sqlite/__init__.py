@@ -89,10 +89,12 @@ class SqliteEngine:
 
     # -- entries ------------------------------------------------------------------------------------------
 
-    async def get(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
-        entries = self.get_now(space, keys)
+    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
+        entries = self.get_now(space, keys) if most_bytes is None else None
         if entries is None:
-            entries = await self._in_thread(lambda connection: reading.get(connection, space, keys, self.clock()))
+            entries = await self._in_thread(
+                lambda connection: reading.get(connection, space, keys, self.clock(), most_bytes)
+            )
         return entries
 
     def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:

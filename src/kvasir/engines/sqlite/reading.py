@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import apsw
 
+from kvasir.errors import answer_too_long
 from kvasir.model import Door, Entry, KeyRange, Page, Query, Space
 
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
@@ -64,28 +66,30 @@ def get_one(cursor: apsw.Cursor, space: int, key: bytes, now: int) -> Entry | No
     return Entry(*rows[0]) if rows else None
 
 
-def get(connection: apsw.Connection, space: int, keys: Sequence[bytes], now: int) -> list[Entry | None]:
-    """The entries of these keys, in one snapshot."""
+def get(
+    connection: apsw.Connection, space: int, keys: Sequence[bytes], now: int, most_bytes: int | None = None
+) -> list[Entry | None]:
+    """The entries of these keys, in one snapshot. Raises `TooLarge`: see `Engine.get`."""
     found: dict[bytes, Entry] = {}
-    if len(keys) <= KEYS_A_STATEMENT:
-        _get_some(connection, space, keys, now, found)
-    else:
-        with connection:  # several statements, one snapshot
-            for at in range(0, len(keys), KEYS_A_STATEMENT):
-                _get_some(connection, space, keys[at : at + KEYS_A_STATEMENT], now, found)
+    size = 0
+    with connection if len(keys) > KEYS_A_STATEMENT else nullcontext():  # several statements, one snapshot
+        for at in range(0, len(keys), KEYS_A_STATEMENT):
+            for row in _some(connection, space, keys[at : at + KEYS_A_STATEMENT]):
+                if row[5] is None or row[5] > now:
+                    if most_bytes is not None and row[0] not in found:
+                        size += len(row[1])
+                        if size > most_bytes:
+                            raise answer_too_long(most_bytes)
+                    found[row[0]] = Entry(*row)
     return [found.get(key) for key in keys]
 
 
-def _get_some(
-    connection: apsw.Connection, space: int, keys: Sequence[bytes], now: int, found: dict[bytes, Entry]
-) -> None:
+def _some(connection: apsw.Connection, space: int, keys: Sequence[bytes]) -> apsw.Cursor:
     # A power of two of placeholders: few different statements, all of them cached.
-    places = 1 << (len(keys) - 1).bit_length() if keys else 0
+    places = 1 << (len(keys) - 1).bit_length()
     sql = f"SELECT {ENTRY} FROM entry WHERE space = ? AND key IN ({','.join('?' * places)})"  # noqa: S608
-    padding = [keys[-1]] * (places - len(keys)) if keys else ()
-    for row in connection.execute(sql, (space, *keys, *padding)):
-        if row[5] is None or row[5] > now:
-            found[row[0]] = Entry(*row)
+    padding = [keys[-1]] * (places - len(keys))
+    return connection.execute(sql, (space, *keys, *padding))
 
 
 def count(connection: apsw.Connection, space: int, key_range: KeyRange | None, now: int) -> int:
