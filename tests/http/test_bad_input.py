@@ -259,6 +259,13 @@ def test_a_failure_that_needs_no_body_lets_the_client_send_it_all_the_same(
                 neighbour.goes_on()  # the server has seen the head by now
                 wire.send(body)
                 assert wire.answer().status == status
+            chunked = request("PUT", path, key=key, more="Transfer-Encoding: chunked\r\n")
+            for _ in range(2):
+                wire.send(chunked)
+                neighbour.goes_on()
+                for piece in (b"5\r\n12345\r\n", b"0\r\n\r\n"):
+                    wire.send(piece)
+                assert wire.answer().status == status
 
 
 def test_strangers_do_not_use_up_the_room_for_bodies(tmp_path: Path) -> None:

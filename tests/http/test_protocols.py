@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 import subprocess
@@ -151,12 +152,17 @@ class Two:
 
     def status(self, stream: int) -> int:
         """The status that a stream is answered with."""
-        while data := self.socket.recv(65_536):
-            for event in self.h2.receive_data(data):
-                if isinstance(event, h2.events.ResponseReceived) and event.stream_id == stream:
-                    return int(dict(event.headers)[b":status"])
-            self.flush()
+        self.flush()
+        for event in self.events():
+            if isinstance(event, h2.events.ResponseReceived) and event.stream_id == stream:
+                return int(dict(event.headers)[b":status"])
         raise Cut(begun=False)
+
+    def events(self) -> Iterator[h2.events.Event]:
+        """What the server sends, as it comes."""
+        while data := self.socket.recv(65_536):
+            yield from self.h2.receive_data(data)
+            self.flush()
 
 
 def test_streams_reset_as_soon_as_they_are_opened(server: Server, neighbour: Neighbour) -> None:
@@ -185,6 +191,20 @@ def finish(two: Two, server: Server, path: str) -> int:
     two.h2.send_data(stream, b"", end_stream=True)
     two.flush()
     return stream
+
+
+def test_a_stream_that_is_refused_for_its_head_alone_may_send_its_body(server: Server, neighbour: Neighbour) -> None:
+    """Some clients, curl among them, take the answer for none if the stream is reset behind it."""
+    two = Two(server.port)
+    refused = two.begin(server, "PUT", "/nowhere")
+    two.flush()
+    neighbour.goes_on()  # the server has seen the head by now
+    assert two.status(two.begin(server, "GET", "/healthz", end=True)) == 200
+    two.h2.send_data(refused, b"x" * 300, end_stream=True)
+    two.flush()
+    kinds = (h2.events.ResponseReceived, h2.events.StreamEnded, h2.events.StreamReset)
+    seen = [type(event) for event in itertools.islice((e for e in two.events() if isinstance(e, kinds)), 2)]
+    assert seen == [h2.events.ResponseReceived, h2.events.StreamEnded]
 
 
 def test_a_stream_whose_body_never_ends_does_not_hold_up_the_others(server: Server, neighbour: Neighbour) -> None:

@@ -102,18 +102,26 @@ class _Request:
 
         Else the connection ends with the answer, perhaps before a client that sends head and body one after the other
         is through, and then many a client does not see the answer. The pieces are dropped as they come: strangers must
-        not use up what bodies may hold.
+        not use up what bodies may hold. A longer body ends with its connection, or in HTTP/2 with its stream.
         """
-        declared = self.header("content-length") or "0"
-        if self._whole is not None or not declared.isdigit() or not 0 < int(declared) <= DRAINED_BYTES:
+        declared = self.header("content-length")
+        if declared is None:
+            if self._scope.http_version[0] == "1" and not self._is_chunked():
+                return  # there is none
+        elif not declared.isdigit() or not 0 < int(declared) <= DRAINED_BYTES:
+            return
+        if self._whole is not None:
             return
         if self.header("expect") is not None:
             return  # the client waits for the answer before it sends
         reading = self._listener.reading
         reading.add(self)
         try:
-            async for _ in self._pieces():
-                pass
+            size = 0
+            async for piece in self._pieces():
+                size += len(piece)
+                if size > DRAINED_BYTES:
+                    break
         except asyncio.CancelledError:
             if not self._late:
                 raise
