@@ -20,6 +20,8 @@ from tests.serving import free_ports, wait_until
 
 #: Each load runs this long; longer gives steadier figures.
 SECONDS = float(os.environ.get("KVASIR_BENCH_SECONDS", "5"))
+#: Loads of each of two servers that are compared, in turn, so that neither gets the better minutes of the machine.
+TURNS = 5
 
 
 class Load(NamedTuple):

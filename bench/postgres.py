@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.harness import SECONDS, Load, Report, wrk
+from bench.harness import SECONDS, TURNS, Load, Report, wrk
 from bench.versori import BODY, PUT
 from kvasir.engines.postgres import PostgresEngine
 from kvasir.keys import pack
@@ -25,9 +25,6 @@ EXPIRED = 1_000_000
 FUSE_SECONDS = 90
 #: Loads while nothing is swept, and as many while it is; how long each takes.
 SLICES, SLICE_SECONDS = 9, 2
-#: Loads of one process and of two in turn, so that neither gets the better minutes of the machine.
-TURNS = 5
-
 PAGE = BODY % ("POST", '{"options":{"limit":100}}')
 
 #: Round and round the stores that are there in both databases, a key of each.
