@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from kvasir.dialects.voximplant import Settings
-from kvasir.dialects.voximplant.forms import BOUNDARY_BYTES, PARAMETERS
+from kvasir.dialects.voximplant.forms import BOUNDARY_BYTES, PARAMETERS, urlencoded
 from tests.voximplant.lab import URLENCODED, FakeRequest, World
 
 JSON = "application/json"
@@ -116,6 +118,16 @@ def test_every_way_to_call(path: str, query: str, body: bytes, content_type: str
     world = World()
     answer = world.ask(path, query, body, content_type, verb=verb)
     assert answer["result"].items() >= {"key": "k:1", "value": "v +"}.items()
+
+
+@given(st.text("%3Aa2B+=&;", max_size=24))
+@example("key=a%253Ab")
+@example("key=%%3A&a%3d=%3%3A")
+def test_a_form_is_decoded_as_the_standard_library_does(text: str) -> None:
+    expected = parse_qsl(text, keep_blank_values=True, errors="replace")
+    names = [name for name, _ in expected]
+    assume("\ufffd" not in repr(expected) and len(set(names)) == len(names))
+    assert urlencoded(text) == {name: value for name, value in expected if name}
 
 
 @pytest.mark.parametrize(
