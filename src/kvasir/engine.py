@@ -19,7 +19,7 @@ All calls are made from one event loop. `create_engine` functions in `kvasir.ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from kvasir.errors import KvasirError
@@ -60,7 +60,7 @@ class Engine(Protocol):
         """What `get` gives, if it takes no waiting at all; None says nothing."""
         ...
 
-    async def write(self, writes: Sequence[Write]) -> list[Outcome]:
+    def write(self, writes: Sequence[Write]) -> Awaitable[list[Outcome]]:
         """Apply independent writes in order, with one durable commit for all; one outcome each.
 
         The writes of one call to one space share one versionstamp. A failed one changes nothing and leaves the others

@@ -350,7 +350,7 @@ def test_cancelling_a_write_harms_nobody(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
         for n in range(50):
-            task = asyncio.create_task(engine.write([Write(space, (put(k(str(n))),))]))
+            task = asyncio.ensure_future(engine.write([Write(space, (put(k(str(n))),))]))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

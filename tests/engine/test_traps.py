@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 import pytest
 
+from kvasir.engine import Outcome
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import writer as writing
@@ -79,7 +80,10 @@ class Hold:
 
 
 def queued(engine: SqliteEngine, space: int, *mutations: Mutation) -> asyncio.Task[Any]:
-    return asyncio.create_task(engine.write([Write(space, mutations)]))
+    async def written() -> list[Outcome]:
+        return await engine.write([Write(space, mutations)])
+
+    return asyncio.create_task(written())
 
 
 # -- the caller leaves --------------------------------------------------------------------------------------
@@ -147,7 +151,7 @@ def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stan
             await hold.reached()
             neighbours = [queued(engine, space, put(k("before", str(n))), put(k("too", str(n)))) for n in range(3)]
             failing = queued(engine, space, *fatal)
-            mixed = asyncio.create_task(
+            mixed = asyncio.ensure_future(
                 engine.write([Write(space, (put(k("x")),)), Write(space, fatal), Write(space, (put(k("y")),))])
             )
             alone = queued(engine, space, Delete(POISON), Delete(A))

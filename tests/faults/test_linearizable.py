@@ -146,6 +146,7 @@ def with_a_stale_read(history: list[Operation]) -> list[Operation]:
         done = [each for each in history if each.key == late.key and (each.answered or late.called) < late.called]
         writes = sorted((each for each in done if each.kind == "write"), key=lambda each: each.called)
         for first, second in itertools.pairwise(writes):
-            if (first.answered or 0) < second.called:
+            # A key may be absent again and again; a value is there once.
+            if first.value != ABSENT and (first.answered or 0) < second.called:
                 return [*history[:at], replace(late, value=first.value), *history[at + 1 :]]
     raise AssertionError("no read could be made stale")

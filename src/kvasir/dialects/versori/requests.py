@@ -135,7 +135,7 @@ def _as_said(entry: Any) -> list[str]:
 def _put(body: dict[str, Any], text: bytes, packed: bytes, at: str, limits: Limits) -> Put:
     if "value" not in body:
         raise blame(f"{at}value", "is missing; null is a value too")
-    options = member(body, "options", dict, at)
+    options = member(body, "options", dict, at) if "options" in body else None
     raw = _raw_entry.decode(text)
     value = bounded(limits.check_value, bytes(raw.value), f"{at}value")
     if not options:

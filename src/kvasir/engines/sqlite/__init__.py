@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,9 +102,8 @@ class SqliteEngine:
             return [self._get_one(space, keys[0])]
         return self._get_some(space, keys) if len(keys) <= KEYS_ON_THE_LOOP else None
 
-    async def write(self, writes: Sequence[Write]) -> list[Outcome]:
-        outcomes: list[Outcome] = await self._writes.submit(writes)
-        return outcomes
+    def write(self, writes: Sequence[Write]) -> Awaitable[list[Outcome]]:
+        return self._writes.submit(writes)  # a coroutine around it would cost every write
 
     async def page(self, space: int, query: Query) -> Page:
         page = reading.quick_page(self._here, space, query, self.clock())

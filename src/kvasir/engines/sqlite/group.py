@@ -49,13 +49,13 @@ class Job:
         self.future = future
         self.writes = writes
         self.work = work
-        self.size = sum([_size(write) for write in writes])
+        #: Bytes, about: what counts against the bounds of a group and of the queue.
+        self.size = 0
+        for write in writes:
+            for mutation in write.mutations:
+                self.size += len(mutation.value) + len(mutation.key) + 100 if isinstance(mutation, Set) else 100
         self.result: Any = None
         self.failure: KvasirError | None = None
-
-
-def _size(write: Write) -> int:
-    return sum([len(m.value) + len(m.key) + 100 if isinstance(m, Set) else 100 for m in write.mutations])
 
 
 class Group:
