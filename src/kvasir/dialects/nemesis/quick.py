@@ -17,7 +17,6 @@ from kvasir.keys import pack
 
 log = logging.getLogger(__name__)
 
-
 #: How a command went, for metrics, and its reply, if it has one.
 Went = tuple[str, bytes | None]
 
@@ -62,11 +61,15 @@ def _carry_out(talk: Talk, profile: Profile, value: Any, may_write: bool) -> Wen
         return None
     ((name, body),) = value.items()
     command = profile.commands.get(name)
-    if command is None or body.__class__ is not dict or command.shape.fault(body) is not None:
+    if command is None or body.__class__ is not dict:
         return None
     if command.shown is not None:
-        return _shown(talk, profile, command, body)
-    return _written(talk, profile, command, body) if may_write and command.writes is not None else None
+        carry_out = _shown
+    elif may_write and command.writes is not None:
+        carry_out = _written
+    else:
+        return None
+    return None if command.shape.fault(body) is not None else carry_out(talk, profile, command, body)
 
 
 def _shown(talk: Talk, profile: Profile, command: Command, body: dict[str, Any]) -> Went | None:
