@@ -57,6 +57,7 @@ def test_valid_texts_pass(value: Any) -> None:
         (b'{"\xff":1}', "UTF-8"),
         (b'"\\ud800"', "invalid"),
         (b'"\\udc00\\ud800"', "invalid"),
+        (b'{"a":"\\ud800"}', "half of a surrogate pair"),
         (b'"\\x"', "invalid"),
         (b'"\n"', "invalid character"),
         (b'"\x00"', "invalid character"),

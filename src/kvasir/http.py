@@ -27,6 +27,11 @@ class Request(Protocol):
         """The value of a header, by its lower-case name."""
         ...
 
+    @property
+    def cookie(self) -> str | None:
+        """All Cookie headers as one: HTTP/2 lets a client send each cookie by itself (RFC 9113, section 8.2.3)."""
+        ...
+
     async def body(self, limit: int | None = None) -> bytes:
         """The whole body, of at most `limit` bytes if that is less than the server's own. Authenticate before asking.
 

@@ -25,15 +25,22 @@ def decode(text: bytes, max_depth: int) -> Any:
     except UnicodeDecodeError:
         raise Invalid("the JSON text is not UTF-8") from None
     except msgspec.MsgspecError as error:
-        raise Invalid(f"invalid JSON: {_say(error)}") from None
+        raise Invalid(f"invalid JSON: {_say(error, text)}") from None
     if value.__class__ is dict or value.__class__ is list:
         _check_structure(text, value, max_depth)
     return value
 
 
-def _say(error: Exception) -> str:
-    text = str(error).removeprefix("JSON is malformed: ")
-    return "the text ends too early" if text == "Input data was truncated" else text
+def _say(error: Exception, text: bytes) -> str:
+    said = str(error).removeprefix("JSON is malformed: ")
+    if said != "Input data was truncated":
+        return said
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return "the text ends too early"
+    # The strict parser looked for the other half and met the end of the string.
+    return "a \\u escape in a string is half of a surrogate pair"
 
 
 def _too_deep(max_depth: int) -> Invalid:

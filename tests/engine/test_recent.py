@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from kvasir.engines.sqlite import SqliteEngine, reading
+from kvasir.engines.sqlite import BYTES_ON_THE_LOOP, SqliteEngine, reading
 from kvasir.engines.sqlite.cells import RANGES, Cells, cell_of
 from kvasir.engines.sqlite.recent import ENTRIES, VALUE_BYTES, RecentEntries
 from kvasir.keys import pack
-from kvasir.model import Delete, DeleteRange, Entry, Set, Space, Touch, Write
+from kvasir.model import Delete, DeleteRange, Entry, KeyRange, Query, Set, Space, Touch, Write
 from tests.engine.lab import START, ManualClock
 
 KEY = pack(["key"])
@@ -123,3 +123,25 @@ def test_a_writer_that_died_in_between_makes_everybody_ask_until_it_is_put_right
     later.put_right()
     assert not later.numbers[RANGES] & 1
     assert not later.numbers[cell_of(7, KEY)] & 1
+
+
+def test_long_values_are_not_read_on_the_event_loop(tmp_path: Path) -> None:
+    async def story() -> None:
+        here, there, space = await _two(tmp_path, ManualClock())
+        long = b'"%b"' % (b"x" * (BYTES_ON_THE_LOOP // 2))
+        await here.write([Write(space, (Set(KEY, long), Set(OTHER, b"1")))])
+        assert here.get_now(space, [KEY, OTHER]) is not None
+        await there.write([Write(space, (Set(OTHER, long),))])
+        assert here.get_now(space, [KEY, OTHER]) is None
+        assert [entry and entry.value for entry in await here.get(space, [KEY, OTHER])] == [long, long]
+        for query in (Query(limit=2), Query(limit=2, range=KeyRange(KEY, b"\xff"))):
+            assert [entry.value for entry in (await here.page(space, query)).entries] == [long, long]
+        # Reading that was broken off holds on to no snapshot.
+        await there.write([Write(space, (Set(KEY, b"2"), Set(OTHER, b"2")))])
+        entries = here.get_now(space, [KEY, OTHER])
+        assert entries is not None
+        assert [entry and entry.value for entry in entries] == [b"2", b"2"]
+        await here.close()
+        await there.close()
+
+    asyncio.run(story())

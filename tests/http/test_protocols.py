@@ -193,6 +193,20 @@ def finish(two: Two, server: Server, path: str) -> int:
     return stream
 
 
+def test_a_credential_is_found_among_cookies_that_come_one_by_one(server: Server) -> None:
+    two = Two(server.port)
+    for cookies, status in (
+        (["a=b", f"cookie={server.key}"], 200),
+        ([f"a=b; cookie={server.key}"], 200),
+        (["a=b"], 401),
+    ):
+        stream = two.h2.get_next_available_stream_id()
+        path = f"/o/{server.organisation}/store"
+        headers = [(":method", "GET"), (":path", path), (":scheme", "http"), (":authority", "test")]
+        two.h2.send_headers(stream, [*headers, *[("cookie", pair) for pair in cookies]], end_stream=True)
+        assert two.status(stream) == status
+
+
 def test_a_stream_that_is_refused_for_its_head_alone_may_send_its_body(server: Server, neighbour: Neighbour) -> None:
     """Some clients, curl among them, take the answer for none if the stream is reset behind it."""
     two = Two(server.port)

@@ -59,6 +59,10 @@ class PlainRequest:
     def header(self, name: str) -> str | None:
         return self._headers.get(name)
 
+    @property
+    def cookie(self) -> str | None:
+        return self._headers.get("cookie")
+
     async def body(self, limit: int | None = None) -> bytes:
         self.asked_for_body = True
         if isinstance(self._body, KvasirError):

@@ -236,7 +236,7 @@ def test_batch_set_applies_the_same_key_twice_in_order(api: Api) -> None:
         ({"value": 1}, "entries[1].key", []),
         ({"key": [], "value": 1}, "entries[1].key", []),
         ({"key": "a", "value": 1}, "entries[1].key", []),
-        ({"key": ["a", 5], "value": 1}, "entries[1].key[1]", ["a"]),
+        ({"key": ["a", 5], "value": 1}, "entries[1].key[1]", []),
         ({"key": ["x" * 2047], "value": 1}, "entries[1].key", ["x" * 2047]),
         ({"key": ["a"]}, "entries[1].value", ["a"]),
         ({"key": ["a"], "value": "x" * 1_048_576}, "entries[1].value", ["a"]),

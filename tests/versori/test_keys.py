@@ -161,12 +161,22 @@ def test_other_methods_are_answered_with_those_that_are_served(api: Api, method:
 @pytest.mark.parametrize(
     "path",
     ["/store", "/store/{id}", "/store/{id}/kv", "/store/{id}/files/a", "/o/x/stores", "/o/x/store/y", "/api/v2/", "/x",
-     "/api/v3/store/{id}/kv/a", "//store/{id}/kv/a", "/API/V2/store/{id}/kv/a", ""],
+     "/api/v3/store/{id}/kv/a", "///store/{id}/kv/a", "/API/V2/store/{id}/kv/a", ""],
 )  # fmt: skip
 def test_nothing_else_is_served(api: Api, path: str) -> None:
     answer = api.send("GET", path.replace("{id}", api.id), authorization=None)
     assert answer.refusal() == (404, "route_not_found", [])
     assert answer.response.operation == routes.UNROUTED
+
+
+def test_a_base_address_may_end_in_a_slash_and_a_ulid_may_be_in_lower_case(api: Api) -> None:
+    api.set("a", 7)
+    for path in ("/store/{id}", "//store/{id}", "/api/v2/store/{id}", "/api/v2//store/{id}"):
+        for id in (api.id, api.id.lower()):
+            target = path.replace("{id}", id) + "/kv/a"
+            assert api.dialect.serves(target)
+            assert api.send("GET", target).json["value"] == 7
+    assert api.send("GET", f"//o/{ORGANISATION.lower()}/store").status == 200
 
 
 def test_serves_claims_its_paths_only(api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -71,6 +72,12 @@ def test_expire_at_hides_the_entry_from_that_moment_on(api: Api) -> None:
     assert api.get("a").status == 404
 
 
+def test_expire_at_may_be_a_leap_second(api: Api) -> None:
+    for text in ("2026-12-31T23:59:60.25Z", "2027-01-01T05:29:60.25+05:30"):
+        api.set("a", expireAt=text)
+        assert api.get("a").json["expiresAt"] == "2027-01-01T00:00:00.250Z"
+
+
 def test_expire_at_in_the_past_is_accepted_and_at_once_invisible(api: Api) -> None:
     api.set("a", "old")
     assert committed(api, "a", expireAt="2020-01-01T00:00:00Z")
@@ -84,6 +91,8 @@ def test_expire_at_in_the_past_is_accepted_and_at_once_invisible(api: Api) -> No
         "2026-06-01",
         "2026-06-01T00:00:00",
         "2026-13-01T00:00:00Z",
+        "2026-06-01T00:00:00+0530",
+        "2026-06-01T00:00:60Z",
         "9999-12-31T23:59:59-01:00",
         1750000000000,
         None,
@@ -265,6 +274,22 @@ class SlowEngine(MemoryEngine):
 
 def test_timeout_is_a_deadline(clock: ManualClock) -> None:
     api = Api(clock, SlowEngine(clock))
+    answer = api.call("POST", "batch", {"keys": [["a"]], "options": {"timeout": 5}})
+    assert answer.refusal() == (504, "timeout", [])
+
+
+class BusyEngine(MemoryEngine):
+    """Reads keep the event loop busy."""
+
+    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        until = time.monotonic() + 0.02
+        while time.monotonic() < until:
+            pass
+        return super().get_now(space, keys)
+
+
+def test_a_deadline_that_passes_while_nothing_waits_is_kept_too(clock: ManualClock) -> None:
+    api = Api(clock, BusyEngine(clock))
     answer = api.call("POST", "batch", {"keys": [["a"]], "options": {"timeout": 5}})
     assert answer.refusal() == (504, "timeout", [])
 

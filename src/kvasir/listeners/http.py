@@ -30,8 +30,9 @@ AWAKE_SECONDS = 20e-6
 #: would leave it idle meanwhile. Measured: 8 and 16 wake it too often, without a bound POSTs lose a twentieth.
 TOGETHER = 32
 
-#: The longest body that is read to its end although the answer, a failure, does not depend on it.
-DRAINED_BYTES = 65_536
+#: A body of so many times the longest that is allowed is read to its end although the answer, a failure, does not
+#: depend on it; who declares more would send on in vain.
+DRAINED_BODIES = 2
 
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
@@ -64,6 +65,11 @@ class _Request:
     def query(self) -> str:
         text: str = self._scope.query_string
         return text
+
+    @property
+    def cookie(self) -> str | None:
+        pairs: list[str] = self._scope.headers.get_all("cookie")
+        return "; ".join(pairs) or None
 
     async def body(self, limit: int | None = None) -> bytes:
         listener = self._listener
@@ -98,17 +104,18 @@ class _Request:
             listener.reading.remove(self)
 
     async def drain(self) -> None:
-        """Read a small body that nobody has asked for.
+        """Read a body that nobody has asked for.
 
-        Else the connection ends with the answer, perhaps before a client that sends head and body one after the other
-        is through, and then many a client does not see the answer. The pieces are dropped as they come: strangers must
-        not use up what bodies may hold. A longer body ends with its connection, or in HTTP/2 with its stream.
+        Else the connection ends with the answer, perhaps before the client is through with what it sends, and then many
+        a client does not see the answer. The pieces are dropped as they come: strangers must not use up what bodies may
+        hold. A longer body ends with its connection, or in HTTP/2 with its stream.
         """
+        most = DRAINED_BODIES * self._listener.limits.body_bytes
         declared = self.header("content-length")
         if declared is None:
             if self._scope.http_version[0] == "1" and not self._is_chunked():
                 return  # there is none
-        elif not declared.isdigit() or not 0 < int(declared) <= DRAINED_BYTES:
+        elif not declared.isdigit() or not 0 < int(declared) <= most:
             return
         if self._whole is not None:
             return
@@ -120,7 +127,7 @@ class _Request:
             size = 0
             async for piece in self._pieces():
                 size += len(piece)
-                if size > DRAINED_BYTES:
+                if size > most:
                     break
         except asyncio.CancelledError:
             if not self._late:
@@ -159,8 +166,9 @@ class _Request:
             if len(pieces) > most:
                 raise _too_large(most)
         # Granian ends every body with an empty piece. In HTTP/1.1 it tells one that was cut off by a second one, and
-        # in no other way; trailers, which must be announced then, make a second one, too.
-        if empty > 1 and self._scope.http_version == "1.1" and self.header("trailer") is None:
+        # in no other way; trailers make a second one, too. If they were announced, what is there may be the whole,
+        # and JSON shows if it is not; nothing at all shows nothing.
+        if empty > 1 and self._scope.http_version == "1.1" and (self.header("trailer") is None or not pieces):
             raise _cut_off()
         return bytes(pieces)
 
@@ -172,7 +180,10 @@ class _Request:
 
 
 def _cut_off() -> Invalid:
-    return Invalid("the connection ended before the request body was whole; nothing was done, send it again")
+    return Invalid(
+        "the connection ended before the request body was whole, or the body has trailers that no Trailer header "
+        "announces; nothing was done, send it again"
+    )
 
 
 def _no_room() -> Unavailable:

@@ -47,7 +47,8 @@ class VersoriDialect:
         operation = routes.UNROUTED
         try:
             operation, owner, rest = routes.route(request.method, request.path)
-            principal = await self._auth.access_key(request.header("authorization"), request.header("cookie"))
+            authorization = request.header("authorization")
+            principal = await self._auth.access_key(authorization, None if authorization else request.cookie)
             return await self._handlers[operation](request, principal, owner, rest)
         except KvasirError as error:
             return answers.failure(error, operation, request.id)
@@ -86,8 +87,11 @@ class VersoriDialect:
     async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
         keys, packed, timeout = requests.read_batch_get(await request.body(), self._store.limits)
-        entries = await within(timeout, self._store.get(principal, space, packed))
-        return Response(200, answers.found(keys, entries), "BatchGetKV")
+
+        async def found() -> bytes:
+            return answers.found(keys, await self._store.get(principal, space, packed))
+
+        return Response(200, await within(timeout, found()), "BatchGetKV")
 
     async def _batch_set(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)

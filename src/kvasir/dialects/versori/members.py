@@ -34,13 +34,16 @@ def bounded(check: Callable[[bytes], None], data: bytes, field: str) -> bytes:
     return data
 
 
-def member(holder: dict[str, Any], name: str, kind: type[T], at: str) -> T | None:
-    """The member, None if it is not given. Raises `Invalid` if it is of another kind; null is of no kind."""
+def member(holder: dict[str, Any], name: str, kind: type[T], at: str, *, needed: bool = False) -> T | None:
+    """The member, None if it is not given. Raises `Invalid` if it is of another kind; null is of no kind.
+
+    `needed`: the caller refuses to do without it, so the refusal does not advise to leave it out.
+    """
     value = holder.get(name, _ABSENT)
     if value is _ABSENT:
         return None
     if value.__class__ is not kind:
-        raise blame(f"{at}{name}", f"{_KINDS[kind]}; leave it out if you do not mean it")
+        raise blame(f"{at}{name}", _KINDS[kind] + ("" if needed else "; leave it out if you do not mean it"))
     return value
 
 

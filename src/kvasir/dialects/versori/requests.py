@@ -103,7 +103,7 @@ def read_set(text: bytes, packed: bytes, limits: Limits) -> Put:
 def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
     """The body of BatchSetKV. Raises `Invalid` for a malformed request; a malformed entry is `Refused` by itself."""
     body = read_object(text, limits)
-    entries = member(body, "entries", list, "")
+    entries = member(body, "entries", list, "", needed=True)
     if entries is None:
         raise blame("entries", f'is missing; {_BATCH_PATH}, also to set the key ["batch"]')
     _check_count(entries, "entries", limits)
@@ -127,9 +127,9 @@ def _put_or_refuse(entry: Any, text: bytes, field: str, limits: Limits) -> Put |
 
 
 def _as_said(entry: Any) -> list[str]:
-    """The key of an entry whose key is no good, as far as it is one of strings at all."""
+    """The key of an entry whose key is no good, if an answer can name it: never the key of another one."""
     parts = entry.get("key") if entry.__class__ is dict else None
-    return [part for part in parts if part.__class__ is str] if parts.__class__ is list else []
+    return parts if parts.__class__ is list and all(part.__class__ is str for part in parts) else []
 
 
 def _put(body: dict[str, Any], text: bytes, packed: bytes, at: str, limits: Limits) -> Put:
@@ -209,7 +209,7 @@ def read_batch_delete(text: bytes, limits: Limits) -> Removal:
     body = read_object(text, limits) if text else {}
     if "keys" not in body:
         raise blame("keys", f'is missing; {_BATCH_PATH}, also to delete the key ["batch"]')
-    return _removal(_keys(body, limits), body)
+    return _removal(_keys(body, limits, needed=True), body)
 
 
 def _removal(keys: list[bytes], body: dict[str, Any]) -> Removal:
@@ -222,8 +222,8 @@ def _removal(keys: list[bytes], body: dict[str, Any]) -> Removal:
     )
 
 
-def _keys(body: dict[str, Any], limits: Limits) -> list[bytes]:
-    keys = member(body, "keys", list, "") or []
+def _keys(body: dict[str, Any], limits: Limits, *, needed: bool = False) -> list[bytes]:
+    keys = member(body, "keys", list, "", needed=needed) or []
     _check_count(keys, "keys", limits)
     packed = _sound(keys, limits)
     return [key(parts, f"keys[{index}]", limits) for index, parts in enumerate(keys)] if packed is None else packed
@@ -311,7 +311,7 @@ def _limit(options: dict[str, Any], most: int) -> int:
 
 def read_store_name(text: bytes, limits: Limits) -> str:
     """The name that CreateStore gives."""
-    name = member(read_object(text, limits), "name", str, "")
+    name = member(read_object(text, limits), "name", str, "", needed=True)
     if not name or len(name) > limits.store_name_characters:
         raise blame("name", f"must be a string of 1 to {limits.store_name_characters} characters")
     return name

@@ -29,6 +29,9 @@ OPERATIONS: tuple[str, ...] = (
     *(operation for methods in FIXED.values() for operation in methods.values()),
 )
 
+#: A client that joins a base address that ends in a slash and a path that begins with one sends two.
+_SERVED = ("/store/", f"{BASE}/", "/o/", "//store/", "//o/")
+
 BATCH_FORM = "use the batch form, where every key can be said as an array of strings: POST, PUT or DELETE …/kv/batch"
 
 
@@ -42,16 +45,19 @@ class MethodNotAllowed(Invalid):
 
 def serves(path: str) -> bool:
     """Whether a percent-decoded path is one of this API's."""
-    return path.startswith(("/store/", f"{BASE}/", "/o/"))
+    return path.startswith(_SERVED)
 
 
 def route(method: str, path: str) -> tuple[str, str, str]:
     """(operation, ULID of the store or organisation, the rest of the path: a key as text, or "").
 
-    Raises `NotFound` and `MethodNotAllowed`.
+    A ULID may be written in either case. Raises `NotFound` and `MethodNotAllowed`.
     """
-    parts = (path[len(BASE) :] if path.startswith(f"{BASE}/") else path).split("/", 4)
-    match parts:
+    if path.startswith(f"{BASE}/"):
+        path = path[len(BASE) :]
+    if path.startswith("//"):
+        path = path[1:]
+    match path.split("/", 4):
         case ["", "store", owner, "kv", rest]:
             methods = _METHODS.get(rest, KEY)
         case ["", "o", owner, "store"]:
@@ -61,7 +67,7 @@ def route(method: str, path: str) -> tuple[str, str, str]:
     operation = methods.get(method)
     if operation is None:
         raise MethodNotAllowed(method, methods)
-    return operation, owner, rest
+    return operation, owner.upper(), rest
 
 
 def key_parts(text: str) -> list[str]:

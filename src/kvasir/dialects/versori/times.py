@@ -19,8 +19,17 @@ _DateTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 def parse(text: str, *, up: bool = False) -> int:
     """Unix milliseconds of a date-time, cut to whole ones, or with `up` rounded up. Raises ValueError."""
-    moment = msgspec.convert(text, _DateTime)
-    return -((_EPOCH - moment) // _MILLISECOND) if up else (moment - _EPOCH) // _MILLISECOND
+    if text[-1:] not in ("Z", "z") and text[-3:-2] != ":":
+        raise ValueError("the offset is not that of RFC 3339")
+    leap = text[17:19] == "60"
+    moment = msgspec.convert(text[:17] + "59" + text[19:] if leap else text, _DateTime)
+    milliseconds = -((_EPOCH - moment) // _MILLISECOND) if up else (moment - _EPOCH) // _MILLISECOND
+    if leap:
+        # Unix time gives a leap second the number of the one after it.
+        milliseconds += 1000
+        if milliseconds // 1000 % 86_400:
+            raise ValueError("a leap second comes at the end of a day in UTC")
+    return milliseconds
 
 
 @lru_cache(maxsize=4096)

@@ -24,7 +24,7 @@ from kvasir.engines.sqlite.cells import EPOCH
 from kvasir.engines.sqlite.checking import check
 from kvasir.engines.sqlite.recent import RecentEntries
 from kvasir.engines.sqlite.writer import SWEEP_MILLISECONDS, Writer
-from kvasir.errors import Unavailable
+from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
@@ -35,6 +35,8 @@ READERS = 2
 
 #: More keys than this are read in a thread.
 KEYS_ON_THE_LOOP = 256
+#: And so are values that are longer together.
+BYTES_ON_THE_LOOP = 1 << 20
 
 STATS_SECONDS = 10.0
 
@@ -106,7 +108,7 @@ class SqliteEngine:
         return self._writes.submit(writes)  # a coroutine around it would cost every write
 
     async def page(self, space: int, query: Query) -> Page:
-        page = reading.quick_page(self._here, space, query, self.clock())
+        page = reading.quick_page(self._here, space, query, self.clock(), BYTES_ON_THE_LOOP)
         if page is not None:
             return page
         return await self._in_thread(lambda connection: reading.page(connection, space, query, self.clock()))
@@ -190,12 +192,15 @@ class SqliteEngine:
                 self._recent.keep(space, entry, before)
         return entry
 
-    def _get_some(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+    def _get_some(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         now = self.clock()
         entries = self._recent.get_all(space, keys, now)
         if entries is None:
             before = [self._recent.before_reading(space, key) for key in keys]
-            entries = reading.get(self._here, space, keys, now)
+            try:
+                entries = reading.get(self._here, space, keys, now, BYTES_ON_THE_LOOP)
+            except TooLarge:
+                return None
             for entry, state in zip(entries, before, strict=True):
                 if entry is not None:
                     self._recent.keep(space, entry, state)

@@ -102,18 +102,32 @@ def _bounds(key_range: KeyRange | None) -> tuple[bytes, bytes]:
     return (b"", END) if key_range is None else (key_range.start, key_range.end)
 
 
-def quick_page(connection: apsw.Connection, space: int, query: Query, now: int) -> Page | None:
-    """The page, if a look at a bounded number of entries is enough for it; else None."""
+def quick_page(connection: apsw.Connection, space: int, query: Query, now: int, most_bytes: int) -> Page | None:
+    """The page, if a look at a bounded number of entries with values of so many bytes is enough for it; else None."""
     if query.order == "key" or query.limit is None or query.limit + query.skip > WALK // 5 or query.metadata:
         return None
     listing = _Listing(space, query, now)
     with connection:
         if query.range is not None and connection.execute(listing.in_range(), listing.values).get <= WALK:
-            return listing.page(connection.execute(listing.scan(), listing.values).fetchall())
-        rows = connection.execute(listing.walk(), listing.values).fetchall()
-        if len(rows) <= query.limit and connection.execute(listing.walked(), listing.values).get > WALK:
+            rows = _bounded(connection.execute(listing.scan(), listing.values), most_bytes)
+            return None if rows is None else listing.page(rows)
+        rows = _bounded(connection.execute(listing.walk(), listing.values), most_bytes)
+        enough = rows is not None and len(rows) > query.limit
+        if not enough and connection.execute(listing.walked(), listing.values).get > WALK:
             return None
-    return listing.page(rows)
+    return None if rows is None else listing.page(rows)
+
+
+def _bounded(cursor: apsw.Cursor, most_bytes: int) -> list[Any] | None:
+    """All rows of entries, unless their values are longer together."""
+    rows: list[Any] = []
+    for row in cursor:
+        rows.append(row)
+        most_bytes -= len(row[1])
+        if most_bytes < 0:
+            cursor.close(True)
+            return None
+    return rows
 
 
 def page(connection: apsw.Connection, space: int, query: Query, now: int) -> Page:
@@ -184,8 +198,8 @@ class _Listing:
             SELECT sequence AS chosen FROM entry INDEXED BY {index} WHERE space = :space{self._ahead}{self._filters()}
             {self._order} LIMIT :limit OFFSET :skip) JOIN entry ON sequence = chosen {self._order}"""  # noqa: S608
 
-    def page(self, rows: list[tuple[object, ...]]) -> Page:
-        entries = [Entry(*row) for row in rows]  # type: ignore[arg-type]  # the columns are those of Entry
+    def page(self, rows: list[Any]) -> Page:
+        entries = [Entry(*row) for row in rows]
         limit = self._query.limit
         more = limit is not None and len(entries) > limit
         if more:
