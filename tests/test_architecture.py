@@ -17,7 +17,18 @@ LINES_A_FUNCTION = 50
 #: Words without behaviour, which everyone may use.
 NOUNS = {"kvasir", "model", "errors", "limits", "keys", "jsontext"}
 ENGINE = NOUNS | {"engine", "engines.sequence"}
-DIALECT = NOUNS | {"engine", "store", "http", "auth", "auth_tokens", "applications", "sessions", "snapshots"}
+DIALECT = NOUNS | {
+    "engine",
+    "store",
+    "rights",
+    "deadline",
+    "http",
+    "auth",
+    "auth_tokens",
+    "applications",
+    "sessions",
+    "snapshots",
+}
 
 #: What each module, or folder of interchangeable ones, may import of Kvasir. `server` alone names concrete engines,
 #: dialects and listeners; `cli` alone names `server`.
@@ -35,7 +46,9 @@ ALLOWED: dict[str, set[str]] = {
     "engines": set(),
     "engines.*": ENGINE,
     "engines.sequence": set(),
-    "store": NOUNS | {"engine"},
+    "rights": NOUNS,
+    "deadline": NOUNS,
+    "store": NOUNS | {"engine", "rights"},
     "snapshots": NOUNS | {"engine", "store"},
     "http": NOUNS,
     "admin": NOUNS | {"engine", "config"},

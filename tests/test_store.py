@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvasir.deadline import within
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import Forbidden, Invalid, KvasirError, NotFound, Timeout, TooLarge, Unavailable
@@ -30,7 +31,7 @@ from kvasir.model import (
     Touch,
     Write,
 )
-from kvasir.store import Store, within
+from kvasir.store import Store
 from tests.engine.lab import ORGANISATION, START, ManualClock, door, k, put
 
 A, B = k("a"), k("b")

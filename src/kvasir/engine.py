@@ -133,8 +133,8 @@ class Engine(Protocol):
         """Living spaces by ascending ULID, after the ULID given. The system space is never among them."""
         ...
 
-    async def count_spaces(self, kind: str) -> tuple[int, int]:
-        """(living spaces of this kind, living entries in them) in one snapshot."""
+    async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
+        """(living spaces of this kind, and of this organisation if given; living entries in them) in one snapshot."""
         ...
 
     # -- the whole ----------------------------------------------------------------------------------------

@@ -178,9 +178,10 @@ class _Worker:
         if config.nemesis is None:
             return None
         caller: Principal | Auth = self._auth
+        first = await admin.first_organisation(self._engine)
         if config.nemesis_auth != "key":
-            caller = Principal(await admin.first_organisation(self._engine), "developer", "nemesis")
-        saves = Snapshots(config.nemesis_save_dir or config.data_dir / "saves")
+            caller = Principal(first, "developer", "nemesis")
+        saves = Snapshots(config.nemesis_save_dir or config.data_dir / "saves", first)
         bounds = Bounds(profile=config.nemesis_profile)
         dialect = NemesisDialect(self._store, caller, bounds=bounds, saves=saves, observe=self._metrics.observe)
         return await start_nemesis(

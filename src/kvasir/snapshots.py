@@ -1,5 +1,7 @@
 """The directory of saves: `<directory>/<name>/<nanoseconds>/md/md.json` and `data/0/<n>`, the layout of NemesisDB.
 
+Organisations other than the first have directories of their own in it, `_<ULID>`, which is the name of no save.
+
 A save appears as a whole, synced, or not at all. Knows no session and no key: a record is a JSON object text. All file
 work is done in threads.
 """
@@ -32,20 +34,26 @@ _READ_BYTES = 2**20
 class Snapshots:
     """One directory of saves; made when the first save is."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, first: str) -> None:
+        """`first`: the organisation whose saves are in the directory itself."""
         self._directory = directory
+        self._first = first
         self._saving = asyncio.Lock()
 
     def is_name(self, name: str) -> bool:
         """Whether a save may have this name."""
         return _NAME.fullmatch(name) is not None
 
-    async def save(self, name: str, records: AsyncIterator[bytes], started: int) -> None:
+    async def prepare(self, owner: str, name: str) -> None:
+        """Make the directory of a save. Raises OSError."""
+        await asyncio.to_thread((self._of(owner) / name).mkdir, parents=True, exist_ok=True)
+
+    async def save(self, owner: str, name: str, records: AsyncIterator[bytes], started: int) -> None:
         """Write all records, or nothing; one save at a time. `started` is in Unix ms. Raises OSError."""
         async with self._saving:
             stamp = str(time.time_ns())
-            final = self._directory / name / stamp
-            working = self._directory / name / f".{stamp}.part"
+            final = self._of(owner) / name / stamp
+            working = self._of(owner) / name / f".{stamp}.part"
             try:
                 writer = await asyncio.to_thread(_Writer, working)
                 async for record in records:
@@ -55,12 +63,15 @@ class Snapshots:
                 await asyncio.to_thread(shutil.rmtree, working, ignore_errors=True)
                 raise
 
-    async def load(self, name: str) -> AsyncIterator[bytes] | None:
+    async def load(self, owner: str, name: str) -> AsyncIterator[bytes] | None:
         """The records of the newest complete save; None: there is none. Reading on raises OSError or ValueError."""
         if not self.is_name(name):
             return None
-        newest = await asyncio.to_thread(_newest, self._directory / name)
+        newest = await asyncio.to_thread(_newest, self._of(owner) / name)
         return None if newest is None else _records(newest)
+
+    def _of(self, owner: str) -> Path:
+        return self._directory if owner == self._first else self._directory / f"_{owner}"
 
 
 class _Writer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -17,7 +16,7 @@ import msgspec
 from ulid import ULID
 
 from kvasir.engine import Clock, Engine, Outcome
-from kvasir.errors import Forbidden, KvasirError, NotFound, Timeout, Unavailable, answer_too_long
+from kvasir.errors import Forbidden, KvasirError, NotFound, Unavailable, answer_too_long
 from kvasir.limits import Limits
 from kvasir.model import (
     Check,
@@ -38,10 +37,7 @@ from kvasir.model import (
     Touch,
     Write,
 )
-
-READERS = frozenset({"owner", "admin", "developer", "viewer"})
-WRITERS = frozenset({"owner", "admin", "developer"})
-MANAGERS = frozenset({"owner", "admin"})
+from kvasir.rights import MANAGERS, READERS, WRITERS, confine, only, require
 
 #: Spaces remembered by one process before it starts over; each is a few hundred bytes.
 CACHED_SPACES = 10_000
@@ -123,19 +119,29 @@ class Store:
     ) -> list[Space]:
         """The spaces of one kind that the principal may know of, by ascending ULID."""
         require(principal, READERS)
-        spaces = await self._engine.list_spaces(
-            organisation=principal.organisation, kind=kind, after=after, limit=limit
-        )
-        return [space for space in spaces if principal.spaces is None or space.id in principal.spaces]
+        owner = principal.organisation
+        if principal.spaces is None:
+            return await self._engine.list_spaces(organisation=owner, kind=kind, after=after, limit=limit)
+        found: list[Space] = []
+        for id in sorted(id for id in principal.spaces if id > after):
+            space = await self._engine.get_space(id)
+            if space is not None and (space.kind, space.organisation) == (kind, owner):
+                found.append(space)
+        return found[:limit]
 
     async def count_spaces(self, principal: Principal, kind: str) -> tuple[int, int]:
-        """(spaces, entries) of one kind, in the whole database: for a listener that serves it all."""
+        """(spaces, entries in them) of one kind that the principal may know of."""
         require(principal, READERS)
-        return await self._engine.count_spaces(kind)
+        confine(principal, None)
+        if principal.spaces is None:
+            return await self._engine.count_spaces(kind, principal.organisation)
+        spaces = await self.list_spaces(principal, kind)
+        return len(spaces), sum([await self._engine.count(space.number) for space in spaces])
 
     async def end(self, principal: Principal, space: Space) -> bool:
         """End a space with all its keys. False: somebody else just did."""
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
+        confine(principal, None)
         return await self._engine.end_space(self._known_to(principal, space).id)
 
     async def doors(self, principal: Principal, space: Space) -> list[Door]:
@@ -172,19 +178,24 @@ class Store:
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    async def get(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
-        """The entries of packed keys in one snapshot; reading extends the life of those set so. Raises `TooLarge`."""
+    async def get(
+        self, principal: Principal, space: Space, keys: Sequence[bytes], *, extend: bool = True
+    ) -> list[Entry | None]:
+        """The entries of packed keys in one snapshot; reading extends the life of those set so. Raises `TooLarge`.
+
+        Without `extend` it is the look of a listing, which extends nothing.
+        """
         require(principal, READERS)
         if principal.keys is not None:
             for key in keys:
-                _within(principal, _only(key))
+                confine(principal, only(key))
         if len(keys) > self._light_keys:
             entries = await self._weighed(space, keys)
         else:
             found = self._engine.get_now(space.number, keys)
             entries = await self._engine.get(space.number, keys) if found is None else found
         for entry in entries:
-            if entry is not None and entry.refresh is not None:
+            if entry is not None and entry.refresh is not None and extend:
                 return await self._refreshed(space, entries)
         return entries
 
@@ -244,13 +255,13 @@ class Store:
     async def page(self, principal: Principal, space: Space, query: Query) -> Page:
         """A page of one snapshot; see `Query`."""
         require(principal, READERS)
-        _within(principal, query.range)
+        confine(principal, query.range)
         return await self._engine.page(space.number, query)
 
     async def count(self, principal: Principal, space: Space, range: KeyRange | None = None) -> int:
         """How many entries `page` would give for this range."""
         require(principal, READERS)
-        _within(principal, range)
+        confine(principal, range)
         return await self._engine.count(space.number, range)
 
     # -- writing ------------------------------------------------------------------------------------------
@@ -297,7 +308,7 @@ class Store:
         limits = self.limits
         if principal.keys is not None:
             for condition in write.conditions:
-                _within(principal, _only(condition.key))
+                confine(principal, only(condition.key))
         for mutation in write.mutations:
             if mutation.__class__ is Set:
                 limits.check_key(mutation.key)
@@ -307,7 +318,7 @@ class Store:
             elif mutation.__class__ is Delete or mutation.__class__ is Touch:
                 limits.check_key(mutation.key)
             if principal.keys is not None:
-                _within(principal, mutation.range if isinstance(mutation, DeleteRange) else _only(mutation.key))
+                confine(principal, mutation.range if isinstance(mutation, DeleteRange) else only(mutation.key))
         if space.clear_every is not None:
             end = self.period_end(space)
             return msgspec.structs.replace(
@@ -325,65 +336,52 @@ class Store:
     async def update(
         self, principal: Principal, space: Space, key: bytes, change: Callable[[Entry | None], Mutation | None]
     ) -> tuple[Entry | None, Commit | None]:
-        """Read, compute and write one key as one atomic step, by compare-and-set.
+        """Read, compute and write one key as one atomic step; `change` returns None to leave things as they are."""
 
-        `change` gets the living entry or None and returns the mutation, or None to leave things as they are; what
-        it raises comes through. Returns the entry it last saw and the commit. Callers of one process take turns,
-        so that they do not make each other fail.
+        def change_all(entries: list[Entry | None]) -> Sequence[Mutation]:
+            mutation = change(entries[0])
+            return () if mutation is None else (mutation,)
+
+        entries, commit = await self.update_many(principal, space, (key,), change_all)
+        return entries[0], commit
+
+    async def update_many(
+        self,
+        principal: Principal,
+        space: Space,
+        keys: Sequence[bytes],
+        change: Callable[[list[Entry | None]], Sequence[Mutation]],
+    ) -> tuple[list[Entry | None], Commit | None]:
+        """Read, compute and write several keys (each once) as one atomic step, by compare-and-set.
+
+        `change` gets the living entries or None and returns the mutations, none to leave things as they are; what it
+        raises comes through. Returns the entries it last saw and the commit. Callers of one process take turns, so
+        that they do not make each other fail.
         """
         require(principal, WRITERS)
-        _within(principal, _only(key))
-        # Gone as soon as the last caller that waits for this key has let go of it.
-        turn = self._updating.setdefault((space.number, key), asyncio.Lock())
-        async with turn:
+        for key in keys:
+            confine(principal, only(key))
+        async with contextlib.AsyncExitStack() as turns:
+            for key in sorted(keys):  # in one order, so that nobody waits for somebody who waits
+                # Gone as soon as the last caller that waits for this key has let go of it.
+                await turns.enter_async_context(self._updating.setdefault((space.number, key), asyncio.Lock()))
             for _ in range(UPDATE_ROUNDS):
-                entry = (await self._engine.get(space.number, [key]))[0]
-                mutation = change(entry)
-                if mutation is None:
-                    return entry, None
-                check = Check(key, entry.versionstamp if entry else None)
-                outcome = await self.write(principal, space, mutation, when=[check])
+                entries = await self._engine.get(space.number, keys)
+                mutations = change(entries)
+                if not mutations:
+                    return entries, None
+                pairs = zip(keys, entries, strict=True)
+                checks = [Check(key, entry.versionstamp if entry else None) for key, entry in pairs]
+                outcome = await self.write(principal, space, *mutations, when=checks)
                 if isinstance(outcome, Commit):
-                    return entry, outcome
+                    return entries, outcome
         raise Unavailable("too many writers change this key at once; try again")
-
-
-async def within(deadline_ms: float | None, work: Awaitable[T]) -> T:
-    """Await `work`, for at most this many milliseconds. Raises `Timeout`."""
-    if deadline_ms is None:
-        return await work
-    deadline = time.monotonic() + deadline_ms / 1000
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(deadline_ms / 1000):
-            done = await work
-        # Work that never waits cannot be interrupted, but it can be late.
-        if time.monotonic() <= deadline:
-            return done
-    raise Timeout(f"the answer was not there within the {deadline_ms:g} ms asked for")
 
 
 def _in_place(outcomes: list[Outcome], refused: dict[int, KvasirError]) -> list[Outcome]:
     for place, refusal in refused.items():  # in ascending order, so each finds its place
         outcomes.insert(place, refusal)
     return outcomes
-
-
-def require(principal: Principal, roles: frozenset[str]) -> None:
-    """Raises `Forbidden` unless the principal has one of these roles."""
-    if principal.role not in roles:
-        raise Forbidden(f"the role {principal.role!r} does not allow this; it takes one of: {', '.join(sorted(roles))}")
-
-
-def _within(principal: Principal, asked: KeyRange | None) -> None:
-    allowed = principal.keys
-    if allowed is None:
-        return
-    if asked is None or not (allowed.start <= asked.start and asked.end <= allowed.end):
-        raise Forbidden("this access key is limited to a key prefix; ask for keys under that prefix only")
-
-
-def _only(key: bytes) -> KeyRange:
-    return KeyRange(key, key + b"\x00")
 
 
 def _ending(mutation: Mutation, end: int | None, now: int) -> Mutation:

@@ -138,6 +138,8 @@ def test_spaces_are_listed_by_id_in_pages_by_owner_and_kind(lab: Lab) -> None:
         assert await ids(after=ulid(5)) == []
         assert await ids(kind="system") == []
         assert await engine.count_spaces("store") == (4, 0)
+        assert await engine.count_spaces("store", ORGANISATION) == (3, 0)
+        assert await engine.count_spaces("store", ELSEWHERE) == (1, 0)
         assert await engine.count_spaces("session") == (1, 0)
         assert await engine.count_spaces("application") == (0, 0)
 

@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from kvasir.snapshots import Snapshots
-from tests.nemesis.client import Client, client, local
+from tests.nemesis.client import ORGANISATION, Client, client, local
 from tests.serving import serving
 
 ST_SUCCESS, ST_SAVE_COMPLETE, ST_LOAD_COMPLETE = 1, 120, 141
@@ -164,7 +164,7 @@ def test_each_refusal(caller: Client, message: str | bytes, reply: str) -> None:
 
 
 def test_a_save_of_sessions_is_none_of_keys(tmp_path: Path) -> None:
-    with local(saves=Snapshots(tmp_path)) as server:
+    with local(saves=Snapshots(tmp_path, ORGANISATION)) as server:
         with client(server.url + "/session") as sessions:
             sessions.session()
             sessions.send({"SH_SAVE": {"name": "s"}})

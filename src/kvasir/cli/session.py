@@ -21,7 +21,7 @@ from kvasir.cli.common import (
     print_json,
     print_table,
 )
-from kvasir.errors import Conflicting, NotFound
+from kvasir.errors import Conflicting, Invalid, NotFound
 from kvasir.model import Space
 from kvasir.sessions import NAME_DOOR, TOKEN_DOOR, attributes_of, new_token
 
@@ -111,6 +111,9 @@ def share(
     """Let clients of the NemesisDB API open a store or an application as a shared session; print its token."""
 
     async def work(database: Database) -> str:
+        most = database.store.limits.store_name_characters
+        if not 0 < len(session) <= most:
+            raise Invalid(f"a session's name has 1 to {most} characters")
         space = await _find_shareable(database, store)
         token = await _token_of(database, space) or new_token()
         doors = [(NAME_DOOR, "", session), (TOKEN_DOOR, "", token)]

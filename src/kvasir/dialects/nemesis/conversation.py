@@ -107,7 +107,7 @@ class Conversation(Talk):
             waits_for = start(work)
         except Exception:
             log.exception("a conversation broke off")
-            self._stop(INTERNAL, "")
+            self._break_off()
             return
         if waits_for is not DONE:
             self._working = self._loop.create_task(going_on(work, waits_for))
@@ -118,7 +118,7 @@ class Conversation(Talk):
         self._working = None
         if not task.cancelled() and task.exception() is not None:
             log.error("a conversation broke off", exc_info=task.exception())
-            self._stop(INTERNAL, "")
+            self._break_off()
         elif self._queue:
             self._go_on()
 
@@ -154,11 +154,11 @@ class Conversation(Talk):
                 if self._reads:
                     await self._read()
             except Unauthenticated as refusal:
-                return self._stop(POLICY, refusal.message)
+                return await self._stop(POLICY, refusal.message)
             except wire.NotText:
-                return self._stop(NOT_UTF8, "a message is not UTF-8")
+                return await self._stop(NOT_UTF8, "a message is not UTF-8")
             except KvasirError as failure:
-                return self._stop(TRY_LATER, failure.message)
+                return await self._stop(TRY_LATER, failure.message)
             if self._group:
                 self._submit()
             if self._working is not None:
@@ -171,12 +171,19 @@ class Conversation(Talk):
         else:
             self.principal = await self._auth.access_key(self._authorization, None)
 
-    def _stop(self, code: int, why: str) -> None:
+    async def _stop(self, code: int, why: str) -> None:
+        """Answer what was begun, then end the conversation."""
+        await self._writes_first()
+        self._queue.clear()
+        self._replies.flush()
+        self._finish(code, why)
+
+    def _break_off(self) -> None:
         if self._group:
             self._submit()
         self._queue.clear()
         self._replies.flush()
-        self._finish(code, why)
+        self._finish(INTERNAL, "")
 
     def _take(self, message: bytes | None, started: float) -> Begun | None:
         """Take in a message. What cannot be dealt with by joining others is returned, to be run."""

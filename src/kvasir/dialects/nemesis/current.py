@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from kvasir.dialects.nemesis.keyvalues import clear_and_set, key_names, setter, strings
-from kvasir.dialects.nemesis.saving import UNREADABLE, fill, pages, read_record
+from kvasir.dialects.nemesis.saving import UNREADABLE, fill, pages, prepared, read_record
 from kvasir.dialects.nemesis.statuses import SAVE_COMPLETE_09, SAVE_DIR_WRITE_FAIL_09, SAVE_ERROR_09, Status
 from kvasir.dialects.nemesis.talk import Command, Talk, sliced
 from kvasir.dialects.nemesis.wire import Parameter, Refusal, Shape, encode, reply
@@ -139,11 +139,11 @@ async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
     name = body["name"]
     if talk.saves is None:
         return reply("KV_SAVE", {"st": Status.COMMAND_DISABLED})
-    if not talk.saves.is_name(name):
+    if not await prepared(talk.saves, talk.principal.organisation, name):
         return reply("KV_SAVE", {"name": name, "st": SAVE_DIR_WRITE_FAIL_09})
     started = talk.store.clock()
     try:
-        await talk.saves.save(name, _records(talk, await keyspace(talk)), started)
+        await talk.saves.save(talk.principal.organisation, name, _records(talk, await keyspace(talk)), started)
     except OSError:
         return reply("KV_SAVE", {"name": name, "st": SAVE_ERROR_09})
     return reply("KV_SAVE", {"duration": talk.store.clock() - started, "name": name, "st": SAVE_COMPLETE_09})
@@ -160,7 +160,7 @@ async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
     started = talk.store.clock()
     count = 0
     try:
-        records = None if talk.saves is None else await talk.saves.load(name)
+        records = None if talk.saves is None else await talk.saves.load(talk.principal.organisation, name)
         if records is None:
             return failed
         space = await keyspace(talk)

@@ -18,15 +18,17 @@ from kvasir.dialects.nemesis.jsonpath import Budget, TooMuch
 from kvasir.dialects.nemesis.keyvalues import name_of, setter, strings
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.dialects.nemesis.talk import Command, Talk, sliced
-from kvasir.dialects.nemesis.wire import Refusal, Shape, error, refused, reply, token
+from kvasir.dialects.nemesis.wire import Malformed, Refusal, Shape, error, parse, refused, reply, token
 from kvasir.errors import TooLarge
 from kvasir.keys import pack
-from kvasir.model import Entry, Mutation, Query, Space
+from kvasir.model import Entry, Mutation, Query, Set, Space
 
 _decode = msgspec.json.decode
 
 #: Entries looked at between two breaths.
 _PAGE = 32
+#: So often all keys are looked at twice before what was seen is good enough: values of one moment, keys of another.
+_LOOKS = 20
 #: Up to these many bytes of values and steps, an evaluation is done at once; beyond, in a thread.
 _AT_ONCE_BYTES = 16_384
 _AT_ONCE_STEPS = 2_000
@@ -61,23 +63,64 @@ async def _evaluate(talk: Talk, size: int, budget: Budget, work: Callable[[Budge
         raise TooLarge(message) from None
 
 
-async def _batches(talk: Talk, space: Space, names: Sequence[str]) -> AsyncIterator[list[tuple[str, Entry]]]:
-    """The entries of these keys, or of all, some at a time and with a breath for the others in between."""
-    if names:
-        for some in sliced(list(dict.fromkeys(names)), _PAGE):
-            entries = await talk.get(space, some)
-            yield [(name, entry) for name, entry in zip(some, entries, strict=True) if entry is not None]
+async def _batches(talk: Talk, space: Space, names: Sequence[str] | None) -> AsyncIterator[list[tuple[str, Entry]]]:
+    """The entries of these keys, or (None) of all, some at a time and with a breath for the others in between.
+
+    What fits into one batch is of one snapshot.
+    """
+    if names is not None:
+        names = list(dict.fromkeys(names))
+    try:
+        together = await (_all_together(talk, space) if names is None else _named_together(talk, space, names))
+    except TooLarge:
+        together = None
+    if together is not None:
+        for some in sliced(together, _PAGE):
+            yield some
             await asyncio.sleep(0)
-        return
-    after = None
-    while True:
-        page = await talk.store.page(talk.principal, space, Query(order="oldest", limit=_PAGE, after=after))
-        named = [(name_of(entry.key), entry) for entry in page.entries]
-        yield [(name, entry) for name, entry in named if name is not None]
-        if not page.more:
-            return
-        after = page.entries[-1].sequence
-        await asyncio.sleep(0)
+    elif names is not None:
+        for part in sliced(names, _PAGE):
+            yield _there(part, await talk.get(space, part))
+            await asyncio.sleep(0)
+    else:
+        after = None
+        more = True
+        while more:
+            page = await talk.store.page(talk.principal, space, Query(order="oldest", limit=_PAGE, after=after))
+            yield _there([name_of(entry.key) for entry in page.entries], page.entries)
+            more = page.more
+            after = page.entries[-1].sequence if more else None
+            await asyncio.sleep(0)
+
+
+def _there(names: Sequence[str | None], entries: Sequence[Entry | None]) -> list[tuple[str, Entry]]:
+    pairs = zip(names, entries, strict=True)
+    return [(name, entry) for name, entry in pairs if name is not None and entry is not None]
+
+
+async def _named_together(talk: Talk, space: Space, names: Sequence[str]) -> list[tuple[str, Entry]] | None:
+    """The entries of these keys in one snapshot; None for more keys than a batch may have. Raises `TooLarge`."""
+    return _there(names, await talk.get(space, names)) if len(names) <= talk.store.limits.batch_keys else None
+
+
+async def _all_together(talk: Talk, space: Space) -> list[tuple[str, Entry]] | None:
+    """All entries, oldest first; None if there are more than a batch may have. Raises `TooLarge`.
+
+    A listing with 1,000 values could take 1 GiB, so their sum is bounded by a second look. If no versionstamp has
+    changed until then, all is as it was at the moment of the first.
+    """
+    query = Query(order="oldest", limit=talk.store.limits.batch_keys, values=False)
+    found: list[tuple[str, Entry]] = []
+    for _ in range(_LOOKS):
+        listed = await talk.store.page(talk.principal, space, query)
+        if listed.more:
+            return None
+        keys = [entry.key for entry in listed.entries]
+        entries = await talk.store.get(talk.principal, space, keys, extend=False) if keys else []
+        found = _there([name_of(key) for key in keys], entries)
+        if [entry and entry.versionstamp for entry in entries] == [entry.versionstamp for entry in listed.entries]:
+            break
+    return found
 
 
 # -- KV_FIND --------------------------------------------------------------------------------------------------
@@ -106,7 +149,7 @@ async def _find_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
     test = pointers.OPERATORS[operator]
     budget = Budget(talk.bounds.path_steps)
     names: list[str] = []
-    async for batch in _batches(talk, space, ()):
+    async for batch in _batches(talk, space, None):
 
         def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[str]:
             found = []
@@ -162,7 +205,8 @@ async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
     values: dict[str, Raw] = {}
     paths: list[str] = []
     wanted = body["rsp"]
-    async for batch in _batches(talk, space, strings(body.get("keys", []))):
+    chosen = body.get("keys")  # none, or an empty list, means all
+    async for batch in _batches(talk, space, strings(chosen) if chosen else None):
 
         def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[tuple[str, Entry, list[str]]]:
             found = []
@@ -187,6 +231,20 @@ async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
     return reply(
         "KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if wanted == "paths" else "keys": told[wanted]}
     )
+
+
+def _rewritten(talk: Talk, name: str, value: Any, old: Entry) -> Set:
+    """The mutation that stores what was made of an entry's value; all else stays. Raises `Invalid` and `TooLarge`."""
+    most = talk.store.limits.json_depth
+    try:
+        new = setter(name, value)
+        # Two values that are not too deep may be so together.
+        parse(new.value, most)
+    except (Malformed, RecursionError):
+        raise TooLarge(f"the value of {name[:100]!r} would be nested deeper than {most} levels") from None
+    if old.refresh is not None:  # to look at it was to extend its life
+        return Set(new.key, new.value, old.metadata, ttl=old.refresh, refresh=True)
+    return Set(new.key, new.value, old.metadata, expires_at=old.expires_at)
 
 
 # -- KV_UPDATE ------------------------------------------------------------------------------------------------
@@ -216,7 +274,9 @@ async def _update_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
             status = Status.KEY_NOT_EXIST
             return None
         try:
-            return setter(name, pointers.replaced(_decode(entry.value), pointers.parts_of(pointer), new))
+            return _rewritten(
+                talk, name, pointers.replaced(_decode(entry.value), pointers.parts_of(pointer), new), entry
+            )
         except pointers.BadPointer:
             status = Status.PATH_INVALID
         except LookupError:
@@ -253,7 +313,7 @@ async def _update_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
             return jsonpath.replace(path, _decode(text), body["value"], budget)
 
         value, outcome["cnt"] = await _evaluate(talk, len(entry.value), budget, replacing)
-        if not outcome["cnt"] or await _put_if_unchanged(talk, space, entry, setter(name, value)):
+        if not outcome["cnt"] or await _put_if_unchanged(talk, space, entry, _rewritten(talk, name, value, entry)):
             break
     return reply("KV_UPDATE", {"tkn": body["tkn"], **outcome})
 
@@ -274,36 +334,38 @@ async def _put_if_unchanged(talk: Talk, space: Space, seen: Entry, new: Mutation
 async def _append(talk: Talk, body: dict[str, Any]) -> bytes | None:
     """One reply a key, in their order; the first that does not match ends the command."""
     space = await talk.space(body["tkn"])
-    for name, addition in body.items():
-        if name == "tkn":
-            continue
-        status = await _append_one(talk, space, name, addition)
-        if status is None:
+    additions = [(name, addition) for name, addition in body.items() if name != "tkn"]
+    for some in sliced(additions, talk.store.limits.batch_keys):
+        statuses = await _append_all(talk, space, some)
+        for (name, _), status in zip(some, statuses, strict=False):
+            talk.say(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
+        if len(statuses) < len(some):
             return error(Status.UNKNOWN)
-        talk.say(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
     return None
 
 
-async def _append_one(talk: Talk, space: Space, name: str, addition: Any) -> Status | None:
-    """The status for one key; None: the stored value is of another type."""
-    status: Status | None = Status.OK
+async def _append_all(talk: Talk, space: Space, additions: Sequence[tuple[str, Any]]) -> list[Status]:
+    """Carry them out as one write, up to the first whose stored value is of another type; the statuses of those."""
+    statuses: list[Status] = []
 
-    def change(entry: Entry | None) -> Mutation | None:
-        nonlocal status
-        status = Status.OK
-        if entry is None:
-            status = Status.KEY_NOT_EXIST
-        elif addition.__class__ not in (str, list, dict):
-            status = Status.VALUE_TYPE_INVALID
-        else:
-            try:
-                return setter(name, pointers.appended(_decode(entry.value), addition))
-            except pointers.Mismatch:
-                status = None
-        return None
+    def change(entries: list[Entry | None]) -> list[Mutation]:
+        statuses.clear()
+        mutations: list[Mutation] = []
+        for (name, addition), entry in zip(additions, entries, strict=True):
+            if entry is None:
+                statuses.append(Status.KEY_NOT_EXIST)
+            elif addition.__class__ not in (str, list, dict):
+                statuses.append(Status.VALUE_TYPE_INVALID)
+            else:
+                try:
+                    mutations.append(_rewritten(talk, name, pointers.appended(_decode(entry.value), addition), entry))
+                except pointers.Mismatch:
+                    break
+                statuses.append(Status.OK)
+        return mutations
 
-    await talk.store.update(talk.principal, space, pack((name,)), change)
-    return status
+    await talk.store.update_many(talk.principal, space, [pack((name,)) for name, _ in additions], change)
+    return statuses
 
 
 COMMANDS = (

@@ -7,6 +7,7 @@ keys is spread over records that follow each other, so that nothing is ever held
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,14 +15,16 @@ import msgspec
 from msgspec import Raw, Struct
 
 from kvasir.dialects.nemesis.keyvalues import name_of, strings
-from kvasir.dialects.nemesis.sessions import Expiry, blank
+from kvasir.dialects.nemesis.sessions import LONGEST, Expiry, blank
 from kvasir.dialects.nemesis.statuses import Status
-from kvasir.dialects.nemesis.talk import Command, Talk, raised, sliced
+from kvasir.dialects.nemesis.talk import Command, Saves, Talk, raised, sliced
 from kvasir.dialects.nemesis.wire import Shape, encode, reply, value_text
 from kvasir.errors import KvasirError, NotFound
 from kvasir.keys import pack
 from kvasir.model import Query, Set, Space, Write
 from kvasir.sessions import Attributes, attributes_of
+
+log = logging.getLogger(__name__)
 
 #: Sessions listed at a time.
 _SESSIONS = 1_000
@@ -59,17 +62,29 @@ async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
     wanted = body.get("tkns", [])
     if wanted.__class__ is not list:
         return encode({"SH_SAVE_RSP": {"st": Status.VALUE_TYPE_INVALID, "m": "tkns"}})
-    if not talk.saves.is_name(name):
+    if not await prepared(talk.saves, talk.principal.organisation, name):
         return reply("SH_SAVE", {"name": name, "st": Status.SAVE_DIR_WRITE_FAIL})
     started = talk.store.clock()
     talk.say(reply("SH_SAVE", {"name": name, "st": Status.SAVE_START}))
     spaces = _wanted(talk, strings(wanted)) if wanted else _all(talk)
     try:
-        await talk.saves.save(name, _records(talk, spaces), started)
+        await talk.saves.save(talk.principal.organisation, name, _records(talk, spaces), started)
     except OSError:
         return reply("SH_SAVE", {"name": name, "st": Status.SAVE_ERROR})
     took = talk.store.clock() - started
     return reply("SH_SAVE", {"name": name, "st": Status.SAVE_COMPLETE, "duration": took})
+
+
+async def prepared(saves: Saves, owner: str, name: str) -> bool:
+    """Whether there is a directory for a save of this name now."""
+    if not saves.is_name(name):
+        return False
+    try:
+        await saves.prepare(owner, name)
+    except OSError as error:
+        log.warning("the directory of the save %r cannot be made: %s", name, error)
+        return False
+    return True
 
 
 async def _all(talk: Talk) -> AsyncIterator[Space]:
@@ -124,7 +139,7 @@ async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
         return encode({"SH_LOAD_RSP": {"st": Status.COMMAND_SYNTAX, "m": ""}})
     loading = _Loading(talk)
     try:
-        records = None if talk.saves is None else await talk.saves.load(name)
+        records = None if talk.saves is None else await talk.saves.load(talk.principal.organisation, name)
         if records is None:
             return reply("SH_LOAD", {"st": Status.LOAD_ERROR, "name": name})
         async for text in records:
@@ -152,7 +167,7 @@ class _Loading:
 
     async def add(self, record: Record) -> None:
         """Take up a record. Raises `KvasirError`, and ValueError for one without a session."""
-        if record.sh is None:
+        if record.sh is None or record.sh.expiry.duration < 0:
             raise ValueError("not a save of sessions")
         if str(record.sh.tkn) != self._token:
             self._token = str(record.sh.tkn)
@@ -166,11 +181,14 @@ class _Loading:
             await self._talk.space(self._token)
         except NotFound:
             # Saves of the original name no shared session: only its token leads back to it.
-            attributes = Attributes(self._token, head.shared and bool(head.name), head.expiry.duration)
+            # The original took longer durations, too.
+            duration = min(head.expiry.duration, LONGEST)
+            attributes = Attributes(self._token, head.shared and bool(head.name), duration)
             space, doors = blank(self._talk, head.name, attributes, delete=head.expiry.delete_session)
             made = await self._talk.store.create(self._talk.principal, space, doors)
-            # Otherwise the name belongs to another session by now.
-            return made if made.kind == "session" and attributes_of(made).token == self._token else None
+            # Otherwise the name belongs to another session by now, or the token to one that the caller may not know.
+            if made.organisation == space.organisation and attributes_of(made).token == self._token:
+                return made
         return None
 
     async def give_up(self) -> None:

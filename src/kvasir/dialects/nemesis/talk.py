@@ -20,17 +20,20 @@ from kvasir.store import Store
 
 
 class Saves(Protocol):
-    """Where saves are kept: a directory, which the server gives. See `kvasir.snapshots`."""
+    """Where saves are kept: a directory for each organisation, which the server gives. See `kvasir.snapshots`."""
 
     def is_name(self, name: str) -> bool:
         """Whether a save may have this name."""
         ...
 
-    async def save(self, name: str, records: AsyncIterator[bytes], started: int) -> None:
+    async def prepare(self, owner: str, name: str) -> None:
+        """Make the directory of a save. Raises OSError."""
+
+    async def save(self, owner: str, name: str, records: AsyncIterator[bytes], started: int) -> None:
         """Write all records, each a JSON object text, or nothing. Raises OSError."""
         ...
 
-    async def load(self, name: str) -> AsyncIterator[bytes] | None:
+    async def load(self, owner: str, name: str) -> AsyncIterator[bytes] | None:
         """The records of the newest complete save of that name; None: there is none.
 
         Reading on raises OSError, and ValueError for what is no save.

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from kvasir.auth import Auth
+from kvasir.deadline import within
 from kvasir.dialects.versori import answers, requests, routes
 from kvasir.dialects.versori.members import bounded
 from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.http import Request, Response
 from kvasir.keys import pack
 from kvasir.model import Conflict, Principal, Space, Write
-from kvasir.store import Store, within
+from kvasir.store import Store
 
 log = logging.getLogger("kvasir.versori")
 

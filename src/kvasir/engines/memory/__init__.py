@@ -224,9 +224,9 @@ class MemoryEngine:
         ]
         return found if limit is None else found[:limit]
 
-    async def count_spaces(self, kind: str) -> tuple[int, int]:
+    async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
         now = self.clock()
-        spaces = [space for id in self._spaces if (space := self._space(id, now)) and space.kind == kind]
+        spaces = await self.list_spaces(organisation=organisation, kind=kind)
         return len(spaces), sum(len(self._visible(space.number, now)) for space in spaces)
 
     # -- the whole ----------------------------------------------------------------------------------------

@@ -143,8 +143,8 @@ class PostgresEngine:
     ) -> list[Space]:
         return await self._registry.living(organisation, kind, after, limit)
 
-    async def count_spaces(self, kind: str) -> tuple[int, int]:
-        return await self._registry.count(kind)
+    async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
+        return await self._registry.count(kind, organisation)
 
     # -- the whole ----------------------------------------------------------------------------------------
 

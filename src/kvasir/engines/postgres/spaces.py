@@ -27,7 +27,7 @@ COUNT = f"""
     select count(*)::bigint, coalesce(sum(
         (select count(*) from kvasir_entry e where e.space = s.number
             and (e.expires_at is null or e.expires_at > coalesce($2::bigint, kvasir_now())))), 0)::bigint
-    from kvasir_space s where s.kind = $1 and {ALIVE}"""  # noqa: S608
+    from kvasir_space s where s.kind = $1 and ($3::text is null or s.organisation = $3) and {ALIVE}"""  # noqa: S608
 
 CREATE = "select * from kvasir_create_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 ALTER = "select * from kvasir_alter_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
@@ -104,9 +104,9 @@ class Registry:
         rows = await self._link.fetch(LIST, after, self._now(), organisation, kind, limit)
         return [_space(row) for row in rows]
 
-    async def count(self, kind: str) -> tuple[int, int]:
+    async def count(self, kind: str, organisation: str | None) -> tuple[int, int]:
         """See `Engine.count_spaces`."""
-        ((spaces, entries),) = await self._link.fetch(COUNT, kind, self._now())
+        ((spaces, entries),) = await self._link.fetch(COUNT, kind, self._now(), organisation)
         return spaces, entries
 
 

@@ -153,8 +153,10 @@ class SqliteEngine:
             lambda connection: reading.spaces(connection, organisation, kind, after, limit, self.clock())
         )
 
-    async def count_spaces(self, kind: str) -> tuple[int, int]:
-        return await self._in_thread(lambda connection: reading.count_spaces(connection, kind, self.clock()))
+    async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
+        return await self._in_thread(
+            lambda connection: reading.count_spaces(connection, kind, organisation, self.clock())
+        )
 
     # -- the whole ----------------------------------------------------------------------------------------
 

@@ -32,7 +32,9 @@ SPACES = f"""
       AND (:organisation IS NULL OR organisation = :organisation) AND id > :after
     ORDER BY id LIMIT :limit"""  # noqa: S608
 COUNT_SPACES = f"""
-    WITH chosen AS MATERIALIZED (SELECT number FROM space WHERE kind = :kind AND {ALIVE})
+    WITH chosen AS MATERIALIZED (
+        SELECT number FROM space
+        WHERE kind = :kind AND (:organisation IS NULL OR organisation = :organisation) AND {ALIVE})
     SELECT (SELECT count(*) FROM chosen),
            (SELECT count(*) FROM entry INDEXED BY entry_order WHERE space IN chosen)
          - (SELECT count(*) FROM entry INDEXED BY entry_expiry WHERE expires_at <= :now AND space IN chosen)"""  # noqa: S608
@@ -248,9 +250,9 @@ def spaces(
     return [Space(*row) for row in connection.execute(SPACES, values)]
 
 
-def count_spaces(connection: apsw.Connection, kind: str, now: int) -> tuple[int, int]:
+def count_spaces(connection: apsw.Connection, kind: str, organisation: str | None, now: int) -> tuple[int, int]:
     """(living spaces, living entries in them)"""
-    row: Any = connection.execute(COUNT_SPACES, {"kind": kind, "now": now}).fetchone()
+    row: Any = connection.execute(COUNT_SPACES, {"kind": kind, "organisation": organisation, "now": now}).fetchone()
     return row[0], row[1]
 
 

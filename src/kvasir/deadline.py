@@ -1,0 +1,27 @@
+"""Work with a time limit that a client has asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from kvasir.errors import Timeout
+
+T = TypeVar("T")
+
+
+async def within(deadline_ms: float | None, work: Awaitable[T]) -> T:
+    """Await `work`, for at most this many milliseconds. Raises `Timeout`."""
+    if deadline_ms is None:
+        return await work
+    deadline = time.monotonic() + deadline_ms / 1000
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(deadline_ms / 1000):
+            done = await work
+        # Work that never waits cannot be interrupted, but it can be late.
+        if time.monotonic() <= deadline:
+            return done
+    raise Timeout(f"the answer was not there within the {deadline_ms:g} ms asked for")
