@@ -386,14 +386,34 @@ def test_an_entry_that_changes_while_its_life_is_extended_is_answered_as_it_is_t
 
         engine.meddle = meddle
         bench.clock.now += 10
+        if change == "ended":
+            with pytest.raises(NotFound):
+                await bench.store.get(OWNER, bench.space, [A, B])
+            return
         a, b = await bench.store.get(OWNER, bench.space, [A, B])
         expected = {
             "replaced": [(b'"new"', START + 60), (b'"other"', START + 110)],
             "replaced for good": [(b'"new"', None), (b'"other"', START + 110)],
             "deleted": [None, (b'"other"', START + 110)],
-            "ended": [None, None],
         }
         assert [entry and (entry.value, entry.expires_at) for entry in (a, b)] == expected[change]
+
+    bench.run(story)
+
+
+def test_keys_that_were_absent_are_looked_at_again_with_those_that_changed() -> None:
+    engine = Meddling()
+    bench = Bench(engine=engine)
+
+    async def story() -> None:
+        await bench.commit(put(B, b'"old"', ttl=100, refresh=True))
+
+        async def meddle() -> None:
+            await engine.write([Write(bench.space.number, (put(A, b'"with it"'), put(B, b'"new"')))])
+
+        engine.meddle = meddle
+        entries = await bench.store.get(OWNER, bench.space, [A, B])
+        assert [entry and entry.value for entry in entries] == [b'"with it"', b'"new"']
 
     bench.run(story)
 

@@ -196,7 +196,7 @@ class Store:
             entries = await self._engine.get(space.number, keys) if found is None else found
         for entry in entries:
             if entry is not None and entry.refresh is not None and extend:
-                return await self._refreshed(space, entries)
+                return await self._refreshed(space, keys, entries)
         return entries
 
     def get_now(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:
@@ -218,7 +218,7 @@ class Store:
             raise answer_too_long(most)
         return entries
 
-    async def _refreshed(self, space: Space, entries: list[Entry | None]) -> list[Entry | None]:
+    async def _refreshed(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
         """Extend the entries that want it; durable before the answer, since the answer promises the new expiry."""
         for _ in range(UPDATE_ROUNDS):
             now = self.clock()
@@ -237,6 +237,9 @@ class Store:
                     for key, entry in due.items()
                 ]
             )
+            for outcome in outcomes:
+                if isinstance(outcome, KvasirError):
+                    raise outcome
             if all(isinstance(outcome, Commit) for outcome in outcomes):
                 return [
                     msgspec.structs.replace(entry, expires_at=max(expiries[entry.key], entry.expires_at or 0))
@@ -244,10 +247,8 @@ class Store:
                     else entry
                     for entry in entries
                 ]
-            # Replaced, removed or expired since it was read: what is there now is the answer.
-            keys = [entry.key for entry in entries if entry is not None]
-            fresh = dict(zip(keys, await self._engine.get(space.number, keys), strict=True))
-            entries = [entry and fresh[entry.key] for entry in entries]
+            # One was replaced, removed or expired since: the answer is what is there now, all of it at one moment.
+            entries = await self._engine.get(space.number, keys, self.limits.batch_answer_bytes)
             if not any(entry is not None and entry.refresh is not None for entry in entries):
                 return entries
         raise Unavailable("the entry changes faster than its life can be extended; try again")

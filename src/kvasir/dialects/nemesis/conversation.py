@@ -57,7 +57,8 @@ class Conversation(Talk):
         self._most = shared.store.limits.batch_keys
         self._replies = Replies(emit)
         self._finish = finish
-        # To look for it at every command would cost a system call.
+        #: What the store's caches stood for when a silent caller was last recognised.
+        self._epoch: int | None = -1
         self._loop = asyncio.get_running_loop()
         self._queue: list[bytes | None] = []
         #: The first message of the queue, if it was looked at already.
@@ -72,6 +73,14 @@ class Conversation(Talk):
         self._tasks: set[asyncio.Task[None]] = set()
         #: Messages taken in and not done with.
         self.unanswered = 0
+
+    def look_after(self) -> None:
+        """At the beginning, and once in a while: whether the access key of a silent caller is good."""
+        if self._auth is not None and self._working is None and not self._queue:
+            epoch = self.store.refresh_now()
+            if epoch != self._epoch and (epoch is not None or self._epoch == -1):
+                self._epoch = epoch
+                self._go_on()
 
     def feed(self, messages: Sequence[bytes | None]) -> None:
         """Take in what arrived together, in order; None stands for a message that was binary.
@@ -107,7 +116,7 @@ class Conversation(Talk):
             waits_for = start(work)
         except Exception:
             log.exception("a conversation broke off")
-            self._break_off()
+            self._end(INTERNAL, "")
             return
         if waits_for is not DONE:
             self._working = self._loop.create_task(going_on(work, waits_for))
@@ -118,7 +127,7 @@ class Conversation(Talk):
         self._working = None
         if not task.cancelled() and task.exception() is not None:
             log.error("a conversation broke off", exc_info=task.exception())
-            self._break_off()
+            self._end(INTERNAL, "")
         elif self._queue:
             self._go_on()
 
@@ -134,12 +143,12 @@ class Conversation(Talk):
         """The connection is gone: forget what was not begun. What was begun goes on to its end."""
         self._queue.clear()
         self._replies.stop()
-        self._finish = _nothing
+        self._finish = lambda _code, _why: None
 
     # -- commands -----------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while self._queue:
+        while True:
             messages, self._queue = self._queue, []
             started = time.perf_counter()
             try:
@@ -163,7 +172,8 @@ class Conversation(Talk):
                 self._submit()
             if self._working is not None:
                 self._replies.flush()
-        return None
+            if not self._queue:
+                return None
 
     async def _recognise(self) -> None:
         if self._auth is None:
@@ -174,16 +184,14 @@ class Conversation(Talk):
     async def _stop(self, code: int, why: str) -> None:
         """Answer what was begun, then end the conversation."""
         await self._writes_first()
-        self._queue.clear()
-        self._replies.flush()
-        self._finish(code, why)
+        self._end(code, why)
 
-    def _break_off(self) -> None:
+    def _end(self, code: int, why: str) -> None:
         if self._group:
             self._submit()
         self._queue.clear()
         self._replies.flush()
-        self._finish(INTERNAL, "")
+        self._finish(code, why)
 
     def _take(self, message: bytes | None, started: float) -> Begun | None:
         """Take in a message. What cannot be dealt with by joining others is returned, to be run."""
@@ -390,7 +398,3 @@ class Conversation(Talk):
         if self._group:
             self._submit()
         self._replies.put(frame)
-
-
-def _nothing(_: int, __: str) -> None:
-    """How a conversation ends that has no connection."""

@@ -139,7 +139,7 @@ async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
     name = body["name"]
     if talk.saves is None:
         return reply("KV_SAVE", {"st": Status.COMMAND_DISABLED})
-    if not await prepared(talk.saves, talk.principal.organisation, name):
+    if not await prepared(talk, name):
         return reply("KV_SAVE", {"name": name, "st": SAVE_DIR_WRITE_FAIL_09})
     started = talk.store.clock()
     try:

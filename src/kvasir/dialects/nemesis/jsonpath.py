@@ -16,10 +16,11 @@ from jsonpath.exceptions import JSONPathError, JSONPathSyntaxError
 from jsonpath.filter import NIL, BaseExpression
 from jsonpath.parse import Parser
 from jsonpath.segments import JSONPathChildSegment, JSONPathSegment
-from jsonpath.selectors import Filter, JSONPathSelector, NameSelector, WildcardSelector
+from jsonpath.selectors import Filter, IndexSelector, JSONPathSelector, NameSelector, WildcardSelector
 from jsonpath.stream import TokenStream
 from jsonpath.token import (
     TOKEN_AND,
+    TOKEN_COLON,
     TOKEN_COMMA,
     TOKEN_DDOT,
     TOKEN_DOT,
@@ -187,6 +188,14 @@ class _Parser(Parser):
             else selector
             for selector in selectors
         ]
+
+    def parse_slice(self, stream: TokenStream) -> Any:
+        """A slice; or an index, which the library takes for one if a slice without a start follows: [1,::2]."""
+        token = stream.current()
+        if token.kind == TOKEN_INT and stream.peek().kind != TOKEN_COLON:
+            stream.next()
+            return IndexSelector(env=self.env, token=token, index=int(token.value))
+        return super().parse_slice(stream)
 
     def parse_filter_selector(self, stream: TokenStream, *, keys: bool = False) -> Filter:  # noqa: ARG002
         token = stream.next()

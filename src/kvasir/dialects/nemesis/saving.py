@@ -17,11 +17,12 @@ from msgspec import Raw, Struct
 from kvasir.dialects.nemesis.keyvalues import name_of, strings
 from kvasir.dialects.nemesis.sessions import LONGEST, Expiry, blank
 from kvasir.dialects.nemesis.statuses import Status
-from kvasir.dialects.nemesis.talk import Command, Saves, Talk, raised, sliced
+from kvasir.dialects.nemesis.talk import Command, Talk, raised, sliced
 from kvasir.dialects.nemesis.wire import Shape, encode, reply, value_text
 from kvasir.errors import KvasirError, NotFound
 from kvasir.keys import pack
 from kvasir.model import Query, Set, Space, Write
+from kvasir.rights import WRITERS, require
 from kvasir.sessions import Attributes, attributes_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
     wanted = body.get("tkns", [])
     if wanted.__class__ is not list:
         return encode({"SH_SAVE_RSP": {"st": Status.VALUE_TYPE_INVALID, "m": "tkns"}})
-    if not await prepared(talk.saves, talk.principal.organisation, name):
+    if not await prepared(talk, name):
         return reply("SH_SAVE", {"name": name, "st": Status.SAVE_DIR_WRITE_FAIL})
     started = talk.store.clock()
     talk.say(reply("SH_SAVE", {"name": name, "st": Status.SAVE_START}))
@@ -75,12 +76,13 @@ async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
     return reply("SH_SAVE", {"name": name, "st": Status.SAVE_COMPLETE, "duration": took})
 
 
-async def prepared(saves: Saves, owner: str, name: str) -> bool:
-    """Whether there is a directory for a save of this name now."""
-    if not saves.is_name(name):
+async def prepared(talk: Talk, name: str) -> bool:
+    """Whether there is a directory for a save of this name now. Raises `Forbidden` for one who only reads."""
+    require(talk.principal, WRITERS)
+    if talk.saves is None or not talk.saves.is_name(name):
         return False
     try:
-        await saves.prepare(owner, name)
+        await talk.saves.prepare(talk.principal.organisation, name)
     except OSError as error:
         log.warning("the directory of the save %r cannot be made: %s", name, error)
         return False

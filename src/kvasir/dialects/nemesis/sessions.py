@@ -114,6 +114,14 @@ async def _open(talk: Talk, body: dict[str, Any]) -> bytes:
 # -- SH_END, SH_END_ALL, SH_EXISTS -------------------------------------------------------------------------------
 
 
+async def _ended(talk: Talk, space: Space) -> bool:
+    """End a session; whether it was still there."""
+    try:
+        return await talk.store.end(talk.principal, space)
+    except NotFound:
+        return False
+
+
 async def _end(talk: Talk, body: dict[str, Any]) -> bytes:
     try:
         space = await talk.space(body["tkn"])
@@ -129,7 +137,7 @@ async def _end_all(talk: Talk, _: dict[str, Any]) -> bytes:
     count = 0
     after = ""
     while spaces := await talk.store.list_spaces(talk.principal, "session", after=after, limit=_END_AT_ONCE):
-        count += sum(await asyncio.gather(*[talk.store.end(talk.principal, space) for space in spaces]))
+        count += sum(await asyncio.gather(*[_ended(talk, space) for space in spaces]))
         after = spaces[-1].id
     return reply("SH_END_ALL", {"st": Status.OK, "cnt": count})
 

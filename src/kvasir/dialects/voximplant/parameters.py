@@ -30,7 +30,7 @@ from kvasir.model import Check, Conflict
 
 #: The documented expression; ёЁ stand outside the range а-я. It also matches "", which is refused where a key is named.
 KEY = re.compile(r"[a-zA-Z0-9а-яА-ЯёЁ_\-:;.#+]*")
-INTEGER = re.compile(r"-?[0-9]{1,19}")
+INTEGER = re.compile(r"-?[0-9]{1,100}")
 VERSION = re.compile(r"[0-9a-f]{20}")
 FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
@@ -140,7 +140,7 @@ class Parameters:
 
     def count(self) -> int:
         """How many items a list shows; more than the maximum means the maximum."""
-        return min(self.integer("count", 0, INT64 - 1, self._settings.page_default), self._settings.page_maximum)
+        return min(self.integer("count", 0, 10**100, self._settings.page_default), self._settings.page_maximum)
 
     def offset(self) -> int:
         """How many items a list passes over."""
@@ -153,9 +153,12 @@ class Parameters:
             return None
         try:
             total, key = base64.b64decode(text, altchars=b"-_", validate=True).decode().split(":", 1)
-            return Cursor(int(total), key)
+            cursor = Cursor(int(total), key)
         except ValueError:
-            raise self.invalid("cursor", "it must be the next_cursor of an earlier page") from None
+            cursor = None
+        if cursor is None or cursor.total < 0:
+            raise self.invalid("cursor", "it must be the next_cursor of an earlier page")
+        return cursor
 
     def items(self, name: str, most: int) -> list[Parameters]:
         """The objects of a bulk request; ttl and expires_at stand in for those an item does not have."""

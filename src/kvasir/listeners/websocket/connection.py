@@ -93,6 +93,7 @@ class Connection(WSListener):
         self._socket = transport.underlying_transport
         self._socket.set_protocol(Watch(self._socket.get_protocol(), self))
         self._listener.joined(self)
+        self._conversation.look_after()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002
         self._listener.left(self)
@@ -261,7 +262,8 @@ class Connection(WSListener):
             self._transport.disconnect(False)
 
     def look_after(self, now: float) -> None:
-        """Once in a while: pings, and the end of clients that take too long."""
+        """Once in a while: pings, and the end of clients that take too long or may not stay."""
+        self._conversation.look_after()
         if self._last < 0:
             self._last = now
             self._pinged = False

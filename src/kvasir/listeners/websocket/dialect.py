@@ -12,6 +12,9 @@ class Conversation(Protocol):
     #: Messages taken in and not done with.
     unanswered: int
 
+    def look_after(self) -> None:
+        """Called when the connection begins, and then about once a second."""
+
     def feed(self, messages: Sequence[bytes | None]) -> None:
         """Take in what arrived together, in order; None stands for a message that was binary."""
 
