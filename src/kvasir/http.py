@@ -18,6 +18,9 @@ class Request(Protocol):
     #: Names the request in logs and in the answer's X-Request-Id.
     id: str
 
+    #: Whether the body took more than a second or two: what was true of the caller may be so no longer.
+    slow: bool
+
     @property
     def query(self) -> str:
         """The query string as it came, without the "?"."""

@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.nemesis.client import client
 from tests.serving import KVASIR, database_options, environment, serving
 
@@ -72,3 +74,10 @@ def test_an_application_is_opened_like_a_session(tmp_path: Path) -> None:
         token = kvasir(tmp_path, "store", "share", "calls", "--session", "calls")
         assert caller.do("SH_OPEN", name="calls") == {"tkn": token, "st": 1}
         assert caller.do("KV_SET", tkn=token, keys={"a": 1})["keys"] == {"a": 20}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256])
+def test_a_store_is_not_shared_under_a_name_that_sh_open_refuses(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path):
+        said = run(tmp_path, "store", "share", "default", "--session", name)
+        assert (said.returncode, "1 to 255 characters" in said.stderr) == (2, True)

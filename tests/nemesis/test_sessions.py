@@ -23,6 +23,7 @@ from kvasir.model import Write
 from kvasir.snapshots import Snapshots
 from tests.nemesis.client import ORGANISATION, TEXT, Client, Raw, client, frame, local
 from tests.nemesis.test_cli import kvasir
+from tests.raw import Client as Api
 from tests.serving import KVASIR, Server, environment, serving, wait_until
 
 
@@ -539,6 +540,33 @@ def test_saves_that_nemesisdb_wrote_are_read(tmp_path: Path) -> None:
         assert caller.do("KV_GET", tkn="123", keys=["a", "b"])["keys"] == {"a": 1, "b": [1]}
         assert caller.do("KV_GET", tkn="456", keys=["c"])["keys"] == {"c": 3}
         wait_until(lambda: caller.do("SH_INFO", tkn="5")["keyCnt"] == 0, "the empty session is there")
+
+
+@pytest.mark.parametrize(("duration", "loaded"), [(2**64 - 1, True), (10**17, True), (-1, False)])
+def test_a_save_with_an_impossible_duration(tmp_path: Path, duration: int, loaded: bool) -> None:
+    with local(saves=Snapshots(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
+        token = caller.session(expiry={"duration": 77, "deleteSession": True})
+        save(caller, "x")
+        caller.do("SH_END", tkn=token)
+        (file,) = tmp_path.rglob("data/0/0")
+        file.write_text(file.read_text().replace("77", str(duration)))
+        assert caller.do("SH_LOAD", name="x")["st"] == (141 if loaded else 142)
+        assert caller.do("SH_EXISTS", tkns=[token])["tkns"] == {token: loaded}
+
+
+def test_an_update_keeps_the_life_that_another_api_gave(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, client(server.nemesis_url) as caller:
+        token = caller.session()
+        space = json.loads(kvasir(tmp_path, "session", "list", "--json"))[0]["id"]
+        with Api(server, space) as api:
+            api.put("a", {"n": [1]}, expireIn=600_000, metadata={"m": 1})
+            before = api.get("a").json()
+            caller.do("KV_UPDATE", tkn=token, key="a", **{"/n": [2]})
+            caller.do("KV_UPDATE", tkn=token, key="a", path="$.n", value=[3])
+            caller.do("KV_APPEND", tkn=token, a={"o": 1})
+            after = api.get("a").json()
+    assert after["value"] == {"n": [3], "o": 1}
+    assert [after[name] for name in ("expiresAt", "metadata")] == [before[name] for name in ("expiresAt", "metadata")]
 
 
 def test_a_key_for_a_prefix_reads_what_it_may_and_no_more(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ class PlainRequest:
     """A request without a connection."""
 
     id = "request-1"
+    slow = False
 
     def __init__(self, method: str, target: str, body: bytes | KvasirError, headers: dict[str, str]) -> None:
         path, _, self.query = target.partition("?")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.serving import Server
+from tests.nemesis.test_cli import kvasir
+from tests.raw import Client, Wire, dump, request
+from tests.serving import Server, serving, wait_until
 
 BATCH = 500
 
@@ -110,3 +114,21 @@ def test_the_reference_is_served_without_a_credential(server: Server) -> None:
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "BatchSetKV" in page.text
+
+
+def test_a_key_that_is_revoked_while_the_body_comes_writes_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        made = json.loads(kvasir(tmp_path, "key", "create", "--role", "developer", "--name", "late", "--json"))
+        body = dump({"value": 1})
+        sent = request("PUT", f"/store/{server.store}/kv/late", body, key=made["key"])
+        with Wire(server.port) as wire, Wire(server.port) as again:
+            wire.send(sent[:-1])
+            began = time.monotonic()
+            kvasir(tmp_path, "key", "revoke", made["id"])
+            again.send(sent)
+            assert again.answer().status == 401
+            wait_until(lambda: time.monotonic() - began > 2.5, "the body has taken long")
+            wire.send(sent[-1:])
+            assert wire.answer().status == 401
+        with Client(server, server.store) as client:
+            assert client.get("late").status == 404

@@ -52,6 +52,7 @@ class FakeRequest:
         self.path = path
         self.query = query
         self.id = "test-1"
+        self.slow = False
         self.asked_for_body = False
         self._body = body
         self._headers = dict(headers or {})

@@ -34,6 +34,9 @@ TOGETHER = 32
 #: depend on it; who declares more would send on in vain.
 DRAINED_BODIES = 2
 
+#: A body that takes longer is told to the dialect, at the next look at those who wait.
+SLOW_SECONDS = 1.0
+
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
 
@@ -41,7 +44,20 @@ access = logging.getLogger("kvasir.access")
 class _Request:
     """A `kvasir.http.Request` over an RSGI scope."""
 
-    __slots__ = ("_late", "_listener", "_proto", "_scope", "_whole", "began", "header", "held", "id", "method", "path")
+    __slots__ = (
+        "_late",
+        "_listener",
+        "_proto",
+        "_scope",
+        "_whole",
+        "began",
+        "header",
+        "held",
+        "id",
+        "method",
+        "path",
+        "slow",
+    )
 
     def __init__(self, scope: Any, proto: Any, listener: HttpListener, id: str, began: float) -> None:
         self._scope = scope
@@ -54,6 +70,7 @@ class _Request:
         self.began = began
         #: Whether the wait for the body was ended because it took too long.
         self._late = False
+        self.slow = False
         self.method: str = scope.method
         self.path: str = scope.path
         #: Granian's own method: a function around it would cost every request as much as what it does.
@@ -257,9 +274,11 @@ class HttpListener:
     def _give_up_late(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the wait for bodies that take too long. One look a second costs less than a timer each."""
         seconds = self.limits.body_seconds
-        oldest = time.perf_counter() - seconds
+        now = time.perf_counter()
         for request in self.reading:
-            if request.began < oldest:
+            waited = now - request.began
+            request.slow = waited > SLOW_SECONDS
+            if waited > seconds:
                 request.give_up()
         loop.call_later(min(1.0, seconds / 4), self._give_up_late, loop)
 

@@ -54,6 +54,8 @@ class VoximplantDialect:
             caller = self._tokens.remembered(authorization) or await self._tokens.caller(authorization)
             kind, options = forms.content_type(request.header("content-type"))
             body = await request.body(self._settings.json_bytes if kind == JSON else self._settings.form_bytes)
+            if request.slow:  # the key may have been revoked meanwhile
+                caller = await self._tokens.caller(authorization)
             given = forms.read(request.query, body, kind, options)
             operation = _command(_method(request.path), given)
             command = COMMANDS[operation]
