@@ -549,9 +549,29 @@ def test_a_save_with_an_impossible_duration(tmp_path: Path, duration: int, loade
         save(caller, "x")
         caller.do("SH_END", tkn=token)
         (file,) = tmp_path.rglob("data/0/0")
-        file.write_text(file.read_text().replace("77", str(duration)))
+        file.write_text(file.read_text().replace('"duration":77', f'"duration":{duration}'))
         assert caller.do("SH_LOAD", name="x")["st"] == (141 if loaded else 142)
         assert caller.do("SH_EXISTS", tkns=[token])["tkns"] == {token: loaded}
+
+
+def test_a_load_goes_on_with_a_session_that_was_not_loaded_to_its_end(tmp_path: Path) -> None:
+    keys = {f"k{number}": number for number in range(3_000)}
+    with serving(tmp_path) as server, client(server.nemesis_url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys=keys)
+        assert save(caller, "x")[-1]["st"] == 121
+        caller.do("SH_END", tkn=token)
+        caller.send({"SH_LOAD": {"name": "x"}})
+        with client(server.nemesis_url) as other:
+            wait_until(lambda: other.do("SH_EXISTS", tkns=[token])["tkns"][token], "the session is there again")
+        server.kill()
+    with serving(tmp_path) as server, client(server.nemesis_url) as caller:
+        again = caller.do("SH_LOAD", name="x")
+        assert again["st"] == 141
+        assert caller.do("KV_COUNT", tkn=token)["cnt"] == len(keys)
+        # Now it is whole, and left as it is.
+        caller.do("KV_RMV", tkn=token, keys=["k1"])
+        assert caller.do("SH_LOAD", name="x") == {"name": "x", "st": 141, "sessions": 0, "keys": 0}
 
 
 def test_an_update_keeps_the_life_that_another_api_gave(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kvasir.dialects.nemesis.talk import Command, Talk, raised, sliced
 from kvasir.dialects.nemesis.wire import Shape, encode, reply, value_text
 from kvasir.errors import KvasirError, NotFound
 from kvasir.keys import pack
-from kvasir.model import Query, Set, Space, Write
+from kvasir.model import Delete, Query, Set, Space, Write
 from kvasir.rights import WRITERS, require
 from kvasir.sessions import Attributes, attributes_of
 
@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 _SESSIONS = 1_000
 #: Entries in memory at a time while saving, each as large as a value may be.
 _ENTRIES = 64
+
+
+#: In a session that is being loaded; of two parts, so that no client of this API has a key like it. A session that
+#: still has it was not loaded to its end, and the next load goes on with it.
+_UNFINISHED = pack(("", "loading"))
 
 
 class Head(Struct, omit_defaults=True):
@@ -146,6 +151,7 @@ async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
             return reply("SH_LOAD", {"st": Status.LOAD_ERROR, "name": name})
         async for text in records:
             await loading.add(read_record(text))
+        await loading.finish()
     except UNREADABLE:
         await loading.give_up()
         return reply("SH_LOAD", {"st": Status.LOAD_ERROR, "name": name})
@@ -172,15 +178,30 @@ class _Loading:
         if record.sh is None or record.sh.expiry.duration < 0:
             raise ValueError("not a save of sessions")
         if str(record.sh.tkn) != self._token:
+            await self.finish()
             self._token = str(record.sh.tkn)
             self._space = await self._created(record.sh)
             self.sessions += self._space is not None
         if self._space is not None:
             self.keys += await fill(self._talk, self._space, record.keys)
 
+    async def finish(self) -> None:
+        """All records of the session were taken up."""
+        if self._space is not None:
+            await self._talk.store.write(self._talk.principal, self._space, Delete(_UNFINISHED))
+            self._space = None
+
     async def _created(self, head: Head) -> Space | None:
+        space = await self._found_or_made(head)
+        if space is not None:
+            await self._talk.store.write(self._talk.principal, space, Set(_UNFINISHED, b"true"))
+        return space
+
+    async def _found_or_made(self, head: Head) -> Space | None:
         try:
-            await self._talk.space(self._token)
+            space = await self._talk.space(self._token)
+            (unfinished,) = await self._talk.store.get(self._talk.principal, space, [_UNFINISHED])
+            return None if unfinished is None else space
         except NotFound:
             # Saves of the original name no shared session: only its token leads back to it.
             # The original took longer durations, too.
