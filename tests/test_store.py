@@ -31,6 +31,7 @@ from kvasir.model import (
     Touch,
     Write,
 )
+from kvasir.periods import period_end
 from kvasir.store import Store
 from tests.engine.lab import ORGANISATION, START, ManualClock, door, k, put
 
@@ -426,7 +427,7 @@ def test_no_entry_outlives_its_period() -> None:
 
     async def story() -> None:
         bench.clock.now = START + 2_500
-        assert bench.store.period_end(bench.space) == START + 3_000
+        assert period_end(bench.space, bench.clock()) == START + 3_000
         await bench.commit(
             put(k("forever")),
             put(k("long"), ttl=10_000),
@@ -457,11 +458,35 @@ def test_no_entry_outlives_its_period() -> None:
     bench.run(story, clear_every=1_000)
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("when", [(), (Check(A, None),)])
+def test_a_write_that_is_committed_in_the_next_period_lives_in_it(many: bool, when: tuple[Check, ...]) -> None:
+    engine = Meddling()
+    bench = Bench(engine=engine)
+
+    async def story() -> None:
+        async def meddle() -> None:
+            bench.clock.now = START + 1_001
+
+        bench.clock.now = START + 999
+        engine.meddle = meddle
+        if many:
+            (outcome,) = await bench.store.write_many(OWNER, bench.space, [Write(bench.space.number, (put(A),), when)])
+        else:
+            outcome = await bench.store.write(OWNER, bench.space, put(A), when=when)
+        assert isinstance(outcome, Commit)
+        entry = await bench.entry(A)
+        assert entry is not None
+        assert entry.expires_at == START + 2_000
+
+    bench.run(story, clear_every=1_000)
+
+
 def test_a_space_that_is_never_cleared_has_no_period() -> None:
     bench = Bench()
 
     async def story() -> None:
-        assert bench.store.period_end(bench.space) is None
+        assert period_end(bench.space, bench.clock()) is None
 
     bench.run(story)
 

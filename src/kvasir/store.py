@@ -37,6 +37,7 @@ from kvasir.model import (
     Touch,
     Write,
 )
+from kvasir.periods import ended, ending, period_end
 from kvasir.rights import MANAGERS, READERS, WRITERS, confine, only, require
 
 #: Spaces remembered by one process before it starts over; each is a few hundred bytes.
@@ -222,7 +223,7 @@ class Store:
         """Extend the entries that want it; durable before the answer, since the answer promises the new expiry."""
         for _ in range(UPDATE_ROUNDS):
             now = self.clock()
-            end = self.period_end(space)
+            end = period_end(space, now)
             due = {entry.key: entry for entry in entries if entry is not None and entry.refresh is not None}
             expiries = {key: now + (entry.refresh or 0) for key, entry in due.items()}
             if end is not None:
@@ -272,17 +273,29 @@ class Store:
     ) -> Commit | Conflict:
         """Apply mutations at one instant if all conditions hold; durable before it returns."""
         require(principal, WRITERS)
+        began = 0 if space.clear_every is None else self.clock()
         admitted = self._admit(principal, space, Write(space.number, mutations, tuple(when)))
         outcome = (await self._engine.write((admitted,)))[0]
         if isinstance(outcome, KvasirError):
             raise outcome
+        if began and isinstance(outcome, Commit) and ended(space, began, self.clock()):
+            again = await self.write(principal, space, *mutations, when=when)
+            return again if isinstance(again, Commit) else outcome
         return outcome
 
     async def write_many(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome]:
         """Apply independent writes of one space in order with one durable commit; one outcome each."""
         require(principal, WRITERS)
+        began = 0 if space.clear_every is None else self.clock()
         admitted, refused = self._admit_all(principal, space, writes)
-        return _in_place(await self._engine.write(admitted) if admitted else [], refused)
+        outcomes = await self._engine.write(admitted) if admitted else []
+        if began and ended(space, began, self.clock()):
+            later = await self._engine.write(self._admit_all(principal, space, writes)[0])
+            outcomes = [
+                first if isinstance(first, Commit) and isinstance(again, Conflict) else again
+                for first, again in zip(outcomes, later, strict=True)
+            ]
+        return _in_place(outcomes, refused)
 
     def write_many_now(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:
         """What `write_many` gives, if writes take no waiting here; None says nothing, and nothing was done."""
@@ -321,18 +334,10 @@ class Store:
             if principal.keys is not None:
                 confine(principal, mutation.range if isinstance(mutation, DeleteRange) else only(mutation.key))
         if space.clear_every is not None:
-            end = self.period_end(space)
-            return msgspec.structs.replace(
-                write, mutations=tuple(_ending(m, end, self.clock()) for m in write.mutations)
-            )
+            now = self.clock()
+            end = period_end(space, now)
+            return msgspec.structs.replace(write, mutations=tuple(ending(m, end, now) for m in write.mutations))
         return write
-
-    def period_end(self, space: Space) -> int | None:
-        """When the keys of a space with `clear_every` are cleared next; None for other spaces."""
-        if space.clear_every is None:
-            return None
-        elapsed = max(0, self.clock() - space.created_at)
-        return space.created_at + (elapsed // space.clear_every + 1) * space.clear_every
 
     async def update(
         self, principal: Principal, space: Space, key: bytes, change: Callable[[Entry | None], Mutation | None]
@@ -383,16 +388,3 @@ def _in_place(outcomes: list[Outcome], refused: dict[int, KvasirError]) -> list[
     for place, refusal in refused.items():  # in ascending order, so each finds its place
         outcomes.insert(place, refusal)
     return outcomes
-
-
-def _ending(mutation: Mutation, end: int | None, now: int) -> Mutation:
-    """The mutation, with nothing that outlives its period."""
-    if end is None or isinstance(mutation, Delete | DeleteRange):
-        return mutation
-    wanted = mutation.expires_at
-    if isinstance(mutation, Set) and mutation.ttl is not None:
-        wanted = now + mutation.ttl
-    expires_at = end if wanted is None else min(wanted, end)
-    if isinstance(mutation, Touch):
-        return msgspec.structs.replace(mutation, expires_at=expires_at)
-    return msgspec.structs.replace(mutation, expires_at=expires_at, ttl=None)

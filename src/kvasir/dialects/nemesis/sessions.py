@@ -14,6 +14,7 @@ from kvasir.dialects.nemesis.talk import Command, Talk
 from kvasir.dialects.nemesis.wire import Refusal, Shape, refused, reply, required, token
 from kvasir.errors import Forbidden, NotFound
 from kvasir.model import Door, Space
+from kvasir.periods import period_end
 from kvasir.sessions import NAME_DOOR, TOKEN_DOOR, Attributes, attributes_of, new_token
 
 #: Longest duration in seconds: some three thousand years, which fits every engine in milliseconds.
@@ -164,7 +165,7 @@ async def _info(talk: Talk, body: dict[str, Any]) -> bytes:
         nothing = {"st": Status.SESSION_NOT_EXIST, "tkn": tkn, "shared": None, "keyCnt": None}
         return reply("SH_INFO", nothing)
     attributes = attributes_of(space)
-    end = space.expires_at or talk.store.period_end(space)
+    end = space.expires_at or period_end(space, talk.store.clock())
     expiry = {
         "expires": end is not None,
         "duration": attributes.duration,
