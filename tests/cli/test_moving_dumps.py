@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import pytest
@@ -155,6 +156,31 @@ def test_lines_that_are_gone_doubled_or_swapped_are_noticed(dump: bytes) -> None
 
 def test_something_behind_the_end_is_noticed(dump: bytes) -> None:
     assert f"line {dump.count(10) + 1}: nothing may come" in refusal(dump + b"{}\n").replace(",", "")
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 9, 12])
+def test_a_packed_file_that_lost_its_end_is_refused_with_the_line(dump: bytes, cut: int) -> None:
+    assert_cannot_be_unpacked(dump, gzip.compress(dump, mtime=0)[:-cut])
+
+
+def test_a_packed_file_with_another_checksum_is_refused_with_the_line(dump: bytes) -> None:
+    packed = bytearray(gzip.compress(dump, mtime=0))
+    packed[-6] ^= 1
+    assert_cannot_be_unpacked(dump, bytes(packed))
+
+
+def test_something_behind_a_packed_file_is_refused_with_the_line(dump: bytes) -> None:
+    assert_cannot_be_unpacked(dump, gzip.compress(dump, mtime=0) + b"garbage")
+
+
+def assert_cannot_be_unpacked(dump: bytes, packed: bytes) -> None:
+    """All lines but perhaps the last can be read, so the message names one of these two."""
+    lines = dump.count(b"\n")
+    with gzip.open(io.BytesIO(packed)) as file, pytest.raises(dumps.Damaged) as refused:
+        dumps.check(cast("BinaryIO", file), "file.gz")
+    named = re.match(r"file\.gz: it cannot be unpacked after line ([\d,]+): ", refused.value.message)
+    assert named, refused.value.message
+    assert int(named[1]) in (lines - 1, lines)
 
 
 def test_a_newer_version_is_refused(dump: bytes) -> None:

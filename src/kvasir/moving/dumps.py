@@ -210,19 +210,24 @@ class _Reader:
     def _last(self, line: LastLine) -> None:
         if (line.spaces, line.entries, line.sha256) != (self._spaces - 1, self._entries, self._whole.hexdigest()):
             raise self._wrong("the lines before it are not those that were written: their checksum differs")
-        if self._file.read(1):
+        # With gzip, this is what reads the end of the file and compares the checksum there.
+        if self._unpacked(1):
             self._line += 1
             raise self._wrong("nothing may come after the last line")
 
     def _read(self) -> bytes:
-        try:
-            text = self._file.readline(LINE_BYTES)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise Damaged(f"{self._name}: it cannot be unpacked after line {self._line:,}: {error}") from None
+        text = self._unpacked(LINE_BYTES)
         self._line += 1
         if not text.endswith(b"\n"):
             raise self._wrong("the dump is cut off here")
         return text
+
+    def _unpacked(self, size: int) -> bytes:
+        """The next bytes, to the end of the line or so many: every look into the file, which may be packed."""
+        try:
+            return self._file.readline(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise Damaged(f"{self._name}: it cannot be unpacked after line {self._line:,}: {error}") from None
 
     def _wrong(self, what: str) -> Damaged:
         return Damaged(f"{self._name}, line {self._line:,}: {what}")
