@@ -15,6 +15,9 @@ VERSION = 1
 #: JSON readers that know only doubles keep whole numbers exact up to here; larger ones are written as texts.
 EXACT = 1 << 53
 
+#: Versionstamps and sequences stay below: new ones are given above all that are there, and need room up to 2^63.
+NUMBERED = 1 << 62
+
 
 class Line(Struct, tag_field="line", omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
     """What all lines have."""
@@ -161,14 +164,16 @@ def of_entry(entry: Entry) -> EntryLine:
 
 def entry_of(line: EntryLine) -> Entry:
     """The entry. Raises ValueError."""
-    stamp = parse_versionstamp(line.versionstamp)
-    if stamp < 0:
-        raise ValueError("its versionstamp is none")
+    stamp, sequence = parse_versionstamp(line.versionstamp), _whole(line.sequence)
+    if not 0 <= stamp < NUMBERED:
+        raise ValueError("its versionstamp is none: 20 lower-case hex digits, below 2^62")
+    if not 0 <= sequence < NUMBERED:
+        raise ValueError("its sequence is none: decimal digits, below 2^62")
     return Entry(
         _key(line.key),
         _json(line.value),
         stamp,
-        _whole(line.sequence),
+        sequence,
         _whole(line.created_at),
         None if line.expires_at is None else _whole(line.expires_at),
         None if line.refresh is None else _whole(line.refresh),
