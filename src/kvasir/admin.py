@@ -29,8 +29,13 @@ ADMIN_KEY_ID = "admin"
 DEFAULT_STORE = "default"
 NAME_CHARACTERS = 255
 
+_USED = (
+    "the database to be filled has data of its own, perhaps from the first start of a server;"
+    " nothing was changed: name an empty one"
+)
+
 _FIRST = pack(["first-organisation"])
-#: Where a database that was filled from another one says so, until a server starts on it.
+#: Where a database that was filled from another one says so, until somebody begins to use it.
 COPY_MARK = pack(["copy"])
 
 
@@ -67,8 +72,8 @@ _record = msgspec.json.Decoder(AccessKey)
 class CopyMark(Struct, frozen=True):
     """What a copy says about itself."""
 
-    #: See `origin`.
-    origin: str
+    #: See `origin`; None: it is not a copy of anything yet.
+    origin: str | None
     #: False: it is being filled, or that was interrupted.
     complete: bool
 
@@ -96,11 +101,11 @@ async def bootstrap(engine: Engine, config: Config, clock: Clock) -> FirstStart 
     the database and `Unavailable` for a copy that is not complete.
     """
     made = None
-    mark = await copy_mark(engine)
-    if mark is not None:
-        await _take_over(engine, mark)
+    await take_over(engine)
     if (await engine.get(SYSTEM_SPACE, [_FIRST]))[0] is None:
         made = await _first_start(engine, config, clock)
+    # A whole copy may have been made since. From here on none is: the record is there, and no mark.
+    await take_over(engine)
     organisation = await first_organisation(engine)
     if config.organisation_id not in (None, organisation):
         raise Invalid(
@@ -116,9 +121,8 @@ async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstSta
     organisation = config.organisation_id or str(ULID())
     door: Door = ("store", organisation, DEFAULT_STORE)
     # The store comes first: whoever sees the organisation finds it complete.
-    store = await engine.create_space(
-        Space(str(ULID()), 0, organisation, "store", DEFAULT_STORE, created_at=clock()), [door]
-    )
+    own = Space(str(ULID()), 0, organisation, "store", DEFAULT_STORE, created_at=clock())
+    store = await engine.create_space(own, [door])
     mutations: list[Mutation] = [Set(_FIRST, msgspec.json.encode(organisation))]
     secret = None
     if config.admin_key is None:
@@ -133,11 +137,17 @@ async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstSta
                 created_at=clock(),
             )
         )
-    outcome = (await engine.write([Write(SYSTEM_SPACE, tuple(mutations), (Check(_FIRST, None),))]))[0]
+    # The mark is looked at again, since `kvasir copy` or `kvasir load` may have come in between.
+    conditions = (Check(_FIRST, None), Check(COPY_MARK, None))
+    outcome = (await engine.write([Write(SYSTEM_SPACE, tuple(mutations), conditions)]))[0]
     if isinstance(outcome, Commit):
         return FirstStart(organisation, store.id, secret)
     if isinstance(outcome, KvasirError):
         raise outcome
+    if outcome.key == COPY_MARK:
+        # The other store with this door would be one that is being copied.
+        await engine.end_space(own.id)
+        raise _incomplete()
     if config.organisation_id is None:
         # Another process was first, under an organisation of its own.
         await engine.end_space(store.id)
@@ -192,32 +202,96 @@ async def origin(engine: Engine) -> str:
 
 
 async def copy_mark(engine: Engine) -> CopyMark | None:
-    """What a copy on which no server has started yet says about itself; None for any other database."""
+    """What a copy that nobody has begun to use says about itself; None for any other database."""
+    mark, _ = await _copy_mark(engine)
+    return mark if mark is not None and mark.origin is not None else None
+
+
+async def _copy_mark(engine: Engine) -> tuple[CopyMark | None, int | None]:
+    """The mark as it is stored, and its versionstamp: what a write that depends on it checks."""
     entry = (await engine.get(SYSTEM_SPACE, [COPY_MARK]))[0]
-    return None if entry is None else msgspec.json.decode(entry.value, type=CopyMark)
+    if entry is None:
+        return None, None
+    return msgspec.json.decode(entry.value, type=CopyMark), entry.versionstamp
 
 
-async def is_being_filled(engine: Engine, origin: str) -> bool:
-    """Whether the database is an incomplete copy of the one with this `origin`."""
-    return await copy_mark(engine) == CopyMark(origin, complete=False)
+async def claim(engine: Engine, origin: str) -> int:
+    """Mark a database as an incomplete copy of the one with this `origin`; the versionstamp of the mark.
+
+    Raises `Conflicting` if the database is none that may be filled from there. A server that starts at the same time
+    and this exclude each other: each writes on the condition that the other one has not.
+    """
+    mark, stamp = await _copy_mark(engine)
+    if mark is not None and mark.origin is not None:
+        if mark.origin != origin:
+            raise Conflicting(
+                "the database to be filled is a copy of another one; nothing was changed: name an empty one"
+            )
+        return await _mark(engine, CopyMark(origin, complete=False), Check(COPY_MARK, stamp))
+    if await _has_records(engine) or await engine.list_spaces(limit=1):
+        raise Conflicting(_USED)
+    if stamp is None:
+        # Older than anything that is copied, so that the mark takes no number from it: a write cannot do that. It keeps
+        # this place when it is written over, and says nothing until then.
+        nothing = Entry(COPY_MARK, msgspec.json.encode(CopyMark(None, complete=True)), 1, 1, created_at=0)
+        await engine.load(SYSTEM_SPACE, [nothing])
+        stamp = nothing.versionstamp
+    stamp = await _mark(engine, CopyMark(origin, complete=False), Check(_FIRST, None), Check(COPY_MARK, stamp))
+    if await engine.list_spaces(limit=1):
+        # A first start makes its store before its record; it is refused now, and takes the store away.
+        await engine.write([Write(SYSTEM_SPACE, (Delete(COPY_MARK),), (Check(COPY_MARK, stamp),))])
+        raise Conflicting(_USED)
+    return stamp
 
 
-async def mark_copy(engine: Engine, origin: str, *, complete: bool) -> None:
-    """Say that a database is a copy of the one with this `origin`."""
-    value = msgspec.json.encode(CopyMark(origin, complete))
-    # It is older than anything that is copied, so that it takes no number from it.
-    await engine.load(SYSTEM_SPACE, [Entry(COPY_MARK, value, versionstamp=1, sequence=1, created_at=0)])
+async def _has_records(engine: Engine) -> bool:
+    entries = (await engine.page(SYSTEM_SPACE, Query(limit=2, values=False))).entries
+    return any(entry.key != COPY_MARK for entry in entries)
 
 
-async def _take_over(engine: Engine, mark: CopyMark) -> None:
-    if not mark.complete:
-        raise Unavailable(
-            "the database is being filled by `kvasir copy` or `kvasir load`, or that was interrupted:"
-            " let it come to its end, or run it again"
-        )
-    outcome = (await engine.write([Write(SYSTEM_SPACE, (Delete(COPY_MARK),))]))[0]
+async def is_claimed(engine: Engine, stamp: int) -> bool:
+    """Whether the mark is still the one that `claim` made."""
+    return (await _copy_mark(engine))[1] == stamp
+
+
+async def complete_copy(engine: Engine, origin: str, stamp: int) -> None:
+    """Mark a claimed database as a complete copy. Raises `Conflicting` if the claim is lost."""
+    await _mark(engine, CopyMark(origin, complete=True), Check(COPY_MARK, stamp))
+
+
+async def _mark(engine: Engine, mark: CopyMark, *conditions: Check) -> int:
+    mutation = Set(COPY_MARK, msgspec.json.encode(mark))
+    outcome = (await engine.write([Write(SYSTEM_SPACE, (mutation,), conditions)]))[0]
+    if isinstance(outcome, Commit):
+        return outcome.versionstamp
     if isinstance(outcome, KvasirError):
         raise outcome
+    raise Conflicting("another program has begun to use the database that is being filled; nothing is certain")
+
+
+async def take_over(engine: Engine) -> None:
+    """Make a complete copy a database of its own, which nothing is copied to any more; others are left as they are.
+
+    Raises `Unavailable` for a copy that is not complete.
+    """
+    while True:
+        mark, stamp = await _copy_mark(engine)
+        if mark is None:
+            return
+        if not mark.complete:
+            raise _incomplete()
+        outcome = (await engine.write([Write(SYSTEM_SPACE, (Delete(COPY_MARK),), (Check(COPY_MARK, stamp),))]))[0]
+        if isinstance(outcome, KvasirError):
+            raise outcome
+        if isinstance(outcome, Commit):
+            return
+
+
+def _incomplete() -> Unavailable:
+    return Unavailable(
+        "the database is being filled by `kvasir copy` or `kvasir load`, or that was interrupted:"
+        " let it come to its end, or run it again"
+    )
 
 
 # -- access keys ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from msgspec import Struct
 from kvasir import admin
 from kvasir.engine import Engine
 from kvasir.errors import Conflicting, KvasirError, NotFound
-from kvasir.model import SYSTEM_SPACE, Delete, Door, Entry, Query, Space, Write
+from kvasir.model import SYSTEM_SPACE, Delete, Door, Entry, Space, Write
 from kvasir.moving.source import SYSTEM, Section, Source, checksum_of, entries_of, spaces_of
 
 #: What is written with one commit.
@@ -46,12 +46,12 @@ async def fill(source: Source, target: Engine, report: Report) -> Moved:
 
     Raises `Conflicting` if the target has data of its own, and whatever the engines raise; then call it again.
     """
-    await _claim(target, source.origin)
+    claimed = await admin.claim(target, source.origin)
     moved = Moved()
     others = spaces_of(target)
     other = await anext(others, None)
     async for section in source.sections():
-        if not await admin.is_being_filled(target, source.origin):
+        if not await admin.is_claimed(target, claimed):
             raise Conflicting("another program has begun to use the database that is being filled; nothing is certain")
         while other is not None and (section.space is SYSTEM or other.id < section.space.id):
             await target.end_space(other.id)
@@ -60,22 +60,8 @@ async def fill(source: Source, target: Engine, report: Report) -> Moved:
             other = await anext(others, None)
         await _move(section, target, report, moved)
     if not moved.differences:
-        await admin.mark_copy(target, source.origin, complete=True)
+        await admin.complete_copy(target, source.origin, claimed)
     return moved
-
-
-async def _claim(target: Engine, origin: str) -> None:
-    mark = await admin.copy_mark(target)
-    if mark is None:
-        used = await target.list_spaces(limit=1) or (await target.page(SYSTEM_SPACE, Query(limit=1))).entries
-        if used:
-            raise Conflicting(
-                "the database to be filled has data of its own, perhaps from the first start of a server;"
-                " nothing was changed: name an empty one"
-            )
-    elif mark.origin != origin:
-        raise Conflicting("the database to be filled is a copy of another one; nothing was changed: name an empty one")
-    await admin.mark_copy(target, origin, complete=False)
 
 
 async def _move(section: Section, target: Engine, report: Report, moved: Moved) -> None:

@@ -1,0 +1,181 @@
+"""Who may use a database while it is filled, and afterwards: never two at once, and nothing of one's own is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from kvasir import admin
+from kvasir.config import Config
+from kvasir.engine import Engine
+from kvasir.engines.memory import MemoryEngine
+from kvasir.errors import Conflicting, Unavailable
+from kvasir.model import SYSTEM_SPACE, Query
+from kvasir.moving.source import EngineSource
+from kvasir.moving.target import Moved, fill
+from tests.engine.lab import ORGANISATION, ManualClock, commit, k, new_space, put, ulid
+
+#: More calls than a first start or the beginning of a copy makes.
+CALLS = range(1, 16)
+
+#: With an organisation of its own, and with that of the database that is copied: then the doors of the stores collide.
+SETTINGS = [Config(), Config(organisation_id=ORGANISATION)]
+
+
+class Between:
+    """An engine on which something else happens just before the call with this number."""
+
+    def __init__(self, engine: Engine, at: int, act: Callable[[], Awaitable[object]]) -> None:
+        self._engine = engine
+        self._calls = itertools.count(1)
+        self._at = at
+        self._act = act
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._engine, name)
+        if name not in ("get", "page", "list_spaces", "create_space", "end_space", "load", "write"):
+            return found
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            if next(self._calls) == self._at:
+                await self._act()
+            return await found(*arguments, **named)
+
+        return call
+
+
+async def source(clock: ManualClock) -> Engine:
+    engine = MemoryEngine(clock)
+    await admin.bootstrap(engine, Config(organisation_id=ORGANISATION), clock)
+    for n in (1, 2):
+        await commit(engine, (await new_space(engine, n)).number, put(k("a")), put(k("b")))
+    return engine
+
+
+async def copied(old: Engine, new: Engine) -> Moved:
+    return await fill(await EngineSource.of(old), new, lambda _: None)
+
+
+async def dumped(engine: Engine) -> list[object]:
+    """Everything but the mark and the numbers of spaces."""
+    return [
+        (section.space.id, section.doors, [entry async for entry in section.entries()])
+        async for section in EngineSource(engine, "", 0).sections()
+    ]
+
+
+@pytest.mark.parametrize("config", SETTINGS, ids=["own", "same"])
+@pytest.mark.parametrize("again", [False, True], ids=["empty", "copy"])
+@pytest.mark.parametrize("at", CALLS)
+def test_a_server_that_starts_while_a_copy_begins_loses_nothing(at: int, again: bool, config: Config) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        old, new = await source(clock), MemoryEngine(clock)
+        if again:
+            await copied(old, new)
+            await old.end_space(ulid(1))
+        started = False
+
+        async def start() -> None:
+            nonlocal started
+            with contextlib.suppress(Unavailable):
+                await admin.bootstrap(new, config, clock)
+                assert await admin.copy_mark(new) is None
+                await new_space(new, 9)
+                started = True
+
+        try:
+            moved = await copied(old, Between(new, at, start))
+        except Conflicting:
+            moved = None
+        if started:
+            assert moved is None
+            assert await new.get_space(ulid(9)) is not None
+            await admin.first_organisation(new)
+            await admin.bootstrap(new, config, clock)
+        elif moved is not None:
+            assert moved.differences == []
+            assert await dumped(new) == await dumped(old)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("config", SETTINGS, ids=["own", "same"])
+@pytest.mark.parametrize("again", [False, True], ids=["empty", "copy"])
+@pytest.mark.parametrize("at", CALLS)
+def test_a_copy_made_while_a_server_starts_is_a_copy(at: int, again: bool, config: Config) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        old, new = await source(clock), MemoryEngine(clock)
+        if again:
+            await copied(old, new)
+            await old.end_space(ulid(1))
+        moved = None
+
+        async def move() -> None:
+            nonlocal moved
+            with contextlib.suppress(Conflicting):
+                moved = await copied(old, new)
+
+        try:
+            made = await admin.bootstrap(Between(new, at, move), config, clock)
+            assert await admin.copy_mark(new) is None
+        except Unavailable:
+            made = None
+        if moved is not None:
+            assert made is None
+            assert moved.differences == []
+            assert await dumped(new) == await dumped(old)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("at", CALLS)
+def test_of_two_copies_at_once_one_comes_to_its_end(at: int) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        old, new = await source(clock), MemoryEngine(clock)
+        other: list[Moved] = []
+
+        async def move() -> None:
+            other.append(await copied(old, new))
+
+        try:
+            moved = [await copied(old, Between(new, at, move))]
+        except Conflicting:
+            moved = []
+        assert len(moved + other) >= 1
+        assert await dumped(new) == await dumped(old)
+        assert await admin.bootstrap(new, Config(), clock) is None
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("then", ["server", "copy"])
+def test_a_copy_that_was_interrupted_before_its_mark_said_anything_has_not_begun(then: str) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        old, new = await source(clock), MemoryEngine(clock)
+
+        async def stop() -> None:
+            raise Unavailable("gone")
+
+        # The calls are: get, page, list_spaces, load, and the write that is not made.
+        with pytest.raises(Unavailable, match="gone"):
+            await copied(old, Between(new, 5, stop))
+        (place,) = (await new.page(SYSTEM_SPACE, Query())).entries
+        assert (place.key, await admin.copy_mark(new)) == (admin.COPY_MARK, None)
+        if then == "server":
+            assert await admin.bootstrap(new, Config(), clock) is not None
+            with pytest.raises(Conflicting, match="data of its own"):
+                await copied(old, new)
+        else:
+            assert (await copied(old, new)).differences == []
+            assert await dumped(new) == await dumped(old)
+
+    asyncio.run(story())
