@@ -284,6 +284,11 @@ def test_a_pipe_that_breaks_leaves_something_that_no_server_takes(used: Server, 
     assert broken.returncode == 1
     assert b"standard input, line" in broken.stderr
     assert "run it again" in kvasir_command("serve", "--engine", new, "--data-dir", str(tmp_path), status=1).stderr
+    for command in (["dump", str(tmp_path / "half")], ["copy", "--from", new, "--to", f"sqlite:{tmp_path}/third.db"]):
+        options = ["--engine", new] if command[0] == "dump" else []
+        refused = kvasir_command(*command, *options, status=1).stderr
+        assert "the database to be read is an incomplete copy" in refused
+    assert not {"half", "third.db"} & {found.name for found in tmp_path.iterdir()}
     kvasir_command("load", str(file), "--engine", new)
     kvasir_command("check", "--engine", new)
 

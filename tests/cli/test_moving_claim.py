@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +17,7 @@ from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import Conflicting, Unavailable
 from kvasir.model import SYSTEM_SPACE, Query
+from kvasir.moving import dumps
 from kvasir.moving.source import EngineSource
 from kvasir.moving.target import Moved, fill
 from tests.engine.lab import ORGANISATION, ManualClock, commit, k, new_space, put, ulid
@@ -177,5 +179,47 @@ def test_a_copy_that_was_interrupted_before_its_mark_said_anything_has_not_begun
         else:
             assert (await copied(old, new)).differences == []
             assert await dumped(new) == await dumped(old)
+
+    asyncio.run(story())
+
+
+def test_an_incomplete_copy_is_no_source() -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        old, half, new = await source(clock), MemoryEngine(clock), MemoryEngine(clock)
+
+        async def stop() -> None:
+            raise Unavailable("gone")
+
+        # Before its own records are there, and when a second run has changed some of its spaces.
+        for at in (9, 5):
+            with pytest.raises(Unavailable, match="gone"):
+                await copied(old, Between(half, at, stop))
+            with pytest.raises(Conflicting, match="run it again"):
+                await copied(half, new)
+            assert await dumped(new) == await dumped(MemoryEngine(clock))
+            await copied(old, half)
+            await old.end_space(ulid(1))
+        await copied(old, half)
+        assert (await copied(half, new)).differences == []
+
+    asyncio.run(story())
+
+
+def test_a_copy_that_is_filled_again_while_it_is_read_gives_no_whole_dump() -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        old, half = await source(clock), MemoryEngine(clock)
+        await copied(old, half)
+        given, out = await EngineSource.of(half), io.BytesIO()
+        origin = given.origin
+        sections = given.sections()
+        await anext(sections)
+        await admin.claim(half, origin)
+        with pytest.raises(Conflicting, match="incomplete copy"):
+            async for _ in sections:
+                pass
+        await copied(old, half)
+        assert (await dumps.write(given, out, lambda _: None)).spaces == 3
 
     asyncio.run(story())

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from kvasir import admin
 from kvasir.engine import Engine
-from kvasir.errors import NotFound
+from kvasir.errors import Conflicting, NotFound
 from kvasir.model import SYSTEM_SPACE, Door, Entry, Query, Space
 
 #: How the system space, which no engine lists, is called here. It comes last: before its records are there, nobody has
@@ -66,13 +66,16 @@ class EngineSource:
 
     @classmethod
     async def of(cls, engine: Engine) -> EngineSource:
-        """A source of this open database. Raises `NotFound` if it is empty."""
+        """A source of this open database. Raises `NotFound` if it is empty, and see `_must_be_whole`."""
+        await _must_be_whole(engine)
         return cls(engine, await admin.origin(engine), (await engine.stats()).entries)
 
     async def sections(self) -> AsyncIterator[Section]:
         async for space in spaces_of(self._engine):
             yield self._section(space, await self._engine.doors(space.id))
         yield self._section(SYSTEM, [])
+        # The last line of a dump, or the mark of a copy, comes after this.
+        await _must_be_whole(self._engine)
 
     def _section(self, space: Space, doors: list[Door]) -> Section:
         until = self._engine.clock() + SOON
@@ -82,6 +85,16 @@ class EngineSource:
             until,
             lambda: entries_of(self._engine, space.number),
             lambda: checksum_of(self._engine, space.id, until),
+        )
+
+
+async def _must_be_whole(engine: Engine) -> None:
+    """Raise `Conflicting` for an incomplete copy: what is made of one would pass for complete."""
+    mark = await admin.copy_mark(engine)
+    if mark is not None and not mark.complete:
+        raise Conflicting(
+            "the database to be read is an incomplete copy: the `kvasir copy` or `kvasir load` that fills it has not"
+            " come to its end, or was interrupted; let it end, or run it again, and then this"
         )
 
 
