@@ -16,6 +16,7 @@ from kvasir.engine import Outcome
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import writer as writing
+from kvasir.engines.sqlite.cells import RANGES
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
@@ -389,6 +390,28 @@ def test_a_broken_writer_recovers_though_nobody_writes(tmp_path: Path, monkeypat
                 await engine.write([Write(space, (put(A),))])
         await asyncio.to_thread(wait_until, lambda: not engine.writer.broken, "the writer has recovered")
         await commit(engine, space, put(A))
+
+    told(tmp_path, story)
+
+
+def test_what_a_writer_left_that_died_is_settled_before_writes_are_accepted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(A))
+        engine._writes.cells.begin([RANGES])
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(writing, "SETTLE", "the disk fails")
+            another = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
+            await another.open()
+            assert another.writer.broken
+            assert (await there(another, space, A)).value == b"1"
+        await asyncio.to_thread(wait_until, lambda: not another.writer.broken, "the writer has recovered")
+        assert not another._writes.cells.odd()
+        await commit(another, space, put(B))
+        await another.close()
 
     told(tmp_path, story)
 

@@ -54,9 +54,13 @@ class Cells:
         for cell in cells:
             numbers[cell] = (numbers[cell] | 1) + 1
 
+    def odd(self) -> list[int]:
+        """The cells of commits under way; with the writers' lock: of commits whose writer died or does not know."""
+        return [cell for cell, number in enumerate(self.numbers) if number & 1]
+
     def put_right(self) -> None:
         """Make even what a writer that died has left odd."""
-        self.end([cell for cell, number in enumerate(self.numbers) if number & 1])
+        self.end(self.odd())
 
     def close(self) -> None:
         """Let go of the file."""

@@ -49,6 +49,9 @@ SWEEP_PAUSE_SECONDS = 0.005
 #: Pages in the write-ahead log before the writer copies them into the database file.
 CHECKPOINT_PAGES = 2_000
 
+#: The smallest change. Nothing hangs on it: whoever sees the epoch move only reads again what it had cached.
+SETTLE = "UPDATE meta SET epoch = epoch + 1"
+
 #: A writer whose commit failed tries to reopen the database at most this often.
 REOPEN_SECONDS = 1.0
 
@@ -99,7 +102,8 @@ class Writer:
             self._connect()
             migrate(self._connection)
             self.cells = Cells(self._path)
-            self.cells.put_right()
+            if self.cells.odd():
+                self._settle_at_start()
         self._thread.start()
 
     def submit(self, writes: Sequence[Write], work: Callable[[Transaction], Any] | None = None) -> asyncio.Future[Any]:
@@ -299,6 +303,24 @@ class Writer:
         self._broken_since = None
         self._stats.broken = False
         log.warning("the database was reopened and is sound; writes are accepted again")
+
+    def _settle_at_start(self) -> None:
+        log.warning("a writer died in the middle of a commit; what readers do not see of it is undone")
+        try:
+            self._settle()
+        except apsw.Error as error:
+            # Reading goes on meanwhile, and the thread tries again.
+            self._let_go()
+            log.error("that failed; writes are refused until the database is checked: %s", error)
+
+    def _settle(self) -> None:
+        """Decide what becomes of a commit that nobody saw end: what readers do not see by now must never appear.
+
+        Its frames may lie in the write-ahead log, whole but not published, and the next recovery would publish them.
+        A commit of our own takes their place. Needs the writers' lock.
+        """
+        self._connection.execute(SETTLE)
+        self.cells.put_right()
 
     def _housekeeping(self) -> None:
         """A small step of the sweep, and the checkpoint, between groups. What fails waits for the next time."""

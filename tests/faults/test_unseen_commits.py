@@ -1,0 +1,36 @@
+"""A commit that was cut off and that nobody sees is settled at once: it does not appear after the next crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvasir.engines.sqlite.cells import Cells
+from tests.faults import disk
+from tests.raw import Client, Cut
+from tests.serving import Server, serving, wait_until
+
+
+def status(server: Server, store: str, key: str) -> int:
+    with Client(server, store) as client:
+        return client.get(key).status
+
+
+def test_what_a_killed_worker_left_in_the_log_stays_unseen(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2", env=disk.environment_of(tmp_path)) as server:
+        store = server.store
+        with Client(server, store) as client:
+            assert client.put("a", 1).status == 200
+            (tmp_path / disk.DIES_AFTER_SYNC).touch()
+            with pytest.raises(Cut):
+                client.put("ghost", 1)
+        # The neighbour says what everybody may believe from now on.
+        assert status(server, store, "ghost") == 404
+        cells = Cells(server.data_dir / "kvasir.db")
+        wait_until(lambda: not any(number & 1 for number in cells.numbers), "the next worker has put things right")
+        cells.close()
+        assert {status(server, store, "ghost") for _ in range(20)} == {404}
+        server.kill()
+    with serving(tmp_path) as server:
+        assert (status(server, store, "ghost"), status(server, store, "a")) == (404, 200)
