@@ -34,3 +34,26 @@ def test_what_a_killed_worker_left_in_the_log_stays_unseen(tmp_path: Path) -> No
         server.kill()
     with serving(tmp_path) as server:
         assert (status(server, store, "ghost"), status(server, store, "a")) == (404, 200)
+
+
+def test_a_server_whose_disk_cannot_sync_is_not_ready_and_the_failed_commit_stays_unseen(tmp_path: Path) -> None:
+    with serving(tmp_path, env=disk.environment_of(tmp_path)) as server:
+        store = server.store
+        fault = tmp_path / disk.CANNOT_SYNC
+        with Client(server, store) as client:
+            assert client.put("a", 1).status == 200
+            fault.touch()
+            assert client.put("ghost", 1).json()["code"] == "unknown_outcome"
+
+            def tried_in_vain() -> bool:
+                assert not server.is_ready()
+                return server.log.count("the disk failed and the database is not sound") >= 2
+
+            wait_until(tried_in_vain, "it has tried twice to come back")
+            assert client.put("a", 2).json()["code"] == "unavailable"
+            fault.unlink()
+            wait_until(server.is_ready, "the server is ready")
+            assert client.get("ghost").status == 404
+        server.kill()
+    with serving(tmp_path) as server:
+        assert (status(server, store, "ghost"), status(server, store, "a")) == (404, 200)

@@ -286,20 +286,20 @@ class Writer:
         self._transaction = Transaction(self._connection, self._clock)
 
     def _reopen(self) -> None:
-        """Come back after a failed commit: a new connection and a sound database, or refuse."""
+        """Come back after a failed commit: a sound database, a commit of our own in place of that one; or refuse."""
         if time.monotonic() - (self._broken_since or 0.0) < REOPEN_SECONDS:
             raise Unavailable("the disk failed; nothing was written, try again in a second")
-        self._broken_since = time.monotonic()
-        with contextlib.suppress(apsw.Error):
-            self._connection.close(True)
+        self._let_go()
         try:
             self._connect()
             faults = [row[0] for row in self._connection.execute("PRAGMA quick_check(1)") if row[0] != "ok"]
+            if not faults:
+                self._settle()  # by which the disk also shows that it can write and sync
         except apsw.Error as error:
             faults = [str(error)]
         if faults:
+            self._let_go()
             raise Unavailable(f"the disk failed and the database is not sound ({faults[0]}); nothing was written")
-        self.cells.put_right()
         self._broken_since = None
         self._stats.broken = False
         log.warning("the database was reopened and is sound; writes are accepted again")
