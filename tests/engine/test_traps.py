@@ -337,6 +337,25 @@ def refuse(*_: object, **__: object) -> apsw.Connection:
     raise apsw.CantOpenError("planted")
 
 
+class Examined:
+    """A connection for writing whose quick check is replaced."""
+
+    def __init__(self, real: apsw.Connection, found: Callable[[], list[tuple[str]]]) -> None:
+        self._real = real
+        self._found = found
+
+    @classmethod
+    def by(cls, patch: pytest.MonkeyPatch, found: Callable[[], list[tuple[str]]]) -> None:
+        real = connections.for_writing
+        patch.setattr(connections, "for_writing", lambda *a, **o: cls(real(*a, **o), found))
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        return self._found() if "quick_check" in sql else self._real.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
 def test_an_unsound_database_takes_no_writes_after_a_failed_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,25 +366,12 @@ def test_an_unsound_database_takes_no_writes_after_a_failed_commit(
         def planted() -> None:
             raise apsw.IOError("planted")
 
-        class Unsound:
-            """A connection whose quick check finds something."""
-
-            def __init__(self, real: apsw.Connection) -> None:
-                self._real = real
-
-            def execute(self, sql: str, *values: Any) -> Any:
-                return [("planted damage",)] if "quick_check" in sql else self._real.execute(sql, *values)
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self._real, name)
-
-        real = connections.for_writing
         with monkeypatch.context() as patch:
             patch.setattr(engine._writes, "_commit", planted)
             with pytest.raises(UnknownOutcome):
                 await engine.write([Write(space, (put(A),))])
         with monkeypatch.context() as patch:
-            patch.setattr(connections, "for_writing", lambda *a, **o: Unsound(real(*a, **o)))
+            Examined.by(patch, lambda: [("planted damage",)])
             patch.setattr(writing, "REOPEN_SECONDS", 0.0)
             for _ in range(2):
                 with pytest.raises(Unavailable, match="planted damage"):
@@ -454,6 +460,42 @@ def test_another_process_writes_on_while_this_one_is_broken(tmp_path: Path, monk
         await asyncio.wait_for(commit(other, space, put(B)), 10)
         assert (await there(engine, space, B)).value == b"1"
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
+        await commit(engine, space, put(C))
+        await other.close()
+
+    told(tmp_path, story)
+
+
+def test_another_process_writes_on_while_this_one_examines_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        other = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
+        await other.open()
+        space = (await new_space(engine)).number
+        examining, go_on = threading.Event(), threading.Event()
+
+        def slowly() -> list[tuple[str]]:
+            examining.set()
+            assert go_on.wait(60)
+            return [("ok",)]
+
+        def planted() -> None:
+            raise apsw.IOError("planted")
+
+        monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
+        with monkeypatch.context() as patch:
+            Examined.by(patch, slowly)
+            patch.setattr(engine._writes, "_commit", planted)
+            with pytest.raises(UnknownOutcome):
+                await engine.write([Write(space, (put(A),))])
+            assert await asyncio.to_thread(examining.wait, 60)
+            try:
+                await asyncio.wait_for(commit(other, space, put(B)), 10)
+                assert engine.writer.broken
+            finally:
+                go_on.set()
+        await asyncio.to_thread(wait_until, lambda: not engine.writer.broken, "the writer has recovered")
         await commit(engine, space, put(C))
         await other.close()
 

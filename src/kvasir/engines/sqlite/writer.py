@@ -211,9 +211,9 @@ class Writer:
             self._loop.call_soon_threadsafe(self._resolve, group)
 
     def _commit_together(self, group: list[Job]) -> None:
+        if self._broken_since is not None:
+            self._reopen()
         with self._turn():
-            if self._broken_since is not None:
-                self._reopen()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._transaction.begun()
@@ -286,7 +286,10 @@ class Writer:
         self._transaction = Transaction(self._connection, self._clock)
 
     def _reopen(self) -> None:
-        """Come back after a failed commit: a sound database, a commit of our own in place of that one; or refuse."""
+        """Come back after a failed commit: a sound database and a commit of our own in place of that one, or refuse.
+
+        The examination takes as long as the database is large, so writers of other processes do not wait for it.
+        """
         if time.monotonic() - (self._broken_since or 0.0) < REOPEN_SECONDS:
             raise Unavailable("the disk failed; nothing was written, try again in a second")
         self._let_go()
@@ -294,7 +297,8 @@ class Writer:
             self._connect()
             faults = [row[0] for row in self._connection.execute("PRAGMA quick_check(1)") if row[0] != "ok"]
             if not faults:
-                self._settle()  # by which the disk also shows that it can write and sync
+                with self._turn():
+                    self._settle()  # by which the disk also shows that it can write and sync
         except apsw.Error as error:
             faults = [str(error)]
         if faults:
@@ -326,7 +330,8 @@ class Writer:
         """A small step of the sweep, and the checkpoint, between groups. What fails waits for the next time."""
         try:
             if self._broken_since is not None:
-                self._recover()
+                # Not only when somebody writes: who asks whether this server is ready sends nobody until it is.
+                self._reopen()
             elif self._wal_pages >= CHECKPOINT_PAGES:
                 self._checkpoint()
             if time.monotonic() - self._swept_at >= SWEEP_EVERY_SECONDS:
@@ -336,11 +341,6 @@ class Writer:
             self._swept_clean = True
             self._wal_pages = 0
             log.warning("housekeeping waits: %s", error)
-
-    def _recover(self) -> None:
-        # Not only when somebody writes: who asks whether this server is ready sends nobody until it is.
-        with self._turn():
-            self._reopen()
 
     def _checkpoint(self) -> None:
         with self._turn():
