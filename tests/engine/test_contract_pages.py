@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -285,5 +286,34 @@ def test_a_page_far_from_the_newest_entries_is_found_too(lab: Lab) -> None:
             assert [entry.key for entry in back.entries] == [entry.key for entry in page.entries[:-1]]
         assert await engine.count(space, under) == 31
         assert names((await engine.page(space, Query(limit=1, values=False))).entries) == "old\x00\x02last"
+
+    lab.run(story)
+
+
+@pytest.mark.parametrize(
+    "bounds", [{}, {"created_from": START}, {"created_to": START + 5}, {"created_from": START + 1}]
+)
+def test_a_page_of_many_keys_far_from_the_front_is_found_too(lab: Lab, bounds: dict[str, int]) -> None:
+    """More keys than an engine sorts without a second thought, and as many others before them in listing order."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        for name in ("a", "b"):
+            await commit(engine, space, *(put(k(name, str(n))) for n in range(1_200)))
+            lab.clock.now += 1
+        for name, order in (("a", "newest"), ("b", "oldest"), ("b", "newest"), ("a", "oldest")):
+            under: dict[str, Any] = {"range": prefix_range([name]), "order": order} | bounds
+            late = name == "a" and bounds.get("created_from") == START + 1
+            expected = [] if late else [k(name, str(n)) for n in range(1_200)]
+            if order == "newest":
+                expected.reverse()
+            page = await engine.page(space, Query(limit=10, skip=3, **under))
+            assert [entry.key for entry in page.entries] == expected[3:13]
+            assert page.more == (not late)
+            if page.entries:
+                before = await engine.page(space, Query(limit=10, before=page.entries[-1].sequence, **under))
+                assert [entry.key for entry in before.entries] == expected[2:12]
+                after = await engine.page(space, Query(limit=10, after=page.entries[-1].sequence, **under))
+                assert [entry.key for entry in after.entries] == expected[13:23]
 
     lab.run(story)

@@ -5,6 +5,7 @@ that tables are large, has no other way to go.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -122,7 +123,9 @@ class _Listing:
             clauses.append(f"created_at <= {self._value(query.created_to)}")
         return self._within + " and ".join(clauses)
 
+    @cached_property
     def _limit(self) -> str:
+        # Once: a listing may make two statements, and neither may come with a value that it does not name.
         query = self.query
         limit = "" if query.limit is None else f" limit {self._value(query.limit + 1)}"
         return limit + (f" offset {self._value(query.skip)}" if query.skip else "")
@@ -131,7 +134,7 @@ class _Listing:
         """Along the index that has the order: by key, or by age in the whole space."""
         sql = (
             f"select {self._columns} from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
-            f" {self._order}{self._limit()}"
+            f" {self._order}{self._limit}"
         )
         return sql, *self._values
 
@@ -140,7 +143,7 @@ class _Listing:
         sql = (
             "with chosen as materialized (with found as materialized"  # noqa: S608
             f" (select key, sequence from kvasir_entry where space = $1{self._ahead}{self._filters})"
-            f" select key from found {self._order}{self._limit()})"
+            f" select key from found {self._order}{self._limit})"
             f" select {self._columns} from kvasir_entry"
             f" where space = $1 and key = any(array(select key from chosen)) {self._order}"
         )
@@ -152,7 +155,7 @@ class _Listing:
             "with walk as materialized"  # noqa: S608
             f" (select * from kvasir_entry where space = $1{self._ahead} {self._order} limit {WALK})"
             f" select {self._columns}, (select count(*) from walk) as walked from walk"
-            f" where true{self._filters} {self._order}{self._limit()}"
+            f" where true{self._filters} {self._order}{self._limit}"
         )
         return sql, *self._values
 
