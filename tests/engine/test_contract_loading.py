@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import pytest
 
 from kvasir.engine import Engine
 from kvasir.errors import NotFound
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Entry, Query
+from kvasir.keys import prefix_range
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Entry, Query, Write
 from tests.engine.lab import START, Lab, commit, door, k, new_space, one, put, there, ulid, write
 
 A, B, C = k("a"), k("b"), k("c")
@@ -87,6 +90,49 @@ def test_a_living_entry_is_replaced_in_its_place(lab: Lab) -> None:
         await engine.load(space, [new])
         assert await listed(engine, space) == [entry(A, EARLIER), new, entry(C, EARLIER + 2)]
 
+    lab.run(story)
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest", "key"])
+def test_entries_are_listed_by_their_creation_whatever_their_sequences_say(
+    lab: Lab, order: Literal["newest", "oldest", "key"]
+) -> None:
+    """Engines may go by the sequence to find what was created since; those of other databases may say anything."""
+    day = 86_400_000
+    given = [
+        entry(k("e"), -9, created_at=-3),
+        entry(k("d"), 0, created_at=-2),
+        entry(A, 1, created_at=START - 9 * day),
+        entry(B, 2, created_at=START + day),
+        entry(C, 3, created_at=START - 5),
+        entry(k("p", "1"), EARLIER, created_at=START - 100),
+        entry(k("p", "2"), EARLIER + 1, created_at=START - 99),
+        entry(k("p", "3"), (START + 7) << 20, created_at=START - 100),
+        entry(k("p", "4"), (START + 8) << 20, created_at=1 << 43),
+    ]
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        await engine.load(space, given)
+        # In its place, but created later than that says.
+        await engine.load(space, [entry(k("p", "1"), EARLIER, created_at=START + 20)])
+        await commit(engine, space, put(k("w", "1")))
+        await engine.write([Write(space, (put(k("w", str(n))),)) for n in range(2, 9)])
+        everything = await listed(engine, space)
+        assert len(everything) == 17
+        wanted = sorted(everything, key=lambda each: each.key) if order == "key" else everything
+        if order == "newest":
+            wanted.reverse()
+        for since in sorted({near + each.created_at for each in everything for near in (-1, 0, 1)}):
+            for within in (None, prefix_range(["p"])):
+                among = wanted if within is None else [each for each in wanted if each.key in within_p]
+                keys = [each.key for each in among if each.created_at >= since]
+                for limit, metadata in ((None, None), (1, None), (5, None), (3, b"{}")):
+                    query = Query(created_from=since, range=within, order=order, limit=limit, metadata=metadata)
+                    found = [each.key for each in (await engine.page(space, query)).entries]
+                    assert found == keys[:limit], query
+
+    within_p = {k("p", str(n)) for n in range(1, 5)}
     lab.run(story)
 
 

@@ -15,7 +15,7 @@ from kvasir.engines.postgres import schema as tables
 from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Invalid, Unavailable
 from kvasir.keys import prefix_range
-from kvasir.model import Commit, Delete, DeleteRange, Query, Touch, Write
+from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
 from tests.engine.lab import START, ManualClock, Schema, commit, door, k, new_space, one, put, there
 
 
@@ -101,8 +101,33 @@ def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
 
 def test_several_hosts_may_make_the_schema_at_once(schema: Schema) -> None:
     told(schema, *[nothing] * 6)
-    assert [row["version"] for row in schema.query("select version from kvasir_schema")] == [len(tables.MIGRATIONS)]
+    made = [row["version"] for row in schema.query("select version from kvasir_schema order by 1")]
+    assert made == [*range(1, len(tables.MIGRATIONS) + 1)]
     assert schema.query("select count(*) from kvasir_head")[0][0] == 1
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    async def fill(engine: PostgresEngine) -> None:
+        made.append((await new_space(engine)).number)
+        await commit(engine, made[0], put(k("a")))
+
+    async def look(engine: PostgresEngine) -> None:
+        created = (await there(engine, made[0], k("a"))).created_at
+        await engine.write([Write(made[0], (put(k("b")),))])
+        assert len((await engine.page(made[0], Query(created_from=created))).entries) == 2
+        assert len((await engine.page(made[0], Query(created_from=created + 1))).entries) == 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:1])
+        told(schema, fill)
+    # As it was left by a clock that ticked amid a write.
+    schema.query("update kvasir_entry set created_at = (sequence >> 20) + 1")
+    schema.query("update kvasir_head set latest = greatest(latest, $1)", START + 1)
+    told(schema, look, clock=ManualClock(START + 2))
 
 
 def test_a_newer_schema_is_refused_and_left_alone(schema: Schema) -> None:
@@ -169,8 +194,9 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
         for order in ("newest", "oldest", "key"):
             for key_range in (None, prefix_range(["b"])):
                 for metadata in (None, b"{}"):
-                    query = Query(range=key_range, order=order, limit=5, metadata=metadata)
-                    await engine.page(space, query)
+                    for since in (None, START):
+                        query = Query(range=key_range, order=order, limit=5, metadata=metadata, created_from=since)
+                        await engine.page(space, query)
         await engine.count(space)
         await engine.get_space("01HF0000000000000000000001")
         await engine.doors("01HF0000000000000000000001")
@@ -259,6 +285,44 @@ def test_no_number_comes_again_in_a_space_whatever_the_clock_does(schema: Schema
         assert seen == sorted(set(seen))
 
     told(schema, story, clock=clock)
+
+
+#: A clock that moves whenever somebody looks at it.
+HASTY = f"""
+    create sequence ticks;
+    create or replace function kvasir_now() returns bigint language sql volatile as
+        'select {START} + nextval(''{{schema}}.ticks'')'"""
+
+
+def test_no_sequence_lags_behind_the_creation_of_its_entry(schema: Schema) -> None:
+    """The clock may tick between any two looks; and who lists what was created since must not miss the very first."""
+
+    async def story() -> None:
+        engine = PostgresEngine(schema.url, durable=False)
+        await engine.open()
+        connection = await asyncpg.connect(schema.url)
+        await connection.execute(HASTY.format(schema=schema.name))
+        await connection.close()
+        space = (await new_space(engine)).number
+        for n in range(3):
+            await engine.write([Write(space, (put(k("x", f"{n}-{m}")),)) for m in range(3)])
+            await commit(engine, space, put(k("y", str(n))), Delete(k("none")))
+        await engine.load(space, [Entry(k("late"), b"1", 1, 1, START + 86_400_000)])
+        await engine.write([Write(space, (put(k("z")),))])
+        await commit(engine, space, put(k("z", "z")), Delete(k("none")))
+        entries = (await engine.page(space, Query(order="oldest"))).entries
+        assert all(entry.created_at <= entry.sequence >> 20 for entry in entries if entry.key != k("late"))
+        created = [entry.created_at for entry in entries]
+        assert created == sorted(created)
+        assert created[-1] == START + 86_400_000
+        sequences = [entry.sequence for entry in entries]
+        stamps = [entry.versionstamp for entry in entries]
+        assert max(stamps) < (await commit(engine, space, put(k("last")))).versionstamp
+        assert max(sequences) < (await there(engine, space, k("last"))).sequence
+        assert await engine.check() == []
+        await engine.close()
+
+    asyncio.run(story())
 
 
 # -- the sweep ------------------------------------------------------------------------------------------------

@@ -16,3 +16,8 @@ def next_sequence(last: int, now: int) -> int:
     Milliseconds in the upper bits leave 2**20 numbers for each, and 63 bits last until the year 2248.
     """
     return max(last + 1, now << 20)
+
+
+def first_sequence(created_from: int) -> int:
+    """The lowest sequence that says this instant or a later one; the highest there is if none does."""
+    return max(-1 << 63, min(created_from << 20, (1 << 63) - 1))

@@ -10,6 +10,9 @@ from __future__ import annotations
 #: What a row of an array of operations is (see `kvasir_write`).
 CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND = range(1, 9)
 
+#: Creations from this instant on, which only loads bring, do not pull the numbers along: none would be left soon.
+FAR_FUTURE = 1 << 42
+
 # Plans are made once a connection and must stay good while tables grow from nothing to millions of rows, so the
 # planner is not to believe that a table is small.
 PLANS = "set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan"
@@ -50,6 +53,12 @@ _SET = f"""
             returning h.last - v_numbers + 1, h.latest into v_base, v_latest;
         if not found then
             return null;
+        end if;
+        -- The clock was read twice and may have ticked in between, or somebody loaded a later creation: the numbers
+        -- follow, so that none lags behind what is created with it (see `listing`).
+        if v_latest > v_base >> 20 and v_latest < {FAR_FUTURE} then
+            v_base := v_latest << 20;
+            update @kvasir_head h set last = v_base + v_numbers - 1 where h.space = p_space;
         end if;
         v_now := coalesce(p_now, @kvasir_now());
         with done as (
@@ -104,8 +113,12 @@ _WRITE = f"""
         if not found or v_head.expires_at <= v_now then
             return null;
         end if;
-        v_base := greatest(v_head.last + 1, v_now << 20);
         v_latest := greatest(v_head.latest, v_now);
+        v_base := greatest(v_head.last + 1, v_now << 20);
+        if v_latest < {FAR_FUTURE} then
+            -- No number lags behind what is created with it (see `listing`).
+            v_base := greatest(v_base, v_latest << 20);
+        end if;
         for op in
             select * from unnest(p_job, p_write, p_kind, p_key, p_number, p_refresh, p_value, p_metadata)
                 with ordinality as g (job, write, kind, key, number, refresh, value, metadata, place)
@@ -348,5 +361,8 @@ _SWEEP = f"""
         return v_swept;
     end $$;
 """  # noqa: S608
+
+#: The second migration: numbers that never lag behind `created_at`.
+RENEWED = (_SET + _WRITE).replace("create function", "create or replace function")
 
 FUNCTIONS = "".join((_NOW, _SET, _WRITE, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE, _SWEEP))

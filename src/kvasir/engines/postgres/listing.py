@@ -13,6 +13,7 @@ import msgspec
 from kvasir import jsontext
 from kvasir.engines.postgres.gathering import ALIVE, ENTRY
 from kvasir.engines.postgres.link import Link
+from kvasir.engines.sequence import first_sequence
 from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "''::bytea")
@@ -22,15 +23,17 @@ WALK = 1_000
 #: Rows that come at a time when a filter by metadata goes through a listing.
 ROWS_AT_A_TIME = 200
 
-#: The latest instant that a sequence can stand for.
-LAST_MILLISECOND = (1 << 43) - 1
-
 COUNT = f"select count(*) from kvasir_entry where space = $1 and {ALIVE}"  # noqa: S608
 #: How many keys a range holds, up to one more than the walk takes.
 SIZE_OF_RANGE = f"""
     select count(*) from (
         select from kvasir_entry where space = $1 and key >= $2 and key < $3 order by key limit {WALK + 1}
     ) as few"""  # noqa: S608
+#: The first entry created from an instant on whose sequence says an earlier one; by the index of just those.
+FIRST_LAGGING = """(
+    with lagging as materialized (
+        select sequence from kvasir_entry where space = $1 and created_at > sequence >> 20 and created_at >= {})
+    select min(sequence) from lagging)"""
 VALUES = "select key, value from kvasir_entry where space = $1 and key = any($2)"
 
 
@@ -116,9 +119,11 @@ class _Listing:
         if query.range is not None:
             self._within = f" and key >= {self._value(query.range.start)} and key < {self._value(query.range.end)}"
         if query.created_from is not None:
-            # Sequences never lag behind the clock, so the earliest creation bounds them, too.
-            first = min(max(query.created_from, 0), LAST_MILLISECOND) << 20
-            clauses.append(f"created_at >= {self._value(query.created_from)} and sequence >= {self._value(first)}")
+            created_from = self._value(query.created_from)
+            clauses.append(f"created_at >= {created_from}")
+            if query.range is None and query.order != "key":
+                first = self._value(first_sequence(query.created_from))
+                clauses.append(f"sequence >= least({first}, {FIRST_LAGGING.format(created_from)})")
         if query.created_to is not None:
             clauses.append(f"created_at <= {self._value(query.created_to)}")
         return self._within + " and ".join(clauses)

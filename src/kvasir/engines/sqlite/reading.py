@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from kvasir.engines.sequence import first_sequence
 from kvasir.errors import answer_too_long
 from kvasir.model import Door, Entry, KeyRange, Page, Query, Space
 
@@ -44,6 +45,12 @@ COUNT = """
          - (SELECT count(*) FROM entry INDEXED BY entry_expiry
             WHERE expires_at <= :now AND space = :space AND key >= :start AND key < :end)"""
 
+#: The least sequence of an entry created from an instant on: what the instant itself says, unless the sequence of such
+#: an entry says an earlier one, as that of a loaded entry may; those have an index of their own.
+FIRST = """
+    min(:first, ifnull((SELECT min(sequence) FROM entry INDEXED BY entry_lagging
+        WHERE space = :space AND created_at > sequence >> 20 AND created_at >= :from), :first))"""
+
 TOTALS = "SELECT (SELECT count(*) FROM space) - 1, (SELECT count(*) FROM entry)"
 
 #: Statements with more keys than this would crowd the statement cache; batches are cut into such pieces.
@@ -51,9 +58,6 @@ KEYS_A_STATEMENT = 256
 
 #: Entries that a listing may look at on the event loop: those of a small range, or the first in listing order.
 WALK = 1_000
-
-#: The latest instant that a sequence can stand for.
-LAST_MILLISECOND = (1 << 43) - 1
 
 #: Sorts above every packed key, which begins with 02.
 END = b"\xff"
@@ -148,7 +152,7 @@ class _Listing:
             "space": space, "start": start, "end": end, "now": now, "walk": WALK,
             "position": query.before if query.before is not None else query.after,
             "limit": -1 if query.limit is None else query.limit + 1, "skip": query.skip,
-            "from": query.created_from, "first": min(max(query.created_from or 0, 0), LAST_MILLISECOND) << 20,
+            "from": query.created_from, "first": first_sequence(query.created_from or 0),
             "to": query.created_to, "metadata": query.metadata,
         }  # fmt: skip
         backwards = query.before is not None
@@ -167,8 +171,7 @@ class _Listing:
         if query.range is not None:
             clauses.append("key >= :start AND key < :end")
         if query.created_from is not None:
-            # Sequences never lag behind the clock, so the earliest creation bounds them, too.
-            clauses.append("created_at >= :from AND sequence >= :first")
+            clauses.append("created_at >= :from")
         if query.created_to is not None:
             clauses.append("created_at <= :to")
         if query.metadata is not None:
@@ -196,8 +199,11 @@ class _Listing:
         """The whole listing, by the index that leads to it. Values are fetched for the page only."""
         by_keys = self._query.order == "key" or self._query.range is not None
         index = "entry_key" if by_keys else "entry_order"
+        # Both indexes tell the sequence without a look at the row.
+        first = "" if self._query.created_from is None else f" AND sequence >= {FIRST}"
         return f"""SELECT {self._columns} FROM (
-            SELECT sequence AS chosen FROM entry INDEXED BY {index} WHERE space = :space{self._ahead}{self._filters()}
+            SELECT sequence AS chosen FROM entry INDEXED BY {index}
+            WHERE space = :space{self._ahead}{self._filters()}{first}
             {self._order} LIMIT :limit OFFSET :skip) JOIN entry ON sequence = chosen {self._order}"""  # noqa: S608
 
     def page(self, rows: list[Any]) -> Page:
