@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kvasir.engine import Engine
 from kvasir.errors import NotFound
 from kvasir.model import SYSTEM_SPACE, Commit, Delete, Present, Query, Write
@@ -87,6 +89,26 @@ def test_doors_and_name_change_as_one(lab: Lab) -> None:
         assert await engine.doors(first.id) == [door("w"), door("x")]
         await there(engine, first.number, A)
         assert await engine.alter_space(ulid(9), name="no") is None
+
+    lab.run(story)
+
+
+@pytest.mark.parametrize("odd", ["\x00", f"{ulid(1)}\x00", "space-1\x00", "\ud800", f"{ulid(1)}\udfff", ""])
+def test_what_cannot_be_a_name_leads_to_no_space(lab: Lab, odd: str) -> None:
+    """Callers ask for whatever was in their URL, and databases do not know every text."""
+
+    async def story(engine: Engine) -> None:
+        space = await new_space(engine)
+        assert await engine.get_space(odd) is None
+        assert await engine.doors(odd) == []
+        assert await engine.alter_space(odd, name="x") is None
+        assert await engine.alter_space(odd, add=[door("x")], remove=[door("space-1")]) is None
+        assert await engine.end_space(odd) is False
+        for near in (("store", ORGANISATION, odd), ("store", odd, "space-1"), (odd, ORGANISATION, "space-1")):
+            assert await engine.find_space(near) is None
+            if "\x00" in odd:
+                assert await engine.alter_space(space.id, remove=[near]) == space
+        assert await engine.find_space(door("space-1")) == space
 
     lab.run(story)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,11 @@ ALTER = "select * from kvasir_alter_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $1
 END = "select kvasir_end_space($1, $2, $3)"
 #: Where a cluster commits node by node, the epoch moves once more when all have done so.
 MOVE_EPOCH = "update kvasir_head set last = last + 1 where space = $1 returning last"
+
+#: What is in no text: the type has no room for U+0000, and half a surrogate pair is no character. Only the latter is in
+#: no bytes.
+NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
+NO_BYTES = re.compile(r"[\ud800-\udfff]")
 
 #: A door that changes hands so often while somebody wants it is given up.
 ATTEMPTS = 10
@@ -68,6 +74,9 @@ class Registry:
 
     async def alter(self, id: str, name: str | None, add: Sequence[Door], remove: Sequence[Door]) -> Space | None:
         """See `Engine.alter_space`."""
+        if NO_TEXT.search(id):
+            return None
+        remove = [door for door in remove if _may_be(door)]
         rows = await self._link.write(
             ALTER, self._now(), self._durable, id, None if name is None else name.encode(),
             *_columns(add), *_columns(set(remove) - set(add)),
@@ -78,6 +87,8 @@ class Registry:
 
     async def end(self, id: str) -> bool:
         """See `Engine.end_space`."""
+        if NO_TEXT.search(id):
+            return False
         ((ended,),) = await self._link.write(END, self._now(), self._durable, id)
         if ended and self.spread:
             await self._link.write(MOVE_EPOCH, SYSTEM_SPACE)
@@ -85,17 +96,23 @@ class Registry:
 
     async def by_id(self, id: str) -> Space | None:
         """See `Engine.get_space`."""
+        if NO_TEXT.search(id):
+            return None
         rows = await self._link.fetch(BY_ID, id, self._now())
         return _space(rows[0]) if rows else None
 
     async def behind(self, door: Door) -> Space | None:
         """See `Engine.find_space`."""
+        if not _may_be(door):
+            return None
         kind, organisation, handle = door
         rows = await self._link.fetch(BEHIND, kind, self._now(), organisation, handle.encode())
         return _space(rows[0]) if rows else None
 
     async def doors(self, id: str) -> list[Door]:
         """See `Engine.doors`."""
+        if NO_TEXT.search(id):
+            return []
         rows = await self._link.fetch(DOORS, id, self._now())
         return sorted((kind, organisation, handle.decode()) for kind, organisation, handle in rows)
 
@@ -108,6 +125,12 @@ class Registry:
         """See `Engine.count_spaces`."""
         ((spaces, entries),) = await self._link.fetch(COUNT, kind, self._now(), organisation)
         return spaces, entries
+
+
+def _may_be(door: Door) -> bool:
+    """Whether there can be such a door. The database would refuse to look for one of which it cannot hold the name."""
+    kind, organisation, handle = door
+    return not (NO_TEXT.search(kind) or NO_TEXT.search(organisation) or NO_BYTES.search(handle))
 
 
 def _columns(doors: Sequence[Door] | set[Door]) -> tuple[list[str], list[str], list[bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import apsw
@@ -235,15 +235,18 @@ def space_behind(connection: apsw.Connection, door: Door, now: int) -> Space | N
 
 
 def _space(connection: apsw.Connection, sql: str, values: dict[str, str | int]) -> Space | None:
-    for row in connection.execute(sql, values):
-        return Space(*row)
+    with suppress(UnicodeEncodeError):  # half a surrogate pair is in no name
+        for row in connection.execute(sql, values):
+            return Space(*row)
     return None
 
 
 def doors(connection: apsw.Connection, id: str, now: int) -> list[Door]:
     """The doors of a living space, sorted."""
-    rows = connection.execute(DOORS, {"id": id, "now": now})
-    return [(kind, organisation, handle) for kind, organisation, handle in rows]
+    with suppress(UnicodeEncodeError):
+        rows = connection.execute(DOORS, {"id": id, "now": now})
+        return [(kind, organisation, handle) for kind, organisation, handle in rows]
+    return []
 
 
 def spaces(
