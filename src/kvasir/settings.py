@@ -20,8 +20,11 @@ from kvasir.values import is_loopback, split_address
 #: Read from the working directory when no other file is named.
 FILE = "kvasir.toml"
 
-#: A row of an index has room for 2,704 bytes; a space's number and two lengths are among them.
+#: A row of an index has room for 2,704 bytes; a space's number and two lengths are among them, with the name of a
+#: store the kind of its door and the ULID of an organisation.
 POSTGRES_KEY_BYTES = 2_600
+#: A character may take four bytes.
+POSTGRES_NAME_CHARACTERS = POSTGRES_KEY_BYTES // 4
 
 
 def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None = None) -> Config:
@@ -109,13 +112,19 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     yield from _wrong_listeners(config)
     if config.engine == "memory:" and config.workers > 1:
         yield "workers", "must be 1 with the engine memory:, which processes cannot share"
-    if config.engine_name == "postgresql" and config.limits.key_bytes > POSTGRES_KEY_BYTES:
-        yield "limit_key_bytes", f"must be {POSTGRES_KEY_BYTES:,} or less with PostgreSQL, whose indexes hold no more"
+    if config.engine_name == "postgresql":
+        yield from _too_long_for_postgres(config.limits)
     if config.jwks:
         if not config.jwt_issuer or not config.jwt_audience:
             yield "jwks", "needs jwt_issuer and jwt_audience, or tokens meant for other services would be accepted"
         if fault := _wrong_key_set(config.jwks):
             yield "jwks", fault
+
+
+def _too_long_for_postgres(limits: Limits) -> Iterator[tuple[str, str]]:
+    for name, most in (("key_bytes", POSTGRES_KEY_BYTES), ("store_name_characters", POSTGRES_NAME_CHARACTERS)):
+        if getattr(limits, name) > most:
+            yield f"limit_{name}", f"must be {most:,} or less with PostgreSQL, whose indexes hold no more"
 
 
 def _wrong_key_set(source: str) -> str | None:

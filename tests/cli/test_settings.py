@@ -169,6 +169,7 @@ CONTRADICTIONS: list[tuple[dict[str, str | None], str, str]] = [
     ({"https": "127.0.0.1:8443", "tls_cert": "none.pem"}, "tls_cert", "none.pem"),
     ({"engine": "memory:", "workers": "2"}, "workers", "memory:"),
     ({"engine": "postgresql://x", "limit_key_bytes": "2601"}, "limit_key_bytes", "2,600"),
+    ({"engine": "postgresql://x", "limit_store_name_characters": "651"}, "limit_store_name_characters", "650"),
     ({"jwks": "https://a.example/"}, "jwks", "jwt_issuer"),
     ({"jwks": "none.json", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "none.json"),
     ({"jwks": "http://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
@@ -191,6 +192,7 @@ def test_settings_that_go_together() -> None:
     load({"nemesis": "[::1]:1987"}, {})
     load({"jwks": "http://127.0.0.1:80/jwks", "jwt_issuer": "i", "jwt_audience": "a"}, {})
     load({"http": "off"}, {})
+    load({"engine": "postgresql://x", "limit_key_bytes": "2600", "limit_store_name_characters": "650"}, {})
 
 
 @pytest.mark.parametrize(

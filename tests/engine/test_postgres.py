@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Invalid, Unavailable
 from kvasir.keys import prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
+from kvasir.sessions import NAME_DOOR, TOKEN_DOOR
+from kvasir.settings import POSTGRES_KEY_BYTES, POSTGRES_NAME_CHARACTERS
 from tests.engine.lab import START, ManualClock, Schema, commit, door, k, new_space, one, put, there
 
 
@@ -162,6 +165,21 @@ def test_without_a_schema_to_work_in_it_says_so(schema: Schema) -> None:
     engine = PostgresEngine(schema.url.replace(schema.name, "nowhere"), durable=False)
     with pytest.raises(Unavailable, match="search_path"):
         asyncio.run(engine.open())
+
+
+def test_the_longest_names_and_keys_that_the_settings_allow_fit_into_the_indexes(schema: Schema) -> None:
+    dice = random.Random(1)
+    name = "".join(chr(dice.randrange(0x10000, 0x110000)) for _ in range(POSTGRES_NAME_CHARACTERS))
+    key = b"\x02" + bytes(dice.randrange(1, 256) for _ in range(POSTGRES_KEY_BYTES - 2)) + b"\x00"
+
+    async def story(engine: PostgresEngine) -> None:
+        for n, kind in enumerate(("store", TOKEN_DOOR, NAME_DOOR, "application-name")):
+            made = await new_space(engine, n, doors=[door(name, kind)])
+            assert await engine.find_space(door(name, kind)) == made
+            await commit(engine, made.number, put(key))
+            await there(engine, made.number, key)
+
+    told(schema, story)
 
 
 # -- the ways through the indexes -------------------------------------------------------------------------------
