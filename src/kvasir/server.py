@@ -13,7 +13,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from kvasir import admin, logs, supervisor
 from kvasir.auth import Auth
@@ -94,7 +95,7 @@ def run(config: Config) -> int:
             return _serve(config, metrics, 0)
         with _runner() as runner:
             runner.run(_prepare(config))
-        return supervisor.supervise(config.workers, lambda worker, parent: _serve(config, metrics, worker, parent))
+        return supervisor.supervise(config.workers, partial(_serve_among_others, config, metrics))
     except KvasirError as error:
         print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
         return 1
@@ -132,11 +133,25 @@ async def _prepare(config: Config) -> None:
         await engine.close()
 
 
-def _serve(config: Config, metrics: Metrics, worker: int, parent: int | None = None) -> int:
-    """Be one worker until asked to stop. `parent`: a descriptor that is readable once the supervisor is gone."""
+def _serve(
+    config: Config, metrics: Metrics, worker: int, parent: int | None = None, up: Callable[[], None] | None = None
+) -> int:
+    """Be one worker until asked to stop.
+
+    `parent`: a descriptor that is readable once the supervisor is gone. `up` is called once it serves.
+    """
     metrics.serve_as(worker)
     with _runner() as runner:
-        return runner.run(_Worker(config, metrics).serve(announce=config.workers == 1, parent=parent))
+        return runner.run(_Worker(config, metrics).serve(announce=config.workers == 1, parent=parent, up=up))
+
+
+def _serve_among_others(config: Config, metrics: Metrics, worker: int, parent: int, up: Callable[[], None]) -> int:
+    """Be one of several; what a single one would print as its last word is logged."""
+    try:
+        return _serve(config, metrics, worker, parent, up)
+    except KvasirError as error:
+        log.error("worker %d cannot serve: %s", worker, error.message)
+        return 1
 
 
 class _Worker:
@@ -191,8 +206,8 @@ class _Worker:
             share_port=config.workers > 1,
         )
 
-    async def serve(self, *, announce: bool, parent: int | None) -> int:
-        """Start, wait for the signal to stop, drain; the exit status."""
+    async def serve(self, *, announce: bool, parent: int | None, up: Callable[[], None] | None) -> int:
+        """Start, wait for the signal to stop, drain; the exit status. `up` is called in between."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -212,6 +227,8 @@ class _Worker:
         if isinstance(self._engine, MemoryEngine):
             chores.append(loop.create_task(self._sweep()))
         log.info("listening on %s", ", ".join(_addresses(self._config)))
+        if up is not None:
+            up()
         await stop.wait()
         if parent is not None:
             loop.remove_reader(parent)

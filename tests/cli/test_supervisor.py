@@ -13,8 +13,9 @@ SCRIPT = """
 import os, select, signal, sys
 from kvasir.supervisor import supervise
 
-def serve(worker, parent):
+def serve(worker, parent, up):
     {on_stop}
+    up()
     os.write(1, b"up\\n")
     while not select.select([parent], [], [], 0.05)[0]:
         pass  # until the supervisor is gone
@@ -47,7 +48,8 @@ def test_exit_status(on_stop: str, status: int) -> None:
 
 
 def test_a_worker_that_dies_is_replaced() -> None:
-    die = "if not os.path.exists(sys.argv[1]): open(sys.argv[1], 'w').close(); os.write(1, b'died\\n'); os._exit(1)"
+    die = "up()\n    if not os.path.exists(sys.argv[1]):"
+    die += " open(sys.argv[1], 'w').close(); os.write(1, b'died\\n'); os._exit(1)"
     with tempfile.TemporaryDirectory() as directory:
         script = SCRIPT.format(on_stop=die).replace("supervise(2", "supervise(1")
         with subprocess.Popen(
@@ -60,3 +62,45 @@ def test_a_worker_that_dies_is_replaced() -> None:
                 assert process.wait(30) == 0
             finally:
                 process.kill()
+
+
+def test_workers_that_cannot_start_end_the_server() -> None:
+    """Again and again would be for ever: what keeps the first ones from starting keeps their successors too."""
+    script = SCRIPT.format(on_stop="raise OSError('no such thing')")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "giving up" in done.stderr
+    assert done.stdout == ""
+
+
+def test_one_that_cannot_start_ends_the_others_too() -> None:
+    script = SCRIPT.format(on_stop="if worker == 1: os._exit(1)")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert set(done.stdout.split()) <= {"up"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_can_be_stopped_while_its_workers_die_again_and_again(number: signal.Signals) -> None:
+    script = SCRIPT.format(on_stop="up(); os.write(1, b'died\\n'); os._exit(1)")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(5)] == ["died\n"] * 5
+            process.send_signal(number)
+            assert process.wait(30) in (0, 1)
+        finally:
+            process.kill()
+
+
+def test_children_of_others_are_not_its_workers() -> None:
+    """The first process of a container inherits them."""
+    script = SCRIPT.format(on_stop="pass").replace("sys.exit(", "os.spawnlp(os.P_NOWAIT, 'true', 'true')\nsys.exit(")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
