@@ -6,6 +6,7 @@ parser a row reads it, so that all mean the same.
 
 from __future__ import annotations
 
+import ssl
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -144,15 +145,66 @@ def _wrong_listeners(config: Config) -> Iterator[tuple[str, str]]:
     if len(set(used)) < len(used):
         yield "http", "must differ from the addresses of the other listeners"
     if config.https:
-        for name in ("tls_cert", "tls_key"):
-            file = getattr(config, name)
-            if file is None:
-                yield name, "is needed with --https; `kvasir dev-cert DIR` makes a certificate for this machine"
-            elif not file.is_file():
-                yield name, f"must be a file that can be read; there is none at {file}"
+        yield from _wrong_tls(config.tls_cert, config.tls_key)
     if config.nemesis and config.nemesis_auth == "local" and not is_loopback(split_address(config.nemesis)[0]):
         yield (
             "nemesis",
             "is not a loopback address, and the API has no login: choose --nemesis-auth key (clients send an access "
             "key) or --nemesis-auth none (everyone who reaches the port may do everything)",
         )
+
+
+def _wrong_tls(cert: Path | None, key: Path | None) -> Iterator[tuple[str, str]]:
+    """What keeps TLS from starting. Found out here, since the listener's own words name neither file nor setting."""
+    faults = []
+    for name, file in (("tls_cert", cert), ("tls_key", key)):
+        if file is None:
+            faults.append((name, "is needed with --https; `kvasir dev-cert DIR` makes a certificate for this machine"))
+        elif fault := _unreadable(file):
+            faults.append((name, fault))
+    if cert and key and not faults:
+        faults.extend(_wrong_chain(cert, key))
+    yield from faults
+
+
+def _wrong_chain(cert: Path, key: Path) -> Iterator[tuple[str, str]]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(cert)
+    except ssl.SSLError:
+        yield "tls_cert", f"must be a certificate chain (PEM), the server's own first; {cert} holds none"
+        return
+    try:
+        context.load_cert_chain(cert, key, password=_no_pass_phrase)
+    except _PassPhraseError:
+        yield (
+            "tls_key",
+            f"must be a private key without a pass phrase, which {key} has; "
+            "`openssl pkey -in FILE -out PLAIN` writes one without",
+        )
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            yield "tls_key", f"must be the private key of the certificate in {cert}; {key} is another one's"
+        elif error.reason in ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"):
+            yield "tls_cert", f"must be stronger; {cert} is refused: {error.reason}"
+        else:
+            yield "tls_key", f"must be a private key (PEM); {key} holds none that can be used"
+
+
+class _PassPhraseError(Exception):
+    """A private key is encrypted; nobody can be asked at every start."""
+
+
+def _no_pass_phrase() -> str:
+    raise _PassPhraseError
+
+
+def _unreadable(file: Path) -> str | None:
+    """Why this file is of no use; None: it can be read."""
+    try:
+        if not file.is_file():
+            return f"must be a file that can be read; there is none at {file}"
+        file.open("rb").close()
+    except OSError as error:
+        return f"must be a file that can be read; {file} cannot be: {error.strerror}"
+    return None

@@ -122,6 +122,17 @@ def test_mistakes_end_it_with_a_word_of_help(
     assert word in done.stderr
 
 
+def test_a_broken_key_ends_it_before_there_are_workers(tmp_path: Path) -> None:
+    kvasir_command("dev-cert", str(tmp_path))
+    (tmp_path / "junk.pem").write_text("junk")
+    http, https = (f"127.0.0.1:{port}" for port in free_ports(2))
+    tls = ("--https", https, "--tls-cert", "cert.pem", "--tls-key", "junk.pem")
+    done = kvasir_command("serve", "--http", http, "--no-nemesis", "--workers", "2", *tls, status=2, cwd=tmp_path)
+    assert "tls_key" in done.stderr
+    assert "junk.pem" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_organisation_that_contradicts_the_data(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.stop()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import errno
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives import serialization
 
+from kvasir import devcert
 from kvasir.config import SETTINGS, Config, Setting
 from kvasir.errors import Invalid
 from kvasir.limits import Limits
@@ -69,11 +78,23 @@ def toml(setting: Setting, text: str) -> str:
     return f"[{table}]\n{name} = {said}\n" if table else f"{name} = {said}\n"
 
 
+@cache
+def certificate(number: int = 1) -> Path:
+    """A directory with `cert.pem` and `key.pem`; another one for each number."""
+    directory = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory)
+    devcert.write(directory, datetime.now(UTC))
+    return directory
+
+
 @pytest.fixture
 def needed(tmp_path: Path) -> dict[str, str | None]:
     """What some settings need beside them."""
-    (tmp_path / "cert.pem").touch()
-    return {"jwt_issuer": "i", "jwt_audience": "a", "tls_cert": "cert.pem", "tls_key": "cert.pem"}
+    combined = tmp_path / "combined.pem"
+    combined.write_bytes(b"".join((certificate() / name).read_bytes() for name in ("cert.pem", "key.pem")))
+    for name in SAMPLES["FILE"]:
+        (tmp_path / name).write_bytes(combined.read_bytes())
+    return {"jwt_issuer": "i", "jwt_audience": "a", "tls_cert": "combined.pem", "tls_key": "combined.pem"}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -184,6 +205,60 @@ CONTRADICTIONS: list[tuple[dict[str, str | None], str, str]] = [
 @pytest.mark.parametrize(("options", "name", "word"), CONTRADICTIONS)
 def test_contradictions(options: dict[str, str | None], name: str, word: str) -> None:
     assert word in faults(options)[name]
+
+
+def tls_faults(cert: Path, key: Path) -> dict[str, str]:
+    return faults({"https": "127.0.0.1:8443", "tls_cert": str(cert), "tls_key": str(key)})
+
+
+def test_tls_files_that_cannot_serve_are_named_with_their_setting(tmp_path: Path) -> None:
+    cert, key = certificate() / "cert.pem", certificate() / "key.pem"
+    load({"https": "127.0.0.1:8443", "tls_cert": str(cert), "tls_key": str(key)}, {})
+    junk = tmp_path / "junk.pem"
+    junk.write_text("-----BEGIN NOTHING-----\n")
+    encrypted = tmp_path / "encrypted.pem"
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    encrypted.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"hunter2"),
+        )
+    )
+    stranger = certificate(2) / "key.pem"
+    for one_cert, one_key, name, words in [
+        (junk, key, "tls_cert", ("chain", str(junk))),
+        (key, key, "tls_cert", ("chain", str(key))),
+        (cert, junk, "tls_key", ("private key", str(junk))),
+        (cert, cert, "tls_key", ("private key", str(cert))),
+        (cert, encrypted, "tls_key", ("pass phrase", str(encrypted), "openssl pkey")),
+        (cert, stranger, "tls_key", ("another one's", str(cert), str(stranger))),
+        (cert, tmp_path, "tls_key", (str(tmp_path),)),
+    ]:
+        found = tls_faults(one_cert, one_key)
+        assert list(found) == [name]
+        assert all(word in found[name] for word in words), found
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that this process may not read, whoever runs it."""
+    file, opened = tmp_path / "secret", Path.open
+    file.touch()
+
+    def refuse(self: Path, *given: Any, **named: Any) -> Any:
+        if self.name == file.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return opened(self, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    return file
+
+
+def test_tls_files_that_may_not_be_read(unreadable: Path) -> None:
+    found = tls_faults(certificate() / "cert.pem", unreadable)
+    assert f"{unreadable} cannot be: Permission denied" in found["tls_key"]
+    assert "Permission denied" in tls_faults(unreadable, unreadable)["tls_cert"]
 
 
 def test_settings_that_go_together() -> None:
