@@ -7,6 +7,7 @@ holds up the event loop, nor may strangers with made-up key ids cause more than 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import logging
 import time
 import urllib.error
@@ -32,6 +33,9 @@ FETCH_TIMEOUT_SECONDS = 5.0
 KEY_SET_BYTES = 1_048_576
 #: How far the clocks of the provider and this machine may differ.
 CLOCK_SECONDS = 5.0
+
+#: What comes of a provider that cannot be reached, speaks no HTTP or sends no key set; brackets nested deep included.
+UNUSABLE = (OSError, TimeoutError, ValueError, http.client.HTTPException, msgspec.MsgspecError, RecursionError)
 
 logger = logging.getLogger(__name__)
 
@@ -128,15 +132,16 @@ class IdentityProvider:
         try:
             text = await asyncio.wait_for(asyncio.to_thread(_read, self._jwks), 2 * FETCH_TIMEOUT_SECONDS)
             keys = _signing_keys(msgspec.json.decode(text))
-        except (OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
-            logger.warning("the key set %s cannot be had: %s", self._jwks, error)
+        except UNUSABLE as error:
+            # Some say nothing, as a line that is no HTTP does.
+            logger.warning("the key set %s cannot be had: %s", self._jwks, str(error).strip() or type(error).__name__)
             return
         self._keys = keys
         self._fetched = time.monotonic()
 
 
 def _read(source: str) -> bytes:
-    """The text of a key set. Raises OSError or ValueError."""
+    """The text of a key set. Raises OSError, ValueError or HTTPException."""
     if not source.startswith(("http://", "https://")):
         return Path(source).read_bytes()
     # The scheme is checked above, and a redirect may not leave it.

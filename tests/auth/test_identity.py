@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import io
 import json
+import socketserver
 import threading
 import time
 import urllib.request
@@ -337,6 +338,7 @@ def test_an_old_key_set_is_fetched_in_the_background(monkeypatch: pytest.MonkeyP
         (200, '{"keys": 5}'),
         (200, '{"keys": [5, {}]}'),
         (200, " " * (identity.KEY_SET_BYTES + 1)),
+        (200, "[" * 100_000),
     ],
 )
 def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,6 +357,35 @@ def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytes
     with key_server(text) as (server, url):
         server.status = status
         asyncio.run(work(auth(url), server))
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        b"",
+        b"\x16\x03\x01 this is no HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+    ],
+)
+def test_a_provider_that_speaks_no_http(spoken: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(spoken)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with pytest.raises(Unavailable, match="cannot be fetched"):
+                ask(auth(f"http://127.0.0.1:{server.server_address[1]}/jwks"), token())
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "cannot be had" in caplog.text
 
 
 def test_a_redirect_may_not_leave_tls(monkeypatch: pytest.MonkeyPatch) -> None:
