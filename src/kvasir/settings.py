@@ -129,9 +129,14 @@ def _too_long_for_postgres(limits: Limits) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_key_set(source: str) -> str | None:
-    url = urlsplit(source)
+    try:
+        url = urlsplit(source)
+        _ = url.port  # says so too
+    except ValueError:
+        return "must be an https: address or a file; this is no address that can be understood"
     if not url.netloc:
-        return None if Path(source).is_file() else f"must be an https: address or a file; there is none at {source}"
+        fault = _unreadable(Path(source))
+        return fault and f"{fault}; or an https: address"
     if url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or "")):
         return None
     return "must be an https: address; otherwise anyone on the way could add a key"

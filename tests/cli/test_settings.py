@@ -196,6 +196,8 @@ CONTRADICTIONS: list[tuple[dict[str, str | None], str, str]] = [
     ({"jwks": "http://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
     ({"jwks": "http://a.example:80/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
     ({"jwks": "ftp://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
+    ({"jwks": "https://[x", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "no address"),
+    ({"jwks": "https://a.example:port/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "no address"),
     ({"nemesis": "0.0.0.0:1987"}, "nemesis", "--nemesis-auth key"),
     ({"nemesis": "[::]:1987"}, "nemesis", "--nemesis-auth key"),
     ({"nemesis": "db.example:1987"}, "nemesis", "--nemesis-auth key"),
@@ -259,6 +261,11 @@ def test_tls_files_that_may_not_be_read(unreadable: Path) -> None:
     found = tls_faults(certificate() / "cert.pem", unreadable)
     assert f"{unreadable} cannot be: Permission denied" in found["tls_key"]
     assert "Permission denied" in tls_faults(unreadable, unreadable)["tls_cert"]
+
+
+def test_a_key_set_that_may_not_be_read(unreadable: Path) -> None:
+    found = faults({"jwks": str(unreadable), "jwt_issuer": "i", "jwt_audience": "a"})
+    assert f"{unreadable} cannot be: Permission denied" in found["jwks"]
 
 
 def test_settings_that_go_together() -> None:
