@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from kvasir.config import PREFIX, SETTINGS, Config
 from kvasir.errors import Invalid
@@ -115,6 +115,8 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
         yield "workers", "must be 1 with the engine memory:, which processes cannot share"
     if config.engine_name == "postgresql":
         yield from _too_long_for_postgres(config.limits)
+        if fault := _wrong_database(config.engine):
+            yield "engine", fault
     if config.jwks:
         if not config.jwt_issuer or not config.jwt_audience:
             yield "jwks", "needs jwt_issuer and jwt_audience, or tokens meant for other services would be accepted"
@@ -126,6 +128,27 @@ def _too_long_for_postgres(limits: Limits) -> Iterator[tuple[str, str]]:
     for name, most in (("key_bytes", POSTGRES_KEY_BYTES), ("store_name_characters", POSTGRES_NAME_CHARACTERS)):
         if getattr(limits, name) > most:
             yield f"limit_{name}", f"must be {most:,} or less with PostgreSQL, whose indexes hold no more"
+
+
+def _wrong_database(address: str) -> str | None:
+    """What in a URL of PostgreSQL can never work. Shows no part of it that could be of the password."""
+    try:
+        url = urlsplit(address)
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+    except ValueError:
+        return (
+            "must be a URL; `/`, `?`, `#`, `@`, `[` and `]` in a password are written as %2F, %3F, %23, %40, %5B, %5D"
+        )
+    hosts = url.netloc.rpartition("@")[2].split(",")
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts] + query.get("port", "").split(",")
+    if not all(
+        port == "" or (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536) for port in ports
+    ):
+        return (
+            "must have a number from 1 to 65,535 as port; "
+            "`/`, `?`, `#` and `@` in a password are written as %2F, %3F, %23 and %40"
+        )
+    return None
 
 
 def _wrong_key_set(source: str) -> str | None:

@@ -242,6 +242,32 @@ def test_tls_files_that_cannot_serve_are_named_with_their_setting(tmp_path: Path
         assert all(word in found[name] for word in words), found
 
 
+@pytest.mark.parametrize(
+    ("rest", "word"),
+    [
+        ("u:topsecret@h:port/x", "as port"),
+        ("u:topsecret@h:0/x", "as port"),
+        ("u:topsecret@h:65536/x", "as port"),
+        ("u:topsecret@h:1,i:two/x", "as port"),
+        ("u:topsecret@[::1]:x/x", "as port"),
+        ("u:topsecret@h/x?port=topsecret", "as port"),
+        ("u:top/secret@h/x", "%2F"),
+        ("u:top[secret@h/x", "%5B"),
+    ],
+)
+def test_a_database_whose_url_can_never_work(rest: str, word: str) -> None:
+    fault = faults({"engine": f"postgresql://{rest}"})["engine"]
+    assert word in fault
+    assert "secret" not in fault
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "/x", "u:p:w@h:65535/x", "u@h:1,i/x", "[::1]:5/x", "h,[::1]/x", "%2Frun/x", "/x?host=/run&port=5,6"]
+)
+def test_a_database_whose_url_may_work(rest: str) -> None:
+    load({"engine": f"postgresql://{rest}"}, {})
+
+
 @pytest.fixture
 def unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that this process may not read, whoever runs it."""
