@@ -27,6 +27,11 @@ POSTGRES_KEY_BYTES = 2_600
 #: A character may take four bytes.
 POSTGRES_NAME_CHARACTERS = POSTGRES_KEY_BYTES // 4
 
+#: What libpq knows, from none to the strictest.
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+#: Parameters that name files, and the mode from which on they are used.
+SSL_FILES = {"sslcert": "allow", "sslkey": "allow", "sslrootcert": "require", "sslcrl": "require"}
+
 
 def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None = None) -> Config:
     """The settings in force, from options (by name; None: not given), variables and the file.
@@ -148,7 +153,31 @@ def _wrong_database(address: str) -> str | None:
             "must have a number from 1 to 65,535 as port; "
             "`/`, `?`, `#` and `@` in a password are written as %2F, %3F, %23 and %40"
         )
+    return _wrong_database_tls(query)
+
+
+def _wrong_database_tls(query: Mapping[str, str]) -> str | None:
+    mode = query.get("sslmode", "prefer").replace("_", "-")
+    if mode not in SSL_MODES:
+        return f"must have as sslmode one of: {', '.join(SSL_MODES)}"
+    for name, since in SSL_FILES.items():
+        if query.get(name) and SSL_MODES.index(mode) >= SSL_MODES.index(since):
+            file = Path(query[name])
+            fault = _unreadable(file)
+            if fault is None and since == "require" and not _holds_certificates(file):
+                fault = f"must be a file of certificates (PEM); {file} holds none"
+            if fault:
+                return f"{name} {fault}"
     return None
+
+
+def _holds_certificates(file: Path) -> bool:
+    """Certificates of authorities, or a list of revoked ones."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def _wrong_key_set(source: str) -> str | None:
@@ -196,14 +225,11 @@ def _wrong_tls(cert: Path | None, key: Path | None) -> Iterator[tuple[str, str]]
 
 
 def _wrong_chain(cert: Path, key: Path) -> Iterator[tuple[str, str]]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_verify_locations(cert)
-    except ssl.SSLError:
+    if not _holds_certificates(cert):
         yield "tls_cert", f"must be a certificate chain (PEM), the server's own first; {cert} holds none"
         return
     try:
-        context.load_cert_chain(cert, key, password=_no_pass_phrase)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_no_pass_phrase)
     except _PassPhraseError:
         yield (
             "tls_key",

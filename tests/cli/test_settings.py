@@ -21,7 +21,7 @@ from kvasir import devcert
 from kvasir.config import SETTINGS, Config, Setting
 from kvasir.errors import Invalid
 from kvasir.limits import Limits
-from kvasir.settings import load
+from kvasir.settings import SSL_MODES, load
 from kvasir.values import split_address
 
 
@@ -253,9 +253,17 @@ def test_tls_files_that_cannot_serve_are_named_with_their_setting(tmp_path: Path
         ("u:topsecret@h/x?port=topsecret", "as port"),
         ("u:top/secret@h/x", "%2F"),
         ("u:top[secret@h/x", "%5B"),
+        ("u:topsecret@h/x?sslmode=foo", "verify-full"),
+        ("u:topsecret@h/x?sslmode=", "verify-full"),
+        ("u:topsecret@h/x?sslmode=verify-full&sslrootcert=/nope", "sslrootcert must be a file"),
+        ("u:topsecret@h/x?sslmode=require&sslrootcert=kvasir.toml", "sslrootcert must be a file of certificates"),
+        ("u:topsecret@h/x?sslcert=nope.pem", "there is none at nope.pem"),
+        ("u:topsecret@h/x?sslkey=nope.pem", "there is none at nope.pem"),
+        ("u:topsecret@h/x?sslmode=verify-ca&sslcrl=nope.pem", "there is none at nope.pem"),
     ],
 )
 def test_a_database_whose_url_can_never_work(rest: str, word: str) -> None:
+    Path("kvasir.toml").touch()
     fault = faults({"engine": f"postgresql://{rest}"})["engine"]
     assert word in fault
     assert "secret" not in fault
@@ -266,6 +274,14 @@ def test_a_database_whose_url_can_never_work(rest: str, word: str) -> None:
 )
 def test_a_database_whose_url_may_work(rest: str) -> None:
     load({"engine": f"postgresql://{rest}"}, {})
+
+
+@pytest.mark.parametrize("mode", SSL_MODES)
+def test_tls_of_a_database(mode: str) -> None:
+    load({"engine": f"postgresql://h/x?sslmode={mode}&sslrootcert={certificate()}/ca.pem"}, {})
+    # What the mode has no use for is not looked at.
+    load({"engine": "postgresql://h/x?sslmode=prefer&sslrootcert=/nope"}, {})
+    load({"engine": "postgresql://h/x?sslmode=disable&sslcert=/nope"}, {})
 
 
 @pytest.fixture
