@@ -14,6 +14,7 @@ import typer
 
 from kvasir import __version__
 from kvasir.cli import application, check, db, dev_cert, key, moving, serve, service_account, session, store
+from kvasir.cli.common import check_texts
 from kvasir.errors import Invalid, KvasirError
 
 app = typer.Typer(
@@ -59,6 +60,7 @@ app.command("dev-cert")(dev_cert.dev_cert)
 def main() -> None:
     """Run the command line; ends the process."""
     try:
+        check_texts(sys.argv[1:])
         app(prog_name="kvasir")
     except KvasirError as error:
         typer.echo(f"kvasir: {error.message}", err=True)

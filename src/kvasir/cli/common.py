@@ -112,6 +112,16 @@ def date_text(milliseconds: int | None) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def check_texts(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8, which could be neither stored nor shown. Raises `Invalid`."""
+    for place, argument in enumerate(arguments, 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            # Not shown: it may be a secret, and a terminal cannot show it as it is.
+            raise Invalid(f"argument {place} is no UTF-8 text") from None
+
+
 def print_json(value: Any) -> None:
     """One JSON text on standard output."""
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
