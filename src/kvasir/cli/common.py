@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -37,6 +38,9 @@ Organisation = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+#: The last millisecond of the year 9999, after which RFC 3339 and Python have no dates.
+LAST_MS = 253_402_300_799_999
 
 _DURATIONS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -100,16 +104,22 @@ async def find_store(database: Database, named: str) -> Space:
 def duration_ms(given: str) -> int:
     """Milliseconds of "90s", "15m", "12h" or "30d". Raises `Invalid`."""
     number, unit = given[:-1], given[-1:]
-    if unit not in _DURATIONS or not number.isascii() or not number.isdigit() or not 0 < int(number) < 10**9:
+    if unit not in _DURATIONS or not number.isascii() or not number.isdigit() or len(number) > 9 or int(number) == 0:
         raise Invalid(f"{given!r} is no duration: write a whole number and s, m, h or d, for example 30d")
-    return int(number) * _DURATIONS[unit] * 1_000
+    milliseconds = int(number) * _DURATIONS[unit] * 1_000
+    if time.time() * 1_000 + milliseconds > LAST_MS:
+        raise Invalid(
+            f"{given!r} from now is after the year 9999, which no date can say: choose less, or no end at all"
+        )
+    return milliseconds
 
 
 def date_text(milliseconds: int | None) -> str | None:
-    """RFC 3339 in UTC."""
+    """RFC 3339 in UTC; a time after its last year, which a key of before has perhaps, is shown as its last moment."""
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(milliseconds / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(milliseconds, LAST_MS))
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def check_texts(arguments: Sequence[str]) -> None:
