@@ -343,7 +343,10 @@ class HttpSocket:
             backlog=1024,
             backpressure=listener.limits.connections,
             http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=131_072),
-            http2_settings=HTTP2Settings(max_headers_size=65_536, max_concurrent_streams=256),
+            # Who answers no ping within twenty seconds is gone, or only takes up a place.
+            http2_settings=HTTP2Settings(
+                max_headers_size=65_536, max_concurrent_streams=256, keep_alive_interval=30_000, keep_alive_timeout=20
+            ),
             ssl_cert=cert,
             ssl_key=key,
             ssl_protocol_min=SSLProtocols.tls12,
