@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"errors", "model"},
     "engines": set(),
     "engines.*": ENGINE,
-    "engines.sequence": set(),
+    "engines.sequence": {"errors", "model"},
     "rights": NOUNS,
     "deadline": NOUNS,
     "periods": NOUNS,

@@ -16,6 +16,7 @@ from kvasir.config import SETTINGS
 from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant
+from kvasir.engines.postgres.schema import MIGRATIONS
 from kvasir.limits import EXPLAINED, Limits
 from tests import postgres
 from tests.serving import KVASIR, Server, environment, serving
@@ -138,7 +139,7 @@ def test_moving_house_and_the_backup_of_the_new_one(first_server: Server, tmp_pa
     new, restored = (postgres.shared_server().new_database(f"{name}_{tmp_path.name}") for name in ("new", "restored"))
     programs = {"PATH": f"{KVASIR.parent}:{postgres._programs()}:{environment()['PATH']}"}
     made = operated("db init").replace("postgresql://kvasir@db.example.org/kvasir", new)
-    assert "version 1" in run_in_the_clone(made, first_server)
+    assert f"version {len(MIGRATIONS)}" in run_in_the_clone(made, first_server)
     run_in_the_clone(operated("kvasir copy").replace("kvasir-data", old), first_server, KVASIR_ENGINE=new)
     for word, engine in (("pg_dump", new), ("pg_restore", restored)):
         script = operated(word).replace("kvasir.pgdump", str(tmp_path / "kvasir.pgdump"))

@@ -87,8 +87,9 @@ class Engine(Protocol):
 
         Keys differ. A living entry with the key is replaced in its place; all others come last in creation order, in
         the order given. Their `sequence` stays what it is if it is free and follows those of the space; otherwise a
-        later one is given. Whatever is written afterwards gets numbers above all of these. Raises `NotFound` if the
-        space is gone. Like a write, it moves the epoch in the system space.
+        later one is given. Whatever is written afterwards gets numbers above all of these; so `Invalid` is raised, and
+        nothing is loaded, if one of them is 2**62 or more. Raises `NotFound` if the space is gone. Like a write, it
+        moves the epoch in the system space.
         """
 
     # -- spaces -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kvasir.engine import Engine
-from kvasir.errors import NotFound
+from kvasir.errors import Invalid, NotFound
 from kvasir.keys import prefix_range
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Entry, Query, Write
 from tests.engine.lab import START, Lab, commit, door, k, new_space, one, put, there, ulid, write
@@ -168,6 +168,42 @@ def test_numbers_that_two_spaces_share_or_that_are_too_low_keep_their_order(lab:
             ]
         await engine.load(second, [entry(A, EARLIER - 9)])
         assert (await listed(engine, second))[-1].key == A
+
+    lab.run(story)
+
+
+HIGHEST = (1 << 62) - 1
+
+
+@pytest.mark.parametrize("numbers", [{"versionstamp": HIGHEST}, {"sequence": HIGHEST}])
+def test_the_highest_numbers_that_are_loaded_leave_room_for_later_ones(lab: Lab, numbers: dict[str, int]) -> None:
+    async def story(engine: Engine) -> None:
+        for space in ((await new_space(engine)).number, SYSTEM_SPACE):
+            await engine.load(space, [entry(A, **({"versionstamp": 5} | numbers))])
+            loaded = await there(engine, space, A)
+            for _ in range(3):
+                await commit(engine, space, put(B), put(C))
+                await engine.write([Write(space, (put(k("d", str(n))),)) for n in range(9)])
+            assert (await there(engine, space, B)).versionstamp > loaded.versionstamp
+            assert (await there(engine, space, B)).sequence > loaded.sequence
+        assert (await new_space(engine, 2)).number
+
+    lab.run(story)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"versionstamp": HIGHEST + 1}, {"sequence": HIGHEST + 1}, {"versionstamp": (1 << 63) - 1}]
+)
+def test_numbers_that_leave_no_room_are_refused(lab: Lab, numbers: dict[str, int]) -> None:
+    """After them nothing could be written any more."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        for number in (space, SYSTEM_SPACE):
+            with pytest.raises(Invalid, match="room"):
+                await engine.load(number, [entry(A), entry(B, **numbers), entry(C)])
+            assert await listed(engine, number) == []
+            await commit(engine, number, put(B))
 
     lab.run(story)
 

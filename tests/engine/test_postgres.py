@@ -167,6 +167,36 @@ def test_without_a_schema_to_work_in_it_says_so(schema: Schema) -> None:
         asyncio.run(engine.open())
 
 
+def renamed(schema: Schema, name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    schema.server.query(f"alter schema {schema.name} rename to {quoted}")
+    schema.name = quoted
+    schema.url = schema.server.url(options="-c search_path=" + re.sub(r"([\\ ])", r"\\\1", quoted))
+
+
+@pytest.mark.parametrize("name", ["it's", "a$$b", "$$"])
+def test_a_schema_whose_name_would_end_a_quotation_is_refused(schema: Schema, name: str) -> None:
+    renamed(schema, name)
+    with pytest.raises(Unavailable, match="choose one without"):
+        told(schema, nothing)
+    assert schema.query("select count(*) from pg_class where relnamespace = current_schema()::regnamespace")[0][0] == 0
+
+
+@pytest.mark.parametrize("name", ["An @ of ours", 'a"b', "a$b$c", "a\\b", "ü;--"])
+def test_any_other_name_of_a_schema_will_do(schema: Schema, name: str) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(k("a"), ttl=1), put(k("b")))
+        await engine.write([Write(space, (put(k("c")),))])
+        assert await engine.count(space) == 3
+        assert await engine.end_space("01HF0000000000000000000001")
+        assert await engine.sweep() > 0
+        assert await engine.check() == []
+
+    renamed(schema, f"{name} {schema.name}")
+    told(schema, story)
+
+
 def test_the_longest_names_and_keys_that_the_settings_allow_fit_into_the_indexes(schema: Schema) -> None:
     dice = random.Random(1)
     name = "".join(chr(dice.randrange(0x10000, 0x110000)) for _ in range(POSTGRES_NAME_CHARACTERS))

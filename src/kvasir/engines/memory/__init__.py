@@ -9,7 +9,7 @@ import msgspec
 
 from kvasir import jsontext
 from kvasir.engine import Clock, Outcome
-from kvasir.engines.sequence import next_sequence, wall_clock
+from kvasir.engines.sequence import check_room, next_sequence, wall_clock
 from kvasir.errors import NotFound, answer_too_long
 from kvasir.model import (
     SYSTEM_SPACE,
@@ -141,6 +141,7 @@ class MemoryEngine:
         return sum(1 for entry in self._visible(space, self.clock()) if _in_range(entry.key, range))
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
+        check_room(entries)
         now = self.clock()
         if not self._alive(space, now):
             raise NotFound("the store is gone", code="store_not_found")

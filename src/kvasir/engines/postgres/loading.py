@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvasir.engines.postgres.functions import DURABILITY, PLANS
 from kvasir.engines.postgres.link import Link
+from kvasir.engines.sequence import check_room
 from kvasir.errors import NotFound
 from kvasir.model import Entry
 
@@ -58,6 +59,7 @@ CALL = "select kvasir_load($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
 async def load(link: Link, space: int, entries: Sequence[Entry], now: int | None, *, durable: bool) -> None:
     """See `Engine.load`."""
+    check_room(entries)
     ((is_there,),) = await link.write(
         CALL,
         space,

@@ -97,6 +97,9 @@ async def migrate(connection: Any, now: int | None) -> None:
     schema = await connection.fetchval("select quote_ident(current_schema())")
     if schema is None:
         raise Unavailable("the search_path of this PostgreSQL user leads to no schema; create it first")
+    if "'" in schema or "$$" in schema:
+        # It stands amid quoted texts in the functions.
+        raise Unavailable(f"the schema {schema} cannot be used: choose one without ' and $$ in its name")
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = {LOCK_MILLISECONDS}")
         await connection.execute("select pg_advisory_xact_lock(hashtextextended('kvasir_schema', 0))")

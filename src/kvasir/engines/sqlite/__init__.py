@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import apsw
 
 from kvasir.engine import Clock, Outcome
-from kvasir.engines.sequence import wall_clock
+from kvasir.engines.sequence import check_room, wall_clock
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import reading
 from kvasir.engines.sqlite.cells import EPOCH
@@ -117,6 +117,7 @@ class SqliteEngine:
         return await self._in_thread(lambda connection: reading.count(connection, space, range, self.clock()))
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
+        check_room(entries)
         await self._writes.submit((), lambda transaction: transaction.load(space, entries))
 
     # -- spaces -------------------------------------------------------------------------------------------
