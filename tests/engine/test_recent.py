@@ -61,6 +61,30 @@ def test_every_kind_of_write_by_another_process_is_seen_at_once(tmp_path: Path) 
     asyncio.run(story())
 
 
+def test_processes_that_come_by_different_paths_see_each_others_writes(tmp_path: Path) -> None:
+    async def story() -> None:
+        for name in ("real", "linked"):
+            (tmp_path / name).mkdir()
+        # The link may be there before the file.
+        (tmp_path / "linked" / "kvasir.db").symlink_to(tmp_path / "real" / "kvasir.db")
+        engines = [SqliteEngine(tmp_path / name / "kvasir.db", clock=ManualClock()) for name in ("linked", "real")]
+        for engine in engines:
+            await engine.open()
+        here, there = engines
+        space = (await here.create_space(Space("01", 0, "o", "store", "s", START), [])).number
+        for value in (b"1", b"2"):
+            await there.write([Write(space, (Set(KEY, value),))])
+            assert [entry and entry.value for entry in await here.get(space, [KEY])] == [value]
+        epoch = await here.epoch()
+        await there.end_space("01")
+        assert await here.epoch() == epoch + 1
+        assert [file.name for file in (tmp_path / "linked").iterdir()] == ["kvasir.db"]
+        for engine in engines:
+            await engine.close()
+
+    asyncio.run(story())
+
+
 def test_an_unchanged_entry_is_read_from_the_database_once(tmp_path: Path) -> None:
     async def story() -> None:
         here, there, space = await _two(tmp_path, ManualClock())
@@ -102,6 +126,39 @@ def test_what_is_under_way_or_large_is_not_kept(tmp_path: Path) -> None:
     cells.begin([cell_of(7, KEY)])
     assert recent.get(7, KEY, START) is None
     assert recent.get_all(7, [KEY], START) is None
+
+
+def test_what_was_swept_does_not_come_back_with_a_clock_that_is_set_back(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        here, there, space = await _two(tmp_path, clock)
+
+        async def seen() -> list[Entry | None]:
+            many = await here.get(space, [KEY, OTHER])
+            assert [*await here.get(space, [KEY]), *await here.get(space, [OTHER])] == many
+            return many
+
+        await there.write([Write(space, (Set(KEY, b"1", ttl=1_000), Set(OTHER, b"1", ttl=900)))])
+        assert None not in await seen()
+        clock.now = START + 1_000
+        while await there.sweep():
+            pass
+        clock.now = START + 500
+        assert await seen() == [None, None]
+        assert await here.count(space) == 0
+        # The next sweep goes by the clock as it is now.
+        await there.write([Write(space, (Set(pack(["third"]), b"1", ttl=100),))])
+        clock.now = START + 600
+        while await there.sweep():
+            pass
+        assert await seen() == [None, None]
+        await there.write([Write(space, (Set(KEY, b"1", ttl=1), Set(OTHER, b"1", ttl=1)))])
+        assert None not in await seen()
+        assert here._recent.get(space, KEY, clock.now) is not None
+        await here.close()
+        await there.close()
+
+    asyncio.run(story())
 
 
 def test_the_copies_are_bounded(tmp_path: Path) -> None:

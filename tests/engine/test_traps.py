@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import apsw
 import pytest
 
 from kvasir.engine import Outcome
-from kvasir.engines.sqlite import SqliteEngine
+from kvasir.engines.sqlite import SqliteEngine, checkpoints
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import writer as writing
 from kvasir.engines.sqlite.cells import RANGES
@@ -305,7 +306,7 @@ def test_a_failed_commit_is_an_unknown_outcome_until_the_database_is_checked(
                 await engine.write([Write(space, (put(A, b'"new"'), put(B)))])
         assert engine.writer.broken
         # Nobody may answer from memory what the failed commit may yet have changed.
-        assert any(number & 1 for number in engine._writes.cells.numbers)
+        assert engine._writes.cells.odd()
         # Refused, not queued: nothing may build on what nobody knows. Reading goes on.
         for _ in range(3):
             with pytest.raises(Unavailable, match="nothing was written"):
@@ -324,7 +325,7 @@ def test_a_failed_commit_is_an_unknown_outcome_until_the_database_is_checked(
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
         done = await commit(engine, space, put(C))
         assert not engine.writer.broken
-        assert not any(number & 1 for number in engine._writes.cells.numbers)
+        assert not engine._writes.cells.odd()
         entries = await engine.get(space, [A, B, C])
         expected = [b'"new"', b"1", b"1"] if happened else [b'"old"', None, b"1"]
         assert [entry and entry.value for entry in entries] == expected
@@ -500,6 +501,90 @@ def test_another_process_writes_on_while_this_one_examines_the_database(
         await other.close()
 
     told(tmp_path, story)
+
+
+# -- the write-ahead log ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_log(monkeypatch: pytest.MonkeyPatch, milliseconds: int) -> Iterator[None]:
+    """The log is copied at 20 pages and waits for readers at 80, for so many milliseconds."""
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "COPY_PAGES", 20)
+        patch.setattr(checkpoints, "WAIT_PAGES", 80)
+        patch.setattr(checkpoints, "WAIT_PAGES_A_MILLISECOND", 0.0001)
+        patch.setattr(checkpoints, "WAIT_MILLISECONDS", milliseconds)
+        yield
+
+
+def log_pages(folder: Path) -> int:
+    return (folder / "kvasir.db-wal").stat().st_size // 4_096
+
+
+def test_the_log_stays_short_though_at_every_moment_somebody_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        stopped, began = threading.Event(), threading.Event()
+
+        def read_in_turns() -> None:
+            here, there = (connections.for_reading(tmp_path / "kvasir.db") for _ in range(2))
+            while not stopped.is_set():
+                here.execute("BEGIN; SELECT * FROM meta").fetchall()
+                if there.in_transaction:
+                    there.execute("COMMIT")
+                    began.set()
+                here, there = there, here
+                stopped.wait(0.01)
+            here.close()
+            there.close()
+
+        reading = asyncio.create_task(asyncio.to_thread(read_in_turns))
+        assert await asyncio.to_thread(began.wait, 60)
+        try:
+            for n in range(400):
+                await commit(engine, space, put(k(str(n))))
+        finally:
+            stopped.set()
+            await reading
+        # 400 commits are at least 800 pages.
+        assert log_pages(tmp_path) < 160
+
+    with small_log(monkeypatch, 60_000):
+        told(tmp_path, story)
+
+
+def test_a_log_that_a_long_read_holds_on_to_is_waited_for_seldom_and_cut_back_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    begin_anew = checkpoints._begin_anew
+
+    def counted(connection: apsw.Connection, pages: int) -> bool:
+        waits.append(pages)
+        return begin_anew(connection, pages)
+
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        reader = connections.for_reading(tmp_path / "kvasir.db")
+        reader.execute("BEGIN; SELECT * FROM meta").fetchall()
+        for n in range(400):
+            await commit(engine, space, put(k(str(n))))
+        assert log_pages(tmp_path) >= 800
+        assert len(waits) >= 3
+        assert all(later >= 2 * earlier for earlier, later in itertools.pairwise(waits))
+        reader.close()
+        for _ in range(400):
+            await commit(engine, space, put(A))
+            if log_pages(tmp_path) <= 100:
+                return
+        raise AssertionError("the log is as long as ever")
+
+    monkeypatch.setattr(checkpoints, "_begin_anew", counted)
+    monkeypatch.setattr(connections, "LOG_BYTES", 100 * 4_096)
+    with small_log(monkeypatch, 0):
+        told(tmp_path, story)
 
 
 # -- the promise of durability -------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from kvasir.engines.sqlite import reading
 from kvasir.engines.sqlite.cells import EPOCH
 from kvasir.engines.sqlite.checking import check
 from kvasir.engines.sqlite.recent import RecentEntries
-from kvasir.engines.sqlite.writer import SWEEP_MILLISECONDS, Writer
+from kvasir.engines.sqlite.writer import Writer
 from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
@@ -50,6 +50,8 @@ class SqliteEngine:
         self, path: Path, *, clock: Clock = wall_clock, durable: bool = True, limits: Limits | None = None
     ) -> None:
         limits = limits or Limits()
+        # As SQLite does with links: what processes share beside the file must be the same by whatever path they came.
+        path = path.resolve()
         self.writer = WriterStats()
         self._path = path
         self.clock = clock
@@ -173,7 +175,7 @@ class SqliteEngine:
         return self._epoch
 
     async def sweep(self) -> int:
-        swept: int = await self._writes.submit((), lambda transaction: transaction.sweep(SWEEP_MILLISECONDS))
+        swept: int = await self._writes.submit((), self._writes.sweep)
         self.writer.swept += swept
         return swept
 

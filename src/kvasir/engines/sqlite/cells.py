@@ -5,6 +5,9 @@ some thousand buckets that keys fall into. A number is even while nothing goes o
 transaction changes odd before its COMMIT, and even again, with a new value, afterwards and before anyone is told of the
 commit. So whoever sees the even number again that stood there when something was read knows that it is still so.
 A writer that dies in between leaves numbers odd: then everybody asks the database, until a writer has put them right.
+
+The sweep makes no number odd, for what has expired is dead to everybody without it. Only a clock that is set back would
+bring it to life again, so the file also holds the moment up to which the sweep may have removed what had expired.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ EPOCH = 0
 RANGES = 1
 _KEYS = 2
 _CELLS = 8_192
+#: No cell but a moment in Unix ms, which any number may be.
+SWEPT = _CELLS
+_NUMBERS = _CELLS + 1
 
 
 def cell_of(space: int, key: bytes) -> int:
@@ -34,10 +40,10 @@ class Cells:
         descriptor = os.open(f"{database}-cells", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(descriptor).st_size
-            if size < _CELLS * 8:
+            if size < _NUMBERS * 8:
                 # Written, not merely made longer: to fill a hole when the disk is full would kill the process.
-                os.pwrite(descriptor, bytes(_CELLS * 8 - size), size)
-            self._map = mmap.mmap(descriptor, _CELLS * 8)
+                os.pwrite(descriptor, bytes(_NUMBERS * 8 - size), size)
+            self._map = mmap.mmap(descriptor, _NUMBERS * 8)
         finally:
             os.close(descriptor)
         self.numbers = memoryview(self._map).cast("Q")
@@ -54,9 +60,17 @@ class Cells:
         for cell in cells:
             numbers[cell] = (numbers[cell] | 1) + 1
 
+    def swept(self, moment: int) -> None:
+        """The transaction under way removes what had expired by this moment. Needs the writers' lock."""
+        # If the clock was set back, what an earlier sweep removed may still be among the copies: then they all end.
+        ended = (RANGES,) if moment < self.numbers[SWEPT] else ()
+        self.begin(ended)
+        self.numbers[SWEPT] = max(moment, 0)
+        self.end(ended)
+
     def odd(self) -> list[int]:
         """The cells of commits under way; with the writers' lock: of commits whose writer died or does not know."""
-        return [cell for cell, number in enumerate(self.numbers) if number & 1]
+        return [cell for cell, number in enumerate(self.numbers[:_CELLS]) if number & 1]
 
     def put_right(self) -> None:
         """Make even what a writer that died has left odd."""

@@ -16,6 +16,10 @@ MAPPED_BYTES = 64 << 30
 #: How long a statement waits for a lock of a program that is not Kvasir (Kvasir's own writers queue elsewhere).
 BUSY_MILLISECONDS = 5_000
 
+#: A write-ahead log that has grown beyond this is cut back to it when it begins anew. What it takes in ordinary times
+#: stays, since to make a file longer costs more than to write over it.
+LOG_BYTES = 32 << 20
+
 
 def for_reading(path: Path) -> apsw.Connection:
     """A connection that never takes a write lock."""
@@ -32,6 +36,7 @@ def for_writing(path: Path, *, durable: bool) -> apsw.Connection:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full" if durable else "normal")
     connection.pragma("wal_autocheckpoint", 0)
+    connection.pragma("journal_size_limit", LOG_BYTES)
     connection.pragma("cache_size", -16_384)
     return connection
 

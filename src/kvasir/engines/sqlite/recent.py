@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvasir.engines.sqlite.cells import RANGES, Cells, cell_of
+from kvasir.engines.sqlite.cells import RANGES, SWEPT, Cells, cell_of
 from kvasir.model import Entry
 
 #: At most this many entries with values of at most this many bytes are kept, which bounds the memory at 16 MiB.
@@ -29,9 +29,11 @@ class RecentEntries:
         if kept is None:
             return None
         cell, number, ranges, entry = kept
-        if self._numbers[cell] != number or self._numbers[RANGES] != ranges:
+        expires_at = entry.expires_at
+        if expires_at is not None and (expires_at <= now or expires_at <= self._numbers[SWEPT]):
             return None
-        if entry.expires_at is not None and entry.expires_at <= now:
+        # Last, so that nothing has changed since the moment of the sweep was looked at, either.
+        if self._numbers[cell] != number or self._numbers[RANGES] != ranges:
             return None
         return entry
 
@@ -40,6 +42,7 @@ class RecentEntries:
         kept = [self._kept.get((space, key)) for key in keys]
         numbers = self._numbers
         ranges = numbers[RANGES]
+        now = max(now, numbers[SWEPT])
         entries: list[Entry | None] = [
             one[3]
             for one in kept

@@ -25,6 +25,7 @@ import apsw
 from kvasir.engine import Clock
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite.cells import Cells
+from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
 from kvasir.engines.sqlite.group import Group, Job
 from kvasir.engines.sqlite.schema import migrate
 from kvasir.engines.sqlite.transaction import ANYTHING_DEAD, Transaction
@@ -45,9 +46,6 @@ SWEEP_MILLISECONDS = 4.0
 SWEEP_EVERY_SECONDS = 0.5
 #: Between the steps of a sweep that found work, so that waiting writes and other processes come in between.
 SWEEP_PAUSE_SECONDS = 0.005
-
-#: Pages in the write-ahead log before the writer copies them into the database file.
-CHECKPOINT_PAGES = 2_000
 
 #: The smallest change. Nothing hangs on it: whoever sees the epoch move only reads again what it had cached.
 SETTLE = "UPDATE meta SET epoch = epoch + 1"
@@ -84,7 +82,7 @@ class Writer:
         self._broken_since: float | None = None
         self._swept_at = 0.0
         self._swept_clean = True
-        self._wal_pages = 0
+        self._checkpoints = Checkpoints()
         self._lock_file = -1
         self._thread = threading.Thread(target=self._run, name="kvasir-writer", daemon=True)
         self.cells: Cells
@@ -169,7 +167,7 @@ class Writer:
                 self._do(group)
             self._housekeeping()
         with contextlib.suppress(apsw.Error), self._turn():
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            copy(self._connection)
         self._connection.close()
 
     def _next_group(self) -> list[Job] | None:
@@ -282,7 +280,7 @@ class Writer:
 
     def _connect(self) -> None:
         self._connection = connections.for_writing(self._path, durable=self._durable)
-        self._connection.set_wal_hook(self._wal_grew)
+        self._connection.set_wal_hook(self._checkpoints.log_grew)
         self._transaction = Transaction(self._connection, self._clock)
 
     def _reopen(self) -> None:
@@ -332,30 +330,29 @@ class Writer:
             if self._broken_since is not None:
                 # Not only when somebody writes: who asks whether this server is ready sends nobody until it is.
                 self._reopen()
-            elif self._wal_pages >= CHECKPOINT_PAGES:
-                self._checkpoint()
+            elif self._checkpoints.pages >= COPY_PAGES:
+                with self._turn():
+                    self._checkpoints.run(self._connection)
             if time.monotonic() - self._swept_at >= SWEEP_EVERY_SECONDS:
                 self._sweep()
         except Exception as error:
             self._swept_at = time.monotonic()
             self._swept_clean = True
-            self._wal_pages = 0
+            self._checkpoints.put_off()
             log.warning("housekeeping waits: %s", error)
 
-    def _checkpoint(self) -> None:
-        with self._turn():
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        self._wal_pages = 0
+    def sweep(self, transaction: Transaction) -> int:
+        """A step of the sweep, as the work of a job; how much it removed. 0: nothing is left to do."""
+        swept = transaction.sweep(SWEEP_MILLISECONDS)
+        if swept:
+            self.cells.swept(self._clock())
+        return swept
 
     def _sweep(self) -> None:
-        job = Job(None, (), lambda transaction: transaction.sweep(SWEEP_MILLISECONDS))
+        job = Job(None, (), self.sweep)
         if self._connection.execute(ANYTHING_DEAD, (self._clock(),)).get:
             self._commit_together([job])
             self._stats.swept += job.result
         self._swept_clean = not job.result
         if self._swept_clean:
             self._swept_at = time.monotonic()
-
-    def _wal_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._wal_pages = pages
-        return apsw.SQLITE_OK

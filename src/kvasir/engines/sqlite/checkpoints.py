@@ -1,0 +1,75 @@
+"""Keeps the write-ahead log short: copies it into the database file, and sees to it that it begins anew.
+
+SQLite begins the log anew at a write that finds everything copied and nobody reading from it. Readers that follow each
+other closely never leave such an instant, so from some length on the writer makes one.
+"""
+
+from __future__ import annotations
+
+import time
+
+import apsw
+
+from kvasir.engines.sqlite import connection as connections
+
+#: Pages in the log before the writer copies them into the database file.
+COPY_PAGES = 2_000
+
+#: Pages in the log before the writer waits until nobody reads from it. All writers wait meanwhile: for a time that
+#: grows with the log, and after a wait in vain not again before the log is twice as long.
+WAIT_PAGES = 4 * COPY_PAGES
+WAIT_PAGES_A_MILLISECOND = 40
+WAIT_MILLISECONDS = 1_000
+WAIT_PAUSE_SECONDS = 0.005
+
+
+class Checkpoints:
+    """One process's part in it, in the writer's thread."""
+
+    def __init__(self) -> None:
+        #: In the log, as far as is known; from COPY_PAGES on it is time for `run`.
+        self.pages = 0
+        self._wait_at = WAIT_PAGES
+
+    def log_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        """To be called after every commit, as SQLite does with a hook."""
+        self.pages = pages
+        return apsw.SQLITE_OK
+
+    def put_off(self) -> None:
+        """It failed; let a write come in between."""
+        self.pages = 0
+
+    def run(self, connection: apsw.Connection) -> None:
+        """Copy the log, and see to it that it begins anew if it has become long. Needs the writers' lock."""
+        pages = self.pages
+        if pages < WAIT_PAGES:
+            self._wait_at = WAIT_PAGES
+        if pages < self._wait_at:
+            copy(connection)
+        else:
+            self._wait_at = WAIT_PAGES if _begin_anew(connection, pages) else 2 * pages
+        self.pages = 0
+
+
+def copy(connection: apsw.Connection) -> None:
+    """Copy what no reader is in the way of."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _begin_anew(connection: apsw.Connection, pages: int) -> bool:
+    """Copy the log and wait a moment until nobody reads from it: the next write then begins it anew.
+
+    Readers that come while nothing is written do without the log. SQLite's own wait is of no use: it waits until one of
+    the few places for readers is free, and new ones keep it taken; to ask again finds that they are in nobody's way.
+    """
+    deadline = time.monotonic() + min(pages / WAIT_PAGES_A_MILLISECOND, WAIT_MILLISECONDS) / 1000
+    connection.set_busy_timeout(0)
+    try:
+        while connection.execute("PRAGMA wal_checkpoint(RESTART)").get[0]:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(WAIT_PAUSE_SECONDS)
+        return True
+    finally:
+        connection.set_busy_timeout(connections.BUSY_MILLISECONDS)
