@@ -30,7 +30,7 @@ DEFAULT_STORE = "default"
 NAME_CHARACTERS = 255
 
 _USED = (
-    "the database to be filled has data of its own, perhaps from the first start of a server;"
+    "the database to be filled has data of its own, perhaps from a server or a command that has begun to use it;"
     " nothing was changed: name an empty one"
 )
 

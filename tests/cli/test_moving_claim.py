@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from kvasir import admin
 from kvasir.config import Config
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
+from kvasir.engines.sqlite import SqliteEngine
 from kvasir.errors import Conflicting, Unavailable
 from kvasir.model import SYSTEM_SPACE, Query
 from kvasir.moving import dumps
 from kvasir.moving.source import EngineSource
 from kvasir.moving.target import Moved, fill
+from tests.cli.test_commands import kvasir_command
 from tests.engine.lab import ORGANISATION, ManualClock, commit, k, new_space, put, ulid
 
 #: More calls than a first start or the beginning of a copy makes.
@@ -223,3 +226,82 @@ def test_a_copy_that_is_filled_again_while_it_is_read_gives_no_whole_dump() -> N
         assert (await dumps.write(given, out, lambda _: None)).spaces == 3
 
     asyncio.run(story())
+
+
+WRITING = [
+    ("key", "create", "--name", "app", "--role", "developer"),
+    ("key", "revoke", "admin"),
+    ("store", "create", "cellar"),
+    ("store", "delete", "default", "--yes"),
+    ("store", "share", "default", "--session", "all"),
+    ("application", "create", "--name", "app"),
+    ("service-account", "create", "--role", "Developer"),
+]
+LOOKING = [
+    ("check",),
+    ("key", "list"),
+    ("store", "list"),
+    ("session", "list"),
+    ("application", "list"),
+    ("service-account", "list"),
+]
+
+
+def on_a_copy(folder: Path, act: Callable[[Engine, Engine], Awaitable[None]]) -> str:
+    """Do something with a database and another file that may become a copy of it; the URL of the latter."""
+
+    async def story() -> None:
+        old, new = MemoryEngine(ManualClock()), SqliteEngine(folder / "new.db")
+        await admin.bootstrap(old, Config(organisation_id=ORGANISATION, admin_key="a" * 40), old.clock)
+        await new.open()
+        try:
+            await act(old, new)
+        finally:
+            await new.close()
+
+    asyncio.run(story())
+    return f"sqlite:{folder / 'new.db'}"
+
+
+async def _make(old: Engine, new: Engine) -> None:
+    assert (await copied(old, new)).differences == []
+
+
+async def _claim(old: Engine, new: Engine) -> None:
+    await admin.claim(new, await admin.origin(old))
+
+
+async def _refused(old: Engine, new: Engine) -> None:
+    before = await dumped(new)
+    with pytest.raises(Conflicting, match="data of its own"):
+        await copied(old, new)
+    assert await dumped(new) == before
+
+
+@pytest.mark.only_sqlite
+@pytest.mark.parametrize("command", WRITING, ids=" ".join)
+def test_what_a_command_writes_is_safe_from_the_next_copy(tmp_path: Path, command: tuple[str, ...]) -> None:
+    engine = ("--engine", on_a_copy(tmp_path, _make))
+    kvasir_command(*command, *engine)
+    on_a_copy(tmp_path, _refused)
+
+
+@pytest.mark.only_sqlite
+@pytest.mark.parametrize("command", WRITING, ids=" ".join)
+def test_no_command_writes_to_an_incomplete_copy(tmp_path: Path, command: tuple[str, ...]) -> None:
+    on_a_copy(tmp_path, _make)
+    engine = ("--engine", on_a_copy(tmp_path, _claim))
+    refused = kvasir_command(*command, *engine, status=1)
+    assert "let it come to its end, or run it again" in refused.stderr
+    assert refused.stdout == ""
+    on_a_copy(tmp_path, _make)
+
+
+@pytest.mark.only_sqlite
+def test_commands_that_only_look_leave_a_copy_to_be_brought_up_to_date(tmp_path: Path) -> None:
+    engine = ("--engine", on_a_copy(tmp_path, _make))
+    for command in LOOKING:
+        kvasir_command(*command, *engine)
+    # Nobody can be asked here, so nothing is deleted.
+    kvasir_command("store", "delete", "default", *engine, status=2)
+    on_a_copy(tmp_path, _make)

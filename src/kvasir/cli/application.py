@@ -64,7 +64,7 @@ def list_(
         found = await applications.list_all(database.store, database.operator)
         return [(application, await database.engine.count(application.space.number)) for application in found]
 
-    found = administer(work, data_dir, engine, config, organisation)
+    found = administer(work, data_dir, engine, config, organisation, writes=False)
     if json:
         print_json([_shown(application) | {"entries": entries} for application, entries in found])
     else:
@@ -91,7 +91,7 @@ def delete(
         found = await applications.find(database.store, database.operator, application)
         return found, await database.engine.count(found.space.number)
 
-    found, entries = administer(look, data_dir, engine, config, organisation)
+    found, entries = administer(look, data_dir, engine, config, organisation, writes=False)
     confirm(f"Delete the application {found.space.name!r} with {entries:,} entries?", yes=yes)
 
     async def end(database: Database) -> bool:

@@ -15,7 +15,7 @@ def check(data_dir: DataDir = None, engine: EngineUrl = None, config: ConfigFile
         stats = await database.engine.stats()
         return faults, stats.spaces, stats.entries
 
-    faults, spaces, entries = administer(work, data_dir, engine, config)
+    faults, spaces, entries = administer(work, data_dir, engine, config, writes=False)
     if json:
         print_json({"sound": not faults, "faults": faults, "spaces": spaces, "entries": entries})
     else:

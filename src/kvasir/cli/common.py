@@ -59,8 +59,14 @@ def administer(
     engine: str | None,
     config_file: Path | None,
     organisation: str | None = None,
+    *,
+    writes: bool = True,
 ) -> T:
-    """Do some work on the database of a server, which may be running. Raises any `KvasirError`."""
+    """Do some work on the database of a server, which may be running. Raises any `KvasirError`.
+
+    Unless it only looks (`writes=False`), it makes a copy a database of its own, as the start of a server does: what it
+    writes would be removed by the next `kvasir copy` or `load`. A copy that is not complete is refused.
+    """
     chosen = settings.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
     if chosen.engine_name == "memory":
         raise Invalid("the engine memory: lives inside its server; nothing else can reach it")
@@ -68,16 +74,20 @@ def administer(
         raise NotFound(
             f"there is no database at {chosen.database}; `kvasir serve` makes it, --data-dir says where it is"
         )
-    return asyncio.run(_administer(work, chosen, organisation))
+    return asyncio.run(_administer(work, chosen, organisation, writes=writes))
 
 
-async def _administer(work: Callable[[Database], Awaitable[T]], chosen: Config, organisation: str | None) -> T:
+async def _administer(
+    work: Callable[[Database], Awaitable[T]], chosen: Config, organisation: str | None, *, writes: bool
+) -> T:
     from kvasir import admin
     from kvasir.server import create_engine
 
     engine = create_engine(chosen)
     await engine.open()
     try:
+        if writes:
+            await admin.take_over(engine)
         owner = _ulid(organisation) if organisation else await admin.first_organisation(engine)
         operator = Principal(owner, "owner", "command line")
         return await work(Database(engine, Store(engine, chosen.limits, engine.clock), operator))

@@ -110,7 +110,7 @@ def list_(
     async def work(database: Database) -> list[admin.AccessKey]:
         return await admin.list_keys(database.engine, database.operator.organisation)
 
-    keys = administer(work, data_dir, engine, config, organisation)
+    keys = administer(work, data_dir, engine, config, organisation, writes=False)
     if json:
         print_json([_shown(key) for key in keys])
     else:

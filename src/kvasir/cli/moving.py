@@ -43,7 +43,7 @@ def copy(
     If it was interrupted, run it again: what is there already is compared and left alone, and it goes on behind it.
     Stop the servers of the database to copy first. Or copy while they run, stop them, and run it again: the second run
     brings only what has changed. A database with data of its own is refused, and so is a copy on which a server has
-    started.
+    started or a command has written.
     """
     sides = [_chosen({"engine": url, "data_dir": None}, config, option) for url, option in
              ((source, "--from"), (target, "--to"))]  # fmt: skip

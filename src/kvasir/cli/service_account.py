@@ -79,7 +79,7 @@ def list_(
     async def work(database: Database) -> list[service_accounts.ServiceAccount]:
         return await service_accounts.accounts(database.engine, database.operator.organisation)
 
-    accounts = administer(work, data_dir, engine, config, organisation)
+    accounts = administer(work, data_dir, engine, config, organisation, writes=False)
     if json:
         print_json([_shown(account) for account in accounts])
     else:

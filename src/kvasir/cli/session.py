@@ -46,7 +46,7 @@ def list_(
         spaces = await database.store.list_spaces(database.operator, "session")
         return [(space, await database.engine.count(space.number)) for space in spaces]
 
-    found = administer(work, data_dir, engine, config, organisation)
+    found = administer(work, data_dir, engine, config, organisation, writes=False)
     if json:
         print_json([_shown(space) | {"keys": keys} for space, keys in found])
         return
@@ -71,7 +71,7 @@ def show(
         space = await _find(database, session)
         return space, await database.engine.count(space.number)
 
-    space, keys = administer(work, data_dir, engine, config, organisation)
+    space, keys = administer(work, data_dir, engine, config, organisation, writes=False)
     print_json(_shown(space) | {"keys": keys, "token": attributes_of(space).token})
 
 
@@ -90,7 +90,7 @@ def end(
         space = await _find(database, session)
         return space, await database.engine.count(space.number)
 
-    space, keys = administer(look, data_dir, engine, config, organisation)
+    space, keys = administer(look, data_dir, engine, config, organisation, writes=False)
     confirm(f"End the session {space.name!r} ({space.id}) with {keys:,} keys?", yes=yes)
 
     async def work(database: Database) -> bool:

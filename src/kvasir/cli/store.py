@@ -67,7 +67,7 @@ def list_(
         spaces = await database.store.list_spaces(database.operator, "store")
         return [(space, await database.engine.count(space.number)) for space in spaces]
 
-    found = administer(work, data_dir, engine, config, organisation)
+    found = administer(work, data_dir, engine, config, organisation, writes=False)
     if json:
         print_json([_shown(space) | {"entries": entries} for space, entries in found])
     else:
@@ -90,7 +90,7 @@ def delete(
         space = await find_store(database, store)
         return space, await database.engine.count(space.number)
 
-    space, entries = administer(look, data_dir, engine, config, organisation)
+    space, entries = administer(look, data_dir, engine, config, organisation, writes=False)
     confirm(f"Delete the store {space.name!r} ({space.id}) with {entries:,} entries?", yes=yes)
 
     async def end(database: Database) -> bool:

@@ -1,8 +1,8 @@
 """Brings a database to hold just what a source gives, and proves it by reading it back.
 
 It compares before it writes. So it goes on after an interruption where it was, and a second run brings what has
-changed. A mark in the system space says which source the database is a copy of; the first server that starts on it
-takes the mark away.
+changed. A mark in the system space says which source the database is a copy of; the first server that starts on it,
+and the first command that writes to it, takes the mark away.
 """
 
 from __future__ import annotations
