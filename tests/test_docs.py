@@ -123,6 +123,13 @@ def test_every_command_of_the_operators_page_is_run_by_a_test() -> None:
     assert [operated(word) for word in OPERATED] == blocks(OPERATE, "sh")
 
 
+def test_no_command_of_the_operators_page_makes_an_option_of_a_password() -> None:
+    for block in blocks(OPERATE, "sh"):
+        for line in block.splitlines():
+            # What `export` is given stays in the shell; what a program is given, everybody can read.
+            assert "$" not in line or line.startswith("export "), line
+
+
 @pytest.mark.parametrize("tools", ["installed", "shims"])
 def test_backup_and_check_while_the_server_runs(first_server: Server, tmp_path: Path, tools: str) -> None:
     backup = operated(".backup").replace("kvasir-data", str(first_server.data_dir))
@@ -143,7 +150,8 @@ def test_moving_house_and_the_backup_of_the_new_one(first_server: Server, tmp_pa
     run_in_the_clone(operated("kvasir copy").replace("kvasir-data", old), first_server, KVASIR_ENGINE=new)
     for word, engine in (("pg_dump", new), ("pg_restore", restored)):
         script = operated(word).replace("kvasir.pgdump", str(tmp_path / "kvasir.pgdump"))
-        printed = run_in_the_clone(script, first_server, KVASIR_ENGINE=engine, **programs)
+        script = script.replace("postgresql://kvasir@db.example.org/kvasir", engine)
+        printed = run_in_the_clone(script, first_server, **programs)
     assert printed.startswith("sound")
     assert first_server.store in run_in_the_clone("kvasir store list", first_server, KVASIR_ENGINE=restored)
     dump = operated("kvasir dump").replace("kvasir-data", old)

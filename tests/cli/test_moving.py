@@ -329,6 +329,19 @@ def test_mistakes_change_nothing(tmp_path: Path, arguments: tuple[str, ...], sta
     assert "new.db" not in made_by_it or "empty" in word
 
 
+def test_urls_of_a_copy_may_be_variables(used: Server, tmp_path: Path) -> None:
+    old, new = database(used.data_dir), f"sqlite:{tmp_path}/new.db"
+    done = kvasir_command("copy", "--json", KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
+    assert json.loads(done.stdout)["same"] is True
+    # An option wins, as for all settings, and an empty variable is none.
+    typo = kvasir_command("copy", "--from", "sqlite:typo.db", status=1, KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
+    assert "typo.db" in typo.stderr
+    kvasir_command("copy", status=2, KVASIR_COPY_FROM=old, KVASIR_COPY_TO="")
+    said = kvasir_command("copy", "--help", COLUMNS="200").stdout
+    for name in ("KVASIR_COPY_FROM", "KVASIR_COPY_TO"):
+        assert f"[env var: {name}]" in said
+
+
 def test_what_it_says(many: Path, tmp_path: Path) -> None:
     command = ["copy", "--from", f"sqlite:{many}", "--to", f"sqlite:{tmp_path}/new.db"]
     quiet = kvasir_command(*command, "--quiet", "--json")

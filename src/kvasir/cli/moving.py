@@ -23,13 +23,29 @@ if TYPE_CHECKING:
     from kvasir.moving.target import Moved
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing about the progress.")]
+_From = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="URL",
+        envvar="KVASIR_COPY_FROM",
+        help="Database to copy, as for `kvasir serve --engine`. Give a URL with a password as the variable.",
+    ),
+]
+_To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        envvar="KVASIR_COPY_TO",
+        help="Empty database to fill; a missing file is made. Give a URL with a password as the variable.",
+    ),
+]
 
 
 def copy(
-    source: Annotated[
-        str, typer.Option("--from", metavar="URL", help="Database to copy, as for `kvasir serve --engine`.")
-    ],
-    target: Annotated[str, typer.Option("--to", metavar="URL", help="Empty database to fill; a missing file is made.")],
+    source: _From,
+    target: _To,
     config: ConfigFile = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -44,6 +60,9 @@ def copy(
     Stop the servers of the database to copy first. Or copy while they run, stop them, and run it again: the second run
     brings only what has changed. A database with data of its own is refused, and so is a copy on which a server has
     started or a command has written.
+
+    Other users of the machine can read options, but not variables: a URL with a password belongs into KVASIR_COPY_FROM
+    or KVASIR_COPY_TO.
     """
     sides = [_chosen({"engine": url, "data_dir": None}, config, option) for url, option in
              ((source, "--from"), (target, "--to"))]  # fmt: skip
