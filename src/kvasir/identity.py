@@ -93,6 +93,8 @@ class IdentityProvider:
                 leeway=CLOCK_SECONDS,
                 options={"require": ["exp"]},
             )
+        except UnicodeEncodeError:  # a header of bytes that are no text
+            raise Unauthenticated("the token is not valid: it holds characters that no token has") from None
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is not valid: {error}") from None
         organisation = _claim(claims, self._organisation_claim)

@@ -205,6 +205,7 @@ def test_a_key_with_another_kind_of_key_id(file: Path) -> None:
         hand_made({"kid": "k1"}, {}),
         hand_made(b"[" * 5_000, {}),
         hand_made(b"\xff\xfe", {}),
+        "a.b.\udcff",
     ],
 )
 def test_garbage(file: Path, text: str) -> None:
