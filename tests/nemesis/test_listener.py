@@ -49,6 +49,37 @@ def test_the_first_subprotocol_offered_is_echoed(server: Local) -> None:
         assert caller.connection.subprotocol is None
 
 
+def upgraded(server: Local, headers: bytes, version: bytes = b"13") -> bytes:
+    """The head of the answer to a request for the upgrade with these headers."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+        raw.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Version: " + version + b"\r\n" + headers + b"\r\n"
+        )
+        return raw.recv(4_096)
+
+
+@pytest.mark.parametrize("offered", [b"\xe9\xff", b"a b", b'"a"', b"", b", a", b"a\xff, b"])
+def test_a_subprotocol_that_is_no_token_is_not_echoed(server: Local, offered: bytes) -> None:
+    answer = upgraded(server, b"Sec-WebSocket-Protocol: " + offered + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"sec-websocket-protocol" not in answer.lower()
+    assert serves(server)
+
+
+@pytest.mark.parametrize("version", [b"8", b"7", b"14", b"", b"13, 8", b"\xff"])
+def test_other_versions_are_told_the_one_there_is(server: Local, version: bytes) -> None:
+    answer = upgraded(server, b"", version)
+    assert answer.startswith(b"HTTP/1.1 426 ")
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in answer
+
+
+@pytest.mark.parametrize("origin", [b"http://[", b"http://[x]", b"http://\xff", b"//]["])
+def test_an_origin_that_is_no_url_is_refused_like_others(server: Local, origin: bytes) -> None:
+    assert upgraded(server, b"Origin: " + origin + b"\r\n").startswith(b"HTTP/1.1 403 ")
+
+
 def test_no_compression_is_negotiated(server: Local) -> None:
     with Raw(server.port, "Sec-WebSocket-Extensions: permessage-deflate\r\n") as raw:
         assert raw.status == 101

@@ -16,12 +16,12 @@ import logging
 import urllib.parse
 from typing import Any
 
-from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
+from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
 
 from kvasir.listeners.websocket.bounds import NemesisBounds
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
 from kvasir.listeners.websocket.dialect import Dialect
-from kvasir.listeners.websocket.upgrade import may_come_from, refusal
+from kvasir.listeners.websocket.upgrade import may_come_from, refusal, welcome
 
 __all__ = ["Dialect", "NemesisBounds", "NemesisListener", "start_nemesis"]
 
@@ -30,6 +30,9 @@ __all__ = ["Dialect", "NemesisBounds", "NemesisListener", "start_nemesis"]
 _silent = logging.getLogger("picows")
 _silent.setLevel(logging.CRITICAL)
 _frames_log = logging.LoggerAdapter(_silent, {})
+
+#: The version of RFC 6455. picows would also take two drafts, whose frames are the same but whose Origin is not.
+VERSION = "13"
 
 #: Connections are looked after in turns, a part of them at every tick.
 _PARTS = 8
@@ -103,6 +106,8 @@ class NemesisListener:
         path, _, query = request.path.decode("latin-1").partition("?")
         if "websocket" not in headers.get("upgrade", "").lower():
             return refusal(404, b"File Not Found")
+        if headers.get("sec-websocket-version") != VERSION:
+            return refusal(426, b"the version of WebSocket must be 13", {"Sec-WebSocket-Version": VERSION})
         if self.connections >= self.bounds.connections:
             return refusal(503, b"too many connections; try again later")
         if not may_come_from(headers.get("origin"), headers.get("host", ""), self.bounds.origins):
@@ -115,9 +120,7 @@ class NemesisListener:
         # Some clients send "keep-alive, Upgrade", which picows does not take apart.
         if "upgrade" in headers.get("connection", "").lower():
             headers["connection"] = "Upgrade"
-        offered = headers.get("sec-websocket-protocol", "").split(",")[0].strip()
-        response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": offered} if offered else None)
-        return WSUpgradeResponseWithListener(response, Connection(self, path, authorization))
+        return welcome(headers.get("sec-websocket-protocol", ""), Connection(self, path, authorization))
 
     # -- connections --------------------------------------------------------------------------------------
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import urllib.parse
 
-from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+#: A token of RFC 9110, which every name of a subprotocol is.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def refusal(status: int, why: bytes) -> WSUpgradeResponseWithListener:
-    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, why), None)
+def refusal(status: int, why: bytes, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, why, headers), None)
+
+
+def welcome(offered: str, connection: WSListener) -> WSUpgradeResponseWithListener:
+    """The answer to a good request: the first subprotocol offered is the one that is spoken, whatever its name."""
+    first = offered.split(",", maxsplit=1)[0].strip()
+    headers = {"Sec-WebSocket-Protocol": first} if _TOKEN.fullmatch(first) else None
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), connection)
 
 
 def _is_address(netloc: str) -> bool:
@@ -28,5 +39,8 @@ def may_come_from(origin: str | None, host: str, listed: tuple[str, ...]) -> boo
     """
     if origin is None or origin in listed:
         return True
-    netloc = urllib.parse.urlsplit(origin).netloc
+    try:
+        netloc = urllib.parse.urlsplit(origin).netloc
+    except ValueError:
+        return False
     return netloc.lower() == host.lower() and _is_address(netloc)
