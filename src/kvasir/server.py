@@ -11,12 +11,14 @@ import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
-from kvasir import admin, logs, supervisor
+from kvasir import admin, logs, settings, supervisor
 from kvasir.auth import Auth
 from kvasir.auth_tokens import ServiceTokens
 from kvasir.config import Config
@@ -55,6 +57,10 @@ MEMORY_SWEEP_SECONDS = 60.0
 #: Objects made before the youngest generation is collected. Requests leave no cycles behind.
 GC_THRESHOLD = 10_000
 
+#: What is in a data directory, and how the names of the database's files end.
+SAVES, DATABASE = "saves", "kvasir.db"
+FILES = ("", "-wal", "-shm", "-writer", "-cells")
+
 #: What metrics can count, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     dialect.name: dialect.operations
@@ -90,6 +96,7 @@ def run(config: Config) -> int:
         for address in (config.http, config.https, config.nemesis):
             if address:
                 _claim(address)
+        _keep_private(config)
         metrics = Metrics(OPERATIONS, config.workers)
         if config.workers == 1:
             return _serve(config, metrics, 0)
@@ -99,6 +106,37 @@ def run(config: Config) -> int:
     except KvasirError as error:
         print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
         return 1
+
+
+def _keep_private(config: Config) -> None:
+    """Take away what other users may do with what is kept. Made by hand or restored, it has the rights of a umask."""
+    if sys.platform == "win32":
+        return
+    kept = [config.data_dir / SAVES, config.data_dir]
+    if config.database is not None:
+        kept += [config.database.with_name(config.database.name + ending) for ending in FILES]
+    for path in kept:
+        try:
+            found = path.stat()
+        except OSError:  # not there yet; whether it can be used is found out when it is
+            continue
+        if not found.st_mode & 0o077:
+            continue
+        try:
+            if found.st_uid != os.geteuid():
+                raise PermissionError("it belongs to another user")
+            if path == config.data_dir and not all(map(_is_kept, path.iterdir())):
+                raise PermissionError("it holds other things too; give Kvasir a directory of its own")
+            path.chmod(stat.S_IMODE(found.st_mode) & ~0o077)
+        except OSError as error:
+            log.warning("%s is open to other users of this machine, and stays so: %s", path, error)
+        else:
+            log.warning("%s was open to other users of this machine; their rights were taken away", path)
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a data directory with this in it may still be Kvasir's alone: /tmp and home directories are not."""
+    return path.name.startswith(DATABASE) or path.name in (SAVES, settings.FILE, "lost+found")
 
 
 def _claim(address: str) -> None:
@@ -196,7 +234,7 @@ class _Worker:
         first = await admin.first_organisation(self._engine)
         if config.nemesis_auth != "key":
             caller = Principal(first, "developer", "nemesis")
-        saves = Snapshots(config.nemesis_save_dir or config.data_dir / "saves", first)
+        saves = Snapshots(config.nemesis_save_dir or config.data_dir / SAVES, first)
         bounds = Bounds(profile=config.nemesis_profile)
         dialect = NemesisDialect(self._store, caller, bounds=bounds, saves=saves, observe=self._metrics.observe)
         return await start_nemesis(

@@ -2,8 +2,8 @@
 
 Organisations other than the first have directories of their own in it, `_<ULID>`, which is the name of no save.
 
-A save appears as a whole, synced, or not at all. Knows no session and no key: a record is a JSON object text. All file
-work is done in threads.
+A save appears as a whole, synced, or not at all, and only its owner can read it. Knows no session and no key: a record
+is a JSON object text. All file work is done in threads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Snapshots:
 
     async def prepare(self, owner: str, name: str) -> None:
         """Make the directory of a save. Raises OSError."""
-        await asyncio.to_thread((self._of(owner) / name).mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(_make, self._of(owner) / name)
 
     async def save(self, owner: str, name: str, records: AsyncIterator[bytes], started: int) -> None:
         """Write all records, or nothing; one save at a time. `started` is in Unix ms. Raises OSError."""
@@ -80,13 +80,13 @@ class _Writer:
     def __init__(self, working: Path) -> None:
         self._working = working
         self._data = working / "data" / "0"
-        self._data.mkdir(parents=True)
+        _make(self._data)
         self._files = 0
         self._file: BinaryIO | None = None
 
     def add(self, record: bytes) -> None:
         if self._file is None:
-            self._file = (self._data / str(self._files)).open("wb")
+            self._file = _new(self._data / str(self._files))
             self._file.write(b"[\n" + record)
             self._files += 1
         else:
@@ -102,15 +102,27 @@ class _Writer:
 
     def finish(self, final: Path, facts: dict[str, Any]) -> None:
         self._end_file()
-        (self._working / "md").mkdir()
+        _make(self._working / "md")
         facts |= {"status": 1, "pools": 1, "complete": time.time_ns() // 1_000_000}
-        file = (self._working / "md" / "md.json").open("wb")
+        file = _new(self._working / "md" / "md.json")
         file.write(json.dumps(facts).encode())
         _sync(file)
         for directory in (self._data, self._working / "md", self._working):
             _sync_directory(directory)
         self._working.rename(final)
         _sync_directory(final.parent)
+
+
+def _make(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for its owner only: tokens and values are kept in it."""
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _new(path: Path) -> BinaryIO:
+    """A file for its owner only, to be written."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _sync(file: BinaryIO) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from kvasir.config import SETTINGS
 from tests.cli.test_commands import client, kvasir_command
@@ -88,6 +91,58 @@ def test_what_is_kept_is_for_its_owner_only(tmp_path: Path) -> None:
         files = [server.data_dir, *server.data_dir.iterdir(), *tmp_path.glob("elsewhere.db*")]
         assert len(files) >= 3
         assert [file.name for file in files if file.stat().st_mode & 0o077] == []
+
+
+def open_to_others(directory: Path) -> list[str]:
+    """What of a directory and all that is in it other users could use."""
+    return [str(path) for path in [directory, *directory.rglob("*")] if path.stat().st_mode & 0o077]
+
+
+def save(server: Server) -> None:
+    with connect(server.nemesis_url) as caller:
+        for message in ('{"SH_NEW":{"name":"a"}}', '{"SH_SAVE":{"name":"b"}}'):
+            caller.send(message)
+            caller.recv(30)
+        assert json.loads(caller.recv(30))["SH_SAVE_RSP"]["st"] == 121
+
+
+@pytest.mark.only_sqlite(reason="about the database's files")
+def test_what_is_made_by_hand_or_restored_becomes_its_owners_only(tmp_path: Path) -> None:
+    data, former = tmp_path / "data", os.umask(0o022)
+    try:
+        data.mkdir()
+        with serving(tmp_path) as server:
+            save(server)
+            assert open_to_others(data) == []
+            assert f"{data} was open to other users" in server.log
+            assert server.stop() == 0
+        (data / "kvasir.db").write_bytes((data / "kvasir.db").read_bytes())
+        for path, mode in ((data, 0o750), (data / "kvasir.db", 0o644), (data / "saves", 0o755)):
+            path.chmod(mode)
+        with serving(tmp_path) as server:
+            assert open_to_others(data) == []
+            assert all(f"{path} was open" in server.log for path in (data / "kvasir.db", data / "saves"))
+    finally:
+        os.umask(former)
+
+
+def test_a_data_directory_that_holds_other_things_keeps_its_rights(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    (data / "of somebody else").touch()
+    with serving(tmp_path) as server:
+        assert "stays so: it holds other things too" in server.log
+        assert data.stat().st_mode & 0o777 == 0o755
+
+
+def test_saves_elsewhere_are_their_owners_only(tmp_path: Path) -> None:
+    former = os.umask(0o022)
+    try:
+        with serving(tmp_path, "--nemesis-save-dir", str(tmp_path / "far" / "away")) as server:
+            save(server)
+        assert open_to_others(tmp_path / "far") == []
+    finally:
+        os.umask(former)
 
 
 def test_several_workers_make_one_organisation_and_show_one_key(tmp_path: Path) -> None:
