@@ -9,6 +9,7 @@ is a JSON object text. All file work is done in threads.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -27,6 +28,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILE_BYTES = 10 * 2**20
 #: Largest data file in one line, as NemesisDB wrote them, that is read (whole).
 _FOREIGN_BYTES = 2**30
+#: A save in the making to which nothing was added for so long was left by a server that was killed.
+_STALE_SECONDS = 900
 #: Bytes of records read ahead.
 _READ_BYTES = 2**20
 
@@ -51,9 +54,7 @@ class Snapshots:
     async def save(self, owner: str, name: str, records: AsyncIterator[bytes], started: int) -> None:
         """Write all records, or nothing; one save at a time. `started` is in Unix ms. Raises OSError."""
         async with self._saving:
-            stamp = str(time.time_ns())
-            final = self._of(owner) / name / stamp
-            working = self._of(owner) / name / f".{stamp}.part"
+            working, final = await asyncio.to_thread(_begin, self._of(owner) / name)
             try:
                 writer = await asyncio.to_thread(_Writer, working)
                 async for record in records:
@@ -72,6 +73,37 @@ class Snapshots:
 
     def _of(self, owner: str) -> Path:
         return self._directory if owner == self._first else self._directory / f"_{owner}"
+
+
+def _begin(saves: Path) -> tuple[Path, Path]:
+    """Make the directory a save is written into; also the one it then becomes, whose stamp is above all others.
+
+    So the newest save is the last one, also when the clock was set back. What killed servers have left goes.
+    """
+    _make(saves)
+    for part in saves.glob(".*.part"):
+        if _is_stale(part):
+            shutil.rmtree(part, ignore_errors=True)
+    stamps = [int(path.name) for path in saves.iterdir() if path.name.isdecimal()]
+    for stamp in itertools.count(max([time.time_ns(), *(stamp + 1 for stamp in stamps)])):
+        working, final = saves / f".{stamp}.part", saves / str(stamp)
+        try:
+            working.mkdir(mode=0o700)
+        except FileExistsError:  # another process saves at this moment
+            continue
+        if not final.exists():
+            return working, final
+        working.rmdir()  # it has just finished
+    raise AssertionError("stamps do not end")
+
+
+def _is_stale(part: Path) -> bool:
+    """Whether nothing was written there for long; other processes, on other machines too, may be saving just now."""
+    try:
+        touched = [path.lstat().st_mtime for path in (part, *part.rglob("*"))]
+    except OSError:  # it became a save meanwhile
+        return False
+    return time.time() - max(touched) > _STALE_SECONDS
 
 
 class _Writer:
@@ -142,7 +174,7 @@ def _sync_directory(directory: Path) -> None:
 def _newest(saves: Path) -> Path | None:
     if not saves.is_dir():
         return None
-    stamped = sorted((int(path.name), path) for path in saves.iterdir() if path.name.isdigit())
+    stamped = sorted((int(path.name), path) for path in saves.iterdir() if path.name.isdecimal())
     return next((path for _, path in reversed(stamped) if _is_complete(path)), None)
 
 
