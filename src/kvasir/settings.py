@@ -85,7 +85,9 @@ def _read(file: Path | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
     faults: list[tuple[str, str]] = []
     for key, value in _members(tables):
         if key not in known:
-            faults.append((f"{wanted}: {key}", "is no setting; docs/settings.md lists them all"))
+            faults.append(
+                (f"{wanted}: {key}", "is no setting; `kvasir serve --help` lists them all, and docs/settings.md")
+            )
         elif (said := _as_text(value)) is None:
             faults.append((f"{wanted}: {key}", "must be a text, a number, true, false or a list of texts"))
         else:

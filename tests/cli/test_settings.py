@@ -323,6 +323,7 @@ def test_settings_that_go_together() -> None:
     ("text", "name", "word"),
     [
         ("wrokers = 2", "wrokers", "no setting"),
+        ("wrokers = 2", "wrokers", "kvasir serve --help"),
         ("[limits]\nvalue = 2", "limits.value", "no setting"),
         ("[server]\nhttp = 'x:1'", "server", "no setting"),
         ("limit_value_bytes = 5", "limit_value_bytes", "no setting"),
