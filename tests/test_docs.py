@@ -100,6 +100,15 @@ def test_the_second_command_is_there() -> None:
     assert "serve: .venv/ready" in (ROOT / "Makefile").read_text()
 
 
+def test_what_the_readme_makes_in_a_clone_is_no_business_of_git() -> None:
+    """A private key among it. Where there is no git, or no clone, nobody can commit it either."""
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"kvasir-data/", "/credentials.json", "/tls/"} <= set(ignored)
+    text = section("Voximplant clients")
+    assert "(umask 077 && kvasir service-account create --role Developer > credentials.json)" in text
+    assert "kvasir dev-cert tls\n" in text
+
+
 def test_every_command_of_the_readme_is_run_by_a_test() -> None:
     #: Sections whose commands are run by a test of their own; an API's section by that API's tests.
     tested = {"Start it", "The first minute", "NemesisDB clients", "Voximplant clients"}
