@@ -61,6 +61,9 @@ GC_THRESHOLD = 10_000
 SAVES, DATABASE = "saves", "kvasir.db"
 FILES = ("", "-wal", "-shm", "-writer", "-cells")
 
+#: What a process keeps open beside its connections, with room to spare.
+OTHER_FILES = 100
+
 #: What metrics can count, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     dialect.name: dialect.operations
@@ -97,6 +100,7 @@ def run(config: Config) -> int:
             if address:
                 _claim(address)
         _keep_private(config)
+        _warn_of_few_files(config)
         metrics = Metrics(OPERATIONS, config.workers)
         if config.workers == 1:
             return _serve(config, metrics, 0)
@@ -137,6 +141,28 @@ def _keep_private(config: Config) -> None:
 def _is_kept(path: Path) -> bool:
     """Whether a data directory with this in it may still be Kvasir's alone: /tmp and home directories are not."""
     return path.name.startswith(DATABASE) or path.name in (SAVES, settings.FILE, "lost+found")
+
+
+def _warn_of_few_files(config: Config) -> None:
+    """Say so where the system allows a process fewer files than connections are allowed, each of which is one."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  # not there on Windows
+
+    # The soft limit is no matter: the listener raises it to the hard one.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = OTHER_FILES + config.limits.connections * sum(map(bool, (config.http, config.https)))
+    if config.nemesis:
+        needed += NemesisBounds().connections
+    if config.engine_name == "postgresql":
+        needed += config.postgres_connections
+    if most != resource.RLIM_INFINITY and most < needed:
+        log.warning(
+            "the system allows a process %d open files, but its connections may take %d; "
+            "raise the hard limit (LimitNOFILE= of systemd, ulimit -Hn) or lower --limit-connections",
+            most,
+            needed,
+        )
 
 
 def _claim(address: str) -> None:

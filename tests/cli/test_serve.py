@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
 import subprocess
 from pathlib import Path
@@ -143,6 +144,28 @@ def test_saves_elsewhere_are_their_owners_only(tmp_path: Path) -> None:
         assert open_to_others(tmp_path / "far") == []
     finally:
         os.umask(former)
+
+
+@pytest.mark.parametrize(
+    ("most", "options", "warned"),
+    [
+        (10_199, ("--no-nemesis", "--limit-connections", "10100"), True),
+        (10_200, ("--no-nemesis", "--limit-connections", "10100"), False),
+        (10_200, ("--limit-connections", "1"), True),
+    ],
+)
+@pytest.mark.only_sqlite(reason="connections to PostgreSQL count too")
+def test_fewer_files_than_connections_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, options: tuple[str, ...], warned: bool
+) -> None:
+    former = resource.getrlimit(resource.RLIMIT_NOFILE)
+    program = tmp_path / "kvasir"
+    program.write_text(f'#!/bin/sh\nulimit -n {most}\nexec {KVASIR} "$@"\n')
+    program.chmod(0o700)
+    monkeypatch.setattr("tests.serving.KVASIR", program)
+    assert former[1] == resource.RLIM_INFINITY or former[1] >= most
+    with serving(tmp_path, *options) as server:
+        assert (f"allows a process {most} open files" in server.log) is warned
 
 
 def test_several_workers_make_one_organisation_and_show_one_key(tmp_path: Path) -> None:
