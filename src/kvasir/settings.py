@@ -246,6 +246,28 @@ def _wrong_chain(cert: Path, key: Path) -> Iterator[tuple[str, str]]:
         else:
             yield "tls_key", f"must be a private key (PEM); {key} holds none that can be used"
 
+    else:
+        if not _can_be_served(cert):
+            yield "tls_cert", f"must be of a key of RSA, Ed25519 or ECDSA on P-256 or P-384; that of {cert} is of none"
+
+
+def _can_be_served(cert: Path) -> bool:
+    """Whether the listener's own TLS, which would end the process, takes keys of this kind."""
+    # Only who serves TLS waits for them.
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415
+
+    try:
+        key = x509.load_pem_x509_certificates(cert.read_bytes())[0].public_key()
+    except UnsupportedAlgorithm:
+        return False
+    except ValueError:  # a stricter reader than those that have taken it
+        return True
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
+    return isinstance(key, rsa.RSAPublicKey | ed25519.Ed25519PublicKey)
+
 
 class _PassPhraseError(Exception):
     """A private key is encrypted; nobody can be asked at every start."""

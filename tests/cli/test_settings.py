@@ -8,14 +8,17 @@ import errno
 import os
 import shutil
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from kvasir import devcert
 from kvasir.config import SETTINGS, Config, Setting
@@ -282,6 +285,34 @@ def test_tls_of_a_database(mode: str) -> None:
     # What the mode has no use for is not looked at.
     load({"engine": "postgresql://h/x?sslmode=prefer&sslrootcert=/nope"}, {})
     load({"engine": "postgresql://h/x?sslmode=disable&sslcert=/nope"}, {})
+
+
+@pytest.mark.parametrize(
+    ("make", "good"),
+    [
+        (lambda: ec.generate_private_key(ec.SECP256R1()), True),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), True),
+        (lambda: rsa.generate_private_key(65_537, 2_048), True),
+        (ed25519.Ed25519PrivateKey.generate, True),
+        (lambda: ec.generate_private_key(ec.SECP521R1()), False),
+        (lambda: ec.generate_private_key(ec.SECP256K1()), False),
+    ],
+)
+def test_keys_of_a_kind_that_the_listener_cannot_use(tmp_path: Path, make: Callable[[], Any], good: bool) -> None:
+    """It would end the process."""
+    private, name, now = make(), x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, now, now + timedelta(days=1))
+    digest = None if isinstance(private, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    both = builder.sign(private, digest).public_bytes(serialization.Encoding.PEM)
+    both += private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = tmp_path / "both.pem"
+    file.write_bytes(both)
+    if good:
+        load({"https": "127.0.0.1:8443", "tls_cert": str(file), "tls_key": str(file)}, {})
+    else:
+        assert "P-256" in tls_faults(file, file)["tls_cert"]
 
 
 @pytest.fixture
