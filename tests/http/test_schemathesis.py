@@ -39,6 +39,9 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             # No schema can say that a cursor must have come from this very store.
             '[[operations]]\ninclude-name = "POST /store/{store}/kv/list"\n'
             "checks.positive_data_acceptance.enabled = false\n"
+            # It may ask for an answer within a millisecond, and a busy machine then says that there was none.
+            '[[operations]]\ninclude-name = "POST /store/{store}/kv/batch"\n'
+            'checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "504"]\n'
         )
         command: list[str | Path] = [
             KVASIR.with_name("schemathesis"),
