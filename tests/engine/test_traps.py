@@ -17,7 +17,7 @@ from kvasir.engine import Outcome
 from kvasir.engines.sqlite import SqliteEngine, checkpoints
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import writer as writing
-from kvasir.engines.sqlite.cells import RANGES
+from kvasir.engines.sqlite.cells import EPOCH, RANGES
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
@@ -407,10 +407,11 @@ def test_what_a_writer_left_that_died_is_settled_before_writes_are_accepted_agai
     async def story(engine: SqliteEngine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, put(A))
-        engine._writes.cells.begin([RANGES])
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
         with monkeypatch.context() as patch:
+            patch.setattr(writing.Writer, "_sweep", lambda self: None)  # nobody but who starts
             patch.setattr(writing, "SETTLE", "the disk fails")
+            engine._writes.cells.begin([RANGES])
             another = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
             await another.open()
             assert another.writer.broken
@@ -419,6 +420,22 @@ def test_what_a_writer_left_that_died_is_settled_before_writes_are_accepted_agai
         assert not another._writes.cells.odd()
         await commit(another, space, put(B))
         await another.close()
+
+    told(tmp_path, story)
+
+
+def test_a_neighbour_settles_what_a_writer_left_that_died(tmp_path: Path) -> None:
+    async def story(engine: SqliteEngine) -> None:
+        space = (await new_space(engine)).number
+        epoch = await engine.epoch()
+        cells = engine._writes.cells
+        cells.begin([RANGES])
+        assert cells.any_odd()
+        await asyncio.to_thread(wait_until, lambda: not cells.any_odd(), "somebody has settled it")
+        cells.begin([EPOCH])
+        assert await engine.epoch() == epoch + 1
+        cells.end([EPOCH])
+        await commit(engine, space, put(A))
 
     told(tmp_path, story)
 

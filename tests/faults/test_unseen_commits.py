@@ -37,7 +37,7 @@ def test_what_a_killed_worker_left_in_the_log_stays_unseen(tmp_path: Path) -> No
         # The neighbour says what everybody may believe from now on.
         assert status(server, store, "ghost") == 404
         cells = Cells(server.data_dir / "kvasir.db")
-        wait_until(lambda: not cells.odd(), "the next worker has put things right")
+        wait_until(lambda: not cells.odd(), "a worker has put things right")
         cells.close()
         assert {status(server, store, "ghost") for _ in range(20)} == {404}
         server.kill()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
@@ -25,6 +26,7 @@ _CELLS = 8_192
 #: No cell but a moment in Unix ms, which any number may be.
 SWEPT = _CELLS
 _NUMBERS = _CELLS + 1
+_ODD = int.from_bytes((1).to_bytes(8, sys.byteorder) * _CELLS, sys.byteorder)
 
 
 def cell_of(space: int, key: bytes) -> int:
@@ -71,6 +73,10 @@ class Cells:
     def odd(self) -> list[int]:
         """The cells of commits under way; with the writers' lock: of commits whose writer died or does not know."""
         return [cell for cell, number in enumerate(self.numbers[:_CELLS]) if number & 1]
+
+    def any_odd(self) -> bool:
+        """Whether there is an odd one, in a fiftieth of the time."""
+        return bool(int.from_bytes(self._map[: _CELLS * 8], sys.byteorder) & _ODD)
 
     def put_right(self) -> None:
         """Make even what a writer that died has left odd."""

@@ -100,8 +100,7 @@ class Writer:
             self._connect()
             migrate(self._connection)
             self.cells = Cells(self._path)
-            if self.cells.odd():
-                self._settle_at_start()
+            self._settle_for_the_dead()
         self._thread.start()
 
     def submit(self, writes: Sequence[Write], work: Callable[[Transaction], Any] | None = None) -> asyncio.Future[Any]:
@@ -306,7 +305,9 @@ class Writer:
         self._stats.broken = False
         log.warning("the database was reopened and is sound; writes are accepted again")
 
-    def _settle_at_start(self) -> None:
+    def _settle_for_the_dead(self) -> None:
+        if not self.cells.any_odd():
+            return
         log.warning("a writer died in the middle of a commit; what readers do not see of it is undone")
         try:
             self._settle()
@@ -349,6 +350,9 @@ class Writer:
         return swept
 
     def _sweep(self) -> None:
+        if self.cells.any_odd():
+            with self._turn():  # whoever is merely in the middle of a commit ends it first
+                self._settle_for_the_dead()
         job = Job(None, (), self.sweep)
         if self._connection.execute(ANYTHING_DEAD, (self._clock(),)).get:
             self._commit_together([job])
