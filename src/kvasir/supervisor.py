@@ -28,8 +28,8 @@ Serve = Callable[[int, int, Callable[[], None]], int]
 def supervise(workers: int, serve: Serve) -> int:
     """Fork workers that call `serve` and wait for all; 0 if each ended well.
 
-    One that ends unasked is replaced, but one that ends before it has ever served ends them all: what kept it from
-    that would keep its successors. The descriptor is the reading end of a pipe that nobody writes to, so that no
+    One that ends unasked is replaced, but one that ends by itself before it has ever served ends them all: what kept it
+    from that would keep its successors. The descriptor is the reading end of a pipe that nobody writes to, so that no
     worker is left behind however this process goes. Must be called before the process has started any thread.
     """
     signal.signal(signal.SIGCHLD, lambda *_: None)  # a signal that nobody handles may be dropped, even if blocked
@@ -103,7 +103,7 @@ class _Workers:
             if self._stopping:
                 # A worker that the signal itself ended had not begun to serve.
                 self.failed = self.failed or status not in (0, *STOPPING)
-            elif not self._served[worker]:
+            elif not self._served[worker] and not os.WIFSIGNALED(status):
                 log.error("worker %d ended before it could serve (status %d); giving up", worker, status)
                 self.failed = True
                 self.stop()

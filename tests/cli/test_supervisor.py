@@ -47,9 +47,11 @@ def test_exit_status(on_stop: str, status: int) -> None:
             process.kill()
 
 
-def test_a_worker_that_dies_is_replaced() -> None:
-    die = "up()\n    if not os.path.exists(sys.argv[1]):"
-    die += " open(sys.argv[1], 'w').close(); os.write(1, b'died\\n'); os._exit(1)"
+@pytest.mark.parametrize("end", ["up(); os._exit(1)", "up(); os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 9)"])
+def test_a_worker_that_dies_is_replaced(end: str) -> None:
+    """Also before it has served, if it was killed: that says nothing of its successors."""
+    die = "pass\n    if not os.path.exists(sys.argv[1]):"
+    die += f" open(sys.argv[1], 'w').close(); os.write(1, b'died\\n'); {end}"
     with tempfile.TemporaryDirectory() as directory:
         script = SCRIPT.format(on_stop=die).replace("supervise(2", "supervise(1")
         with subprocess.Popen(
