@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from kvasir.engine import Clock
+from kvasir.engines.numbering import wall_clock
 from kvasir.engines.postgres import PostgresEngine
-from kvasir.engines.sequence import wall_clock
 from tests import engines, postgres
 from tests import serving as servers
 from tests.serving import Server, serving

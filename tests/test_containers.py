@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from kvasir import settings
-from kvasir.config import SETTINGS
+from kvasir.config import loading
+from kvasir.config.table import SETTINGS
 from kvasir.engines.postgres import PostgresEngine
 from tests.serving import Server, environment, serving
 
@@ -61,7 +61,7 @@ def test_the_servers_start_with_what_they_are_given(
     compose: dict[str, Any], image_environment: dict[str, str], service: str
 ) -> None:
     facts = compose["services"][service]
-    chosen = settings.load({}, image_environment | facts["environment"])
+    chosen = loading.load({}, image_environment | facts["environment"])
     assert chosen.engine_name == "postgresql"
     assert chosen.admin_key == CHOSEN["KVASIR_ADMIN_KEY"]
     PostgresEngine(chosen.engine)  # understands the URL

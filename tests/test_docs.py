@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from kvasir import errors, metrics
-from kvasir.config import SETTINGS
+from kvasir.config.table import SETTINGS
 from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant

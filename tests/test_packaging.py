@@ -48,6 +48,6 @@ def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
         [tmp_path / "bin" / "kvasir", "--version"], env=variables, capture_output=True, text=True, check=True
     )
     assert shown.stdout == f"kvasir {kvasir.__version__}\n"
-    where = "import kvasir.server; print(kvasir.__file__)"
+    where = "import kvasir.server.run; print(kvasir.__file__)"
     loaded = subprocess.run([sys.executable, "-c", where], env=variables, capture_output=True, text=True, check=True)
     assert Path(loaded.stdout.strip()).is_relative_to(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvasir.snapshots import Snapshots
+from kvasir.server.save_directory import Snapshots
 
 OWNER = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 

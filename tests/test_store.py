@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from kvasir.deadline import within
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import Forbidden, Invalid, KvasirError, NotFound, Timeout, TooLarge, Unavailable
@@ -31,8 +30,9 @@ from kvasir.model import (
     Touch,
     Write,
 )
-from kvasir.periods import period_end
-from kvasir.store import Store
+from kvasir.store.clearing import period_end
+from kvasir.store.deadline import within
+from kvasir.store.store import Store
 from tests.engine.lab import ORGANISATION, START, ManualClock, door, k, put
 
 A, B = k("a"), k("b")

@@ -8,11 +8,11 @@ from itertools import groupby
 from pathlib import Path
 
 from kvasir import errors
-from kvasir.config import LIMITS, SETTINGS, Setting
+from kvasir.config.loading import FILE
+from kvasir.config.table import LIMITS, SETTINGS, Setting
 from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant
-from kvasir.settings import FILE
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -14,7 +14,7 @@ no dialect, no caller and no rights. Promises, for every implementation:
 * Failures: `Unavailable` (nothing happened), `UnknownOutcome` (a commit failed half-way), `NotFound` (the space is
   gone). Anything else is a bug. Cancelling a call never harms the engine: its write may or may not happen.
 
-All calls are made from one event loop. `create_engine` functions in `kvasir.server` are the only makers.
+All calls are made from one event loop. `kvasir.server.create_engine` makes them.
 """
 
 from __future__ import annotations

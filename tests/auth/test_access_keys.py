@@ -10,15 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from kvasir import admin, keys
-from kvasir.auth import CREDENTIAL_CHARACTERS, REMEMBERED, Auth
-from kvasir.config import Config
+from kvasir import keys
+from kvasir.access.authenticator import CREDENTIAL_CHARACTERS, REMEMBERED, Auth
+from kvasir.config.table import Config
+from kvasir.control import access_keys, bootstrap, organisation
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import Conflicting, Forbidden, Invalid, KvasirError, NotFound, Unauthenticated
 from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, KeyRange, Principal, Query, Set, Space
-from kvasir.store import Store
+from kvasir.store.store import Store
 from tests.conftest import ManualClock
 
 ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
@@ -37,17 +38,17 @@ class House:
 
     async def key(self, role: str = "developer", **more: Any) -> str:
         """Make an access key; its secret."""
-        secret = admin.new_secret()
-        record = admin.AccessKey(
+        secret = access_keys.new_secret()
+        record = access_keys.AccessKey(
             id=more.pop("id", "key-" + secret[-8:]),
             organisation=more.pop("organisation", ORGANISATION),
             role=role,
             name="test",
-            digest=admin.digest_of(secret),
+            digest=access_keys.digest_of(secret),
             created_at=self.clock(),
             **more,
         )
-        await admin.create_key(self.engine, record)
+        await access_keys.create_key(self.engine, record)
         return secret
 
     async def bearer(self, secret: str) -> Principal:
@@ -119,13 +120,18 @@ def test_no_good_credential(house: House) -> None:
 def test_the_longest_credential(house: House) -> None:
     async def work() -> None:
         longest = "x" * (CREDENTIAL_CHARACTERS - len("Bearer "))
-        key = admin.AccessKey(
-            id="long", organisation=ORGANISATION, role="viewer", name="n", digest=admin.digest_of(longest), created_at=0
+        key = access_keys.AccessKey(
+            id="long",
+            organisation=ORGANISATION,
+            role="viewer",
+            name="n",
+            digest=access_keys.digest_of(longest),
+            created_at=0,
         )
-        await admin.create_key(house.engine, key)
+        await access_keys.create_key(house.engine, key)
         assert (await house.bearer(longest)).name == "long"
-        longer = msgspec.structs.replace(key, id="longer", digest=admin.digest_of(longest + "x"))
-        await admin.create_key(house.engine, longer)
+        longer = msgspec.structs.replace(key, id="longer", digest=access_keys.digest_of(longest + "x"))
+        await access_keys.create_key(house.engine, longer)
         with pytest.raises(Unauthenticated, match="longer than"):
             await house.bearer(longest + "x")
 
@@ -142,7 +148,7 @@ RIGHTS = {
 
 
 def test_every_role_has_a_row() -> None:
-    assert set(RIGHTS) == set(admin.ROLES)
+    assert set(RIGHTS) == set(access_keys.ROLES)
 
 
 @pytest.mark.parametrize(("role", "rights"), RIGHTS.items())
@@ -237,12 +243,12 @@ def test_revocation_works_at_once_in_every_process(house: House, clock: ManualCl
         secret = await house.key(id="k1")
         await house.bearer(secret)
         await elsewhere.bearer(secret)
-        assert (await admin.revoke_key(elsewhere.engine, "k1")).id == "k1"
+        assert (await access_keys.revoke_key(elsewhere.engine, "k1")).id == "k1"
         for process in (house, elsewhere):
             with pytest.raises(Unauthenticated):
                 await process.bearer(secret)
         with pytest.raises(NotFound):
-            await admin.revoke_key(house.engine, "k1")
+            await access_keys.revoke_key(house.engine, "k1")
 
     run(work())
 
@@ -250,18 +256,18 @@ def test_revocation_works_at_once_in_every_process(house: House, clock: ManualCl
 def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         secret = await house.key(id="k1")
-        find_key = admin.find_key
+        find_key = access_keys.find_key
 
-        async def revoked_meanwhile(engine: Engine, digest: str) -> admin.AccessKey | None:
+        async def revoked_meanwhile(engine: Engine, digest: str) -> access_keys.AccessKey | None:
             found = await find_key(engine, digest)
-            monkeypatch.setattr(admin, "find_key", find_key)
-            await admin.revoke_key(engine, "k1")
+            monkeypatch.setattr(access_keys, "find_key", find_key)
+            await access_keys.revoke_key(engine, "k1")
             # Another request of this process sees the new epoch and forgets; what comes next must not bring it back.
             with pytest.raises(Unauthenticated):
                 await house.bearer("unknown")
             return found
 
-        monkeypatch.setattr(admin, "find_key", revoked_meanwhile)
+        monkeypatch.setattr(access_keys, "find_key", revoked_meanwhile)
         await house.bearer(secret)
         with pytest.raises(Unauthenticated):
             await house.bearer(secret)
@@ -295,12 +301,12 @@ def test_what_is_remembered_is_bounded(house: House) -> None:
 
 def test_nothing_is_left_of_a_revoked_or_replaced_key(house: House) -> None:
     async def work() -> None:
-        await admin.bootstrap(house.engine, settings(admin_key=ADMIN_KEY), house.clock)
+        await bootstrap.bootstrap(house.engine, settings(admin_key=ADMIN_KEY), house.clock)
         await house.key(id="k1")
         before = await house.engine.count(SYSTEM_SPACE)
-        await admin.bootstrap(house.engine, settings(admin_key=ADMIN_KEY + "2"), house.clock)
+        await bootstrap.bootstrap(house.engine, settings(admin_key=ADMIN_KEY + "2"), house.clock)
         assert await house.engine.count(SYSTEM_SPACE) == before
-        await admin.revoke_key(house.engine, "k1")
+        await access_keys.revoke_key(house.engine, "k1")
         assert await house.engine.count(SYSTEM_SPACE) == before - 2
 
     run(work())
@@ -308,22 +314,22 @@ def test_nothing_is_left_of_a_revoked_or_replaced_key(house: House) -> None:
 
 def test_bad_records_are_refused(house: House) -> None:
     async def work() -> None:
-        good = admin.AccessKey(
-            id="k1", organisation=ORGANISATION, role="viewer", name="n", digest=admin.digest_of("s"), created_at=0
+        good = access_keys.AccessKey(
+            id="k1", organisation=ORGANISATION, role="viewer", name="n", digest=access_keys.digest_of("s"), created_at=0
         )
         for change in ({"role": "root"}, {"name": ""}, {"name": "n" * 256}):
             with pytest.raises(Invalid):
-                await admin.create_key(house.engine, msgspec.structs.replace(good, **change))
-        await admin.create_key(house.engine, msgspec.structs.replace(good, name="n" * 255))
+                await access_keys.create_key(house.engine, msgspec.structs.replace(good, **change))
+        await access_keys.create_key(house.engine, msgspec.structs.replace(good, name="n" * 255))
         for change in ({"digest": "another"}, {"id": "another"}):
             with pytest.raises(Conflicting):
-                await admin.create_key(house.engine, msgspec.structs.replace(good, **change))
+                await access_keys.create_key(house.engine, msgspec.structs.replace(good, **change))
 
     run(work())
 
 
 def test_generated_secrets(house: House) -> None:
-    secrets = {admin.new_secret() for _ in range(1_000)}
+    secrets = {access_keys.new_secret() for _ in range(1_000)}
     assert len(secrets) == 1_000
     # 43 characters of base64url carry 256 bits.
     assert all(secret.startswith("kv_") and len(secret) == 3 + 43 for secret in secrets)
@@ -351,26 +357,26 @@ def settings(**given: Any) -> Config:
 def test_first_start(house: House) -> None:
     async def work() -> None:
         with pytest.raises(NotFound):
-            await admin.first_organisation(house.engine)
-        first = await admin.bootstrap(house.engine, settings(), house.clock)
+            await organisation.first_organisation(house.engine)
+        first = await bootstrap.bootstrap(house.engine, settings(), house.clock)
         assert first is not None
         assert first.key is not None
         who = await house.bearer(first.key)
         assert (who.organisation, who.role) == (first.organisation, "owner")
         assert (await house.store.behind(who, ("store", first.organisation, "default"))).id == first.store
-        assert await admin.first_organisation(house.engine) == first.organisation
+        assert await organisation.first_organisation(house.engine) == first.organisation
         # The second start makes nothing, not even a store that was deleted.
         await house.store.end(who, await house.store.open(who, first.store))
-        assert await admin.bootstrap(house.engine, settings(), house.clock) is None
+        assert await bootstrap.bootstrap(house.engine, settings(), house.clock) is None
         assert await house.engine.list_spaces() == []
-        assert len(await admin.list_keys(house.engine, first.organisation)) == 1
+        assert len(await access_keys.list_keys(house.engine, first.organisation)) == 1
 
     run(work())
 
 
 def test_several_first_starts_at_once_make_one_organisation(house: House) -> None:
     async def work() -> None:
-        starts = [admin.bootstrap(house.engine, settings(), house.clock) for _ in range(5)]
+        starts = [bootstrap.bootstrap(house.engine, settings(), house.clock) for _ in range(5)]
         made = [first for first in await asyncio.gather(*starts) if first is not None]
         assert len(made) == 1
         assert [space.id for space in await house.engine.list_spaces()] == [made[0].store]
@@ -390,11 +396,11 @@ def test_first_starts_that_race_leave_one_store_and_one_key(house: House, monkey
             return found
 
         monkeypatch.setattr(house.engine, "get", together)
-        starts = [admin.bootstrap(house.engine, settings(), house.clock) for _ in range(2)]
+        starts = [bootstrap.bootstrap(house.engine, settings(), house.clock) for _ in range(2)]
         made = [first for first in await asyncio.gather(*starts) if first is not None]
         assert len(made) == 1
         assert [space.id for space in await house.engine.list_spaces()] == [made[0].store]
-        assert len(await admin.list_keys(house.engine, made[0].organisation)) == 1
+        assert len(await access_keys.list_keys(house.engine, made[0].organisation)) == 1
 
     run(work())
 
@@ -402,11 +408,11 @@ def test_first_starts_that_race_leave_one_store_and_one_key(house: House, monkey
 def test_the_admin_key_and_the_organisation_are_fixed_by_settings(house: House) -> None:
     async def work() -> None:
         fixed = settings(admin_key=ADMIN_KEY, organisation_id=ORGANISATION)
-        first = await admin.bootstrap(house.engine, fixed, house.clock)
+        first = await bootstrap.bootstrap(house.engine, fixed, house.clock)
         assert first is not None
         assert (first.organisation, first.key) == (ORGANISATION, None)
         before = await house.engine.epoch()
-        assert await admin.bootstrap(house.engine, fixed, house.clock) is None
+        assert await bootstrap.bootstrap(house.engine, fixed, house.clock) is None
         assert await house.engine.epoch() == before
         who = await house.bearer(ADMIN_KEY)
         assert (who.organisation, who.role, who.name) == (ORGANISATION, "owner", "admin")
@@ -416,14 +422,14 @@ def test_the_admin_key_and_the_organisation_are_fixed_by_settings(house: House) 
 
 def test_a_changed_admin_key_replaces_the_former_one(house: House) -> None:
     async def work() -> None:
-        await admin.bootstrap(house.engine, settings(admin_key=ADMIN_KEY), house.clock)
+        await bootstrap.bootstrap(house.engine, settings(admin_key=ADMIN_KEY), house.clock)
         await house.bearer(ADMIN_KEY)
-        await admin.bootstrap(house.engine, settings(admin_key=ADMIN_KEY + "2"), house.clock)
+        await bootstrap.bootstrap(house.engine, settings(admin_key=ADMIN_KEY + "2"), house.clock)
         await house.bearer(ADMIN_KEY + "2")
         with pytest.raises(Unauthenticated):
             await house.bearer(ADMIN_KEY)
         # Left out, the last one stays good.
-        await admin.bootstrap(house.engine, settings(), house.clock)
+        await bootstrap.bootstrap(house.engine, settings(), house.clock)
         await house.bearer(ADMIN_KEY + "2")
 
     run(work())
@@ -431,12 +437,12 @@ def test_a_changed_admin_key_replaces_the_former_one(house: House) -> None:
 
 def test_settings_that_contradict_the_database(house: House) -> None:
     async def work() -> None:
-        await admin.bootstrap(house.engine, settings(organisation_id=ORGANISATION), house.clock)
+        await bootstrap.bootstrap(house.engine, settings(organisation_id=ORGANISATION), house.clock)
         with pytest.raises(Invalid, match=ORGANISATION):
-            await admin.bootstrap(house.engine, settings(organisation_id=OTHER), house.clock)
+            await bootstrap.bootstrap(house.engine, settings(organisation_id=OTHER), house.clock)
         secret = await house.key()
         with pytest.raises(Invalid, match="admin_key"):
-            await admin.bootstrap(house.engine, settings(admin_key=secret), house.clock)
+            await bootstrap.bootstrap(house.engine, settings(admin_key=secret), house.clock)
 
     run(work())
 

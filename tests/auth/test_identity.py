@@ -25,16 +25,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from kvasir import identity
-from kvasir.auth import Auth
-from kvasir.config import Config
+from kvasir.access import identity_provider
+from kvasir.access.authenticator import Auth
+from kvasir.access.identity_provider import IdentityProvider
+from kvasir.config.table import Config
 from kvasir.engines.memory import MemoryEngine
-from kvasir.engines.sequence import wall_clock
+from kvasir.engines.numbering import wall_clock
 from kvasir.errors import Unauthenticated, Unavailable
-from kvasir.identity import IdentityProvider
 from kvasir.limits import Limits
 from kvasir.model import Principal
-from kvasir.store import Store
+from kvasir.store.store import Store
 
 ISSUER = "https://identity.example.org/"
 AUDIENCE = "kvasir"
@@ -303,7 +303,7 @@ def test_a_new_key_is_fetched_but_strangers_cannot_cause_many_fetches(monkeypatc
             with pytest.raises(Unauthenticated, match="kid"):
                 await who.access_key(f"JWT {token('k2', sub=str(n))}", None)
         assert server.asked == 1
-        monkeypatch.setattr(identity, "FETCH_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(identity_provider, "FETCH_PAUSE_SECONDS", 0.0)
         assert (await who.access_key(f"JWT {token('k2')}", None)).name == "alice"
         assert server.asked == 2
 
@@ -315,10 +315,10 @@ def test_an_old_key_set_is_fetched_in_the_background(monkeypatch: pytest.MonkeyP
     async def work(who: Auth, server: KeyServer) -> None:
         await who.access_key(f"JWT {token('k1')}", None)
         server.text = key_set(rsa_jwk("k2"))
-        monkeypatch.setattr(identity, "KEYS_SECONDS", 0.0)
-        monkeypatch.setattr(identity, "FETCH_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(identity_provider, "KEYS_SECONDS", 0.0)
+        monkeypatch.setattr(identity_provider, "FETCH_PAUSE_SECONDS", 0.0)
         await who.access_key(f"JWT {token('k1', sub='bob')}", None)
-        monkeypatch.setattr(identity, "KEYS_SECONDS", 300.0)
+        monkeypatch.setattr(identity_provider, "KEYS_SECONDS", 300.0)
         assert who._identity is not None
         assert who._identity._fetching is not None
         await who._identity._fetching
@@ -338,7 +338,7 @@ def test_an_old_key_set_is_fetched_in_the_background(monkeypatch: pytest.MonkeyP
         (200, '{"keys": []}'),
         (200, '{"keys": 5}'),
         (200, '{"keys": [5, {}]}'),
-        (200, " " * (identity.KEY_SET_BYTES + 1)),
+        (200, " " * (identity_provider.KEY_SET_BYTES + 1)),
         (200, "[" * 100_000),
     ],
 )
@@ -347,7 +347,7 @@ def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytes
         with pytest.raises(Unavailable):
             await who.access_key(f"JWT {token()}", None)
         server.status, server.text = 200, key_set(rsa_jwk("k1"))
-        monkeypatch.setattr(identity, "FETCH_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(identity_provider, "FETCH_PAUSE_SECONDS", 0.0)
         await who.access_key(f"JWT {token()}", None)
         # From now on a failure leaves the former keys in force.
         server.status, server.text = status, text
@@ -410,7 +410,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_a_caller_who_leaves_does_not_take_the_keys_along(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, go_on = threading.Event(), threading.Event()
-    read = identity._read
+    read = identity_provider._read
 
     def slow(source: str) -> bytes:
         asked.set()
@@ -425,7 +425,7 @@ def test_a_caller_who_leaves_does_not_take_the_keys_along(file: Path, monkeypatc
         go_on.set()
         assert (await second).name == "alice"
 
-    monkeypatch.setattr(identity, "_read", slow)
+    monkeypatch.setattr(identity_provider, "_read", slow)
     asyncio.run(work(auth(file)))
 
 

@@ -22,14 +22,14 @@ import asyncpg
 import httpx
 import pytest
 
-from kvasir import admin
-from kvasir.config import Config
-from kvasir.engines.sequence import wall_clock
+from kvasir.config.table import Config
+from kvasir.control import bootstrap
+from kvasir.engines.numbering import wall_clock
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
 from kvasir.model import Entry
-from kvasir.moving.source import EngineSource
-from kvasir.moving.target import fill
+from kvasir.transfer.source import EngineSource
+from kvasir.transfer.target import fill
 from tests.cli.test_commands import kvasir_command
 from tests.engine.lab import Schema, new_space
 from tests.serving import KVASIR, Server, environment, serving, wait_until
@@ -44,7 +44,7 @@ SECOND = 1_000
 async def _many(file: Path) -> None:
     engine = SqliteEngine(file, durable=False)
     await engine.open()
-    await admin.bootstrap(engine, Config(), wall_clock)
+    await bootstrap.bootstrap(engine, Config(), wall_clock)
     space = (await new_space(engine)).number
     now = wall_clock()
     for start in range(0, MANY, 5_000):
@@ -314,7 +314,7 @@ def test_mistakes_change_nothing(tmp_path: Path, arguments: tuple[str, ...], sta
         engine = SqliteEngine(tmp_path / name)
         await engine.open()
         if not empty:
-            await admin.bootstrap(engine, Config(), wall_clock)
+            await bootstrap.bootstrap(engine, Config(), wall_clock)
         await engine.close()
 
     for name in ("old.db", "other.db"):

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from kvasir import admin
-from kvasir.config import Config
+from kvasir.config.table import Config
+from kvasir.control import bootstrap, copy_mark, organisation
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.errors import Conflicting, Unavailable
 from kvasir.model import SYSTEM_SPACE, Query
-from kvasir.moving import dumps
-from kvasir.moving.source import EngineSource
-from kvasir.moving.target import Moved, fill
+from kvasir.transfer import dump_file
+from kvasir.transfer.source import EngineSource
+from kvasir.transfer.target import Moved, fill
 from tests.cli.test_commands import kvasir_command
 from tests.engine.lab import ORGANISATION, ManualClock, commit, k, new_space, put, ulid
 
@@ -56,7 +56,7 @@ class Between:
 
 async def source(clock: ManualClock) -> Engine:
     engine = MemoryEngine(clock)
-    await admin.bootstrap(engine, Config(organisation_id=ORGANISATION), clock)
+    await bootstrap.bootstrap(engine, Config(organisation_id=ORGANISATION), clock)
     for n in (1, 2):
         await commit(engine, (await new_space(engine, n)).number, put(k("a")), put(k("b")))
     return engine
@@ -89,8 +89,8 @@ def test_a_server_that_starts_while_a_copy_begins_loses_nothing(at: int, again: 
         async def start() -> None:
             nonlocal started
             with contextlib.suppress(Unavailable):
-                await admin.bootstrap(new, config, clock)
-                assert await admin.copy_mark(new) is None
+                await bootstrap.bootstrap(new, config, clock)
+                assert await copy_mark.copy_mark(new) is None
                 await new_space(new, 9)
                 started = True
 
@@ -101,8 +101,8 @@ def test_a_server_that_starts_while_a_copy_begins_loses_nothing(at: int, again: 
         if started:
             assert moved is None
             assert await new.get_space(ulid(9)) is not None
-            await admin.first_organisation(new)
-            await admin.bootstrap(new, config, clock)
+            await organisation.first_organisation(new)
+            await bootstrap.bootstrap(new, config, clock)
         elif moved is not None:
             assert moved.differences == []
             assert await dumped(new) == await dumped(old)
@@ -128,8 +128,8 @@ def test_a_copy_made_while_a_server_starts_is_a_copy(at: int, again: bool, confi
                 moved = await copied(old, new)
 
         try:
-            made = await admin.bootstrap(Between(new, at, move), config, clock)
-            assert await admin.copy_mark(new) is None
+            made = await bootstrap.bootstrap(Between(new, at, move), config, clock)
+            assert await copy_mark.copy_mark(new) is None
         except Unavailable:
             made = None
         if moved is not None:
@@ -156,7 +156,7 @@ def test_of_two_copies_at_once_one_comes_to_its_end(at: int) -> None:
             moved = []
         assert len(moved + other) >= 1
         assert await dumped(new) == await dumped(old)
-        assert await admin.bootstrap(new, Config(), clock) is None
+        assert await bootstrap.bootstrap(new, Config(), clock) is None
 
     asyncio.run(story())
 
@@ -174,9 +174,9 @@ def test_a_copy_that_was_interrupted_before_its_mark_said_anything_has_not_begun
         with pytest.raises(Unavailable, match="gone"):
             await copied(old, Between(new, 5, stop))
         (place,) = (await new.page(SYSTEM_SPACE, Query())).entries
-        assert (place.key, await admin.copy_mark(new)) == (admin.COPY_MARK, None)
+        assert (place.key, await copy_mark.copy_mark(new)) == (copy_mark.COPY_MARK, None)
         if then == "server":
-            assert await admin.bootstrap(new, Config(), clock) is not None
+            assert await bootstrap.bootstrap(new, Config(), clock) is not None
             with pytest.raises(Conflicting, match="data of its own"):
                 await copied(old, new)
         else:
@@ -218,12 +218,12 @@ def test_a_copy_that_is_filled_again_while_it_is_read_gives_no_whole_dump() -> N
         origin = given.origin
         sections = given.sections()
         await anext(sections)
-        await admin.claim(half, origin)
+        await copy_mark.claim(half, origin)
         with pytest.raises(Conflicting, match="incomplete copy"):
             async for _ in sections:
                 pass
         await copied(old, half)
-        assert (await dumps.write(given, out, lambda _: None)).spaces == 3
+        assert (await dump_file.write(given, out, lambda _: None)).spaces == 3
 
     asyncio.run(story())
 
@@ -252,7 +252,7 @@ def on_a_copy(folder: Path, act: Callable[[Engine, Engine], Awaitable[None]]) ->
 
     async def story() -> None:
         old, new = MemoryEngine(ManualClock()), SqliteEngine(folder / "new.db")
-        await admin.bootstrap(old, Config(organisation_id=ORGANISATION, admin_key="a" * 40), old.clock)
+        await bootstrap.bootstrap(old, Config(organisation_id=ORGANISATION, admin_key="a" * 40), old.clock)
         await new.open()
         try:
             await act(old, new)
@@ -268,7 +268,7 @@ async def _make(old: Engine, new: Engine) -> None:
 
 
 async def _claim(old: Engine, new: Engine) -> None:
-    await admin.claim(new, await admin.origin(old))
+    await copy_mark.claim(new, await organisation.origin(old))
 
 
 async def _refused(old: Engine, new: Engine) -> None:

@@ -14,14 +14,14 @@ from typing import Any, BinaryIO, cast
 import msgspec
 import pytest
 
-from kvasir import admin
-from kvasir.config import Config
+from kvasir.config.table import Config
+from kvasir.control import bootstrap
 from kvasir.engines.memory import MemoryEngine
 from kvasir.keys import pack
 from kvasir.model import SYSTEM_SPACE, Entry, Query, Set
-from kvasir.moving import dumps, lines
-from kvasir.moving.source import EngineSource
-from kvasir.moving.target import Moved, fill
+from kvasir.transfer import dump_file, dump_lines
+from kvasir.transfer.source import EngineSource
+from kvasir.transfer.target import Moved, fill
 from tests.engine.lab import ORGANISATION, START, ManualClock, commit, k, new_space
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "dump-format.md"
@@ -37,34 +37,34 @@ ENTRIES = [
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: repr(entry.key))
 def test_a_line_gives_back_every_byte_of_an_entry(entry: Entry) -> None:
-    text = lines.encode(lines.of_entry(entry))
+    text = dump_lines.encode(dump_lines.of_entry(entry))
     assert text.count(b"\n") == 1
     assert text.decode()
-    line = lines.decode(text)
-    assert isinstance(line, lines.EntryLine)
+    line = dump_lines.decode(text)
+    assert isinstance(line, dump_lines.EntryLine)
     if entry.value != b'"\xff"':
-        assert lines.entry_of(line) == entry
+        assert dump_lines.entry_of(line) == entry
     for value in json.loads(text).values():
         assert not isinstance(value, int) or abs(value) <= 2**53
 
 
 def test_bytes_that_are_no_text_are_base64() -> None:
-    line = lines.of_entry(ENTRIES[2])
-    assert line.key == lines.Raw(b"\x02\xff\x00")
-    assert line.value == lines.Raw(b'"\xff"')
-    assert lines.decode(lines.encode(line)) == line
+    line = dump_lines.of_entry(ENTRIES[2])
+    assert line.key == dump_lines.Raw(b"\x02\xff\x00")
+    assert line.value == dump_lines.Raw(b'"\xff"')
+    assert dump_lines.decode(dump_lines.encode(line)) == line
 
 
 async def _dumped(clock: ManualClock) -> bytes:
     engine = MemoryEngine(clock)
-    await admin.bootstrap(engine, Config(organisation_id=ORGANISATION, admin_key="a" * 40), clock)
+    await bootstrap.bootstrap(engine, Config(organisation_id=ORGANISATION, admin_key="a" * 40), clock)
     for n in (1, 2):
         space = await new_space(engine, n, expires_at=START + 10**10 if n == 2 else None)
         for at in range(5):
             await commit(engine, space.number, Set(k("k", str(at)), b'{"n": %d}' % at, b'{"m": 1}', ttl=10**9))
             clock.now += 1
     out = io.BytesIO()
-    await dumps.write(await EngineSource.of(engine), out, lambda _: None)
+    await dump_file.write(await EngineSource.of(engine), out, lambda _: None)
     return out.getvalue()
 
 
@@ -78,7 +78,7 @@ def loaded(text: bytes) -> tuple[Moved, MemoryEngine]:
     async def load() -> tuple[Moved, MemoryEngine]:
         clock = ManualClock()
         engine = MemoryEngine(clock)
-        return await fill(dumps.FileSource(io.BytesIO(text), "file", None, clock), engine, lambda _: None), engine
+        return await fill(dump_file.FileSource(io.BytesIO(text), "file", None, clock), engine, lambda _: None), engine
 
     return asyncio.run(load())
 
@@ -89,7 +89,7 @@ def test_a_dump_of_what_was_loaded_is_the_same_byte_for_byte(dump: bytes) -> Non
 
     async def again() -> bytes:
         out = io.BytesIO()
-        await dumps.write(await EngineSource.of(engine), out, lambda _: None)
+        await dump_file.write(await EngineSource.of(engine), out, lambda _: None)
         return out.getvalue()
 
     assert asyncio.run(again()) == dump
@@ -98,23 +98,23 @@ def test_a_dump_of_what_was_loaded_is_the_same_byte_for_byte(dump: bytes) -> Non
 def test_a_second_load_of_the_same_file_changes_nothing(dump: bytes) -> None:
     _, engine = loaded(dump)
     clock = ManualClock()
-    source = dumps.FileSource(io.BytesIO(dump), "file", None, clock)
+    source = dump_file.FileSource(io.BytesIO(dump), "file", None, clock)
     moved = asyncio.run(fill(source, engine, lambda _: None))
     assert (moved.written, moved.removed, moved.differences) == (0, 0, [])
 
 
 def refusal(text: bytes) -> str:
     """Why the file is refused, whether it is checked or loaded; the two must agree."""
-    with pytest.raises(dumps.Damaged) as checked:
-        dumps.check(io.BytesIO(text), "file")
-    with pytest.raises(dumps.Damaged) as read:
+    with pytest.raises(dump_file.Damaged) as checked:
+        dump_file.check(io.BytesIO(text), "file")
+    with pytest.raises(dump_file.Damaged) as read:
         loaded(text)
     assert checked.value.message == read.value.message
     return checked.value.message
 
 
 def test_a_whole_dump_passes(dump: bytes) -> None:
-    last = dumps.check(io.BytesIO(dump), "file")
+    last = dump_file.check(io.BytesIO(dump), "file")
     assert last.spaces == 3
     assert last.entries == dump.count(b'"line":"entry"')
 
@@ -176,8 +176,8 @@ def test_something_behind_a_packed_file_is_refused_with_the_line(dump: bytes) ->
 def assert_cannot_be_unpacked(dump: bytes, packed: bytes) -> None:
     """All lines but perhaps the last can be read, so the message names one of these two."""
     lines = dump.count(b"\n")
-    with gzip.open(io.BytesIO(packed)) as file, pytest.raises(dumps.Damaged) as refused:
-        dumps.check(cast("BinaryIO", file), "file.gz")
+    with gzip.open(io.BytesIO(packed)) as file, pytest.raises(dump_file.Damaged) as refused:
+        dump_file.check(cast("BinaryIO", file), "file.gz")
     named = re.match(r"file\.gz: it cannot be unpacked after line ([\d,]+): ", refused.value.message)
     assert named, refused.value.message
     assert int(named[1]) in (lines - 1, lines)
@@ -256,7 +256,7 @@ def test_a_line_of_another_program(dump: bytes, change: dict[str, Any], why: str
 
 def test_the_example_of_the_page_is_a_dump() -> None:
     (example,) = re.findall(r"^```jsonl\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert dumps.check(io.BytesIO(example.encode()), "example").spaces == 1
+    assert dump_file.check(io.BytesIO(example.encode()), "example").spaces == 1
     moved, engine = loaded(example.encode())
     assert moved.differences == []
     (space,) = asyncio.run(engine.list_spaces())
@@ -267,7 +267,13 @@ def test_the_example_of_the_page_is_a_dump() -> None:
 
 def test_the_page_names_every_member_of_every_line() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for kind in (lines.Header, lines.SpaceLine, lines.EntryLine, lines.EndLine, lines.LastLine):
+    for kind in (
+        dump_lines.Header,
+        dump_lines.SpaceLine,
+        dump_lines.EntryLine,
+        dump_lines.EndLine,
+        dump_lines.LastLine,
+    ):
         assert f'`"{kind.__struct_config__.tag}"`' in text
         for field in msgspec.structs.fields(kind):
             assert f"`{field.encode_name}`" in text

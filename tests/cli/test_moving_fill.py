@@ -11,15 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kvasir import admin
-from kvasir.config import Config
+from kvasir.config.table import Config
+from kvasir.control import access_keys, bootstrap, copy_mark
 from kvasir.engine import Engine
 from kvasir.errors import Conflicting, NotFound, Unavailable
 from kvasir.keys import pack
 from kvasir.model import SYSTEM_SPACE, Delete, DeleteRange, Door, Entry, Mutation, Page, Query, Space, Touch
-from kvasir.moving import source as sources
-from kvasir.moving.source import EngineSource
-from kvasir.moving.target import NEARLY_OVER, Moved, fill
+from kvasir.transfer import source as sources
+from kvasir.transfer.source import EngineSource
+from kvasir.transfer.target import NEARLY_OVER, Moved, fill
 from tests.engine.lab import ENGINES, ORGANISATION, START, Lab, commit, door, k, new_space, put, there, ulid
 
 A, B, C, D = k("a"), k("b"), k("c"), k("d")
@@ -75,7 +75,7 @@ def toys(tmp_path: Path) -> Pair:
 
 async def furnished(engine: Engine, pair: Pair) -> list[Space]:
     """A database with something of every kind."""
-    await admin.bootstrap(engine, Config(organisation_id=ORGANISATION, admin_key=SECRET), pair.clock)
+    await bootstrap.bootstrap(engine, Config(organisation_id=ORGANISATION, admin_key=SECRET), pair.clock)
     store = await new_space(engine, 1)
     session = await new_space(
         engine, 2, kind="session", doors=[door("t", "session-token", ""), door("näme")], expires_at=START + 10**10
@@ -101,7 +101,7 @@ async def contents(engine: Engine, *, sequences: bool) -> dict[str, tuple[Space,
         if not sequences:
             entries = [msgspec.structs.replace(entry, sequence=0) for entry in entries]
         doors = await engine.doors(space.id)
-        kept = [entry for entry in entries if entry.key != admin.COPY_MARK]
+        kept = [entry for entry in entries if entry.key != copy_mark.COPY_MARK]
         found[space.id] = (msgspec.structs.replace(space, number=0), doors, kept)
     return found
 
@@ -114,8 +114,8 @@ def test_everything_is_there_and_life_goes_on(pair: Pair) -> None:
         everything = await contents(old, sequences=False)
         assert moved == Moved(4, count := sum(len(entries) for _, _, entries in everything.values()), count)
         assert await contents(new, sequences=False) == everything
-        assert await admin.bootstrap(new, Config(), pair.clock) is None
-        key = await admin.find_key(new, admin.digest_of(SECRET))
+        assert await bootstrap.bootstrap(new, Config(), pair.clock) is None
+        key = await access_keys.find_key(new, access_keys.digest_of(SECRET))
         assert key is not None
         assert key.organisation == ORGANISATION
         for space in spaces:
@@ -165,7 +165,7 @@ def test_the_same_numbers_in_two_spaces_are_copied_in_their_order(tmp_path: Path
     pair = Pair("memory", "sqlite", tmp_path)
 
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), pair.clock)
+        await bootstrap.bootstrap(old, Config(), pair.clock)
         for n in (1, 2, 3):
             number = (await new_space(old, n)).number
             entries = [Entry(k(str(at)), b"1", START << 20, (START << 20) + at, START) for at in range(700)]
@@ -182,7 +182,7 @@ def test_random_histories_with_runs_in_between(toys: Pair) -> None:
     keys = [k(str(n)) for n in range(40)]
 
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), toys.clock)
+        await bootstrap.bootstrap(old, Config(), toys.clock)
         number = (await new_space(old)).number
         for _ in range(60):
             for _ in range(dice.randrange(30)):
@@ -202,7 +202,7 @@ def test_random_histories_with_runs_in_between(toys: Pair) -> None:
 
 def test_what_has_expired_is_not_copied(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), toys.clock)
+        await bootstrap.bootstrap(old, Config(), toys.clock)
         number = (await new_space(old, 1)).number
         await new_space(old, 2, expires_at=START + 5)
         await commit(old, number, put(A, ttl=5), put(B, ttl=sources.SOON + 6))
@@ -250,7 +250,7 @@ def but(entry: Entry, **changes: object) -> Entry:
 )
 def test_any_difference_is_found_and_named(toys: Pair, leak: Callable[[Entry], Entry | None]) -> None:
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), toys.clock)
+        await bootstrap.bootstrap(old, Config(), toys.clock)
         whole, other = await new_space(old, 1), await new_space(old, 2)
         for space in (whole, other):
             await commit(old, space.number, put(B), put(C))
@@ -262,7 +262,7 @@ def test_any_difference_is_found_and_named(toys: Pair, leak: Callable[[Entry], E
         moved = await toys.fill(old, Leaky(new, leaking))  # type: ignore[arg-type]
         assert [space.id for space in moved.differences] == [other.id]
         with pytest.raises(Unavailable, match="run it again"):
-            await admin.bootstrap(new, Config(), toys.clock)
+            await bootstrap.bootstrap(new, Config(), toys.clock)
         assert (await toys.fill(old, new)).differences == []
 
     toys.run(story)
@@ -270,7 +270,7 @@ def test_any_difference_is_found_and_named(toys: Pair, leak: Callable[[Entry], E
 
 def test_the_order_of_creation_is_compared_too(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), toys.clock)
+        await bootstrap.bootstrap(old, Config(), toys.clock)
         space = await new_space(old)
         await commit(old, space.number, put(A), put(B))
         moved = await toys.fill(old, Leaky(new, lambda entries: list(reversed(entries))))  # type: ignore[arg-type]
@@ -281,7 +281,7 @@ def test_the_order_of_creation_is_compared_too(toys: Pair) -> None:
 
 def test_writers_are_noticed_and_a_run_without_them_puts_it_right(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), toys.clock)
+        await bootstrap.bootstrap(old, Config(), toys.clock)
         first, second = await new_space(old, 1), await new_space(old, 2)
         await commit(old, first.number, put(A), put(B))
         meddled = False
@@ -305,7 +305,7 @@ def test_writers_are_noticed_and_a_run_without_them_puts_it_right(toys: Pair) ->
 
 @pytest.mark.parametrize("at", range(1, 12))
 def test_an_interruption_anywhere_is_made_up_for(toys: Pair, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvasir.moving.target.BATCH_ENTRIES", 40)
+    monkeypatch.setattr("kvasir.transfer.target.BATCH_ENTRIES", 40)
 
     async def story(old: Engine, new: Engine) -> None:
         await furnished(old, toys)
@@ -331,7 +331,7 @@ def test_an_interruption_anywhere_is_made_up_for(toys: Pair, at: int, monkeypatc
 def test_a_database_with_data_of_its_own_is_left_alone(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await furnished(old, toys)
-        await admin.bootstrap(new, Config(), toys.clock)
+        await bootstrap.bootstrap(new, Config(), toys.clock)
         before = await contents(new, sequences=True)
         with pytest.raises(Conflicting, match="data of its own"):
             await toys.fill(old, new)
@@ -345,7 +345,7 @@ def test_a_copy_of_another_database_is_left_alone(toys: Pair) -> None:
         await furnished(old, toys)
         await toys.fill(old, new)
         stranger = Lab("memory", Path()).engine()
-        await admin.bootstrap(stranger, Config(), toys.clock)
+        await bootstrap.bootstrap(stranger, Config(), toys.clock)
         before = await contents(new, sequences=True)
         with pytest.raises(Conflicting, match="copy of another"):
             await toys.fill(stranger, new)
@@ -358,7 +358,7 @@ def test_a_copy_on_which_a_server_has_started_is_its_own_master(toys: Pair) -> N
     async def story(old: Engine, new: Engine) -> None:
         await furnished(old, toys)
         await toys.fill(old, new)
-        await admin.bootstrap(new, Config(), toys.clock)
+        await bootstrap.bootstrap(new, Config(), toys.clock)
         with pytest.raises(Conflicting, match="data of its own"):
             await toys.fill(old, new)
 
@@ -370,7 +370,7 @@ def test_nothing_goes_on_once_another_program_uses_the_target(toys: Pair) -> Non
         await furnished(old, toys)
 
         def intrude(entries: Sequence[Entry]) -> list[Entry]:
-            asyncio.get_running_loop().create_task(commit(new, SYSTEM_SPACE, Delete(admin.COPY_MARK)))
+            asyncio.get_running_loop().create_task(commit(new, SYSTEM_SPACE, Delete(copy_mark.COPY_MARK)))
             return list(entries)
 
         class Slow(Leaky):
@@ -437,7 +437,7 @@ def test_reading_comes_to_an_end_and_gives_no_key_twice_whatever_writers_do(toys
 
 def test_an_entry_made_anew_in_the_same_place_is_found_by_its_time(pair: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), pair.clock)
+        await bootstrap.bootstrap(old, Config(), pair.clock)
         space = await new_space(old)
         await commit(old, space.number, put(A))
         await pair.fill(old, new)
@@ -455,7 +455,7 @@ def test_an_entry_made_anew_in_the_same_place_is_found_by_its_time(pair: Pair) -
 
 def test_an_entry_that_ends_in_one_of_the_two_first_does_not_upset_the_others(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), toys.clock)
+        await bootstrap.bootstrap(old, Config(), toys.clock)
         space = await new_space(old)
         await commit(old, space.number, put(A, ttl=NEARLY_OVER), put(B), put(C))
         await toys.fill(old, new)
@@ -468,7 +468,7 @@ def test_an_entry_that_ends_in_one_of_the_two_first_does_not_upset_the_others(to
 
 def test_a_door_that_has_changed_hands(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
-        await admin.bootstrap(old, Config(), toys.clock)
+        await bootstrap.bootstrap(old, Config(), toys.clock)
         first, second = await new_space(old, 1, doors=[door("x")]), await new_space(old, 2, doors=[door("y")])
         await toys.fill(old, new)
         await old.alter_space(first.id, remove=[door("x")])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from kvasir.config import SETTINGS
+from kvasir.config.table import SETTINGS
 from tests.cli.test_commands import client, kvasir_command
 from tests.serving import KEY, KVASIR, ORGANISATION, Server, environment, free_ports, serving
 

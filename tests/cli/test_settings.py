@@ -20,12 +20,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from kvasir import devcert
-from kvasir.config import SETTINGS, Config, Setting
+from kvasir.cli import local_authority
+from kvasir.config.database_url import SSL_MODES
+from kvasir.config.loading import load
+from kvasir.config.parsers import split_address
+from kvasir.config.table import SETTINGS, Config, Setting
 from kvasir.errors import Invalid
 from kvasir.limits import Limits
-from kvasir.settings import SSL_MODES, load
-from kvasir.values import split_address
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def certificate(number: int = 1) -> Path:
     """A directory with `cert.pem` and `key.pem`; another one for each number."""
     directory = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, directory)
-    devcert.write(directory, datetime.now(UTC))
+    local_authority.write(directory, datetime.now(UTC))
     return directory
 
 

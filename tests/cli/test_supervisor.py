@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 import os, select, signal, sys
-from kvasir.supervisor import supervise
+from kvasir.server.supervisor import supervise
 
 def serve(worker, parent, up):
     {on_stop}

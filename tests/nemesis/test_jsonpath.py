@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kvasir.dialects.nemesis import jsonpath
-from kvasir.dialects.nemesis.jsonpath import BadPath, Budget, TooMuch, find, replace
+from kvasir.dialects.nemesis.jsonpath import compiler
+from kvasir.dialects.nemesis.jsonpath.compiler import BadPath, Budget, TooMuch, find, replace
 
 VALUE: dict[str, Any] = {
     "age": 25,
@@ -25,11 +25,11 @@ VALUE: dict[str, Any] = {
 
 
 def values(path: str, value: Any = VALUE) -> list[Any]:
-    return [node.value for node in find(jsonpath.compile(path), value, Budget(100_000))]
+    return [node.value for node in find(compiler.compile(path), value, Budget(100_000))]
 
 
 def paths(path: str, value: Any = VALUE) -> list[str]:
-    return [node.path for node in find(jsonpath.compile(path), value, Budget(100_000))]
+    return [node.path for node in find(compiler.compile(path), value, Budget(100_000))]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_selects(path: str, expected: list[Any]) -> None:
 )
 def test_refuses(path: str) -> None:
     with pytest.raises(BadPath):
-        jsonpath.compile(path)
+        compiler.compile(path)
 
 
 def test_normalised_paths() -> None:
@@ -169,14 +169,14 @@ def test_a_text_at_the_root_is_no_document() -> None:
 
 def test_replaces_every_node_and_creates_none() -> None:
     value = {"a": [{"p": 1}, {"p": 2}, {"q": 3}]}
-    assert replace(jsonpath.compile("$.a[?(@.p > 1)].p"), value, False, Budget(1_000)) == (
+    assert replace(compiler.compile("$.a[?(@.p > 1)].p"), value, False, Budget(1_000)) == (
         {"a": [{"p": 1}, {"p": False}, {"q": 3}]},
         1,
     )
-    assert replace(jsonpath.compile("$.a[*].nope"), {"a": [1]}, 0, Budget(1_000)) == ({"a": [1]}, 0)
-    assert replace(jsonpath.compile("$"), {"a": 1}, 8, Budget(1_000)) == (8, 1)
-    assert replace(jsonpath.compile("$..x"), {"x": {"x": 1}}, 0, Budget(1_000)) == ({"x": 0}, 2)
-    assert replace(jsonpath.compile("$.a.length"), {"a": [1]}, 0, Budget(1_000)) == ({"a": [1]}, 0)
+    assert replace(compiler.compile("$.a[*].nope"), {"a": [1]}, 0, Budget(1_000)) == ({"a": [1]}, 0)
+    assert replace(compiler.compile("$"), {"a": 1}, 8, Budget(1_000)) == (8, 1)
+    assert replace(compiler.compile("$..x"), {"x": {"x": 1}}, 0, Budget(1_000)) == ({"x": 0}, 2)
+    assert replace(compiler.compile("$.a.length"), {"a": [1]}, 0, Budget(1_000)) == ({"a": [1]}, 0)
 
 
 NESTED: Any = []
@@ -198,16 +198,16 @@ for _ in range(500):
 def test_a_hostile_path_ends_when_its_budget_does(path: str, value: Any) -> None:
     began = time.monotonic()
     with pytest.raises(TooMuch):
-        find(jsonpath.compile(path), value, Budget(100_000))
+        find(compiler.compile(path), value, Budget(100_000))
     assert time.monotonic() - began < 10
 
 
 def test_a_long_name_is_not_copied_for_every_node_below_it() -> None:
     value = {"k" * 1_000_000: {str(number): number for number in range(20_000)}}
     began = time.monotonic()
-    assert len(find(jsonpath.compile("$..[?(@ < 5)]"), value, Budget(1_000_000))) == 5
+    assert len(find(compiler.compile("$..[?(@ < 5)]"), value, Budget(1_000_000))) == 5
     assert time.monotonic() - began < 10
 
 
 def test_deep_values_are_no_trouble() -> None:
-    assert len(find(jsonpath.compile("$..*"), NESTED, Budget(1_000_000))) == 500
+    assert len(find(compiler.compile("$..*"), NESTED, Budget(1_000_000))) == 500

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from kvasir.snapshots import Snapshots
+from kvasir.server.save_directory import Snapshots
 from tests.nemesis.client import ORGANISATION, Client, client, local
 from tests.serving import serving
 

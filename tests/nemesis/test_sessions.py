@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kvasir.dialects.nemesis.talk import Bounds
+from kvasir.dialects.nemesis.commands.context import Bounds
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import Limits
 from kvasir.model import Write
-from kvasir.snapshots import Snapshots
+from kvasir.server.save_directory import Snapshots
 from tests.nemesis.client import ORGANISATION, TEXT, Client, Raw, client, frame, local
 from tests.nemesis.test_cli import kvasir
 from tests.raw import Client as Api

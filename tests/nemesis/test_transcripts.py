@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from kvasir.dialects.nemesis.profiles import PROFILES
+from kvasir.dialects.nemesis.commands.profiles import PROFILES
 from tests.nemesis.replay import Replay, steps
 from tests.serving import serving
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from kvasir.dialects.http import Response
 from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.engine import Engine
 from kvasir.errors import KvasirError, Unauthenticated
-from kvasir.http import Response
 from kvasir.limits import Limits
 from kvasir.model import Principal, Space
-from kvasir.store import Store
+from kvasir.store.store import Store
 from tests.conftest import ManualClock
 from tests.engines import new_engine
 
@@ -31,7 +31,7 @@ PRINCIPALS = {
 
 
 class KnownCallers:
-    """Stands in for `kvasir.auth.Auth`."""
+    """Stands in for `kvasir.access.authenticator.Auth`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

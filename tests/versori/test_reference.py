@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori import answers, openapi, requests, routes
 from kvasir.limits import Limits
-from kvasir.reference import ReferenceDialect
 from tests.versori.api import Api, PlainRequest
 
 METHODS = ("get", "put", "post", "delete")

@@ -21,7 +21,7 @@ def _pool() -> tuple[rsa.RSAPrivateKey, ...]:
 def _shared_rsa_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making an RSA key takes a tenth of a second; a test's first three are different ones, as ever."""
     keys = itertools.cycle(_pool())
-    monkeypatch.setattr("kvasir.service_accounts.rsa.generate_private_key", lambda **_: next(keys))
+    monkeypatch.setattr("kvasir.control.service_accounts.rsa.generate_private_key", lambda **_: next(keys))
 
 
 @pytest.fixture(scope="module")

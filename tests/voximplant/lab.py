@@ -13,15 +13,16 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from kvasir import applications, keys, service_accounts
-from kvasir.auth_tokens import ServiceTokens
+from kvasir import keys
+from kvasir.access.service_tokens import ServiceTokens
+from kvasir.control import applications, service_accounts
+from kvasir.control.service_accounts import Credentials
+from kvasir.dialects.http import Response
 from kvasir.dialects.voximplant import Settings, VoximplantDialect
 from kvasir.errors import TooLarge
-from kvasir.http import Response
 from kvasir.limits import Limits
 from kvasir.model import Entry, Principal, Set, Space
-from kvasir.service_accounts import Credentials
-from kvasir.store import Store
+from kvasir.store.store import Store
 from tests.engines import new_engine
 
 NOW = 1_795_205_810
@@ -38,7 +39,7 @@ def private_key(pem: str) -> RSAPrivateKey:
 
 
 class FakeRequest:
-    """A `kvasir.http.Request` made of what a test gives."""
+    """A `kvasir.dialects.http.Request` made of what a test gives."""
 
     def __init__(
         self,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from kvasir import keys
-from kvasir.auth_tokens import ServiceTokens
+from kvasir.access.service_tokens import ServiceTokens
 from kvasir.dialects.voximplant import Settings, VoximplantDialect
 from kvasir.limits import Limits
-from kvasir.store import Store
+from kvasir.store.store import Store
 from tests.voximplant.lab import NOW, FakeRequest, World
 
 DAYS_30 = 2_592_000

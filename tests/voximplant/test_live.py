@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from cryptography import x509
 
-from kvasir import devcert
+from kvasir.cli import local_authority
 from kvasir.dialects.voximplant import errors
 from kvasir.dialects.voximplant.commands import COMMANDS
 from tests.serving import KVASIR, environment, serving
@@ -174,7 +174,7 @@ def test_plain_and_tls_at_the_same_time(server: Live, host: str) -> None:
 def test_dev_cert(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     for _ in range(2):  # a second time replaces the first
-        files = devcert.write(tmp_path / "new" / "tls", now)
+        files = local_authority.write(tmp_path / "new" / "tls", now)
     ca, certificate, key = files
     assert [file.name for file in files] == ["ca.pem", "cert.pem", "key.pem"]
     assert sorted(path.name for path in ca.parent.iterdir()) == ["ca.pem", "cert.pem", "key.pem"]

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from kvasir import errors as failures
-from kvasir.auth_tokens import Flaw
-from kvasir.config import Config
+from kvasir.access.service_tokens import Flaw
+from kvasir.config.table import Config
 from kvasir.dialects.voximplant import Settings, VoximplantDialect, errors
 from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.metrics import OUTCOMES
-from kvasir.server import voximplant_settings
+from kvasir.server.worker import voximplant_settings
 
 #: Number -> text, as published at https://voximplant.com/docs/references/httpapi/errors (with a period, as sent).
 PUBLISHED = {

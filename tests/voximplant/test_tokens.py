@@ -15,8 +15,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from kvasir import service_accounts
-from kvasir.auth_tokens import HEADER_CHARACTERS, REMEMBERED, BadToken, Flaw, ServiceTokens
+from kvasir.access.service_tokens import HEADER_CHARACTERS, REMEMBERED, BadToken, Flaw, ServiceTokens
+from kvasir.control import service_accounts
 from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.errors import Unauthenticated
@@ -244,7 +244,7 @@ def test_only_the_public_half_is_kept() -> None:
 def test_a_verified_token_is_remembered_until_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     verify = Mock(wraps=jwt.decode)
-    monkeypatch.setattr("kvasir.auth_tokens.jwt.decode", verify)
+    monkeypatch.setattr("kvasir.access.service_tokens.jwt.decode", verify)
     for _ in range(5):
         assert world.code("GetKeyValueKeys") is None
     assert verify.call_count == 1
@@ -256,7 +256,7 @@ def test_a_verified_token_is_remembered_until_it_expires(monkeypatch: pytest.Mon
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvasir.auth_tokens.REMEMBERED", 5)
+    monkeypatch.setattr("kvasir.access.service_tokens.REMEMBERED", 5)
     assert REMEMBERED >= 1_000
     world = World()
     tokens = ServiceTokens(world.store, world.engine)

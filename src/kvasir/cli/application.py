@@ -37,7 +37,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make an application and print its application_id."""
-    from kvasir import applications
+    from kvasir.control import applications
 
     async def work(database: Database) -> applications.Application:
         return await applications.create(database.store, database.operator, name, id)
@@ -58,7 +58,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List the applications, oldest first."""
-    from kvasir import applications
+    from kvasir.control import applications
 
     async def work(database: Database) -> list[tuple[applications.Application, int]]:
         found = await applications.list_all(database.store, database.operator)
@@ -85,7 +85,7 @@ def delete(
     yes: Yes = False,
 ) -> None:
     """Delete an application with everything in it. This cannot be undone."""
-    from kvasir import applications
+    from kvasir.control import applications
 
     async def look(database: Database) -> tuple[applications.Application, int]:
         found = await applications.find(database.store, database.operator, application)

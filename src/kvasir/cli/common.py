@@ -14,12 +14,12 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 import typer
 
-from kvasir import settings, values
-from kvasir.config import Config
+from kvasir.config import loading, parsers
+from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
 from kvasir.model import Principal, Space
-from kvasir.store import Store
+from kvasir.store.store import Store
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def administer(
     Unless it only looks (`writes=False`), it makes a copy a database of its own, as the start of a server does: what it
     writes would be removed by the next `kvasir copy` or `load`. A copy that is not complete is refused.
     """
-    chosen = settings.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
+    chosen = loading.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
     if chosen.engine_name == "memory":
         raise Invalid("the engine memory: lives inside its server; nothing else can reach it")
     if chosen.database is not None and not chosen.database.is_file():
@@ -80,15 +80,16 @@ def administer(
 async def _administer(
     work: Callable[[Database], Awaitable[T]], chosen: Config, organisation: str | None, *, writes: bool
 ) -> T:
-    from kvasir import admin
-    from kvasir.server import create_engine
+    from kvasir.control.copy_mark import take_over
+    from kvasir.control.organisation import first_organisation
+    from kvasir.server.create_engine import create_engine
 
     engine = create_engine(chosen)
     await engine.open()
     try:
         if writes:
-            await admin.take_over(engine)
-        owner = _ulid(organisation) if organisation else await admin.first_organisation(engine)
+            await take_over(engine)
+        owner = _ulid(organisation) if organisation else await first_organisation(engine)
         operator = Principal(owner, "owner", "command line")
         return await work(Database(engine, Store(engine, chosen.limits, engine.clock), operator))
     finally:
@@ -97,7 +98,7 @@ async def _administer(
 
 def _ulid(given: str) -> str:
     try:
-        return values.ulid(given)
+        return parsers.ulid(given)
     except ValueError as error:
         raise Invalid(f"--organisation must be {error}") from None
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kvasir import settings
 from kvasir.cli.common import ConfigFile, EngineUrl, Json, print_json, print_table
-from kvasir.config import Config
+from kvasir.config import loading
+from kvasir.config.table import Config
 from kvasir.errors import Invalid
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def status(engine: EngineUrl = None, config: ConfigFile = None, json: Json = Fal
 
 
 def _chosen(engine: str | None, config: ConfigFile) -> Config:
-    chosen = settings.load({"engine": engine}, os.environ, config)
+    chosen = loading.load({"engine": engine}, os.environ, config)
     if chosen.engine_name != "postgresql":
         raise Invalid("these commands are for PostgreSQL: give --engine postgresql://… or set KVASIR_ENGINE")
     return chosen

@@ -15,8 +15,8 @@ def dev_cert(
     ],
 ) -> None:
     """Make a local certificate authority and a certificate for localhost, 127.0.0.1 and ::1."""
-    from kvasir import devcert
+    from kvasir.cli import local_authority
 
-    ca, cert, key = devcert.write(directory, datetime.now(UTC))
+    ca, cert, key = local_authority.write(directory, datetime.now(UTC))
     typer.echo(f"kvasir serve --https 127.0.0.1:8902 --tls-cert {cert} --tls-key {key}")
-    typer.echo(f"clients must trust {ca}, for {devcert.DAYS - devcert.BACKDATED.days} days", err=True)
+    typer.echo(f"clients must trust {ca}, for {local_authority.DAYS - local_authority.BACKDATED.days} days", err=True)

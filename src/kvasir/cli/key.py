@@ -66,26 +66,26 @@ def create(
     """Make an access key and print it, this once. Only a hash of it is kept."""
     from ulid import ULID
 
-    from kvasir import admin
+    from kvasir.control import access_keys
 
-    secret = admin.new_secret()
+    secret = access_keys.new_secret()
     parts = None if prefix is None else parse_prefix(prefix)
     life = None if expires_in is None else duration_ms(expires_in)
 
-    async def work(database: Database) -> admin.AccessKey:
+    async def work(database: Database) -> access_keys.AccessKey:
         now = database.store.clock()
-        key = admin.AccessKey(
+        key = access_keys.AccessKey(
             id=str(ULID.from_timestamp(now / 1_000)),
             organisation=database.operator.organisation,
             role=role,
             name=name,
-            digest=admin.digest_of(secret),
+            digest=access_keys.digest_of(secret),
             created_at=now,
             spaces=tuple([(await find_store(database, named)).id for named in store]) if store else None,
             prefix=parts,
             expires_at=None if life is None else now + life,
         )
-        await admin.create_key(database.engine, key)
+        await access_keys.create_key(database.engine, key)
         return key
 
     key = administer(work, data_dir, engine, config, organisation)
@@ -105,10 +105,10 @@ def list_(
     json: Json = False,
 ) -> None:
     """List the access keys, oldest first, expired ones too. The secrets are not kept and cannot be shown."""
-    from kvasir import admin
+    from kvasir.control import access_keys
 
-    async def work(database: Database) -> list[admin.AccessKey]:
-        return await admin.list_keys(database.engine, database.operator.organisation)
+    async def work(database: Database) -> list[access_keys.AccessKey]:
+        return await access_keys.list_keys(database.engine, database.operator.organisation)
 
     keys = administer(work, data_dir, engine, config, organisation, writes=False)
     if json:
@@ -136,10 +136,10 @@ def revoke(
     config: ConfigFile = None,
 ) -> None:
     """Revoke an access key. Running servers refuse it from the next request on."""
-    from kvasir import admin
+    from kvasir.control import access_keys
 
-    async def work(database: Database) -> admin.AccessKey:
-        return await admin.revoke_key(database.engine, id)
+    async def work(database: Database) -> access_keys.AccessKey:
+        return await access_keys.revoke_key(database.engine, id)
 
     key = administer(work, data_dir, engine, config)
     typer.echo(f"revoked {key.id} ({key.name})", err=True)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
-from kvasir import settings
 from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, Json, print_json
 from kvasir.cli.progress import Progress, with_progress
-from kvasir.config import Config
+from kvasir.config import loading
+from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
-    from kvasir.moving.target import Moved
+    from kvasir.transfer.target import Moved
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing about the progress.")]
 _From = Annotated[
@@ -71,8 +71,8 @@ def copy(
     _must_exist(sides[0])
 
     async def work(progress: Progress) -> Moved:
-        from kvasir.moving.source import EngineSource
-        from kvasir.moving.target import fill
+        from kvasir.transfer.source import EngineSource
+        from kvasir.transfer.target import fill
 
         async with _opened(sides[0]) as old:
             given = await EngineSource.of(old)
@@ -102,14 +102,14 @@ def dump(
         raise Invalid("--json and the dump cannot both go to standard output")
 
     async def work(progress: Progress) -> Any:
-        from kvasir.moving import dumps
-        from kvasir.moving.source import EngineSource
+        from kvasir.transfer import dump_file
+        from kvasir.transfer.source import EngineSource
 
         async with _opened(chosen) as database:
             given = await EngineSource.of(database)
             progress.total = given.total
             with _made(file) as out:
-                return await dumps.write(given, out, progress.add)
+                return await dump_file.write(given, out, progress.add)
 
     last = with_progress(work, quiet=quiet)
     if json:
@@ -135,18 +135,18 @@ def load(
     chosen = _chosen({"engine": engine, "data_dir": data_dir}, config, "--engine")
 
     async def work(progress: Progress) -> Moved:
-        from kvasir.moving import dumps
-        from kvasir.moving.target import fill
+        from kvasir.transfer import dump_file
+        from kvasir.transfer.target import fill
 
         total = None
         if file != "-":
             with _there(file) as given:
-                total = dumps.check(given, file).entries
+                total = dump_file.check(given, file).entries
                 progress.total = 2 * total
         with _there(file) as given:
             async with _opened(chosen) as database:
                 named = "standard input" if file == "-" else file
-                return await fill(dumps.FileSource(given, named, total, database.clock), database, progress.add)
+                return await fill(dump_file.FileSource(given, named, total, database.clock), database, progress.add)
 
     _finish(with_progress(work, quiet=quiet), "loaded", json)
 
@@ -180,7 +180,7 @@ def _chosen(options: dict[str, str | None], file: Path | None, named: str) -> Co
     if scheme == "sqlite" and path:
         # Beside the file, nothing is made.
         options = options | {"data_dir": str(Path(path).expanduser().parent)}
-    chosen = settings.load(options, os.environ, file)
+    chosen = loading.load(options, os.environ, file)
     if chosen.engine_name == "memory":
         raise Invalid(f"{named}: the engine memory: lives inside its server; nothing else can reach it")
     return chosen
@@ -197,7 +197,7 @@ def _must_exist(chosen: Config) -> None:
 
 @contextlib.asynccontextmanager
 async def _opened(chosen: Config) -> Any:
-    from kvasir.server import create_engine
+    from kvasir.server.create_engine import create_engine
 
     engine: Engine = create_engine(chosen)
     await engine.open()

@@ -9,16 +9,16 @@ from typing import Any
 
 import typer
 
-from kvasir import config, settings
-from kvasir.values import OFF
+from kvasir.config import loading, table
+from kvasir.config.parsers import OFF
 
-_FILE_HELP = f"Settings in TOML. [default: {settings.FILE} in the working directory, if there is one]"
+_FILE_HELP = f"Settings in TOML. [default: {loading.FILE} in the working directory, if there is one]"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command. Typer reads a signature, which is made here from the rows."""
     parameters = [_parameter("config_file", Path | None, "--config", metavar="FILE", help=_FILE_HELP)]
-    for setting in config.SETTINGS:
+    for setting in table.SETTINGS:
         option, help, group = setting.option, help_text(setting), f"{setting.group}"
         if setting.is_flag:
             both = f"{option}/--no-{option[2:]}"
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
     )
 
 
-def help_text(setting: config.Setting) -> str:
+def help_text(setting: table.Setting) -> str:
     """What `--help` says about a row."""
     default = "" if setting.default in (None, "") else f" [default: {setting.default}]"
     return f"{setting.help}{default}"
@@ -52,12 +52,12 @@ def _parameter(name: str, type: Any, option: str, **options: Any) -> inspect.Par
 
 def _serve(**given: Any) -> None:
     options: dict[str, str | None] = {}
-    for setting in config.SETTINGS:
+    for setting in table.SETTINGS:
         value = given[setting.name]
         options[setting.name] = str(value).lower() if isinstance(value, bool) else value
         if given.get(f"no_{setting.name}"):
             options[setting.name] = OFF
-    chosen = settings.load(options, os.environ, given["config_file"])
-    from kvasir import server
+    chosen = loading.load(options, os.environ, given["config_file"])
+    from kvasir.server.run import run
 
-    raise typer.Exit(server.run(chosen))
+    raise typer.Exit(run(chosen))

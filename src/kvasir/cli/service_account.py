@@ -49,7 +49,7 @@ def create(
     json: Json = False,  # noqa: ARG001  # the credentials are JSON anyway; scripts may say so
 ) -> None:
     """Make a service account and print its credentials.json, this once. Only the public key is kept."""
-    from kvasir import applications, service_accounts
+    from kvasir.control import applications, service_accounts
 
     async def work(database: Database) -> service_accounts.Credentials:
         scope = None
@@ -74,7 +74,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List the service accounts, oldest first. The private keys are not kept and cannot be shown."""
-    from kvasir import service_accounts
+    from kvasir.control import service_accounts
 
     async def work(database: Database) -> list[service_accounts.ServiceAccount]:
         return await service_accounts.accounts(database.engine, database.operator.organisation)
@@ -104,7 +104,7 @@ def revoke(
     config: ConfigFile = None,
 ) -> None:
     """Revoke a service account. Running servers refuse its tokens from the next request on."""
-    from kvasir import service_accounts
+    from kvasir.control import service_accounts
 
     async def work(database: Database) -> None:
         await service_accounts.revoke(database.engine, key_id)

@@ -21,9 +21,9 @@ from kvasir.cli.common import (
     print_json,
     print_table,
 )
+from kvasir.control.sessions import NAME_DOOR, TOKEN_DOOR, attributes_of, new_token
 from kvasir.errors import Conflicting, Invalid, NotFound
 from kvasir.model import Space
-from kvasir.sessions import NAME_DOOR, TOKEN_DOOR, attributes_of, new_token
 
 app = typer.Typer(help="List, show and end sessions of the NemesisDB API.", no_args_is_help=True)
 

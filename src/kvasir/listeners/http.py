@@ -19,8 +19,8 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # re-exported without saying so
 from granian.server.embed import Server
 
+from kvasir.dialects.http import HttpDialect, Response
 from kvasir.errors import Invalid, TooLarge, Unavailable
-from kvasir.http import HttpDialect, Response
 from kvasir.limits import Limits
 from kvasir.metrics import Metrics
 
@@ -42,7 +42,7 @@ access = logging.getLogger("kvasir.access")
 
 
 class _Request:
-    """A `kvasir.http.Request` over an RSGI scope."""
+    """A `kvasir.dialects.http.Request` over an RSGI scope."""
 
     __slots__ = (
         "_late",

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
-from kvasir.auth import Auth
-from kvasir.dialects.nemesis.conversation import Conversation
-from kvasir.dialects.nemesis.profiles import NO_COMMAND, PROFILES
-from kvasir.dialects.nemesis.talk import Bounds, Observe, Saves, Shared
+from kvasir.access.authenticator import Auth
+from kvasir.dialects.nemesis.commands.context import Bounds, Observe, Saves, Shared
+from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, PROFILES
+from kvasir.dialects.nemesis.conversation.conversation import Conversation
 from kvasir.model import Principal
-from kvasir.store import Store
+from kvasir.store.store import Store
 
 
 class NemesisDialect:

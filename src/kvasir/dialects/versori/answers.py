@@ -13,12 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from kvasir import errors
+from kvasir.dialects.http import Response
 from kvasir.dialects.versori import cursor, times
 from kvasir.dialects.versori.requests import Put, Refused
 from kvasir.dialects.versori.routes import MethodNotAllowed
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError
-from kvasir.http import Response
 from kvasir.keys import unpack, versionstamp_text
 from kvasir.model import Commit, Conflict, Entry, Page, Query, Space
 

@@ -6,21 +6,21 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from kvasir.auth import Auth
-from kvasir.deadline import within
+from kvasir.access.authenticator import Auth
+from kvasir.dialects.http import Request, Response
 from kvasir.dialects.versori import answers, requests, routes
 from kvasir.dialects.versori.members import bounded
 from kvasir.errors import Forbidden, KvasirError, NotFound
-from kvasir.http import Request, Response
 from kvasir.keys import pack
 from kvasir.model import Conflict, Principal, Space, Write
-from kvasir.store import Store
+from kvasir.store.deadline import within
+from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir.versori")
 
 
 class VersoriDialect:
-    """See `kvasir.http.HttpDialect`. Ten operations, each a method below under its operationId in `_handlers`."""
+    """See `kvasir.dialects.http.HttpDialect`. Ten operations, each a method named in `_handlers` by its operationId."""
 
     name: ClassVar[str] = "versori"
     operations: ClassVar[tuple[str, ...]] = (*routes.OPERATIONS, routes.UNROUTED)

@@ -7,17 +7,17 @@ import logging
 from functools import lru_cache
 from typing import ClassVar
 
-from kvasir import applications
-from kvasir.auth_tokens import BadToken, Caller, Flaw, ServiceTokens
+from kvasir.access.service_tokens import BadToken, Caller, Flaw, ServiceTokens
+from kvasir.control import applications
+from kvasir.dialects.http import JSON, Request, Response
 from kvasir.dialects.voximplant import errors, forms
 from kvasir.dialects.voximplant.commands import COMMANDS, Call
 from kvasir.dialects.voximplant.errors import ApiError
 from kvasir.dialects.voximplant.parameters import INTEGER, Parameters
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.errors import KvasirError, NotFound
-from kvasir.http import JSON, Request, Response
 from kvasir.model import Principal, Space
-from kvasir.store import Store
+from kvasir.store.store import Store
 
 BASE = "platform_api"
 #: Full application names are "<name>.<account>.voximplant.com"; the token says already whose account.
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class VoximplantDialect:
-    """See `kvasir.http.HttpDialect`."""
+    """See `kvasir.dialects.http.HttpDialect`."""
 
     name: ClassVar[str] = "voximplant"
     operations: ClassVar[tuple[str, ...]] = (*COMMANDS, UNKNOWN)

@@ -14,8 +14,8 @@ from kvasir.dialects.voximplant.errors import RANGE, ApiError
 from kvasir.dialects.voximplant.parameters import INT64, INTEGER, Cursor, Parameters, text_of
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.model import Commit, Condition, Conflict, Delete, Entry, Mutation, Principal, Query, Set, Space, Touch
-from kvasir.rights import READERS, WRITERS
-from kvasir.store import Store
+from kvasir.store.permissions import READERS, WRITERS
+from kvasir.store.store import Store
 
 #: Entries read at a time while a listing looks for items: a bound on memory, since each may be as long as the store
 #: allows, whatever is shown of it.

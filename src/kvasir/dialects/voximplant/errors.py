@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from kvasir.auth_tokens import Flaw
+from kvasir.access.service_tokens import Flaw
 from kvasir.errors import (
     Conflicting,
     Forbidden,

@@ -15,9 +15,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kvasir import jsontext
+from kvasir.dialects.http import JSON
 from kvasir.dialects.voximplant.errors import ARGUMENTS, ApiError
 from kvasir.dialects.voximplant.parameters import JSON_DEPTH, texts
-from kvasir.http import JSON
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"

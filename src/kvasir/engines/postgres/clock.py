@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kvasir.engines.sequence import wall_clock
+from kvasir.engines.numbering import wall_clock
 
 
 class ServerClock:

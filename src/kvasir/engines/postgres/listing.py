@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from kvasir import jsontext
+from kvasir.engines.numbering import first_sequence
 from kvasir.engines.postgres.gathering import ALIVE, ENTRY
 from kvasir.engines.postgres.link import Link
-from kvasir.engines.sequence import first_sequence
 from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "''::bytea")

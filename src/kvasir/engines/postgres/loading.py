@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kvasir.engines.numbering import check_room
 from kvasir.engines.postgres.functions import DURABILITY, PLANS
 from kvasir.engines.postgres.link import Link
-from kvasir.engines.sequence import check_room
 from kvasir.errors import NotFound
 from kvasir.model import Entry
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import apsw
 
 from kvasir.engine import Clock, Outcome
-from kvasir.engines.sequence import check_room, wall_clock
+from kvasir.engines.numbering import check_room, wall_clock
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import reading
 from kvasir.engines.sqlite.cells import EPOCH

@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from kvasir.engines.sequence import first_sequence
+from kvasir.engines.numbering import first_sequence
 from kvasir.errors import answer_too_long
 from kvasir.model import Door, Entry, KeyRange, Page, Query, Space
 

@@ -10,7 +10,7 @@ import apsw
 import msgspec
 
 from kvasir.engine import Clock, Outcome
-from kvasir.engines.sequence import next_sequence
+from kvasir.engines.numbering import next_sequence
 from kvasir.engines.sqlite import bulk, reading
 from kvasir.engines.sqlite.cells import EPOCH, RANGES, cell_of
 from kvasir.errors import NotFound

@@ -18,9 +18,9 @@ from typing import Any
 
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
 
+from kvasir.dialects.websocket import Dialect
 from kvasir.listeners.websocket.bounds import NemesisBounds
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
-from kvasir.listeners.websocket.dialect import Dialect
 from kvasir.listeners.websocket.upgrade import may_come_from, refusal, welcome
 
 __all__ = ["Dialect", "NemesisBounds", "NemesisListener", "start_nemesis"]

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from kvasir.dialects.websocket import Dialect
 from kvasir.listeners.websocket.bounds import NemesisBounds
-from kvasir.listeners.websocket.dialect import Dialect
 
 #: Bytes of the buffer that a connection starts with; it grows for longer messages and stays so.
 BUFFER_BYTES = 8_192

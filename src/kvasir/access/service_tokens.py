@@ -1,0 +1,194 @@
+"""Service tokens: JSON Web Tokens that the key of a service account signed -> who asks.
+
+Owns what such a token must look like and how long a verified one is remembered. Knows only public keys; the only
+secret it meets, the token itself, is never compared, kept or logged.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from hashlib import sha256
+from typing import Any, cast
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from msgspec import Struct
+
+from kvasir.control import service_accounts
+from kvasir.engine import Engine
+from kvasir.errors import Unauthenticated
+from kvasir.model import Principal
+from kvasir.store.store import Store
+
+#: How far the clocks of client and server may differ, both ways.
+LEEWAY_SECONDS = 60
+#: Longest life of a token: `exp` at most `iat` + 3600.
+LIFETIME_SECONDS = 3600
+#: Longest Authorization header looked at; tokens of the official clients have about 600 characters.
+HEADER_CHARACTERS = 4096
+#: Verified tokens, and public keys, that one process remembers; the oldest make room.
+REMEMBERED = 10_000
+
+_UNCHECKED: Any = {
+    "verify_signature": True,
+    **{f"verify_{claim}": False for claim in ("exp", "iat", "nbf", "aud", "iss", "sub", "jti")},
+}
+
+
+class Flaw(enum.Enum):
+    """What is wrong with a token. The first that applies, in this order, is named."""
+
+    MISSING = "there is no bearer token"
+    FORMAT = "the token is not a JSON Web Token signed with RS256"
+    KEY_ID = "the token names a key that is not known here, or no longer"
+    SIGNATURE = "the token's signature is not that of its key"
+    LIFETIME = "the token lives longer than an hour"
+    FUTURE = "the token comes from the future"
+    EXPIRED = "the token has expired"
+    ACCOUNT = "the token's issuer is not the account of its key"
+
+
+class BadToken(Unauthenticated):
+    """A token that is no good."""
+
+    def __init__(self, flaw: Flaw) -> None:
+        super().__init__(flaw.value)
+        self.flaw = flaw
+
+
+class Caller(Struct, frozen=True):
+    """Who sent a good token."""
+
+    principal: Principal
+    account_id: int
+
+
+class _Key(Struct, frozen=True):
+    public: RSAPublicKey
+    caller: Caller
+
+
+class ServiceTokens:
+    """Verifies tokens, and remembers good ones until they expire or any process changes a key."""
+
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+        self._epoch = -1
+        #: SHA-256 of the header -> (who sent it, the Unix second it is good until). A digest, because time spent
+        #: on finding it then says nothing about a token.
+        self._tokens: dict[bytes, tuple[Caller, float]] = {}
+        self._keys: dict[str, _Key] = {}
+
+    def remembered(self, authorization: str | None) -> Caller | None:
+        """What `caller` would say, if that takes no waiting; None says nothing."""
+        if authorization is None or self._store.refresh_now() != self._epoch:
+            return None
+        known = self._tokens.get(_digest(authorization))
+        return None if known is None or self._store.clock() > known[1] * 1000 else known[0]
+
+    async def caller(self, authorization: str | None) -> Caller:
+        """Who sent this Authorization header, calling `Store.refresh` once. Raises `BadToken`.
+
+        A token is `Bearer` and a JWT: header `alg` RS256 and `kid`, claims `iss` (the account's id as text or number;
+        0 means the key's own account), `iat` and `exp`.
+        """
+        epoch = await self._store.refresh()
+        if epoch != self._epoch:
+            self._tokens.clear()
+            self._keys.clear()
+            self._epoch = epoch
+        if authorization is None:
+            raise BadToken(Flaw.MISSING)
+        digest = _digest(authorization)
+        now = self._store.clock() / 1000
+        if (known := self._tokens.get(digest)) is not None:
+            if now > known[1]:
+                del self._tokens[digest]
+                raise BadToken(Flaw.EXPIRED)
+            return known[0]
+        caller, until = await self._verify(_bearer(authorization), now)
+        if self._epoch == epoch:  # else a key changed while this one was read
+            _make_room(self._tokens)
+            self._tokens[digest] = caller, until
+        return caller
+
+    async def _verify(self, token: str, now: float) -> tuple[Caller, float]:
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError:
+            raise BadToken(Flaw.FORMAT) from None
+        if header.get("alg") != "RS256":
+            raise BadToken(Flaw.FORMAT)
+        key = await self._key(header.get("kid"))
+        try:
+            claims = jwt.decode(token, key.public, algorithms=["RS256"], options=_UNCHECKED)
+        except jwt.InvalidSignatureError:
+            raise BadToken(Flaw.SIGNATURE) from None
+        except jwt.PyJWTError:
+            raise BadToken(Flaw.FORMAT) from None
+        until = _check_times(claims, now)
+        if not _is_issuer(claims.get("iss"), key.caller.account_id):
+            raise BadToken(Flaw.ACCOUNT)
+        return key.caller, until
+
+    async def _key(self, key_id: object) -> _Key:
+        if not isinstance(key_id, str):
+            raise BadToken(Flaw.KEY_ID)
+        epoch = self._epoch
+        if (known := self._keys.get(key_id)) is not None:
+            return known
+        record = await service_accounts.find(self._engine, key_id)
+        if record is None:
+            raise BadToken(Flaw.KEY_ID)
+        public = cast("RSAPublicKey", load_pem_public_key(record.public_key.encode()))
+        key = _Key(public, Caller(service_accounts.principal(record), record.account_id))
+        if self._epoch == epoch:
+            _make_room(self._keys)
+            self._keys[key_id] = key
+        return key
+
+
+def _digest(authorization: str) -> bytes:
+    return sha256(authorization.encode("utf-8", "surrogatepass")).digest()
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise BadToken(Flaw.MISSING)
+    if len(authorization) > HEADER_CHARACTERS:
+        raise BadToken(Flaw.FORMAT)
+    return token.strip()
+
+
+def _check_times(claims: dict[str, Any], now: float) -> float:
+    """Until when the token is good, in Unix seconds. `nbf` counts like `iat`, as far as it is in the future."""
+    issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
+    if expires - issued > LIFETIME_SECONDS:
+        raise BadToken(Flaw.LIFETIME)
+    if max(issued, _time(claims.get("nbf", issued))) > now + LEEWAY_SECONDS:
+        raise BadToken(Flaw.FUTURE)
+    if now > expires + LEEWAY_SECONDS:
+        raise BadToken(Flaw.EXPIRED)
+    return expires + LEEWAY_SECONDS
+
+
+def _time(claim: object) -> float:
+    if isinstance(claim, int | float) and not isinstance(claim, bool) and math.isfinite(claim) and abs(claim) < 2**53:
+        return claim
+    raise BadToken(Flaw.FORMAT)
+
+
+def _is_issuer(issuer: object, account_id: int) -> bool:
+    """The README-style configuration of the Python client sends "0", other clients a number or its text."""
+    if isinstance(issuer, bool) or not isinstance(issuer, int | str):
+        return False
+    return str(issuer) in {"0", str(account_id)}
+
+
+def _make_room(remembered: dict[Any, Any]) -> None:
+    if len(remembered) >= REMEMBERED:
+        del remembered[next(iter(remembered))]

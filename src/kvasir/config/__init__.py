@@ -1,0 +1,1 @@
+"""Settings: the table of all of them, how each is read, and what they mean together."""

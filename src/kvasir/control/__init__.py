@@ -1,0 +1,1 @@
+"""The control plane: organisations, access keys, service accounts, and the spaces that people name."""

@@ -1,0 +1,82 @@
+"""Applications of the Voximplant API: spaces behind an integer id and a name."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from msgspec import Struct
+
+from kvasir.errors import Conflicting, Invalid, NotFound
+from kvasir.model import Door, Principal, Space
+from kvasir.store.store import Store
+
+#: AddApplication documents [a-z][a-z0-9-]{1,64}; examples of the reference have capitals. Never a dot, which separates
+#: the parts of a full name, and never only digits, which would be an id.
+NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,64}")
+#: Ids are signed 64-bit numbers in the Go and Java clients.
+LARGEST_ID = 2**63 - 1
+
+
+class Application(Struct, frozen=True):
+    """An application and the space that holds its keys."""
+
+    application_id: int
+    space: Space
+
+
+class _Attributes(Struct, frozen=True):
+    application_id: int
+
+
+def by_id(organisation: str, application_id: int) -> Door:
+    """The door an application_id opens."""
+    return ("application", organisation, str(application_id))
+
+
+def by_name(organisation: str, name: str) -> Door:
+    """The door an application_name opens; the short one, without the account."""
+    return ("application-name", organisation, name)
+
+
+async def create(store: Store, principal: Principal, name: str, application_id: int | None = None) -> Application:
+    """Make an application; of one that has this name (and id, if given) already, get that.
+
+    Without an id it gets the one after the highest. Raises `Invalid` for a bad name or id, `Conflicting` for an id or
+    name that belongs to another application.
+    """
+    if NAME.fullmatch(name) is None:
+        raise Invalid("an application's name is a letter, then up to 64 letters, digits, - and _ (ASCII)")
+    if application_id is not None and not 0 < application_id <= LARGEST_ID:
+        raise Invalid(f"an application's id is a number from 1 to {LARGEST_ID}")
+    while True:
+        number = application_id or 1 + max((one.application_id for one in await list_all(store, principal)), default=0)
+        attributes = msgspec.json.encode(_Attributes(number))
+        wanted = Space("", 0, principal.organisation, "application", name, 0, attributes=attributes)
+        doors = [by_name(principal.organisation, name), by_id(principal.organisation, number)]
+        made = _application(await store.create(principal, wanted, doors))
+        if made.space.name == name and application_id in (None, made.application_id):
+            return made
+        if application_id is not None:
+            raise Conflicting(
+                f"the application {made.space.name!r} has the id {made.application_id}: choose another id or name"
+            )
+        # Another process took the number a moment ago.
+
+
+async def list_all(store: Store, principal: Principal) -> list[Application]:
+    """The applications the principal may know of, oldest first."""
+    return [_application(space) for space in await store.list_spaces(principal, "application")]
+
+
+async def find(store: Store, principal: Principal, named: str) -> Application:
+    """The application with this id or name. Raises `NotFound`."""
+    opens = by_id(principal.organisation, int(named)) if named.isdecimal() else by_name(principal.organisation, named)
+    try:
+        return _application(await store.behind(principal, opens))
+    except NotFound:
+        raise NotFound(f"there is no application {named!r}; `kvasir application list` shows them") from None
+
+
+def _application(space: Space) -> Application:
+    return Application(msgspec.json.decode(space.attributes, type=_Attributes).application_id, space)

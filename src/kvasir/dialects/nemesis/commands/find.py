@@ -1,0 +1,378 @@
+"""KV_FIND, KV_UPDATE and KV_APPEND: the commands that look into values, each of the first two in both its forms.
+
+Version 0.3.0 knew JSON Pointers; its successor knew JSONPath. A KV_FIND with `rsp`, and a KV_UPDATE with `path` and
+`value` beside its key, are of the second form. Whatever may take long is evaluated in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from kvasir.dialects.nemesis import json_pointer
+from kvasir.dialects.nemesis.commands.context import Command, Talk, sliced
+from kvasir.dialects.nemesis.commands.keyvalues import name_of, setter, strings
+from kvasir.dialects.nemesis.frames import Malformed, Refusal, Shape, error, parse, refused, reply, token
+from kvasir.dialects.nemesis.jsonpath import compiler
+from kvasir.dialects.nemesis.jsonpath.compiler import Budget, TooMuch
+from kvasir.dialects.nemesis.statuses import Status
+from kvasir.errors import TooLarge
+from kvasir.keys import pack
+from kvasir.model import Entry, Mutation, Query, Set, Space
+
+_decode = msgspec.json.decode
+
+#: Entries looked at between two breaths.
+_PAGE = 32
+#: So often all keys are looked at twice before what was seen is good enough: values of one moment, keys of another.
+_LOOKS = 20
+#: Up to these many bytes of values and steps, an evaluation is done at once; beyond, in a thread.
+_AT_ONCE_BYTES = 16_384
+_AT_ONCE_STEPS = 2_000
+
+T = TypeVar("T")
+
+
+def _syntax(command: str, message: str = "") -> bytes:
+    return refused(command, Refusal(Status.COMMAND_SYNTAX, message))
+
+
+def _wrong_type(command: str, name: str) -> bytes:
+    return refused(command, Refusal(Status.VALUE_TYPE_INVALID, name))
+
+
+async def _evaluate(talk: Talk, size: int, budget: Budget, work: Callable[[Budget], T]) -> T:
+    """What `work` gives, at once if that is quick, else from a thread. Raises `TooLarge` when the budget is spent."""
+    if size <= _AT_ONCE_BYTES and budget.left >= _AT_ONCE_STEPS:
+        quick = Budget(_AT_ONCE_STEPS)
+        try:
+            result = work(quick)
+        except TooMuch:
+            pass
+        else:
+            budget.left -= _AT_ONCE_STEPS - quick.left
+            return result
+    try:
+        budget.spend(size // 64)
+        return await asyncio.get_running_loop().run_in_executor(talk.threads, work, budget)
+    except TooMuch:
+        message = f"the path takes more than {talk.bounds.path_steps:,} steps; search fewer keys or be more specific"
+        raise TooLarge(message) from None
+
+
+async def _batches(talk: Talk, space: Space, names: Sequence[str] | None) -> AsyncIterator[list[tuple[str, Entry]]]:
+    """The entries of these keys, or (None) of all, some at a time and with a breath for the others in between.
+
+    What fits into one batch is of one snapshot.
+    """
+    if names is not None:
+        names = list(dict.fromkeys(names))
+    try:
+        together = await (_all_together(talk, space) if names is None else _named_together(talk, space, names))
+    except TooLarge:
+        together = None
+    if together is not None:
+        for some in sliced(together, _PAGE):
+            yield some
+            await asyncio.sleep(0)
+    elif names is not None:
+        for part in sliced(names, _PAGE):
+            yield _there(part, await talk.get(space, part))
+            await asyncio.sleep(0)
+    else:
+        after = None
+        more = True
+        while more:
+            page = await talk.store.page(talk.principal, space, Query(order="oldest", limit=_PAGE, after=after))
+            yield _there([name_of(entry.key) for entry in page.entries], page.entries)
+            more = page.more
+            after = page.entries[-1].sequence if more else None
+            await asyncio.sleep(0)
+
+
+def _there(names: Sequence[str | None], entries: Sequence[Entry | None]) -> list[tuple[str, Entry]]:
+    pairs = zip(names, entries, strict=True)
+    return [(name, entry) for name, entry in pairs if name is not None and entry is not None]
+
+
+async def _named_together(talk: Talk, space: Space, names: Sequence[str]) -> list[tuple[str, Entry]] | None:
+    """The entries of these keys in one snapshot; None for more keys than a batch may have. Raises `TooLarge`."""
+    return _there(names, await talk.get(space, names)) if len(names) <= talk.store.limits.batch_keys else None
+
+
+async def _all_together(talk: Talk, space: Space) -> list[tuple[str, Entry]] | None:
+    """All entries, oldest first; None if there are more than a batch may have. Raises `TooLarge`.
+
+    A listing with 1,000 values could take 1 GiB, so their sum is bounded by a second look. If no versionstamp has
+    changed until then, all is as it was at the moment of the first.
+    """
+    query = Query(order="oldest", limit=talk.store.limits.batch_keys, values=False)
+    found: list[tuple[str, Entry]] = []
+    for _ in range(_LOOKS):
+        listed = await talk.store.page(talk.principal, space, query)
+        if listed.more:
+            return None
+        keys = [entry.key for entry in listed.entries]
+        entries = await talk.store.get(talk.principal, space, keys, extend=False) if keys else []
+        found = _there([name_of(key) for key in keys], entries)
+        if [entry and entry.versionstamp for entry in entries] == [entry.versionstamp for entry in listed.entries]:
+            break
+    return found
+
+
+# -- KV_FIND --------------------------------------------------------------------------------------------------
+
+
+async def _find(talk: Talk, body: dict[str, Any]) -> bytes:
+    return await (_find_by_path if "rsp" in body else _find_by_pointer)(talk, body)
+
+
+async def _find_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
+    conditions = {name: value for name, value in body.items() if name not in ("tkn", "path")}
+    if len(body) != 3:
+        return _syntax("KV_FIND")
+    if "path" not in body:
+        return refused("KV_FIND", Refusal(Status.FIND_NO_PATH))
+    if body["path"].__class__ is not str:
+        return _wrong_type("KV_FIND", "path")
+    ((operator, wanted),) = conditions.items()
+    if operator not in json_pointer.OPERATORS:
+        return refused("KV_FIND", Refusal(Status.FIND_INVALID_OPERATOR))
+    space = await talk.space(body["tkn"])
+    try:
+        parts = json_pointer.parts_of(body["path"])
+    except json_pointer.BadPointer:
+        return error(Status.UNKNOWN)
+    test = json_pointer.OPERATORS[operator]
+    budget = Budget(talk.bounds.path_steps)
+    names: list[str] = []
+    async for batch in _batches(talk, space, None):
+
+        def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[str]:
+            found = []
+            for name, entry in batch:
+                budget.spend(1 + len(entry.value) // 64)
+                try:
+                    value = json_pointer.resolve(_decode(entry.value), parts)
+                except LookupError:
+                    continue
+                if test(json_pointer.order(value, wanted)):
+                    found.append(name)
+            return found
+
+        names += await _evaluate(talk, _size(batch), budget, matching)
+    return reply("KV_FIND", {"tkn": body["tkn"], "keys": names})
+
+
+def _size(batch: list[tuple[str, Entry]]) -> int:
+    return sum(len(entry.value) for _, entry in batch)
+
+
+def _path_fault(body: dict[str, Any]) -> bytes | None:
+    """What is wrong with the parameters of the second form, in its order of checks."""
+    if not 3 <= len(body) <= 4:
+        return _syntax("KV_FIND")
+    path, wanted = body.get("path"), body["rsp"]
+    if "path" not in body:
+        return refused("KV_FIND", Refusal(Status.PATH_NOT_EXIST))
+    if path.__class__ is not str:
+        return _wrong_type("KV_FIND", "path")
+    if not path:
+        return refused("KV_FIND", Refusal(Status.VALUE_SIZE, "path"))
+    if wanted.__class__ is not str:
+        return _wrong_type("KV_FIND", "rsp")
+    if wanted not in ("keys", "kv", "paths"):
+        return _syntax("KV_FIND", "rsp")
+    if body.get("keys", []).__class__ is not list:
+        return _wrong_type("KV_FIND", "keys")
+    return None
+
+
+async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
+    if fault := _path_fault(body):
+        return fault
+    space = await talk.space(body["tkn"])
+    try:
+        path = compiler.compile(body["path"])
+    except compiler.BadPath:
+        return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.PATH_INVALID})
+    budget = Budget(talk.bounds.path_steps)
+    room = talk.bounds.reply_bytes
+    names: list[str] = []
+    values: dict[str, Raw] = {}
+    paths: list[str] = []
+    wanted = body["rsp"]
+    chosen = body.get("keys")  # none, or an empty list, means all
+    async for batch in _batches(talk, space, strings(chosen) if chosen else None):
+
+        def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[tuple[str, Entry, list[str]]]:
+            found = []
+            for name, entry in batch:
+                nodes = compiler.find(path, _decode(entry.value), budget)
+                if nodes:
+                    texts = [node.path for node in nodes] if wanted == "paths" else []
+                    budget.spend(sum(len(text) // 64 for text in texts))
+                    found.append((name, entry, texts))
+            return found
+
+        for name, entry, texts in await _evaluate(talk, _size(batch), budget, matching):
+            names.append(name)
+            paths += texts
+            if wanted == "kv":
+                values[name] = Raw(entry.value)
+                room -= len(entry.value)
+            room -= len(name) + sum(map(len, texts))
+        if room < 0:
+            raise talk.too_much()
+    told: dict[str, Any] = {"keys": names, "kv": values, "paths": paths}
+    return reply(
+        "KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if wanted == "paths" else "keys": told[wanted]}
+    )
+
+
+def _rewritten(talk: Talk, name: str, value: Any, old: Entry) -> Set:
+    """The mutation that stores what was made of an entry's value; all else stays. Raises `Invalid` and `TooLarge`."""
+    most = talk.store.limits.json_depth
+    try:
+        new = setter(name, value)
+        # Two values that are not too deep may be so together.
+        parse(new.value, most)
+    except (Malformed, RecursionError):
+        raise TooLarge(f"the value of {name[:100]!r} would be nested deeper than {most} levels") from None
+    if old.refresh is not None:  # to look at it was to extend its life
+        return Set(new.key, new.value, old.metadata, ttl=old.refresh, refresh=True)
+    return Set(new.key, new.value, old.metadata, expires_at=old.expires_at)
+
+
+# -- KV_UPDATE ------------------------------------------------------------------------------------------------
+
+
+async def _update(talk: Talk, body: dict[str, Any]) -> bytes:
+    # Of two members beside the token, one names the pointer, even if it is called "path".
+    by_path = "path" in body and "value" in body and len(body) > 3
+    return await (_update_by_path if by_path else _update_by_pointer)(talk, body)
+
+
+async def _update_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
+    if len(body) != 3:
+        return _syntax("KV_UPDATE")
+    if "key" not in body:
+        return refused("KV_UPDATE", Refusal(Status.PARAM_MISSING))
+    name = body["key"]
+    if name.__class__ is not str:
+        return _wrong_type("KV_UPDATE", "key")
+    ((pointer, new),) = ((member, value) for member, value in body.items() if member not in ("tkn", "key"))
+    space = await talk.space(body["tkn"])
+    status = Status.OK
+
+    def change(entry: Entry | None) -> Mutation | None:
+        nonlocal status
+        if entry is None:
+            status = Status.KEY_NOT_EXIST
+            return None
+        try:
+            return _rewritten(
+                talk, name, json_pointer.replaced(_decode(entry.value), json_pointer.parts_of(pointer), new), entry
+            )
+        except json_pointer.BadPointer:
+            status = Status.PATH_INVALID
+        except LookupError:
+            status = Status.PATH_NOT_EXIST
+        return None
+
+    await talk.store.update(talk.principal, space, pack((name,)), change)
+    return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status})
+
+
+async def _update_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
+    if len(body) != 4:
+        return _syntax("KV_UPDATE")
+    if "key" not in body:
+        return refused("KV_UPDATE", Refusal(Status.PARAM_MISSING, "key"))
+    for member in ("key", "path"):
+        if body[member].__class__ is not str:
+            return _wrong_type("KV_UPDATE", member)
+    space = await talk.space(body["tkn"])
+    try:
+        path = compiler.compile(body["path"])
+    except compiler.BadPath:
+        return error(Status.UNKNOWN)
+    name = body["key"]
+    budget = Budget(talk.bounds.path_steps)
+    outcome = {"st": Status.OK, "cnt": 0}
+    while True:
+        entry = (await talk.get(space, [name]))[0]
+        if entry is None:
+            outcome = {"st": Status.KEY_NOT_EXIST, "cnt": 0}
+            break
+
+        def replacing(budget: Budget, text: bytes = entry.value) -> tuple[Any, int]:
+            return compiler.replace(path, _decode(text), body["value"], budget)
+
+        value, outcome["cnt"] = await _evaluate(talk, len(entry.value), budget, replacing)
+        if not outcome["cnt"] or await _put_if_unchanged(talk, space, entry, _rewritten(talk, name, value, entry)):
+            break
+    return reply("KV_UPDATE", {"tkn": body["tkn"], **outcome})
+
+
+async def _put_if_unchanged(talk: Talk, space: Space, seen: Entry, new: Mutation) -> bool:
+    """Write unless the entry is another by now; the evaluation is too long to be done within the store's own turn."""
+
+    def change(entry: Entry | None) -> Mutation | None:
+        return new if entry is not None and entry.versionstamp == seen.versionstamp else None
+
+    _, commit = await talk.store.update(talk.principal, space, seen.key, change)
+    return commit is not None
+
+
+# -- KV_APPEND ------------------------------------------------------------------------------------------------
+
+
+async def _append(talk: Talk, body: dict[str, Any]) -> bytes | None:
+    """One reply a key, in their order; the first that does not match ends the command."""
+    space = await talk.space(body["tkn"])
+    additions = [(name, addition) for name, addition in body.items() if name != "tkn"]
+    for some in sliced(additions, talk.store.limits.batch_keys):
+        statuses = await _append_all(talk, space, some)
+        for (name, _), status in zip(some, statuses, strict=False):
+            talk.say(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
+        if len(statuses) < len(some):
+            return error(Status.UNKNOWN)
+    return None
+
+
+async def _append_all(talk: Talk, space: Space, additions: Sequence[tuple[str, Any]]) -> list[Status]:
+    """Carry them out as one write, up to the first whose stored value is of another type; the statuses of those."""
+    statuses: list[Status] = []
+
+    def change(entries: list[Entry | None]) -> list[Mutation]:
+        statuses.clear()
+        mutations: list[Mutation] = []
+        for (name, addition), entry in zip(additions, entries, strict=True):
+            if entry is None:
+                statuses.append(Status.KEY_NOT_EXIST)
+            elif addition.__class__ not in (str, list, dict):
+                statuses.append(Status.VALUE_TYPE_INVALID)
+            else:
+                try:
+                    mutations.append(
+                        _rewritten(talk, name, json_pointer.appended(_decode(entry.value), addition), entry)
+                    )
+                except json_pointer.Mismatch:
+                    break
+                statuses.append(Status.OK)
+        return mutations
+
+    await talk.store.update_many(talk.principal, space, [pack((name,)) for name, _ in additions], change)
+    return statuses
+
+
+COMMANDS = (
+    Command("KV_FIND", Shape(token()), run=_find),
+    Command("KV_UPDATE", Shape(token()), run=_update),
+    Command("KV_APPEND", Shape(token()), run=_append),
+)

@@ -1,0 +1,234 @@
+"""SH_SAVE and SH_LOAD: sessions as records of a save, and back. The files are `Saves`'s business.
+
+A record is what NemesisDB wrote, `{"sh":{…},"keys":{…}}`, with the name of a shared session added; a session of many
+keys is spread over records that follow each other, so that nothing is ever held in memory whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from kvasir.control.sessions import Attributes, attributes_of
+from kvasir.dialects.nemesis.commands.context import Command, Talk, raised, sliced
+from kvasir.dialects.nemesis.commands.keyvalues import name_of, strings
+from kvasir.dialects.nemesis.commands.sessions import LONGEST, Expiry, blank
+from kvasir.dialects.nemesis.frames import Shape, encode, reply, value_text
+from kvasir.dialects.nemesis.statuses import Status
+from kvasir.errors import KvasirError, NotFound
+from kvasir.keys import pack
+from kvasir.model import Delete, Query, Set, Space, Write
+from kvasir.store.permissions import WRITERS, require
+
+log = logging.getLogger(__name__)
+
+#: Sessions listed at a time.
+_SESSIONS = 1_000
+#: Entries in memory at a time while saving, each as large as a value may be.
+_ENTRIES = 64
+
+
+#: In a session that is being loaded; of two parts, so that no client of this API has a key like it. A session that
+#: still has it was not loaded to its end, and the next load goes on with it.
+_UNFINISHED = pack(("", "loading"))
+
+
+class Head(Struct, omit_defaults=True):
+    """Member `sh`: the session. Old saves have the token as a number."""
+
+    tkn: str | int
+    shared: bool = False
+    name: str = ""
+    expiry: Expiry = msgspec.field(default_factory=Expiry)
+
+
+class Record(Struct, omit_defaults=True):
+    """A session, or some of its keys."""
+
+    sh: Head | None = None
+    keys: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+#: What reading a save may raise when the file is not one.
+UNREADABLE = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
+read_record = msgspec.json.Decoder(Record).decode
+
+
+async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
+    name = body.get("name")
+    if talk.saves is None:
+        return encode({"SH_SAVE_RSP": {"st": Status.COMMAND_DISABLED, "m": ""}})
+    if name.__class__ is not str:
+        return encode({"SH_SAVE_RSP": {"st": Status.COMMAND_SYNTAX, "m": ""}})
+    wanted = body.get("tkns", [])
+    if wanted.__class__ is not list:
+        return encode({"SH_SAVE_RSP": {"st": Status.VALUE_TYPE_INVALID, "m": "tkns"}})
+    if not await prepared(talk, name):
+        return reply("SH_SAVE", {"name": name, "st": Status.SAVE_DIR_WRITE_FAIL})
+    started = talk.store.clock()
+    talk.say(reply("SH_SAVE", {"name": name, "st": Status.SAVE_START}))
+    spaces = _wanted(talk, strings(wanted)) if wanted else _all(talk)
+    try:
+        await talk.saves.save(talk.principal.organisation, name, _records(talk, spaces), started)
+    except OSError:
+        return reply("SH_SAVE", {"name": name, "st": Status.SAVE_ERROR})
+    took = talk.store.clock() - started
+    return reply("SH_SAVE", {"name": name, "st": Status.SAVE_COMPLETE, "duration": took})
+
+
+async def prepared(talk: Talk, name: str) -> bool:
+    """Whether there is a directory for a save of this name now. Raises `Forbidden` for one who only reads."""
+    require(talk.principal, WRITERS)
+    if talk.saves is None or not talk.saves.is_name(name):
+        return False
+    try:
+        await talk.saves.prepare(talk.principal.organisation, name)
+    except OSError as error:
+        log.warning("the directory of the save %r cannot be made: %s", name, error)
+        return False
+    return True
+
+
+async def _all(talk: Talk) -> AsyncIterator[Space]:
+    after = ""
+    while spaces := await talk.store.list_spaces(talk.principal, "session", after=after, limit=_SESSIONS):
+        for space in spaces:
+            yield space
+        after = spaces[-1].id
+
+
+async def _wanted(talk: Talk, tokens: list[str]) -> AsyncIterator[Space]:
+    for tkn in dict.fromkeys(tokens):
+        try:
+            space = await talk.space(tkn)
+        except NotFound:
+            continue
+        if space.kind == "session":
+            yield space
+
+
+async def _records(talk: Talk, spaces: AsyncIterator[Space]) -> AsyncIterator[bytes]:
+    async for space in spaces:
+        attributes = attributes_of(space)
+        head = Head(
+            tkn=attributes.token,
+            shared=attributes.shared,
+            name=space.name,
+            expiry=Expiry(attributes.duration, space.expires_at is not None),
+        )
+        async for keys in pages(talk, space):
+            yield encode({"sh": head, "keys": keys})
+
+
+async def pages(talk: Talk, space: Space) -> AsyncIterator[dict[str, Raw]]:
+    """The keys and values of a space, some at a time, oldest first; of an empty one, nothing once."""
+    after = None
+    more = True
+    while more:
+        page = await talk.store.page(talk.principal, space, Query(order="oldest", limit=_ENTRIES, after=after))
+        named = [(name_of(entry.key), entry.value) for entry in page.entries]
+        yield {name: Raw(value) for name, value in named if name is not None}
+        more = page.more
+        if more:
+            after = page.entries[-1].sequence
+            # An engine that answers without waiting would keep everybody else waiting.
+            await asyncio.sleep(0)
+
+
+async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
+    name = body.get("name")
+    if name.__class__ is not str:
+        return encode({"SH_LOAD_RSP": {"st": Status.COMMAND_SYNTAX, "m": ""}})
+    loading = _Loading(talk)
+    try:
+        records = None if talk.saves is None else await talk.saves.load(talk.principal.organisation, name)
+        if records is None:
+            return reply("SH_LOAD", {"st": Status.LOAD_ERROR, "name": name})
+        async for text in records:
+            await loading.add(read_record(text))
+        await loading.finish()
+    except UNREADABLE:
+        await loading.give_up()
+        return reply("SH_LOAD", {"st": Status.LOAD_ERROR, "name": name})
+    except KvasirError:
+        await loading.give_up()
+        raise
+    loaded = {"sessions": loading.sessions, "keys": loading.keys}
+    return reply("SH_LOAD", {"name": name, "st": Status.LOAD_COMPLETE, **loaded})
+
+
+class _Loading:
+    """Sessions coming back, one after the other; those that live already are left as they are."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self._token = ""
+        #: The session that is being filled; None: it was there before, so its records are passed over.
+        self._space: Space | None = None
+        self.sessions = 0
+        self.keys = 0
+
+    async def add(self, record: Record) -> None:
+        """Take up a record. Raises `KvasirError`, and ValueError for one without a session."""
+        if record.sh is None or record.sh.expiry.duration < 0:
+            raise ValueError("not a save of sessions")
+        if str(record.sh.tkn) != self._token:
+            await self.finish()
+            self._token = str(record.sh.tkn)
+            self._space = await self._created(record.sh)
+            self.sessions += self._space is not None
+        if self._space is not None:
+            self.keys += await fill(self._talk, self._space, record.keys)
+
+    async def finish(self) -> None:
+        """All records of the session were taken up."""
+        if self._space is not None:
+            await self._talk.store.write(self._talk.principal, self._space, Delete(_UNFINISHED))
+            self._space = None
+
+    async def _created(self, head: Head) -> Space | None:
+        space = await self._found_or_made(head)
+        if space is not None:
+            await self._talk.store.write(self._talk.principal, space, Set(_UNFINISHED, b"true"))
+        return space
+
+    async def _found_or_made(self, head: Head) -> Space | None:
+        try:
+            space = await self._talk.space(self._token)
+            (unfinished,) = await self._talk.store.get(self._talk.principal, space, [_UNFINISHED])
+            return None if unfinished is None else space
+        except NotFound:
+            # Saves of the original name no shared session: only its token leads back to it.
+            # The original took longer durations, too.
+            duration = min(head.expiry.duration, LONGEST)
+            attributes = Attributes(self._token, head.shared and bool(head.name), duration)
+            space, doors = blank(self._talk, head.name, attributes, delete=head.expiry.delete_session)
+            made = await self._talk.store.create(self._talk.principal, space, doors)
+            # Otherwise the name belongs to another session by now, or the token to one that the caller may not know.
+            if made.organisation == space.organisation and attributes_of(made).token == self._token:
+                return made
+        return None
+
+    async def give_up(self) -> None:
+        """Half a session would be taken for a whole one by the next load, so it goes."""
+        if self._space is not None:
+            await self._talk.store.end(self._talk.principal, self._space)
+
+
+async def fill(talk: Talk, space: Space, keys: dict[str, Any]) -> int:
+    """Store saved keys, a batch at a time; how many. Raises `KvasirError`, and ValueError for an impossible number."""
+    for names in sliced(list(keys), talk.store.limits.batch_keys):
+        sets = tuple(Set(pack((name,)), value_text(keys[name])) for name in names)
+        raised(await talk.store.write_many(talk.principal, space, [Write(space.number, sets)]))
+    return len(keys)
+
+
+COMMANDS = (
+    Command("SH_SAVE", Shape(), run=_save),
+    Command("SH_LOAD", Shape(), run=_load),
+)

@@ -1,0 +1,194 @@
+"""The SH_ commands: a session is a space behind a token and, if it is shared, behind its name."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from kvasir.control.sessions import NAME_DOOR, TOKEN_DOOR, Attributes, attributes_of, new_token
+from kvasir.dialects.nemesis.commands.context import Command, Talk
+from kvasir.dialects.nemesis.commands.keyvalues import strings
+from kvasir.dialects.nemesis.frames import Refusal, Shape, refused, reply, required, token
+from kvasir.dialects.nemesis.statuses import Status
+from kvasir.errors import Forbidden, NotFound
+from kvasir.model import Door, Space
+from kvasir.store.clearing import period_end
+
+#: Longest duration in seconds: some three thousand years, which fits every engine in milliseconds.
+LONGEST = 10**11
+_END_AT_ONCE = 256
+
+_EXPIRY = Refusal(Status.COMMAND_SYNTAX, "expiry")
+_SHARED = Refusal(Status.COMMAND_SYNTAX, "shared")
+_NAME = required("name", str, Status.VALUE_MISSING, empty=False)
+
+
+class Expiry(Struct):
+    """The member `expiry`, in seconds."""
+
+    duration: int = 0
+    delete_session: bool = msgspec.field(default=False, name="deleteSession")
+
+
+def blank(talk: Talk, name: str, attributes: Attributes, *, delete: bool) -> tuple[Space, list[Door]]:
+    """A session to be created now, and its doors."""
+    lasts = attributes.duration * 1000 or None
+    space = Space(
+        id="",
+        number=0,
+        organisation=talk.principal.organisation,
+        kind="session",
+        name=name,
+        created_at=0,
+        expires_at=talk.store.clock() + lasts if lasts and delete else None,
+        clear_every=lasts if lasts and not delete else None,
+        attributes=msgspec.json.encode(attributes),
+    )
+    doors = [(TOKEN_DOOR, "", attributes.token)]
+    return space, [*doors, (NAME_DOOR, "", name)] if attributes.shared else doors
+
+
+# -- SH_NEW, SH_OPEN -------------------------------------------------------------------------------------------
+
+
+def _expiry_of(body: dict[str, Any]) -> Expiry | None:
+    """The expiry asked for; None: what was given makes no sense."""
+    given = body.get("expiry", {"duration": 0, "deleteSession": False})
+    if given.__class__ is not dict:
+        return None
+    duration, delete = given.get("duration"), given.get("deleteSession")
+    if duration.__class__ is not int or delete.__class__ is not bool or not 0 <= duration <= LONGEST:
+        return None
+    return Expiry(duration, delete)
+
+
+async def _new(talk: Talk, body: dict[str, Any]) -> bytes:
+    expiry = _expiry_of(body)
+    if expiry is None:
+        return refused("SH_NEW", _EXPIRY)
+    shared = body.get("shared", False)
+    if shared.__class__ is not bool:
+        return refused("SH_NEW", _SHARED)
+    name = body["name"]
+    if len(name) > talk.store.limits.store_name_characters:
+        return refused("SH_NEW", Refusal(Status.VALUE_SIZE, "name"))
+    if not talk.may_create():
+        wait = f"at most {talk.bounds.sessions_per_second:,} sessions a second on one connection"
+        return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL, wait))
+    attributes = Attributes(new_token(), shared, expiry.duration)
+    space, doors = blank(talk, name, attributes, delete=expiry.delete_session)
+    made = await talk.store.create(talk.principal, space, doors)
+    try:
+        tkn = await _token_of(talk, made, attributes.token)
+    except NotFound:
+        # The name is taken by somebody whose session this caller may not know.
+        return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL))
+    return reply("SH_NEW", {"st": Status.OK, "name": name, "tkn": tkn})
+
+
+async def _token_of(talk: Talk, space: Space, fresh: str = "") -> str:
+    """The token of a space the caller may use. Raises `NotFound`."""
+    known = attributes_of(space).token
+    if fresh and known == fresh:
+        return fresh
+    await talk.store.open(talk.principal, space.id)
+    if known:
+        return known
+    doors = await talk.store.doors(talk.principal, space)
+    tokens = [handle for kind, _, handle in doors if kind == TOKEN_DOOR]
+    if not tokens:
+        raise NotFound("the store is shared no longer")
+    return tokens[0]
+
+
+async def _open(talk: Talk, body: dict[str, Any]) -> bytes:
+    try:
+        space = await talk.store.behind(talk.principal, (NAME_DOOR, "", body["name"]))
+        return reply("SH_OPEN", {"tkn": await _token_of(talk, space), "st": Status.OK})
+    except NotFound:
+        return reply("SH_OPEN", {"tkn": None, "st": Status.SESSION_OPEN_FAIL})
+
+
+# -- SH_END, SH_END_ALL, SH_EXISTS -------------------------------------------------------------------------------
+
+
+async def _ended(talk: Talk, space: Space) -> bool:
+    """End a session; whether it was still there."""
+    try:
+        return await talk.store.end(talk.principal, space)
+    except NotFound:
+        return False
+
+
+async def _end(talk: Talk, body: dict[str, Any]) -> bytes:
+    try:
+        space = await talk.space(body["tkn"])
+        if space.kind != "session":
+            raise Forbidden("this is a store under a session's name; `kvasir store delete` ends it")
+        ended = await talk.store.end(talk.principal, space)
+    except NotFound:
+        ended = False
+    return reply("SH_END", {"st": Status.OK if ended else Status.SESSION_NOT_EXIST, "tkn": body["tkn"]})
+
+
+async def _end_all(talk: Talk, _: dict[str, Any]) -> bytes:
+    count = 0
+    after = ""
+    while spaces := await talk.store.list_spaces(talk.principal, "session", after=after, limit=_END_AT_ONCE):
+        count += sum(await asyncio.gather(*[_ended(talk, space) for space in spaces]))
+        after = spaces[-1].id
+    return reply("SH_END_ALL", {"st": Status.OK, "cnt": count})
+
+
+async def _exists(talk: Talk, body: dict[str, Any]) -> bytes:
+    found: dict[str, bool] = {}
+    for tkn in strings(body["tkns"]):
+        try:
+            await talk.space(tkn)
+            found[tkn] = True
+        except NotFound:
+            found[tkn] = False
+    return reply("SH_EXISTS", {"st": Status.OK, "tkns": found} if found else {"st": Status.OK})
+
+
+# -- SH_INFO, SH_INFO_ALL ----------------------------------------------------------------------------------------
+
+
+async def _info(talk: Talk, body: dict[str, Any]) -> bytes:
+    tkn = body["tkn"]
+    try:
+        space = await talk.space(tkn)
+    except NotFound:
+        nothing = {"st": Status.SESSION_NOT_EXIST, "tkn": tkn, "shared": None, "keyCnt": None}
+        return reply("SH_INFO", nothing)
+    attributes = attributes_of(space)
+    end = space.expires_at or period_end(space, talk.store.clock())
+    expiry = {
+        "expires": end is not None,
+        "duration": attributes.duration,
+        "time": (end or 0) // 1000,
+        "remaining": max(0, end - talk.store.clock()) // 1000 if end else 0,
+        "deleteSession": space.expires_at is not None,
+    }
+    count = await talk.store.count(talk.principal, space)
+    told = {"st": Status.OK, "tkn": tkn, "shared": attributes.shared, "keyCnt": count, "expiry": expiry}
+    return reply("SH_INFO", told)
+
+
+async def _info_all(talk: Talk, _: dict[str, Any]) -> bytes:
+    sessions, keys = await talk.store.count_spaces(talk.principal, "session")
+    return reply("SH_INFO_ALL", {"totalSessions": sessions, "totalKeys": keys})
+
+
+COMMANDS = (
+    Command("SH_NEW", Shape(_NAME, fewest=1, most=3), run=_new),
+    Command("SH_OPEN", Shape(_NAME, fewest=1, most=1), run=_open),
+    Command("SH_END", Shape(token(bare=True)), run=_end),
+    Command("SH_END_ALL", Shape(most=0), run=_end_all),
+    Command("SH_EXISTS", Shape(required("tkns", list, Status.PARAM_MISSING)), run=_exists),
+    Command("SH_INFO", Shape(token(bare=True), fewest=1, most=1), run=_info),
+    Command("SH_INFO_ALL", Shape(most=0), run=_info_all),
+)

@@ -1,0 +1,363 @@
+"""JSONPath as NemesisDB's clients know it: the jsoncons dialect (after Goessner), on top of `python-jsonpath`.
+
+The library parses and walks; what jsoncons does otherwise is here: arithmetic, its functions, `^`, `.length`, quoted
+names after a dot, blanks, `@` as a start, missing compares as null, truth, no duplicates. Every evaluation spends from
+a `Budget`, and regular expressions run on RE2, whose time is linear, so that no path can hold up the server for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import jsonpath
+from jsonpath.exceptions import JSONPathError, JSONPathSyntaxError
+from jsonpath.filter import NIL, BaseExpression
+from jsonpath.parse import Parser
+from jsonpath.segments import JSONPathChildSegment, JSONPathSegment
+from jsonpath.selectors import Filter, IndexSelector, JSONPathSelector, NameSelector, WildcardSelector
+from jsonpath.stream import TokenStream
+from jsonpath.token import (
+    TOKEN_AND,
+    TOKEN_COLON,
+    TOKEN_COMMA,
+    TOKEN_DDOT,
+    TOKEN_DOT,
+    TOKEN_DOUBLE_QUOTE_STRING,
+    TOKEN_EOF,
+    TOKEN_EQ,
+    TOKEN_FALSE,
+    TOKEN_FLOAT,
+    TOKEN_FUNCTION,
+    TOKEN_GE,
+    TOKEN_GT,
+    TOKEN_INT,
+    TOKEN_LBRACKET,
+    TOKEN_LE,
+    TOKEN_LPAREN,
+    TOKEN_LT,
+    TOKEN_NAME,
+    TOKEN_NE,
+    TOKEN_NOT,
+    TOKEN_NULL,
+    TOKEN_OR,
+    TOKEN_RE,
+    TOKEN_RE_PATTERN,
+    TOKEN_ROOT,
+    TOKEN_RPAREN,
+    TOKEN_SELF,
+    TOKEN_SINGLE_QUOTE_STRING,
+    TOKEN_TRUE,
+    TOKEN_WILD,
+    Token,
+)
+
+from kvasir.dialects.nemesis.jsonpath import functions
+from kvasir.dialects.nemesis.jsonpath.functions import Budget, TooMuch
+from kvasir.dialects.nemesis.jsonpath.nodes import (
+    SPENT,
+    Binary,
+    Call,
+    Condition,
+    Descent,
+    Name,
+    Onward,
+    Parent,
+    Path,
+    Query,
+    Unary,
+    Value,
+    steps_to,
+)
+from kvasir.dialects.nemesis.jsonpath.tokens import DIVIDE, MINUS, MODULO, PARENT, PLUS, BadPath, PathLexer
+
+#: Longest path that is looked at.
+PATH_CHARACTERS = 8_192
+
+__all__ = ["PATH_CHARACTERS", "BadPath", "Budget", "Found", "TooMuch", "compile", "find", "replace"]
+
+
+# -- grammar --------------------------------------------------------------------------------------------------
+
+
+class _Parser(Parser):
+    """The library's parser, with jsoncons's operators and steps."""
+
+    PRECEDENCE_PREFIX = 12
+    PRECEDENCES = {  # noqa: RUF012  (the library's own way to set it)
+        TOKEN_OR: 3,
+        TOKEN_AND: 4,
+        TOKEN_EQ: 5,
+        TOKEN_NE: 5,
+        TOKEN_LT: 6,
+        TOKEN_LE: 6,
+        TOKEN_GT: 6,
+        TOKEN_GE: 6,
+        PLUS: 7,
+        MINUS: 7,
+        TOKEN_WILD: 8,
+        DIVIDE: 8,
+        MODULO: 8,
+        TOKEN_RE: 9,
+    }
+    BINARY_OPERATORS = {  # noqa: RUF012
+        TOKEN_OR: "||",
+        TOKEN_AND: "&&",
+        TOKEN_EQ: "==",
+        TOKEN_NE: "!=",
+        TOKEN_LT: "<",
+        TOKEN_LE: "<=",
+        TOKEN_GT: ">",
+        TOKEN_GE: ">=",
+        PLUS: "+",
+        MINUS: "-",
+        TOKEN_WILD: "*",
+        DIVIDE: "/",
+        MODULO: "%",
+        TOKEN_RE: "=~",
+    }
+
+    def __init__(self, *, env: jsonpath.JSONPathEnvironment) -> None:
+        super().__init__(env=env)
+        self.token_map = {
+            TOKEN_DOUBLE_QUOTE_STRING: self.parse_string_literal,
+            TOKEN_SINGLE_QUOTE_STRING: self.parse_string_literal,
+            TOKEN_TRUE: self.parse_boolean,
+            TOKEN_FALSE: self.parse_boolean,
+            TOKEN_NULL: self.parse_nil,
+            TOKEN_INT: self.parse_number,
+            TOKEN_FLOAT: self.parse_number,
+            TOKEN_FUNCTION: self.parse_function_extension,
+            TOKEN_LPAREN: self.parse_grouped_expression,
+            TOKEN_NOT: self.parse_prefix_expression,
+            MINUS: self.parse_prefix_expression,
+            TOKEN_RE_PATTERN: self.parse_regex,
+            TOKEN_ROOT: self.parse_absolute_query,
+            TOKEN_SELF: self.parse_relative_query,
+        }
+
+    def parse(self, stream: TokenStream) -> Iterator[JSONPathSegment]:
+        if stream.next().kind not in (TOKEN_ROOT, TOKEN_SELF):
+            raise BadPath
+        yield from self.parse_query(stream)
+        if stream.current().kind != TOKEN_EOF:
+            raise BadPath
+
+    def parse_query(self, stream: TokenStream) -> Iterable[JSONPathSegment]:
+        while True:
+            token = stream.next()
+            if token.kind == TOKEN_DOT:
+                yield self._child(token, self.parse_shorthand_selector(stream))
+            elif token.kind == TOKEN_DDOT:
+                bracket = stream.current().kind == TOKEN_LBRACKET
+                selectors = (
+                    self.parse_bracketed_selection(stream) if bracket else [self.parse_shorthand_selector(stream)]
+                )
+                yield Descent(env=self.env, token=token, selectors=tuple(selectors))
+            elif token.kind == TOKEN_LBRACKET:
+                stream.pos -= 1
+                yield self._child(token, *self.parse_bracketed_selection(stream))
+            elif token.kind == PARENT:
+                yield Parent(env=self.env, token=token, selectors=())
+            else:
+                if token.kind != TOKEN_EOF:
+                    stream.pos -= 1
+                return
+
+    def _child(self, token: Token, *selectors: JSONPathSelector) -> JSONPathSegment:
+        return JSONPathChildSegment(env=self.env, token=token, selectors=selectors)
+
+    def parse_shorthand_selector(self, stream: TokenStream) -> JSONPathSelector:
+        token = stream.next()
+        if token.kind == TOKEN_WILD:
+            return WildcardSelector(env=self.env, token=token)
+        if token.kind == TOKEN_NAME:
+            return Name(env=self.env, token=token, name=token.value)
+        if token.kind in (TOKEN_SINGLE_QUOTE_STRING, TOKEN_DOUBLE_QUOTE_STRING):
+            return Name(env=self.env, token=token, name=self._decode_string_literal(token))
+        raise BadPath
+
+    def parse_bracketed_selection(self, stream: TokenStream) -> list[JSONPathSelector]:
+        selectors = super().parse_bracketed_selection(stream)
+        if any(getattr(getattr(selector, "slice", None), "step", None) == 0 for selector in selectors):
+            raise BadPath
+        return [
+            Name(env=self.env, token=selector.token, name=selector.name)
+            if isinstance(selector, NameSelector)
+            else selector
+            for selector in selectors
+        ]
+
+    def parse_slice(self, stream: TokenStream) -> Any:
+        """A slice; or an index, which the library takes for one if a slice without a start follows: [1,::2]."""
+        token = stream.current()
+        if token.kind == TOKEN_INT and stream.peek().kind != TOKEN_COLON:
+            stream.next()
+            return IndexSelector(env=self.env, token=token, index=int(token.value))
+        return super().parse_slice(stream)
+
+    def parse_filter_selector(self, stream: TokenStream, *, keys: bool = False) -> Filter:  # noqa: ARG002
+        token = stream.next()
+        return Filter(env=self.env, token=token, expression=Condition(self.parse_filter_expression(stream)))
+
+    def parse_number(self, stream: TokenStream) -> BaseExpression:
+        token = stream.next()
+        return Value(value=functions.number(token.value))
+
+    def parse_nil(self, stream: TokenStream) -> BaseExpression:
+        stream.next()
+        return NIL
+
+    def parse_regex(self, stream: TokenStream) -> BaseExpression:
+        text = stream.next().value
+        pattern = functions.pattern(text[1 : text.rindex("/")], text.endswith("i"))
+        if pattern is None:
+            raise BadPath
+        return Value(value=pattern)
+
+    def parse_prefix_expression(self, stream: TokenStream) -> BaseExpression:
+        operator = "!" if stream.next().kind == TOKEN_NOT else "-"
+        return Unary(operator, self.parse_filter_expression(stream, self.PRECEDENCE_PREFIX))
+
+    def parse_infix_expression(self, stream: TokenStream, left: BaseExpression) -> BaseExpression:
+        token = stream.next()
+        # One above its own, so that operators of one rank take from the left.
+        right = self.parse_filter_expression(stream, self.PRECEDENCES[token.kind] + 1)
+        return Binary(left, self.BINARY_OPERATORS[token.kind], right)
+
+    def parse_grouped_expression(self, stream: TokenStream) -> BaseExpression:
+        stream.eat(TOKEN_LPAREN)
+        expression = self.parse_filter_expression(stream)
+        stream.eat(TOKEN_RPAREN)
+        return expression
+
+    def parse_absolute_query(self, stream: TokenStream) -> BaseExpression:
+        stream.next()
+        return Query(Path(env=self.env, segments=self.parse_query(stream)), absolute=True)
+
+    def parse_relative_query(self, stream: TokenStream) -> BaseExpression:
+        stream.next()
+        return Query(Path(env=self.env, segments=self.parse_query(stream)), absolute=False)
+
+    def parse_function_extension(self, stream: TokenStream) -> BaseExpression:
+        function, fewest, most = functions.FUNCTIONS.get(stream.next().value, (None, 0, 0))
+        stream.eat(TOKEN_LPAREN)
+        arguments: list[BaseExpression] = []
+        while stream.current().kind != TOKEN_RPAREN:
+            if arguments:
+                stream.eat(TOKEN_COMMA)
+            arguments.append(self.parse_filter_expression(stream))
+        stream.eat(TOKEN_RPAREN)
+        if function is None or not fewest <= len(arguments) <= most:
+            raise BadPath
+        call = Call(function, arguments)
+        if stream.current().kind in (TOKEN_DOT, TOKEN_DDOT, TOKEN_LBRACKET):
+            return Onward(call, Path(env=self.env, segments=self.parse_query(stream)))
+        return call
+
+
+class _Environment(jsonpath.JSONPathEnvironment):
+    lexer_class = PathLexer
+    parser_class = _Parser
+
+    def __init__(self) -> None:
+        super().__init__(filter_caching=False, well_typed=False, strict=True)
+
+
+_ENVIRONMENT = _Environment()
+
+
+# -- the use of it --------------------------------------------------------------------------------------------
+
+
+class Found:
+    """A node that a path selects."""
+
+    __slots__ = ("steps", "value")
+
+    def __init__(self, steps: tuple[str | int, ...], value: Any) -> None:
+        self.steps = steps
+        self.value = value
+
+    @property
+    def path(self) -> str:
+        """Its normalised path, such as `$['address'][0]`."""
+        return "$" + "".join(
+            f"[{step}]" if step.__class__ is int else f"['{_escaped(str(step))}']" for step in self.steps
+        )
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("'", "\\'")
+
+
+@lru_cache(maxsize=256)
+def compile(path: str) -> Path | BaseExpression:
+    """A path, or the expression of a call at the top, ready for use. Raises `BadPath`."""
+    if len(path) > PATH_CHARACTERS:
+        raise BadPath(path[:100])
+    try:
+        stream = TokenStream(_ENVIRONMENT.lexer.tokenize(path))
+        if stream.current().kind == TOKEN_FUNCTION:
+            call = _ENVIRONMENT.parser.parse_function_extension(stream)
+            if stream.current().kind != TOKEN_EOF:
+                raise BadPath(path)
+            return call
+        return Path(env=_ENVIRONMENT, segments=_ENVIRONMENT.parser.parse(stream))
+    except (JSONPathError, JSONPathSyntaxError, RecursionError, IndexError, ValueError):
+        raise BadPath(path[:100]) from None
+
+
+class _Context:
+    """What an expression at the top is evaluated in."""
+
+    __slots__ = ("current", "extra_context")
+
+    def __init__(self, value: Any, budget: Budget) -> None:
+        self.current = value
+        self.extra_context = {SPENT: budget, "root": value}
+
+
+def find(path: Path | BaseExpression, value: Any, budget: Budget) -> list[Found]:
+    """The nodes of a value that a path selects, each once, in the order they are met. Raises `TooMuch`."""
+    context = _Context(value, budget)
+    try:
+        if not isinstance(path, Path):
+            return [Found((), path.evaluate(context))]  # type: ignore[arg-type]
+        found: dict[tuple[str | int, ...], Found] = {}
+        for match in path.finditer(value, filter_context=context.extra_context):
+            steps = steps_to(match)  # type: ignore[arg-type]
+            budget.spend(len(steps))
+            found.setdefault(steps, Found(steps, match.obj))
+        return list(found.values())
+    except RecursionError:
+        raise TooMuch from None
+
+
+def replace(path: Path | BaseExpression, value: Any, new: Any, budget: Budget) -> tuple[Any, int]:
+    """(the value with `new` at every node selected, how many there were). Never creates a node. Raises `TooMuch`."""
+    if not isinstance(path, Path):
+        return value, 0
+    found = find(path, value, budget)
+    count = 0
+    # Deepest first, so that a replaced container does not swallow the nodes within it.
+    for node in sorted(found, key=lambda node: -len(node.steps)):
+        if not node.steps:
+            value = new
+        elif not _put(value, node.steps, new):
+            continue
+        count += 1
+    return value, count
+
+
+def _put(value: Any, steps: tuple[str | int, ...], new: Any) -> bool:
+    for step in steps[:-1]:
+        value = value[step]
+    last = steps[-1]
+    if value.__class__ is list and last == "length":
+        return False
+    if value.__class__ is str:
+        return False
+    value[last] = new
+    return True

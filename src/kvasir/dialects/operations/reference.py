@@ -1,0 +1,58 @@
+"""/openapi.json and /docs: the machine's and the reader's description of an API. Both need no credential.
+
+The page is made once, at start, from the document; its style sheet and icon are files beside this module, so that it
+needs no foreign host, no script, and works under the strict Content-Security-Policy it is sent with.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any, ClassVar
+
+import msgspec
+
+from kvasir.dialects.http import Request, Response
+from kvasir.dialects.operations.page import render
+
+_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
+_HEADERS = (
+    ("Content-Security-Policy", f"{_POLICY}; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-cache"),
+)
+
+
+class ReferenceDialect:
+    """See `kvasir.dialects.http.HttpDialect`."""
+
+    name: ClassVar[str] = "reference"
+    operations: ClassVar[tuple[str, ...]] = ("read",)
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        here = files(__package__)
+        page = Response(200, render(document).encode(), "read", "ok", _HEADERS, "text/html; charset=utf-8")
+        # Anybody may read the document, so that tools on other sites can show it.
+        shared = (*_HEADERS, ("Access-Control-Allow-Origin", "*"))
+        self._answers = {
+            "/openapi.json": Response(200, msgspec.json.encode(document), "read", "ok", shared),
+            "/docs": page,
+            "/docs/": page,
+            "/docs/style.css": Response(
+                200, (here / "style.css").read_bytes(), "read", "ok", _HEADERS, "text/css; charset=utf-8"
+            ),
+            "/docs/icon.svg": Response(200, (here / "icon.svg").read_bytes(), "read", "ok", _HEADERS, "image/svg+xml"),
+        }
+
+    def serves(self, path: str) -> bool:
+        return path in self._answers
+
+    async def __call__(self, request: Request) -> Response:
+        answer = self._answers[request.path]
+        if request.method in ("GET", "HEAD"):
+            return answer
+        refusal = {
+            "code": "method_not_allowed",
+            "message": f"{request.method} is not served here; these are: GET, HEAD",
+            "details": "Read it with GET.",
+        }
+        return Response(405, msgspec.json.encode(refusal), "read", "invalid", (("Allow", "GET, HEAD"),))

@@ -1,0 +1,1 @@
+"""The composition root: settings in, processes with engines, dialects and listeners out."""

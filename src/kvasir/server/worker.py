@@ -1,0 +1,170 @@
+"""The composition root: the only module that names concrete engines, dialects and listeners.
+
+One worker is one process with one event loop, one engine and all listeners; `kvasir.server.supervisor` starts several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+from kvasir.access.authenticator import Auth
+from kvasir.access.identity_provider import IdentityProvider
+from kvasir.access.service_tokens import ServiceTokens
+from kvasir.config.parsers import split_address
+from kvasir.config.table import Config
+from kvasir.control import bootstrap, organisation
+from kvasir.dialects.http import HttpDialect
+from kvasir.dialects.nemesis.app import NemesisDialect
+from kvasir.dialects.nemesis.commands.context import Bounds
+from kvasir.dialects.operations.health import HealthDialect
+from kvasir.dialects.operations.reference import ReferenceDialect
+from kvasir.dialects.versori import openapi
+from kvasir.dialects.versori.app import VersoriDialect
+from kvasir.dialects.voximplant import Settings as VoximplantSettings
+from kvasir.dialects.voximplant import VoximplantDialect
+from kvasir.engines.memory import MemoryEngine
+from kvasir.listeners.http import HttpListener, HttpSocket
+from kvasir.listeners.websocket import NemesisBounds, NemesisListener, start_nemesis
+from kvasir.metrics import Metrics
+from kvasir.model import Principal
+from kvasir.server import welcome
+from kvasir.server.create_engine import create_engine
+from kvasir.server.data_directory import SAVES
+from kvasir.server.save_directory import Snapshots
+from kvasir.store.store import Store
+
+log = logging.getLogger("kvasir")
+
+#: How often a worker shows the others its writer's counters.
+PUBLISH_SECONDS = 1.0
+
+#: The memory engine does nothing by itself and looks at every entry when it is asked to sweep.
+MEMORY_SWEEP_SECONDS = 60.0
+
+#: Objects made before the youngest generation is collected. Requests leave no cycles behind.
+GC_THRESHOLD = 10_000
+
+
+def voximplant_settings(config: Config) -> VoximplantSettings:
+    """The settings of the Voximplant dialect; each has a row of its name."""
+    fields = VoximplantSettings.__struct_fields__
+    return VoximplantSettings(**{field: getattr(config, f"voximplant_{field}") for field in fields})
+
+
+class Worker:
+    """Everything one worker process is made of, built here and nowhere else."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._engine = create_engine(config)
+        self._store = Store(self._engine, config.limits, self._engine.clock)
+        self._auth = Auth(self._store, self._engine, IdentityProvider.of(config))
+        self._health = HealthDialect(
+            self._engine, metrics, engine_name=config.engine_name, durability=config.durability
+        )
+        versori = VersoriDialect(self._store, self._auth)
+        voximplant = VoximplantDialect(
+            self._store, ServiceTokens(self._store, self._engine), voximplant_settings(config)
+        )
+        # Versori twice: its paths win, since a key in one may look like a path of another API, and it answers the rest.
+        reference = ReferenceDialect(openapi.document(config.limits))
+        dialects: list[HttpDialect] = [versori, self._health, reference, voximplant, versori]
+        self._listener = HttpListener(dialects, metrics, config.limits, log_requests=config.access_log)
+        self._sockets = self._http_sockets()
+        self._nemesis: NemesisListener | None = None
+
+    def _http_sockets(self) -> list[HttpSocket]:
+        config = self._config
+        sockets = []
+        if config.http:
+            sockets.append(HttpSocket(self._listener, *split_address(config.http)))
+        if config.https:
+            sockets.append(
+                HttpSocket(self._listener, *split_address(config.https), cert=config.tls_cert, key=config.tls_key)
+            )
+        return sockets
+
+    async def _start_nemesis(self) -> NemesisListener | None:
+        config = self._config
+        if config.nemesis is None:
+            return None
+        caller: Principal | Auth = self._auth
+        first = await organisation.first_organisation(self._engine)
+        if config.nemesis_auth != "key":
+            caller = Principal(first, "developer", "nemesis")
+        saves = Snapshots(config.nemesis_save_dir or config.data_dir / SAVES, first)
+        bounds = Bounds(profile=config.nemesis_profile)
+        dialect = NemesisDialect(self._store, caller, bounds=bounds, saves=saves, observe=self._metrics.observe)
+        return await start_nemesis(
+            dialect,
+            *split_address(config.nemesis),
+            NemesisBounds(max_payload=config.nemesis_max_payload, origins=config.nemesis_origins),
+            share_port=config.workers > 1,
+        )
+
+    async def serve(self, *, announce: bool, parent: int | None, up: Callable[[], None] | None) -> int:
+        """Start, wait for the signal to stop, drain; the exit status. `up` is called in between."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if parent is not None:
+            loop.add_reader(parent, stop.set)
+        await self._engine.open()
+        if announce:
+            welcome.announce(await bootstrap.bootstrap(self._engine, self._config, self._engine.clock), self._config)
+        for http in self._sockets:
+            http.start()
+        self._nemesis = await self._start_nemesis()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 50, 50)
+        chores = [loop.create_task(self._publish())]
+        if isinstance(self._engine, MemoryEngine):
+            chores.append(loop.create_task(self._sweep()))
+        log.info("listening on %s", ", ".join(_addresses(self._config)))
+        if up is not None:
+            up()
+        await stop.wait()
+        if parent is not None:
+            loop.remove_reader(parent)
+        for chore in chores:
+            chore.cancel()
+        return await self._drain()
+
+    async def _drain(self) -> int:
+        self._health.stopping = True
+        log.info("stopping: requests in flight are answered first")
+        seconds = self._config.drain_seconds
+        began = time.monotonic()
+        stopping = [http.stop(seconds) for http in self._sockets]
+        if self._nemesis is not None:
+            stopping.append(self._nemesis.stop(seconds))
+        await asyncio.gather(*stopping)
+        if not await self._listener.drained(max(0.0, seconds - (time.monotonic() - began))):
+            log.warning("%d requests were still in flight after the drain time", self._listener.in_flight)
+        await self._engine.close()
+        self._metrics.publish(self._engine.writer)
+        log.info("stopped")
+        return 0
+
+    async def _publish(self) -> None:
+        while True:
+            self._metrics.publish(self._engine.writer)
+            await asyncio.sleep(PUBLISH_SECONDS)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(MEMORY_SWEEP_SECONDS)
+            await self._engine.sweep()
+
+
+def _addresses(config: Config) -> list[str]:
+    named = (("http://", config.http), ("https://", config.https), ("ws://", config.nemesis))
+    return [scheme + address for scheme, address in named if address]

@@ -1,0 +1,1 @@
+"""The data plane: the only door between dialects and engines."""
