@@ -1,4 +1,4 @@
-"""The door between dialects and engines: rights, scopes, limits, lives that reading extends, caches never stale."""
+"""The way from dialects to engines: rights, scopes, limits, lives that reading extends, caches never stale."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kvasir.errors import Forbidden, Invalid, KvasirError, NotFound, Timeout, To
 from kvasir.keys import prefix_range
 from kvasir.limits import Limits
 from kvasir.model import (
+    Alias,
     Check,
     Commit,
     Conflict,
     Delete,
     DeleteRange,
-    Door,
     Entry,
     Mutation,
     Present,
@@ -33,7 +33,7 @@ from kvasir.model import (
 from kvasir.store.clearing import period_end
 from kvasir.store.deadline import within
 from kvasir.store.store import Store
-from tests.engine.lab import ORGANISATION, START, ManualClock, door, k, put
+from tests.engine.lab import ORGANISATION, START, ManualClock, alias, k, put
 
 A, B = k("a"), k("b")
 INSIDE, OUTSIDE = k("mine", "1"), k("mine2")
@@ -61,7 +61,7 @@ class Bench:
 
     async def create(self, name: str, *, kind: str = "store", **options: Any) -> Space:
         space = Space("", 0, ORGANISATION, kind, name, 0, **options)
-        return await self.store.create(OWNER, space, [door(name, kind)])
+        return await self.store.create(OWNER, space, [alias(name, kind)])
 
     async def commit(self, *mutations: Mutation, when: Sequence[Check | Present] = ()) -> Commit:
         outcome = await self.store.write(OWNER, self.space, *mutations, when=when)
@@ -121,13 +121,13 @@ def test_what_a_role_may_do(name: str, reads: bool, writes: bool, manages: bool)
             store.write(who, space, Touch(A, None)),
             store.write_many(who, space, []),
             store.update(who, space, A, lambda _: None),
-            store.create(who, Space("", 0, ORGANISATION, "session", "x", 0), [door("x")]),
+            store.create(who, Space("", 0, ORGANISATION, "session", "x", 0), [alias("x")]),
             store.end(who, session),
         ):
             assert await may(writing) is writes
         for managing in (
-            store.create(who, Space("", 0, ORGANISATION, "store", "y", 0), [door("y")]),
-            store.create(who, Space("", 0, ORGANISATION, "application", "z", 0), [door("z")]),
+            store.create(who, Space("", 0, ORGANISATION, "store", "y", 0), [alias("y")]),
+            store.create(who, Space("", 0, ORGANISATION, "application", "z", 0), [alias("z")]),
             store.end(who, space),
         ):
             assert await may(managing) is manages
@@ -141,13 +141,13 @@ def test_another_organisations_store_does_not_exist() -> None:
     async def story() -> None:
         for attempt in (
             lambda who: bench.store.open(who, bench.space.id),
-            lambda who: bench.store.behind(who, door("default")),
+            lambda who: bench.store.resolve(who, alias("default")),
             lambda who: bench.store.end(who, bench.space),
         ):
             with pytest.raises(NotFound) as caught:
                 await attempt(STRANGER)
             assert caught.value.reason == "store_not_found"
-        for missing in (bench.store.open(OWNER, "01HF0000000000000000000009"), bench.store.behind(OWNER, door("no"))):
+        for missing in (bench.store.open(OWNER, "01HF0000000000000000000009"), bench.store.resolve(OWNER, alias("no"))):
             with pytest.raises(NotFound) as unknown:
                 await missing
             # Word for word the same answer: nobody learns which of the two it was.
@@ -172,11 +172,11 @@ def test_a_key_for_some_stores_knows_no_others() -> None:
         with pytest.raises(NotFound):
             await bench.store.open(scoped, bench.space.id)
         with pytest.raises(NotFound):
-            await bench.store.behind(scoped, door("default"))
+            await bench.store.resolve(scoped, alias("default"))
         with pytest.raises(NotFound):
             await bench.store.end(scoped, bench.space)
         with pytest.raises(Forbidden):
-            await bench.store.create(scoped, Space("", 0, ORGANISATION, "store", "x", 0), [door("x")])
+            await bench.store.create(scoped, Space("", 0, ORGANISATION, "store", "x", 0), [alias("x")])
 
     bench.run(story)
 
@@ -596,33 +596,33 @@ def test_a_space_another_process_ended_or_renamed_is_seen_after_a_refresh() -> N
         await engine.alter_space(bench.space.id, name="neu")
         await store.refresh()
         assert (await store.open(OWNER, bench.space.id)).name == "neu"
-        assert (await store.behind(OWNER, door("default"))).name == "neu"
+        assert (await store.resolve(OWNER, alias("default"))).name == "neu"
         await engine.end_space(bench.space.id)
         await store.refresh()
-        for gone in (store.open(OWNER, bench.space.id), store.behind(OWNER, door("default"))):
+        for gone in (store.open(OWNER, bench.space.id), store.resolve(OWNER, alias("default"))):
             with pytest.raises(NotFound):
                 await gone
 
     bench.run(story)
 
 
-def test_the_successor_of_an_expired_space_is_found_behind_its_door() -> None:
+def test_the_successor_of_an_expired_space_is_found_under_its_alias() -> None:
     bench = Bench()
 
     async def story() -> None:
         await bench.store.refresh()
         first = await bench.create("talk", kind="session", expires_at=START + 100)
-        behind = door("talk", "session")
-        assert await bench.store.behind(OWNER, behind) == first
+        behind = alias("talk", "session")
+        assert await bench.store.resolve(OWNER, behind) == first
         bench.clock.now = START + 100
         with pytest.raises(NotFound):
-            await bench.store.behind(OWNER, behind)
+            await bench.store.resolve(OWNER, behind)
         with pytest.raises(NotFound):
             await bench.store.open(OWNER, first.id)
         second = await bench.create("talk", kind="session", expires_at=START + 900)
         await bench.store.refresh()
         assert second.id != first.id
-        assert await bench.store.behind(OWNER, behind) == second
+        assert await bench.store.resolve(OWNER, behind) == second
 
     bench.run(story)
 
@@ -632,8 +632,8 @@ class Slow(MemoryEngine):
 
     gate: asyncio.Event | None = None
 
-    async def find_space(self, door: Door) -> Space | None:
-        space = await super().find_space(door)
+    async def resolve(self, alias: Alias) -> Space | None:
+        space = await super().resolve(alias)
         if self.gate is not None:
             await self.gate.wait()
         return space
@@ -647,14 +647,14 @@ def test_what_was_found_before_a_change_is_not_remembered_after_it() -> None:
         store = bench.store
         await store.refresh()
         engine.gate = asyncio.Event()
-        looking = asyncio.create_task(store.behind(OWNER, door("default")))
+        looking = asyncio.create_task(store.resolve(OWNER, alias("default")))
         await asyncio.sleep(0)
         await engine.end_space(bench.space.id)
         await store.refresh()
         engine.gate.set()
         await looking
         with pytest.raises(NotFound):
-            await store.behind(OWNER, door("default"))
+            await store.resolve(OWNER, alias("default"))
 
     bench.run(story)
 

@@ -1,6 +1,6 @@
 """The seam between the store and whatever makes bytes durable. Read this first.
 
-An engine knows spaces, doors, packed keys, JSON texts as opaque bytes, and the clock it was made with. It knows
+An engine knows spaces, aliases, packed keys, JSON texts as opaque bytes, and the clock it was made with. It knows
 no dialect, no caller and no rights. Promises, for every implementation:
 
 * Reads show one committed snapshot, which includes every write acknowledged before the call, by any process.
@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from kvasir.errors import KvasirError
-from kvasir.model import Commit, Conflict, Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Commit, Conflict, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 #: Gives Unix milliseconds.
 Clock = Callable[[], int]
@@ -56,7 +56,7 @@ class Engine(Protocol):
         """
         ...
 
-    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         """What `get` gives, if it takes no waiting at all; None says nothing."""
         ...
 
@@ -70,7 +70,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def write_now(self) -> Callable[[Sequence[Write]], list[Outcome]] | None:
+    def write_nowait(self) -> Callable[[Sequence[Write]], list[Outcome]] | None:
         """What `write` gives, without any waiting; None for an engine whose writes wait for something."""
         ...
 
@@ -94,38 +94,38 @@ class Engine(Protocol):
 
     # -- spaces -------------------------------------------------------------------------------------------
 
-    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
-        """Create a space behind these doors; `space.number` is given by the engine.
+    async def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
+        """Create a space under these aliases; `space.number` is given by the engine.
 
-        If one of the doors is taken by a living space, nothing is created and that space is returned
+        If one of the aliases is taken by a living space, nothing is created and that space is returned
         (the caller sees it by its `id`). Durable like a write.
         """
         ...
 
-    async def find_space(self, door: Door) -> Space | None:
-        """The living space behind a door."""
+    async def resolve(self, alias: Alias) -> Space | None:
+        """The living space under an alias."""
         ...
 
     async def get_space(self, id: str) -> Space | None:
         """The living space with this ULID."""
         ...
 
-    async def doors(self, id: str) -> list[Door]:
-        """The doors of a living space, sorted."""
+    async def aliases(self, id: str) -> list[Alias]:
+        """The aliases of a living space, sorted."""
         ...
 
     async def alter_space(
-        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+        self, id: str, *, name: str | None = None, add: Sequence[Alias] = (), remove: Sequence[Alias] = ()
     ) -> Space | None:
-        """Rename a space and change its doors in one commit. Moves the epoch.
+        """Rename a space and change its aliases in one commit. Moves the epoch.
 
-        Returns the space afterwards, or the living space that already has one of the added doors (nothing changed
+        Returns the space afterwards, or the living space that already has one of the added aliases (nothing changed
         then), or None if `id` is gone.
         """
         ...
 
     async def end_space(self, id: str) -> bool:
-        """End a space with its doors and all its keys, at once for every reader. Moves the epoch. False: was gone."""
+        """End a space with its aliases and all its keys, at once for every reader. Moves the epoch. False: was gone."""
         ...
 
     async def list_spaces(
@@ -145,7 +145,7 @@ class Engine(Protocol):
         any altered or ended space, by any process. Cheap enough to ask on every request."""
         ...
 
-    def epoch_now(self) -> int | None:
+    def epoch_nowait(self) -> int | None:
         """What `epoch` gives, if it takes no waiting at all."""
         ...
 

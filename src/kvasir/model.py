@@ -13,11 +13,11 @@ from msgspec import Struct, field
 SYSTEM_SPACE = 1
 
 #: (kind, organisation ULID or "", handle), for example ("store", "01J…", "default") or ("session-token", "", "1234").
-Door = tuple[str, str, str]
+Alias = tuple[str, str, str]
 
 
 class Space(Struct, frozen=True):
-    """A private keyspace: a store, an application or a session, reached by its ULID or through a door."""
+    """A private keyspace: a store, an application or a session, reached by its ULID or by an alias."""
 
     id: str
     #: The engine's own number of the space: never reused, meaningless outside the database.

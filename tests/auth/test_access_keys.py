@@ -363,7 +363,7 @@ def test_first_start(house: House) -> None:
         assert first.key is not None
         who = await house.bearer(first.key)
         assert (who.organisation, who.role) == (first.organisation, "owner")
-        assert (await house.store.behind(who, ("store", first.organisation, "default"))).id == first.store
+        assert (await house.store.resolve(who, ("store", first.organisation, "default"))).id == first.store
         assert await organisation.first_organisation(house.engine) == first.organisation
         # The second start makes nothing, not even a store that was deleted.
         await house.store.end(who, await house.store.open(who, first.store))

@@ -40,7 +40,7 @@ def test_tables_are_made_once_and_shown(tmp_path: Path, schema: Schema) -> None:
         made = json.loads(kvasir_db(tmp_path, "init", "--json", engine=schema.url).stdout)
         assert made["version"] == made["newest"] == len(MIGRATIONS)
         assert (made["schema"], made["nodes"], made["pooled"]) == (schema.name, None, False)
-        assert set(made["tables"]) == {"kvasir_entry", "kvasir_head", "kvasir_space", "kvasir_door"}
+        assert set(made["tables"]) == {"kvasir_entry", "kvasir_head", "kvasir_space", "kvasir_alias"}
     schema.query("insert into kvasir_space values (7, 'X', '', 'store', '', 0, null, null, '{}')")
     shown = kvasir_db(tmp_path, "status", engine=schema.url).stdout
     assert f"version {len(MIGRATIONS)} of {len(MIGRATIONS)}" in shown

@@ -28,7 +28,7 @@ from tests.engine.lab import ORGANISATION, ManualClock, commit, k, new_space, pu
 #: More calls than a first start or the beginning of a copy makes.
 CALLS = range(1, 16)
 
-#: With an organisation of its own, and with that of the database that is copied: then the doors of the stores collide.
+#: With an organisation of its own, and with that of the database that is copied: then the stores' aliases collide.
 SETTINGS = [Config(), Config(organisation_id=ORGANISATION)]
 
 
@@ -69,7 +69,7 @@ async def copied(old: Engine, new: Engine) -> Moved:
 async def dumped(engine: Engine) -> list[object]:
     """Everything but the mark and the numbers of spaces."""
     return [
-        (section.space.id, section.doors, [entry async for entry in section.entries()])
+        (section.space.id, section.aliases, [entry async for entry in section.entries()])
         async for section in EngineSource(engine, "", 0).sections()
     ]
 

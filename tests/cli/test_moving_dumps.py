@@ -184,9 +184,9 @@ def assert_cannot_be_unpacked(dump: bytes, packed: bytes) -> None:
 
 
 def test_a_newer_version_is_refused(dump: bytes) -> None:
-    newer = dump.replace(b'"version":1', b'"version":2,"compressed":true', 1)
+    newer = dump.replace(b'"version":2', b'"version":3,"compressed":true', 1)
     assert refusal(newer) == (
-        "file, line 1: the dump has version 2, and this Kvasir reads version 1: load it with a newer one"
+        "file, line 1: the dump has version 3, and this Kvasir reads versions 1 to 2: load it with a newer one"
     )
 
 

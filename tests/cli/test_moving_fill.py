@@ -16,11 +16,11 @@ from kvasir.control import access_keys, bootstrap, copy_mark
 from kvasir.engine import Engine
 from kvasir.errors import Conflicting, NotFound, Unavailable
 from kvasir.keys import pack
-from kvasir.model import SYSTEM_SPACE, Delete, DeleteRange, Door, Entry, Mutation, Page, Query, Space, Touch
+from kvasir.model import SYSTEM_SPACE, Alias, Delete, DeleteRange, Entry, Mutation, Page, Query, Space, Touch
 from kvasir.transfer import source as sources
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import NEARLY_OVER, Moved, fill
-from tests.engine.lab import ENGINES, ORGANISATION, START, Lab, commit, door, k, new_space, put, there, ulid
+from tests.engine.lab import ENGINES, ORGANISATION, START, Lab, alias, commit, k, new_space, put, there, ulid
 
 A, B, C, D = k("a"), k("b"), k("c"), k("d")
 SECRET = "a secret of an access key, long enough"
@@ -78,9 +78,9 @@ async def furnished(engine: Engine, pair: Pair) -> list[Space]:
     await bootstrap.bootstrap(engine, Config(organisation_id=ORGANISATION, admin_key=SECRET), pair.clock)
     store = await new_space(engine, 1)
     session = await new_space(
-        engine, 2, kind="session", doors=[door("t", "session-token", ""), door("näme")], expires_at=START + 10**10
+        engine, 2, kind="session", aliases=[alias("t", "session-token", ""), alias("näme")], expires_at=START + 10**10
     )
-    application = await new_space(engine, 3, kind="application", doors=[], clear_every=86_400_000)
+    application = await new_space(engine, 3, kind="application", aliases=[], clear_every=86_400_000)
     for space in (store, session, application):
         for n in range(150):
             metadata = b'{"n": %d.0}' % n if n % 2 else None
@@ -92,7 +92,7 @@ async def furnished(engine: Engine, pair: Pair) -> list[Space]:
     return [store, session, application]
 
 
-async def contents(engine: Engine, *, sequences: bool) -> dict[str, tuple[Space, list[Door], list[Entry]]]:
+async def contents(engine: Engine, *, sequences: bool) -> dict[str, tuple[Space, list[Alias], list[Entry]]]:
     """All that can be seen of a database, but for the numbers of spaces."""
     found = {}
     spaces = [*await engine.list_spaces(), Space("system", SYSTEM_SPACE, "", "", "", 0)]
@@ -100,9 +100,9 @@ async def contents(engine: Engine, *, sequences: bool) -> dict[str, tuple[Space,
         entries = (await engine.page(space.number, Query(order="oldest"))).entries
         if not sequences:
             entries = [msgspec.structs.replace(entry, sequence=0) for entry in entries]
-        doors = await engine.doors(space.id)
+        aliases = await engine.aliases(space.id)
         kept = [entry for entry in entries if entry.key != copy_mark.COPY_MARK]
-        found[space.id] = (msgspec.structs.replace(space, number=0), doors, kept)
+        found[space.id] = (msgspec.structs.replace(space, number=0), aliases, kept)
     return found
 
 
@@ -136,9 +136,9 @@ def test_a_second_run_brings_what_has_changed(pair: Pair) -> None:
         await commit(old, store.number, put(k("k", "3"), b"3"), Delete(k("k", "4")), put(A, expires_at=START + 10**9))
         await commit(old, store.number, Delete(k("k", "5")))
         await commit(old, store.number, put(k("k", "5"), b"5"), put(D), Touch(B, None))
-        await old.alter_space(store.id, name="new name", add=[door("new")])
+        await old.alter_space(store.id, name="new name", add=[alias("new")])
         await old.end_space(session.id)
-        await new_space(old, 4, doors=[door("t", "session-token", ""), door("näme")])
+        await new_space(old, 4, aliases=[alias("t", "session-token", ""), alias("näme")])
         await commit(old, application.number, DeleteRange(None), put(A))
         moved = await pair.fill(old, new)
         assert moved.differences == []
@@ -466,14 +466,14 @@ def test_an_entry_that_ends_in_one_of_the_two_first_does_not_upset_the_others(to
     toys.run(story)
 
 
-def test_a_door_that_has_changed_hands(toys: Pair) -> None:
+def test_an_alias_that_has_changed_hands(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await bootstrap.bootstrap(old, Config(), toys.clock)
-        first, second = await new_space(old, 1, doors=[door("x")]), await new_space(old, 2, doors=[door("y")])
+        first, second = await new_space(old, 1, aliases=[alias("x")]), await new_space(old, 2, aliases=[alias("y")])
         await toys.fill(old, new)
-        await old.alter_space(first.id, remove=[door("x")])
-        await old.alter_space(second.id, add=[door("x")], remove=[door("y")])
-        await old.alter_space(first.id, add=[door("y")])
+        await old.alter_space(first.id, remove=[alias("x")])
+        await old.alter_space(second.id, add=[alias("x")], remove=[alias("y")])
+        await old.alter_space(first.id, add=[alias("y")])
         assert (await toys.fill(old, new)).differences == []
         assert await contents(new, sequences=True) == await contents(old, sequences=True)
         await there(old, SYSTEM_SPACE, pack(["first-organisation"]))

@@ -16,7 +16,7 @@ from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
-from kvasir.model import Commit, Condition, Conflict, Door, Entry, Mutation, Set, Space, Write
+from kvasir.model import Alias, Commit, Condition, Conflict, Entry, Mutation, Set, Space, Write
 from tests.postgres import PostgresServer, shared_server
 
 #: Some evening in November 2023.
@@ -158,7 +158,7 @@ def ulid(n: int) -> str:
     return f"01HF{n:022d}"
 
 
-def door(name: str, kind: str = "store", organisation: str = ORGANISATION) -> Door:
+def alias(name: str, kind: str = "store", organisation: str = ORGANISATION) -> Alias:
     return (kind, organisation, name)
 
 
@@ -168,11 +168,11 @@ async def new_space(
     *,
     kind: str = "store",
     organisation: str = ORGANISATION,
-    doors: Sequence[Door] | None = None,
+    aliases: Sequence[Alias] | None = None,
     expires_at: int | None = None,
     clear_every: int | None = None,
 ) -> Space:
-    """A fresh space with the n-th ULID, by default behind the store door `space-n`."""
+    """A fresh space with the n-th ULID, by default behind the store alias `space-n`."""
     space = Space(ulid(n), 0, organisation, kind, f"space-{n}", START, expires_at, clear_every, b'{"facts":[1, 2.50]}')
-    wanted = [door(f"space-{n}")] if doors is None else doors
+    wanted = [alias(f"space-{n}")] if aliases is None else aliases
     return await engine.create_space(space, wanted)

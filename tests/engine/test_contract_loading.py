@@ -11,7 +11,7 @@ from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
 from kvasir.keys import prefix_range
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Entry, Query, Write
-from tests.engine.lab import START, Lab, commit, door, k, new_space, one, put, there, ulid, write
+from tests.engine.lab import START, Lab, alias, commit, k, new_space, one, put, there, ulid, write
 
 A, B, C = k("a"), k("b"), k("c")
 #: A tenth of a second before the laboratory's clock, as sequences count.
@@ -251,7 +251,12 @@ def test_a_copy_read_a_moment_ago_is_not_given_again(lab: Lab) -> None:
 def test_a_space_is_made_exactly_as_it_was(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         made = await new_space(
-            engine, 7, kind="session", doors=[door("t", "session-token", "")], expires_at=START + 5, clear_every=60_000
+            engine,
+            7,
+            kind="session",
+            aliases=[alias("t", "session-token", "")],
+            expires_at=START + 5,
+            clear_every=60_000,
         )
         found = await engine.get_space(ulid(7))
         assert found == made

@@ -1,4 +1,4 @@
-"""What engines promise about spaces, their doors and the epoch."""
+"""What engines promise about spaces, their aliases and the epoch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import pytest
 from kvasir.engine import Engine
 from kvasir.errors import NotFound
 from kvasir.model import SYSTEM_SPACE, Commit, Delete, Present, Query, Write
-from tests.engine.lab import ORGANISATION, Lab, commit, door, k, new_space, one, put, there, ulid, write
+from tests.engine.lab import ORGANISATION, Lab, alias, commit, k, new_space, one, put, there, ulid, write
 
 A = k("a")
 ELSEWHERE = "01HFZZZZZZZZZZZZZZZZZZZZZZ"
 
 
-def test_a_space_is_found_by_its_id_and_each_of_its_doors(lab: Lab) -> None:
+def test_a_space_is_found_by_its_id_and_each_of_its_aliases(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
-        doors = [
+        aliases = [
             ("application", ORGANISATION, "7"),
             ("application-name", ORGANISATION, "näme"),
             ("session-token", "", "7"),
         ]
-        space = await new_space(engine, kind="application", doors=doors)
+        space = await new_space(engine, kind="application", aliases=aliases)
         assert (space.id, space.organisation, space.kind, space.name) == (
             ulid(1),
             ORGANISATION,
@@ -30,63 +30,65 @@ def test_a_space_is_found_by_its_id_and_each_of_its_doors(lab: Lab) -> None:
         assert space.attributes == b'{"facts":[1, 2.50]}'
         assert space.number != 0
         assert await engine.get_space(space.id) == space
-        assert [await engine.find_space(each) for each in doors] == [space] * 3
-        assert await engine.doors(space.id) == sorted(doors)
+        assert [await engine.resolve(each) for each in aliases] == [space] * 3
+        assert await engine.aliases(space.id) == sorted(aliases)
         for near in (("application", ELSEWHERE, "7"), ("application", ORGANISATION, "8"), ("store", ORGANISATION, "7")):
-            assert await engine.find_space(near) is None
+            assert await engine.resolve(near) is None
         assert await engine.get_space(ulid(2)) is None
-        assert await engine.doors(ulid(2)) == []
+        assert await engine.aliases(ulid(2)) == []
 
     lab.run(story)
 
 
-def test_of_several_taken_doors_the_first_one_asked_for_counts(lab: Lab) -> None:
+def test_of_several_taken_aliases_the_first_one_asked_for_counts(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
-        one, other, free = door("1"), door("2"), door("3")
-        first = await new_space(engine, doors=[one])
-        second = await new_space(engine, 2, doors=[other])
+        one, other, free = alias("1"), alias("2"), alias("3")
+        first = await new_space(engine, aliases=[one])
+        second = await new_space(engine, 2, aliases=[other])
         third = await new_space(engine, 3)
-        for doors, holder in (([free, other, one], second), ([one, free, other], first)):
-            assert (await new_space(engine, 4, doors=doors)).id == holder.id
-            altered = await engine.alter_space(third.id, add=doors)
+        for aliases, holder in (([free, other, one], second), ([one, free, other], first)):
+            assert (await new_space(engine, 4, aliases=aliases)).id == holder.id
+            altered = await engine.alter_space(third.id, add=aliases)
             assert altered is not None
             assert altered.id == holder.id
-        assert await engine.find_space(free) is None
+        assert await engine.resolve(free) is None
 
     lab.run(story)
 
 
-def test_a_taken_door_gives_the_space_behind_it_and_creates_nothing(lab: Lab) -> None:
+def test_a_taken_alias_gives_its_space_and_creates_nothing(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
-        first = await new_space(engine, 1, doors=[door("x")])
-        assert await new_space(engine, 2, doors=[door("y"), door("x")]) == first
-        assert await engine.find_space(door("y")) is None
+        first = await new_space(engine, 1, aliases=[alias("x")])
+        assert await new_space(engine, 2, aliases=[alias("y"), alias("x")]) == first
+        assert await engine.resolve(alias("y")) is None
         assert await engine.get_space(ulid(2)) is None
         assert await engine.list_spaces() == [first]
-        elsewhere = await new_space(engine, 3, organisation=ELSEWHERE, doors=[door("x", organisation=ELSEWHERE)])
+        elsewhere = await new_space(engine, 3, organisation=ELSEWHERE, aliases=[alias("x", organisation=ELSEWHERE)])
         assert elsewhere.id == ulid(3)
 
     lab.run(story)
 
 
-def test_doors_and_name_change_as_one(lab: Lab) -> None:
+def test_aliases_and_name_change_as_one(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
-        first = await new_space(engine, 1, doors=[door("x"), door("y")])
-        second = await new_space(engine, 2, doors=[door("z")])
+        first = await new_space(engine, 1, aliases=[alias("x"), alias("y")])
+        second = await new_space(engine, 2, aliases=[alias("z")])
         await commit(engine, first.number, put(A))
         altered = await engine.alter_space(
-            first.id, name="neu", add=[door("w"), door("x")], remove=[door("y"), door("z")]
+            first.id, name="neu", add=[alias("w"), alias("x")], remove=[alias("y"), alias("z")]
         )
         assert altered is not None
         assert (altered.id, altered.number, altered.name) == (first.id, first.number, "neu")
         assert await engine.get_space(first.id) == altered
-        assert await engine.doors(first.id) == [door("w"), door("x")]
-        assert await engine.find_space(door("y")) is None
-        # Another space's door is neither taken over nor removed.
-        assert await engine.find_space(door("z")) == second
-        assert await engine.alter_space(first.id, name="no", add=[door("v"), door("z")], remove=[door("x")]) == second
+        assert await engine.aliases(first.id) == [alias("w"), alias("x")]
+        assert await engine.resolve(alias("y")) is None
+        # Another space's alias is neither taken over nor removed.
+        assert await engine.resolve(alias("z")) == second
+        assert (
+            await engine.alter_space(first.id, name="no", add=[alias("v"), alias("z")], remove=[alias("x")]) == second
+        )
         assert await engine.get_space(first.id) == altered
-        assert await engine.doors(first.id) == [door("w"), door("x")]
+        assert await engine.aliases(first.id) == [alias("w"), alias("x")]
         await there(engine, first.number, A)
         assert await engine.alter_space(ulid(9), name="no") is None
 
@@ -100,20 +102,20 @@ def test_what_cannot_be_a_name_leads_to_no_space(lab: Lab, odd: str) -> None:
     async def story(engine: Engine) -> None:
         space = await new_space(engine)
         assert await engine.get_space(odd) is None
-        assert await engine.doors(odd) == []
+        assert await engine.aliases(odd) == []
         assert await engine.alter_space(odd, name="x") is None
-        assert await engine.alter_space(odd, add=[door("x")], remove=[door("space-1")]) is None
+        assert await engine.alter_space(odd, add=[alias("x")], remove=[alias("space-1")]) is None
         assert await engine.end_space(odd) is False
         for near in (("store", ORGANISATION, odd), ("store", odd, "space-1"), (odd, ORGANISATION, "space-1")):
-            assert await engine.find_space(near) is None
+            assert await engine.resolve(near) is None
             if "\x00" in odd:
                 assert await engine.alter_space(space.id, remove=[near]) == space
-        assert await engine.find_space(door("space-1")) == space
+        assert await engine.resolve(alias("space-1")) == space
 
     lab.run(story)
 
 
-def test_an_ended_space_is_gone_with_its_doors_and_keys(lab: Lab) -> None:
+def test_an_ended_space_is_gone_with_its_aliases_and_keys(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = await new_space(engine, 1)
         other = await new_space(engine, 2)
@@ -122,14 +124,14 @@ def test_an_ended_space_is_gone_with_its_doors_and_keys(lab: Lab) -> None:
         assert await engine.end_space(space.id) is True
         assert await engine.end_space(space.id) is False
         assert await engine.get_space(space.id) is None
-        assert await engine.find_space(door("space-1")) is None
-        assert await engine.doors(space.id) == []
+        assert await engine.resolve(alias("space-1")) is None
+        assert await engine.aliases(space.id) == []
         assert await engine.list_spaces() == [other]
         assert await engine.count_spaces("store") == (1, 500)
         assert await engine.alter_space(space.id, name="x") is None
         (outcome,) = await engine.write([Write(space.number, (put(A),))])
         assert isinstance(outcome, NotFound)
-        heir = await new_space(engine, 3, doors=[door("space-1")])
+        heir = await new_space(engine, 3, aliases=[alias("space-1")])
         assert heir.id == ulid(3)
         assert heir.number > space.number
         assert await engine.count(heir.number) == 0
@@ -188,7 +190,7 @@ def test_the_epoch_moves_whenever_something_may_no_longer_be_cached(lab: Lab) ->
         assert await moved()
         assert await second.alter_space(space.id, name="x") is not None
         assert await moved()
-        assert await first.alter_space(space.id, add=[door("y")]) is not None
+        assert await first.alter_space(space.id, add=[alias("y")]) is not None
         assert await moved()
         assert await second.end_space(space.id)
         assert await moved()
@@ -227,8 +229,8 @@ def test_an_epoch_seen_never_comes_back(durable_lab: Lab) -> None:
 def test_spaces_and_what_is_in_them_are_one_for_every_process(lab: Lab) -> None:
     async def story(first: Engine, second: Engine) -> None:
         space = await new_space(first)
-        assert await second.find_space(door("space-1")) == space
-        assert await new_space(second, 2, doors=[door("space-1")]) == space
+        assert await second.resolve(alias("space-1")) == space
+        assert await new_space(second, 2, aliases=[alias("space-1")]) == space
         await commit(second, space.number, put(A))
         assert (await there(first, space.number, A)).value == b"1"
         assert len((await first.page(space.number, Query())).entries) == 1

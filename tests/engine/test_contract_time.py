@@ -9,7 +9,7 @@ import pytest
 from kvasir.engine import Engine
 from kvasir.errors import NotFound
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
-from tests.engine.lab import START, Lab, commit, door, k, new_space, one, put, there, write
+from tests.engine.lab import START, Lab, alias, commit, k, new_space, one, put, there, write
 
 A, B, C = k("a"), k("b"), k("c")
 
@@ -172,7 +172,7 @@ def test_numbers_and_entries_survive_closing(durable_lab: Lab) -> None:
         space = await engine.get_space(id)
         assert space is not None
         assert (space.number, space.expires_at, space.clear_every) == (number, START + 10_000, 500)
-        assert await engine.doors(id) == [door("space-1")]
+        assert await engine.aliases(id) == [alias("space-1")]
         b = await there(engine, number, B)
         done = await commit(engine, number, put(C))
         c = await there(engine, number, C)
@@ -241,25 +241,25 @@ def test_an_expired_space_is_gone_for_every_operation(lab: Lab) -> None:
         await commit(engine, space.number, put(A))
         lab.clock.now = START + 99
         assert await engine.get_space(space.id) == space
-        assert await engine.find_space(door("space-1")) == space
+        assert await engine.resolve(alias("space-1")) == space
         assert await engine.count_spaces("store") == (2, 1)
         await commit(engine, space.number, put(B))
         lab.clock.now = START + 100
         assert await engine.get_space(space.id) is None
-        assert await engine.find_space(door("space-1")) is None
-        assert await engine.doors(space.id) == []
+        assert await engine.resolve(alias("space-1")) is None
+        assert await engine.aliases(space.id) == []
         assert await engine.list_spaces() == [other]
         assert await engine.count_spaces("store") == (1, 0)
         assert await engine.alter_space(space.id, name="x") is None
         assert await engine.end_space(space.id) is False
         (outcome,) = await engine.write([Write(space.number, (put(C),))])
         assert isinstance(outcome, NotFound)
-        # Its door is free for a successor, which the sweep of the old one must not harm.
-        heir = await new_space(engine, 3, doors=[door("space-1")])
+        # Its alias is free for a successor, which the sweep of the old one must not harm.
+        heir = await new_space(engine, 3, aliases=[alias("space-1")])
         await commit(engine, heir.number, put(A))
         while await engine.sweep():
             pass
-        assert await engine.find_space(door("space-1")) == heir
+        assert await engine.resolve(alias("space-1")) == heir
         assert await engine.count(heir.number) == 1
 
     lab.run(story)

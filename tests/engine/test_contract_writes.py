@@ -423,13 +423,13 @@ def test_what_takes_no_waiting_is_what_waiting_gives(lab: Lab) -> None:
         keys = [A, B, C]
         await commit(engine, space, put(A), put(B, ttl=1_000))
         for _ in range(2):
-            assert engine.get_now(space, keys) in (None, await engine.get(space, keys))
-            assert engine.epoch_now() in (None, await engine.epoch())
+            assert engine.get_nowait(space, keys) in (None, await engine.get(space, keys))
+            assert engine.epoch_nowait() in (None, await engine.epoch())
             lab.clock.now += 1_000
-        assert engine.get_now(space, keys[1:2]) in (None, [None])
-        if engine.write_now is not None:
+        assert engine.get_nowait(space, keys[1:2]) in (None, [None])
+        if engine.write_nowait is not None:
             conflicting = Write(space, (put(A),), (Check(A, None),))
-            stamped, refused = engine.write_now([Write(space, (put(B),)), conflicting])
+            stamped, refused = engine.write_nowait([Write(space, (put(B),)), conflicting])
             assert isinstance(stamped, Commit)
             assert isinstance(refused, Conflict)
             (entry,) = await engine.get(space, [B])

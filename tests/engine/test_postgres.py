@@ -12,14 +12,14 @@ import asyncpg
 import pytest
 
 from kvasir.config.database_url import POSTGRES_KEY_BYTES, POSTGRES_NAME_CHARACTERS
-from kvasir.control.sessions import NAME_DOOR, TOKEN_DOOR
+from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS
 from kvasir.engines.postgres import PostgresEngine, gathering, listing
 from kvasir.engines.postgres import schema as tables
 from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Invalid, Unavailable
 from kvasir.keys import prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
-from tests.engine.lab import START, ManualClock, Schema, commit, door, k, new_space, one, put, there
+from tests.engine.lab import START, ManualClock, Schema, alias, commit, k, new_space, one, put, there
 
 
 @pytest.fixture
@@ -109,30 +109,6 @@ def test_several_hosts_may_make_the_schema_at_once(schema: Schema) -> None:
     assert schema.query("select count(*) from kvasir_head")[0][0] == 1
 
 
-def test_a_database_of_an_earlier_version_is_brought_up_to_date(
-    schema: Schema, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[int] = []
-
-    async def fill(engine: PostgresEngine) -> None:
-        made.append((await new_space(engine)).number)
-        await commit(engine, made[0], put(k("a")))
-
-    async def look(engine: PostgresEngine) -> None:
-        created = (await there(engine, made[0], k("a"))).created_at
-        await engine.write([Write(made[0], (put(k("b")),))])
-        assert len((await engine.page(made[0], Query(created_from=created))).entries) == 2
-        assert len((await engine.page(made[0], Query(created_from=created + 1))).entries) == 1
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:1])
-        told(schema, fill)
-    # As it was left by a clock that ticked amid a write.
-    schema.query("update kvasir_entry set created_at = (sequence >> 20) + 1")
-    schema.query("update kvasir_head set latest = greatest(latest, $1)", START + 1)
-    told(schema, look, clock=ManualClock(START + 2))
-
-
 def test_a_newer_schema_is_refused_and_left_alone(schema: Schema) -> None:
     told(schema, nothing)
     schema.query("insert into kvasir_schema values (99)")
@@ -203,9 +179,9 @@ def test_the_longest_names_and_keys_that_the_settings_allow_fit_into_the_indexes
     key = b"\x02" + bytes(dice.randrange(1, 256) for _ in range(POSTGRES_KEY_BYTES - 2)) + b"\x00"
 
     async def story(engine: PostgresEngine) -> None:
-        for n, kind in enumerate(("store", TOKEN_DOOR, NAME_DOOR, "application-name")):
-            made = await new_space(engine, n, doors=[door(name, kind)])
-            assert await engine.find_space(door(name, kind)) == made
+        for n, kind in enumerate(("store", TOKEN_ALIAS, NAME_ALIAS, "application-name")):
+            made = await new_space(engine, n, aliases=[alias(name, kind)])
+            assert await engine.resolve(alias(name, kind)) == made
             await commit(engine, made.number, put(key))
             await there(engine, made.number, key)
 
@@ -223,7 +199,7 @@ async def looked_at(schema: Schema, engine: PostgresEngine) -> tuple[int, int]:
     rows = await schema.ask(
         "select sum(seq_scan)::bigint, sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint"
         " from pg_stat_user_tables where schemaname = current_schema()"
-        " and relname in ('kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_door')"
+        " and relname in ('kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias')"
     )
     return rows[0][0], rows[0][1]
 
@@ -233,7 +209,7 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
     clock = ManualClock()
 
     async def requests(engine: PostgresEngine) -> None:
-        space = (await new_space(engine, 1, doors=[door("mine")])).number
+        space = (await new_space(engine, 1, aliases=[alias("mine")])).number
         await commit(engine, space, put(k("a", "1")), put(k("b")), when=[])
         await engine.write([Write(space, (put(k(str(n))),)) for n in range(5)])
         await commit(engine, space, Touch(k("b"), START + 10_000), Delete(k("0")), DeleteRange(prefix_range(["a"])))
@@ -247,7 +223,7 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
                         await engine.page(space, query)
         await engine.count(space)
         await engine.get_space("01HF0000000000000000000001")
-        await engine.doors("01HF0000000000000000000001")
+        await engine.aliases("01HF0000000000000000000001")
         await engine.list_spaces(limit=3)
         await engine.alter_space("01HF0000000000000000000001", name="x")
 
@@ -284,7 +260,7 @@ def test_the_clock_of_the_database_decides(schema: Schema) -> None:
         engine = PostgresEngine(schema.url, durable=False)
         await engine.open()
         space = await new_space(engine)
-        ((now,),) = await schema.ask("select kvasir_now()")
+        ((now,),) = await schema.ask("select kvasir_clock()")
         await commit(engine, space.number, put(k("a"), ttl=60_000), put(k("b"), ttl=1))
         entry = await there(engine, space.number, k("a"))
         assert now <= entry.created_at <= now + 10_000
@@ -294,7 +270,7 @@ def test_the_clock_of_the_database_decides(schema: Schema) -> None:
         for _ in range(20):
             await engine.epoch()
             here = engine.clock()
-            ((there_now,),) = await schema.ask("select kvasir_now()")
+            ((there_now,),) = await schema.ask("select kvasir_clock()")
             assert there_now - 5_000 < here <= there_now
         await engine.close()
 
@@ -308,7 +284,7 @@ def test_a_server_whose_clock_is_wrong_goes_by_the_database(schema: Schema, monk
     async def story() -> None:
         await engine.open()
         here = engine.clock()
-        ((now,),) = await schema.ask("select kvasir_now()")
+        ((now,),) = await schema.ask("select kvasir_clock()")
         assert now - 5_000 < here <= now
         await engine.close()
 
@@ -338,7 +314,7 @@ def test_no_number_comes_again_in_a_space_whatever_the_clock_does(schema: Schema
 #: A clock that moves whenever somebody looks at it.
 HASTY = f"""
     create sequence ticks;
-    create or replace function kvasir_now() returns bigint language sql volatile as
+    create or replace function kvasir_clock() returns bigint language sql volatile as
         'select {START} + nextval(''{{schema}}.ticks'')'"""
 
 
@@ -444,7 +420,7 @@ def test_the_sweep_waits_for_no_writer_and_takes_nothing_that_came_back_to_life(
     [
         ("delete from kvasir_head where space <> 1", "belong to no space"),
         ("delete from kvasir_head where space = 1", "own space is missing"),
-        ("insert into kvasir_door values ('store', '', 'x', 77)", "lead to no space"),
+        ("insert into kvasir_alias values ('store', '', 'x', 77)", "aliases of no space"),
         ("delete from kvasir_space", "belong to no space"),
         ("update kvasir_entry set sequence = 1::bigint << 62", "newer than the last number"),
         ("update kvasir_entry set created_at = created_at + 1", "created after the latest"),

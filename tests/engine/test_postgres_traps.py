@@ -14,7 +14,7 @@ from kvasir.engines.postgres import PostgresEngine, failures, link
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Mutation, Query, Set, Write
-from tests.engine.lab import ManualClock, Schema, commit, door, k, new_space, one, put, there, ulid
+from tests.engine.lab import ManualClock, Schema, alias, commit, k, new_space, one, put, there, ulid
 from tests.postgres import PostgresServer
 from tests.serving import PATIENCE_SECONDS
 
@@ -524,19 +524,19 @@ def test_what_was_never_sent_has_not_happened() -> None:
 # -- conflicts between servers --------------------------------------------------------------------------------
 
 
-def test_two_servers_never_both_get_a_door(schema: Schema) -> None:
+def test_two_servers_never_both_get_an_alias(schema: Schema) -> None:
     async def story(first: PostgresEngine) -> None:
         second = PostgresEngine(schema.url, clock=first.clock, durable=False, connections=4)
         await second.open()
         try:
             for n in range(30):
-                wanted = [door(f"x{n}"), door(f"y{n}")]
+                wanted = [alias(f"x{n}"), alias(f"y{n}")]
                 spaces = await asyncio.gather(
-                    *(new_space(engine, 100 * n + i, doors=wanted[:: 1 - 2 * (i % 2)])
+                    *(new_space(engine, 100 * n + i, aliases=wanted[:: 1 - 2 * (i % 2)])
                       for i, engine in enumerate([first, second] * 4))
                 )  # fmt: skip
                 assert len({space.id for space in spaces}) == 1
-                assert await first.doors(spaces[0].id) == sorted(wanted)
+                assert await first.aliases(spaces[0].id) == sorted(wanted)
                 ended = await asyncio.gather(*(engine.end_space(spaces[0].id) for engine in [first, second] * 2))
                 assert ended.count(True) == 1
             assert await first.list_spaces() == []

@@ -45,7 +45,7 @@ from kvasir.model import (
     Touch,
     Write,
 )
-from tests.engine.lab import ORGANISATION, START, ManualClock, Schema, door, ulid
+from tests.engine.lab import ORGANISATION, START, ManualClock, Schema, alias, ulid
 
 EXAMPLES = 100 * int(os.environ.get("KVASIR_EXAMPLES", "1"))
 
@@ -63,7 +63,7 @@ WANTED = st.sampled_from([None, None, b"{}", b'{"m":1}', b'{"o":{}}', b'{"m":tru
 #: Milliseconds from now; the clock moves in steps of the same size, so that expiry is met to the millisecond.
 SOON = st.integers(1, 6)
 INSTANT = st.none() | st.integers(-2, 8)
-DOOR = st.sampled_from([door("x"), door("y"), door("z", "session", "")])
+ALIAS = st.sampled_from([alias("x"), alias("y"), alias("z", "session", "")])
 
 MUTATION = st.one_of(
     st.tuples(st.just("set"), KEY, VALUE, METADATA, st.none() | SOON, st.booleans()),
@@ -153,12 +153,12 @@ class BothEngines(RuleBasedStateMachine):
     def system(self) -> int:
         return 0
 
-    @rule(target=spaces, doors=st.lists(DOOR, max_size=2), lives=st.none() | st.integers(1, 20))
-    def create(self, doors: list[Any], lives: int | None) -> int:
+    @rule(target=spaces, aliases=st.lists(ALIAS, max_size=2), lives=st.none() | st.integers(1, 20))
+    def create(self, aliases: list[Any], lives: int | None) -> int:
         self.ulids += 1
         expires_at = None if lives is None else self.clock.now + lives
         space = Space(ulid(self.ulids), 0, ORGANISATION, "store", f"n{self.ulids}", self.clock.now, expires_at)
-        truth, tried = self.both(lambda side: side.engine.create_space(space, doors))
+        truth, tried = self.both(lambda side: side.engine.create_space(space, aliases))
         assert same_space(truth, tried)
         name = int(truth.id[4:])
         self.truth.spaces[name], self.tried.spaces[name] = truth.number, tried.number
@@ -172,21 +172,21 @@ class BothEngines(RuleBasedStateMachine):
     @rule(
         space=spaces,
         name=st.sampled_from([None, "neu"]),
-        add=st.lists(DOOR, max_size=2),
-        gone=st.lists(DOOR, max_size=2),
+        add=st.lists(ALIAS, max_size=2),
+        gone=st.lists(ALIAS, max_size=2),
     )
     def alter(self, space: int, name: str | None, add: list[Any], gone: list[Any]) -> None:
         truth, tried = self.both(lambda side: side.engine.alter_space(ulid(space), name=name, add=add, remove=gone))
         assert same_space(truth, tried)
 
-    @rule(behind=DOOR, space=spaces)
+    @rule(behind=ALIAS, space=spaces)
     def look_around(self, behind: Any, space: int) -> None:
         for ask in (
-            lambda side: side.engine.find_space(behind),
+            lambda side: side.engine.resolve(behind),
             lambda side: side.engine.get_space(ulid(space)),
         ):
             assert same_space(*self.both(ask))
-        assert len({str(doors) for doors in self.both(lambda side: side.engine.doors(ulid(space)))}) == 1
+        assert len({str(aliases) for aliases in self.both(lambda side: side.engine.aliases(ulid(space)))}) == 1
         truth, tried = self.both(lambda side: side.engine.list_spaces(after=ulid(space), limit=3))
         assert len(truth) == len(tried)
         assert all(map(same_space, truth, tried))

@@ -187,15 +187,15 @@ def test_long_values_are_not_read_on_the_event_loop(tmp_path: Path) -> None:
         here, there, space = await _two(tmp_path, ManualClock())
         long = b'"%b"' % (b"x" * (BYTES_ON_THE_LOOP // 2))
         await here.write([Write(space, (Set(KEY, long), Set(OTHER, b"1")))])
-        assert here.get_now(space, [KEY, OTHER]) is not None
+        assert here.get_nowait(space, [KEY, OTHER]) is not None
         await there.write([Write(space, (Set(OTHER, long),))])
-        assert here.get_now(space, [KEY, OTHER]) is None
+        assert here.get_nowait(space, [KEY, OTHER]) is None
         assert [entry and entry.value for entry in await here.get(space, [KEY, OTHER])] == [long, long]
         for query in (Query(limit=2), Query(limit=2, range=KeyRange(KEY, b"\xff"))):
             assert [entry.value for entry in (await here.page(space, query)).entries] == [long, long]
         # Reading that was broken off holds on to no snapshot.
         await there.write([Write(space, (Set(KEY, b"2"), Set(OTHER, b"2")))])
-        entries = here.get_now(space, [KEY, OTHER])
+        entries = here.get_nowait(space, [KEY, OTHER])
         assert entries is not None
         assert [entry and entry.value for entry in entries] == [b"2", b"2"]
         await here.close()

@@ -23,7 +23,7 @@ from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
 from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, Commit, Delete, DeleteRange, Mutation, Write
-from tests.engine.lab import ManualClock, commit, door, k, new_space, one, put, there
+from tests.engine.lab import ManualClock, alias, commit, k, new_space, one, put, there
 from tests.serving import wait_until
 
 A, B, C = k("a"), k("b"), k("c")
@@ -221,7 +221,7 @@ def test_a_change_of_spaces_that_fails_half_way_leaves_no_half(tmp_path: Path, m
             with pytest.raises(KvasirError, match="nothing of it"):
                 await engine.end_space(space.id)
         assert await engine.get_space(space.id) == space
-        assert await engine.find_space(door("space-1")) == space
+        assert await engine.resolve(alias("space-1")) == space
         assert await engine.epoch() == epoch
         await commit(engine, space.number, put(A))
 

@@ -377,7 +377,7 @@ def refuses(port: int) -> bool:
 class SlowEngine(MemoryEngine):
     """Commits when it is told to."""
 
-    write_now = None  # type: ignore[assignment]
+    write_nowait = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()

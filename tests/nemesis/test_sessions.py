@@ -40,7 +40,7 @@ class Clock:
 class Counting(MemoryEngine):
     """Counts commits, and fails when told to; like an engine whose writes wait."""
 
-    write_now = None  # type: ignore[assignment]
+    write_nowait = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ def test_a_write_that_fails_says_so(failure: KvasirError) -> None:
 
 def test_a_write_that_takes_no_waiting_and_fails_says_so() -> None:
     class Failing(MemoryEngine):
-        def write_now(self, writes: Sequence[Write]) -> list[Outcome]:
+        def write_nowait(self, writes: Sequence[Write]) -> list[Outcome]:
             raise RuntimeError("a bug")
 
     with local(engine=Failing()) as server, client(server.url) as caller:
@@ -200,7 +200,7 @@ def test_a_bug_is_an_answer_and_no_end() -> None:
         assert caller.do("KV_COUNT", tkn=token) == {"st": 1000, "tkn": None, "m": ""}
         assert caller.do("KV_SET", tkn=token, keys={"a": 1})["keys"] == {"a": 20}
         assert ("nemesis", "KV_COUNT", "internal") in server.observed
-        engine.get = engine.get_now = None  # type: ignore[assignment,method-assign]
+        engine.get = engine.get_nowait = None  # type: ignore[assignment,method-assign]
         assert caller.do("KV_GET", tkn=token, keys=["a"]) == {"st": 1000, "tkn": None, "m": ""}
         engine.write = None  # type: ignore[assignment,method-assign]
         assert caller.do("KV_SET", tkn=token, keys={"a": 1}) == {"st": 1000, "tkn": None, "m": ""}

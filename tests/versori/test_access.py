@@ -165,7 +165,7 @@ class BrokenEngine(MemoryEngine):
 
     failure: Exception
 
-    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         raise self.failure
 
     async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:

@@ -264,7 +264,7 @@ def test_a_set_without_options_clears_expiry_refresh_and_metadata(api: Api) -> N
 class SlowEngine(MemoryEngine):
     """Reads wait until they are let go."""
 
-    def get_now(self, space: int, keys: Sequence[bytes]) -> None:  # type: ignore[override]
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> None:  # type: ignore[override]
         return None
 
     async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
@@ -281,11 +281,11 @@ def test_timeout_is_a_deadline(clock: ManualClock) -> None:
 class BusyEngine(MemoryEngine):
     """Reads keep the event loop busy."""
 
-    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         until = time.monotonic() + 0.02
         while time.monotonic() < until:
             pass
-        return super().get_now(space, keys)
+        return super().get_nowait(space, keys)
 
 
 def test_a_deadline_that_passes_while_nothing_waits_is_kept_too(clock: ManualClock) -> None:

@@ -326,7 +326,7 @@ def test_a_bug_is_an_internal_error_and_its_cause_stays_here(
     def fails(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(world.store, "get_now", fails)
+    monkeypatch.setattr(world.store, "get_nowait", fails)
     answer = world.call("GetKeyValueItem", key="k")
     assert answer == {"error": {"msg": "Internal error.", "code": 2}}
     assert "test-1" in caplog.text

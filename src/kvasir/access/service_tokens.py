@@ -84,7 +84,7 @@ class ServiceTokens:
 
     def remembered(self, authorization: str | None) -> Caller | None:
         """What `caller` would say, if that takes no waiting; None says nothing."""
-        if authorization is None or self._store.refresh_now() != self._epoch:
+        if authorization is None or self._store.refresh_nowait() != self._epoch:
             return None
         known = self._tokens.get(_digest(authorization))
         return None if known is None or self._store.clock() > known[1] * 1000 else known[0]

@@ -105,8 +105,8 @@ def _ulid(given: str) -> str:
 
 async def find_store(database: Database, named: str) -> Space:
     """The store with this name or ULID. Raises `NotFound`."""
-    door = ("store", database.operator.organisation, named)
-    space = await database.engine.find_space(door) or await database.engine.get_space(named.upper())
+    alias = ("store", database.operator.organisation, named)
+    space = await database.engine.resolve(alias) or await database.engine.get_space(named.upper())
     if space is None or space.organisation != database.operator.organisation:
         raise NotFound(f"there is no store {named!r}; `kvasir store list` shows them")
     return space

@@ -21,7 +21,7 @@ from kvasir.cli.common import (
     print_json,
     print_table,
 )
-from kvasir.control.sessions import NAME_DOOR, TOKEN_DOOR, attributes_of, new_token
+from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS, attributes_of, new_token
 from kvasir.errors import Conflicting, Invalid, NotFound
 from kvasir.model import Space
 
@@ -116,8 +116,8 @@ def share(
             raise Invalid(f"a session's name has 1 to {most} characters")
         space = await _find_shareable(database, store)
         token = await _token_of(database, space) or new_token()
-        doors = [(NAME_DOOR, "", session), (TOKEN_DOOR, "", token)]
-        altered = await database.engine.alter_space(space.id, add=doors)
+        aliases = [(NAME_ALIAS, "", session), (TOKEN_ALIAS, "", token)]
+        altered = await database.engine.alter_space(space.id, add=aliases)
         if altered is None or altered.id != space.id:
             raise Conflicting(f"there is a shared session {session!r} already; choose another name")
         return token
@@ -137,12 +137,12 @@ def unshare(
 
     async def work(database: Database) -> Space:
         space = await _find_shareable(database, store)
-        doors = await database.engine.doors(space.id)
-        named = [door for door in doors if door[0] == NAME_DOOR]
-        if (NAME_DOOR, "", session) not in named:
+        aliases = await database.engine.aliases(space.id)
+        named = [alias for alias in aliases if alias[0] == NAME_ALIAS]
+        if (NAME_ALIAS, "", session) not in named:
             raise NotFound(f"{store!r} is not shared as {session!r}")
-        tokens = [door for door in doors if door[0] == TOKEN_DOOR] if len(named) == 1 else []
-        await database.engine.alter_space(space.id, remove=[(NAME_DOOR, "", session), *tokens])
+        tokens = [alias for alias in aliases if alias[0] == TOKEN_ALIAS] if len(named) == 1 else []
+        await database.engine.alter_space(space.id, remove=[(NAME_ALIAS, "", session), *tokens])
         return space
 
     space = administer(work, data_dir, engine, config, organisation)
@@ -150,8 +150,8 @@ def unshare(
 
 
 async def _find(database: Database, named: str) -> Space:
-    for door in ((TOKEN_DOOR, "", named), (NAME_DOOR, "", named)):
-        space = await database.engine.find_space(door)
+    for alias in ((TOKEN_ALIAS, "", named), (NAME_ALIAS, "", named)):
+        space = await database.engine.resolve(alias)
         if _is_session(database, space):
             return space  # type: ignore[return-value]
     space = await database.engine.get_space(named.upper())
@@ -165,7 +165,7 @@ def _is_session(database: Database, space: Space | None) -> bool:
 
 
 async def _find_shareable(database: Database, named: str) -> Space:
-    application = await database.engine.find_space(("application-name", database.operator.organisation, named))
+    application = await database.engine.resolve(("application-name", database.operator.organisation, named))
     space = application or await find_store(database, named)
     if space.kind == "session":
         raise NotFound(f"{named!r} is a session; only stores and applications are shared this way")
@@ -173,8 +173,8 @@ async def _find_shareable(database: Database, named: str) -> Space:
 
 
 async def _token_of(database: Database, space: Space) -> str | None:
-    doors = await database.engine.doors(space.id)
-    return next((handle for kind, _, handle in doors if kind == TOKEN_DOOR), None)
+    aliases = await database.engine.aliases(space.id)
+    return next((handle for kind, _, handle in aliases if kind == TOKEN_ALIAS), None)
 
 
 def _end_of(space: Space) -> str:

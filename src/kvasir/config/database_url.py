@@ -10,7 +10,7 @@ from kvasir.config.tls import holds_certificates, unreadable
 from kvasir.limits import Limits
 
 #: A row of an index has room for 2,704 bytes; a space's number and two lengths are among them, with the name of a
-#: store the kind of its door and the ULID of an organisation.
+#: store the kind of its alias and the ULID of an organisation.
 POSTGRES_KEY_BYTES = 2_600
 
 #: A character may take four bytes.

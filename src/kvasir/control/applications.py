@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from kvasir.errors import Conflicting, Invalid, NotFound
-from kvasir.model import Door, Principal, Space
+from kvasir.model import Alias, Principal, Space
 from kvasir.store.store import Store
 
 #: AddApplication documents [a-z][a-z0-9-]{1,64}; examples of the reference have capitals. Never a dot, which separates
@@ -29,13 +29,13 @@ class _Attributes(Struct, frozen=True):
     application_id: int
 
 
-def by_id(organisation: str, application_id: int) -> Door:
-    """The door an application_id opens."""
+def by_id(organisation: str, application_id: int) -> Alias:
+    """The alias an application_id opens."""
     return ("application", organisation, str(application_id))
 
 
-def by_name(organisation: str, name: str) -> Door:
-    """The door an application_name opens; the short one, without the account."""
+def by_name(organisation: str, name: str) -> Alias:
+    """The alias an application_name opens; the short one, without the account."""
     return ("application-name", organisation, name)
 
 
@@ -53,8 +53,8 @@ async def create(store: Store, principal: Principal, name: str, application_id: 
         number = application_id or 1 + max((one.application_id for one in await list_all(store, principal)), default=0)
         attributes = msgspec.json.encode(_Attributes(number))
         wanted = Space("", 0, principal.organisation, "application", name, 0, attributes=attributes)
-        doors = [by_name(principal.organisation, name), by_id(principal.organisation, number)]
-        made = _application(await store.create(principal, wanted, doors))
+        aliases = [by_name(principal.organisation, name), by_id(principal.organisation, number)]
+        made = _application(await store.create(principal, wanted, aliases))
         if made.space.name == name and application_id in (None, made.application_id):
             return made
         if application_id is not None:
@@ -73,7 +73,7 @@ async def find(store: Store, principal: Principal, named: str) -> Application:
     """The application with this id or name. Raises `NotFound`."""
     opens = by_id(principal.organisation, int(named)) if named.isdecimal() else by_name(principal.organisation, named)
     try:
-        return _application(await store.behind(principal, opens))
+        return _application(await store.resolve(principal, opens))
     except NotFound:
         raise NotFound(f"there is no application {named!r}; `kvasir application list` shows them") from None
 

@@ -12,7 +12,7 @@ from kvasir.control.copy_mark import COPY_MARK, incomplete, take_over
 from kvasir.control.organisation import FIRST, first_organisation
 from kvasir.engine import Clock, Engine
 from kvasir.errors import Invalid, KvasirError
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Door, Mutation, Set, Space, Write
+from kvasir.model import SYSTEM_SPACE, Alias, Check, Commit, Mutation, Set, Space, Write
 
 #: The store of the first start.
 DEFAULT_STORE = "default"
@@ -52,10 +52,10 @@ async def bootstrap(engine: Engine, config: Config, clock: Clock) -> FirstStart 
 
 async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstStart | None:
     organisation = config.organisation_id or str(ULID())
-    door: Door = ("store", organisation, DEFAULT_STORE)
+    alias: Alias = ("store", organisation, DEFAULT_STORE)
     # The store comes first: whoever sees the organisation finds it complete.
     own = Space(str(ULID()), 0, organisation, "store", DEFAULT_STORE, created_at=clock())
-    store = await engine.create_space(own, [door])
+    store = await engine.create_space(own, [alias])
     mutations: list[Mutation] = [Set(FIRST, msgspec.json.encode(organisation))]
     secret = None
     if config.admin_key is None:
@@ -78,7 +78,7 @@ async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstSta
     if isinstance(outcome, KvasirError):
         raise outcome
     if outcome.key == COPY_MARK:
-        # The other store with this door would be one that is being copied.
+        # The other store with this alias would be one that is being copied.
         await engine.end_space(own.id)
         raise incomplete()
     if config.organisation_id is None:

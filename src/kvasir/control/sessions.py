@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from kvasir.model import Space
 
-TOKEN_DOOR = "session-token"  # noqa: S105  # the name of a door
-NAME_DOOR = "session-name"
+TOKEN_ALIAS = "session-token"  # noqa: S105  # the name of an alias
+NAME_ALIAS = "session-name"
 
 
 class Attributes(Struct, omit_defaults=True):

@@ -13,13 +13,13 @@ from kvasir.engines.numbering import check_room, next_sequence, wall_clock
 from kvasir.errors import NotFound, answer_too_long
 from kvasir.model import (
     SYSTEM_SPACE,
+    Alias,
     Check,
     Commit,
     Condition,
     Conflict,
     Delete,
     DeleteRange,
-    Door,
     Entry,
     KeyRange,
     Mutation,
@@ -43,7 +43,7 @@ class MemoryEngine:
         self.writer = WriterStats()
         self.clock = clock
         self._spaces: dict[str, Space] = {}
-        self._doors: dict[Door, str] = {}
+        self._aliases: dict[Alias, str] = {}
         self._entries: dict[int, dict[bytes, Entry]] = {SYSTEM_SPACE: {}}
         self._numbers: dict[int, str] = {}
         self._last = 0
@@ -60,12 +60,12 @@ class MemoryEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
-        entries = self.get_now(space, keys)
+        entries = self.get_nowait(space, keys)
         if most_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > most_bytes:
             raise answer_too_long(most_bytes)
         return entries
 
-    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         now = self.clock()
         entries = self._entries[space] if self._alive(space, now) else {}
         return [_living(entries, key, now) for key in keys]
@@ -73,7 +73,7 @@ class MemoryEngine:
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         return self._write_all(writes)
 
-    def write_now(self, writes: Sequence[Write]) -> list[Outcome]:
+    def write_nowait(self, writes: Sequence[Write]) -> list[Outcome]:
         return self._write_all(writes)
 
     def _write_all(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -160,44 +160,44 @@ class MemoryEngine:
 
     # -- spaces -------------------------------------------------------------------------------------------
 
-    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
+    async def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
         now = self.clock()
-        for door in doors:
-            if taken := self._behind(door, now):
+        for alias in aliases:
+            if taken := self._resolve(alias, now):
                 return taken
         created = msgspec.structs.replace(space, number=self._next(now))
         self._spaces[created.id] = created
         self._numbers[created.number] = created.id
         self._entries[created.number] = {}
-        self._doors.update(dict.fromkeys(doors, created.id))
+        self._aliases.update(dict.fromkeys(aliases, created.id))
         return created
 
-    async def find_space(self, door: Door) -> Space | None:
-        return self._behind(door, self.clock())
+    async def resolve(self, alias: Alias) -> Space | None:
+        return self._resolve(alias, self.clock())
 
     async def get_space(self, id: str) -> Space | None:
         return self._space(id, self.clock())
 
-    async def doors(self, id: str) -> list[Door]:
+    async def aliases(self, id: str) -> list[Alias]:
         if self._space(id, self.clock()) is None:
             return []
-        return sorted(door for door, leads_to in self._doors.items() if leads_to == id)
+        return sorted(alias for alias, leads_to in self._aliases.items() if leads_to == id)
 
     async def alter_space(
-        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+        self, id: str, *, name: str | None = None, add: Sequence[Alias] = (), remove: Sequence[Alias] = ()
     ) -> Space | None:
         now = self.clock()
         space = self._space(id, now)
         if space is None:
             return None
-        for door in add:
-            taken = self._behind(door, now)
+        for alias in add:
+            taken = self._resolve(alias, now)
             if taken and taken.id != id:
                 return taken
-        for door in remove:
-            if self._doors.get(door) == id:
-                del self._doors[door]
-        self._doors.update(dict.fromkeys(add, id))
+        for alias in remove:
+            if self._aliases.get(alias) == id:
+                del self._aliases[alias]
+        self._aliases.update(dict.fromkeys(add, id))
         if name is not None:
             space = self._spaces[id] = msgspec.structs.replace(space, name=name)
         self._epoch += 1
@@ -235,7 +235,7 @@ class MemoryEngine:
     async def epoch(self) -> int:
         return self._epoch
 
-    def epoch_now(self) -> int:
+    def epoch_nowait(self) -> int:
         return self._epoch
 
     async def sweep(self) -> int:
@@ -268,8 +268,8 @@ class MemoryEngine:
         space = self._spaces.get(id)
         return None if space is None or _expired(space.expires_at, now) else space
 
-    def _behind(self, door: Door, now: int) -> Space | None:
-        id = self._doors.get(door)
+    def _resolve(self, alias: Alias, now: int) -> Space | None:
+        id = self._aliases.get(alias)
         return self._space(id, now) if id else None
 
     def _alive(self, number: int, now: int) -> bool:
@@ -281,7 +281,7 @@ class MemoryEngine:
 
     def _forget(self, space: Space) -> None:
         del self._spaces[space.id], self._numbers[space.number], self._entries[space.number]
-        self._doors = {door: id for door, id in self._doors.items() if id != space.id}
+        self._aliases = {alias: id for alias, id in self._aliases.items() if id != space.id}
 
 
 def _living(entries: dict[bytes, Entry], key: bytes, now: int) -> Entry | None:

@@ -1,1 +1,1 @@
-"""The data plane: the only door between dialects and engines."""
+"""The data plane: the only way from dialects to engines."""

@@ -1,4 +1,4 @@
-"""The data plane: the only door between dialects and an engine. Limits, rights and caches that are never stale.
+"""The data plane: the only way from dialects to an engine. Limits, rights and caches that are never stale.
 
 A request calls `refresh` once (authentication does it), opens its space, then reads or writes. What `refresh` leaves
 in the caches was true at that moment in every process: the engine's epoch says so.
@@ -19,12 +19,12 @@ from kvasir.engine import Clock, Engine, Outcome
 from kvasir.errors import Forbidden, KvasirError, NotFound, Unavailable, answer_too_long
 from kvasir.limits import Limits
 from kvasir.model import (
+    Alias,
     Check,
     Commit,
     Conflict,
     Delete,
     DeleteRange,
-    Door,
     Entry,
     KeyRange,
     Mutation,
@@ -56,23 +56,23 @@ class Store:
         self.limits = limits
         self.clock = clock
         self._engine = engine
-        self._write_now = engine.write_now
+        self._write_nowait = engine.write_nowait
         #: Values of this many keys cannot pass the bound on an answer, so nobody weighs them.
         self._light_keys = max(1, limits.batch_answer_bytes // limits.value_bytes)
-        #: Whether `write_many_now` always says None.
-        self.writes_wait = engine.write_now is None
+        #: Whether `write_many_nowait` always says None.
+        self.writes_wait = engine.write_nowait is None
         self._epoch = -1
-        self._spaces: dict[str | Door, Space] = {}
+        self._spaces: dict[str | Alias, Space] = {}
         self._updating: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = WeakValueDictionary()
 
     async def refresh(self) -> int:
         """Forget whatever another process may have changed. Returns the epoch the caches now stand for."""
-        epoch = self.refresh_now()
+        epoch = self.refresh_nowait()
         return self._refreshed_to(await self._engine.epoch()) if epoch is None else epoch
 
-    def refresh_now(self) -> int | None:
+    def refresh_nowait(self) -> int | None:
         """The same, if it takes no waiting; else None."""
-        epoch = self._engine.epoch_now()
+        epoch = self._engine.epoch_nowait()
         return epoch if epoch is None or epoch == self._epoch else self._refreshed_to(epoch)
 
     def _refreshed_to(self, epoch: int) -> int:
@@ -94,25 +94,25 @@ class Store:
             space = await self._remembered(id, lambda: self._engine.get_space(id))
         return self._known_to(principal, space)
 
-    async def behind(self, principal: Principal, door: Door) -> Space:
-        """The living space behind a door, on the same terms as `open`."""
-        return self._known_to(principal, await self._remembered(door, lambda: self._engine.find_space(door)))
+    async def resolve(self, principal: Principal, alias: Alias) -> Space:
+        """The living space under an alias, on the same terms as `open`."""
+        return self._known_to(principal, await self._remembered(alias, lambda: self._engine.resolve(alias)))
 
-    def cached(self, principal: Principal, door: Door) -> Space | None:
-        """What `behind` would find, if it is remembered; None says nothing. Saves a caller in a hurry the waiting."""
-        space = self._spaces.get(door)
+    def cached(self, principal: Principal, alias: Alias) -> Space | None:
+        """What `resolve` would find, if it is remembered; None says nothing. Saves a caller in a hurry the waiting."""
+        space = self._spaces.get(alias)
         if space is None or principal.spaces is not None or space.organisation != principal.organisation:
             return None
         return None if space.expires_at is not None and self._expired(space) else space
 
-    async def create(self, principal: Principal, space: Space, doors: Sequence[Door]) -> Space:
-        """Create a space (`number`, `id` and `created_at` are filled in), or get the one that has a door already."""
+    async def create(self, principal: Principal, space: Space, aliases: Sequence[Alias]) -> Space:
+        """Create a space (`number`, `id` and `created_at` are filled in), or get the one that has an alias already."""
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         if principal.spaces is not None:
             raise Forbidden("this access key is limited to certain stores and cannot create one")
         now = self.clock()
         return await self._engine.create_space(
-            msgspec.structs.replace(space, id=str(ULID.from_timestamp(now / 1000)), created_at=now), doors
+            msgspec.structs.replace(space, id=str(ULID.from_timestamp(now / 1000)), created_at=now), aliases
         )
 
     async def list_spaces(
@@ -145,14 +145,14 @@ class Store:
         confine(principal, None)
         return await self._engine.end_space(self._known_to(principal, space).id)
 
-    async def doors(self, principal: Principal, space: Space) -> list[Door]:
-        """The doors of a space, sorted."""
+    async def aliases(self, principal: Principal, space: Space) -> list[Alias]:
+        """The aliases of a space, sorted."""
         require(principal, READERS)
-        return await self._engine.doors(self._known_to(principal, space).id)
+        return await self._engine.aliases(self._known_to(principal, space).id)
 
-    async def _remembered(self, name: str | Door, find: Callable[[], Awaitable[Space | None]]) -> Space | None:
+    async def _remembered(self, name: str | Alias, find: Callable[[], Awaitable[Space | None]]) -> Space | None:
         space = self._spaces.get(name)
-        # The door of an expired space may lead to a successor; expiry moves no epoch.
+        # The alias of an expired space may lead to a successor; expiry moves no epoch.
         if space is not None and not self._expired(space):
             return space
         epoch = self._epoch
@@ -193,18 +193,18 @@ class Store:
         if len(keys) > self._light_keys:
             entries = await self._weighed(space, keys)
         else:
-            found = self._engine.get_now(space.number, keys)
+            found = self._engine.get_nowait(space.number, keys)
             entries = await self._engine.get(space.number, keys) if found is None else found
         for entry in entries:
             if entry is not None and entry.refresh is not None and extend:
                 return await self._refreshed(space, keys, entries)
         return entries
 
-    def get_now(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:
+    def get_nowait(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:
         """What `get` gives, if it takes no waiting and is the principal's good right; None says nothing."""
         if principal.keys is not None or principal.role not in READERS:
             return None
-        entries = self._engine.get_now(space.number, keys)
+        entries = self._engine.get_nowait(space.number, keys)
         if entries is not None:
             for entry in entries:
                 if entry is not None and entry.refresh is not None:
@@ -297,13 +297,13 @@ class Store:
             ]
         return _in_place(outcomes, refused)
 
-    def write_many_now(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:
+    def write_many_nowait(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:
         """What `write_many` gives, if writes take no waiting here; None says nothing, and nothing was done."""
-        if self._write_now is None:
+        if self._write_nowait is None:
             return None
         require(principal, WRITERS)
         admitted, refused = self._admit_all(principal, space, writes)
-        return _in_place(self._write_now(admitted) if admitted else [], refused)
+        return _in_place(self._write_nowait(admitted) if admitted else [], refused)
 
     def _admit_all(
         self, principal: Principal, space: Space, writes: Sequence[Write]

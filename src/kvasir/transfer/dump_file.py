@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from kvasir.engine import Clock
 from kvasir.errors import KvasirError, NotFound
-from kvasir.model import Door, Entry, Space
+from kvasir.model import Alias, Entry, Space
 from kvasir.transfer import dump_lines
 from kvasir.transfer.dump_lines import AnyLine, EndLine, EntryLine, Header, LastLine, SpaceLine
 from kvasir.transfer.source import SOON, SYSTEM, Checksum, Section, Source
@@ -30,7 +30,7 @@ async def write(source: Source, file: BinaryIO, report: Report) -> LastLine:
     writer = _Writer(file)
     writer.put(Header(format=dump_lines.FORMAT, version=dump_lines.VERSION, origin=source.origin))
     async for section in source.sections():
-        writer.begin(dump_lines.of_space(section.space, section.doors))
+        writer.begin(dump_lines.of_space(section.space, section.aliases))
         try:
             async for entry in section.entries():
                 writer.entry(dump_lines.of_entry(entry))
@@ -96,16 +96,16 @@ class FileSource:
 
     async def sections(self) -> AsyncIterator[Section]:
         while isinstance(line := self._reader.next(), SpaceLine):
-            space, doors = self._reader.space(line)
-            section = self._section(space, doors)
+            space, aliases = self._reader.space(line)
+            section = self._section(space, aliases)
             yield section
             # Nobody has asked for the entries of a space that is gone by now.
             async for _ in section.entries():
                 pass
 
-    def _section(self, space: Space, doors: list[Door]) -> Section:
+    def _section(self, space: Space, aliases: list[Alias]) -> Section:
         until = self._clock() + SOON
-        read = Checksum(space, doors, until)
+        read = Checksum(space, aliases, until)
 
         async def entries() -> AsyncIterator[Entry]:
             while not self._reader.at_end:
@@ -120,7 +120,7 @@ class FileSource:
                 pass
             return read.text()
 
-        return Section(space, doors, until, entries, checksum)
+        return Section(space, aliases, until, entries, checksum)
 
 
 class _Reader:
@@ -153,7 +153,7 @@ class _Reader:
         """The next line."""
         text = self._read()
         try:
-            line = dump_lines.decode(text)
+            line = dump_lines.decode(text, self.header.version)
         except ValueError as error:
             raise self._wrong(str(error)) from None
         if isinstance(line, SpaceLine) and self._open is None and not self._is_over():
@@ -171,13 +171,13 @@ class _Reader:
         assert not isinstance(line, Header)  # noqa: S101  # it belongs nowhere but at the top
         return line
 
-    def space(self, line: SpaceLine) -> tuple[Space, list[Door]]:
+    def space(self, line: SpaceLine) -> tuple[Space, list[Alias]]:
         """What the line read last stands for."""
         try:
             space = dump_lines.space_of(line)
         except ValueError as error:
             raise self._wrong(str(error)) from None
-        return (SYSTEM if space.id == SYSTEM.id else space), line.doors
+        return (SYSTEM if space.id == SYSTEM.id else space), line.aliases
 
     def entry(self, line: EntryLine) -> Entry:
         """What the line read last stands for."""

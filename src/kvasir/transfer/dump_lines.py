@@ -7,10 +7,11 @@ from msgspec import Struct
 
 from kvasir.errors import KvasirError
 from kvasir.keys import pack, parse_versionstamp, unpack, versionstamp_text
-from kvasir.model import Door, Entry, Space
+from kvasir.model import Alias, Entry, Space
 
 FORMAT = "kvasir-dump"
-VERSION = 1
+#: Version 1 called the aliases of a space doors; the rest is the same.
+VERSION = 2
 
 #: JSON readers that know only doubles keep whole numbers exact up to here; larger ones are written as texts.
 EXACT = 1 << 53
@@ -46,7 +47,21 @@ class SpaceLine(Line, tag="space"):
     name: str
     created_at: int | str
     attributes: str | Raw
-    doors: list[Door]
+    aliases: list[Alias]
+    expires_at: int | str | None = None
+    clear_every: int | str | None = None
+
+
+class SpaceLine1(Line, tag="space"):
+    """The same in version 1."""
+
+    id: str
+    organisation: str
+    kind: str
+    name: str
+    created_at: int | str
+    attributes: str | Raw
+    doors: list[Alias]
     expires_at: int | str | None = None
     clear_every: int | str | None = None
 
@@ -83,6 +98,9 @@ class LastLine(Line, tag="last"):
 AnyLine = Header | SpaceLine | EntryLine | EndLine | LastLine
 
 _decoder: msgspec.json.Decoder[AnyLine] = msgspec.json.Decoder(AnyLine)
+_decoder_1: msgspec.json.Decoder[Header | SpaceLine1 | EntryLine | EndLine | LastLine] = msgspec.json.Decoder(
+    Header | SpaceLine1 | EntryLine | EndLine | LastLine
+)
 _first = msgspec.json.Decoder(dict[str, object])
 
 
@@ -91,10 +109,16 @@ def encode(line: AnyLine) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
-def decode(text: bytes) -> AnyLine:
-    """The line. Raises ValueError with words that complete "line 7: …", which hold nothing of what it says."""
+def decode(text: bytes, version: int = VERSION) -> AnyLine:
+    """A line of a dump of this version. Raises ValueError with words that complete "line 7: …", without its content."""
     try:
-        return _decoder.decode(text)
+        if version >= VERSION:
+            return _decoder.decode(text)
+        line = _decoder_1.decode(text)
+        if not isinstance(line, SpaceLine1):
+            return line
+        facts = msgspec.structs.asdict(line)
+        return SpaceLine(aliases=facts.pop("doors"), **facts)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise ValueError("it is no line of a dump: altered, or cut off") from None
 
@@ -108,9 +132,9 @@ def check_header(text: bytes) -> Header:
     version = facts.get("version")
     if facts.get("format") != FORMAT or not isinstance(version, int):
         raise ValueError("this is no dump of Kvasir")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise ValueError(
-            f"the dump has version {version}, and this Kvasir reads version {VERSION}: load it with a newer one"
+            f"the dump has version {version}, and this Kvasir reads versions 1 to {VERSION}: load it with a newer one"
         )
     line = decode(text)
     if not isinstance(line, Header):
@@ -118,7 +142,7 @@ def check_header(text: bytes) -> Header:
     return line
 
 
-def of_space(space: Space, doors: list[Door]) -> SpaceLine:
+def of_space(space: Space, aliases: list[Alias]) -> SpaceLine:
     """The line that begins a space."""
     return SpaceLine(
         id=space.id,
@@ -127,7 +151,7 @@ def of_space(space: Space, doors: list[Door]) -> SpaceLine:
         name=space.name,
         created_at=_number(space.created_at),
         attributes=_text(space.attributes),
-        doors=sorted(doors),
+        aliases=sorted(aliases),
         expires_at=_perhaps(space.expires_at),
         clear_every=_perhaps(space.clear_every),
     )

@@ -12,7 +12,7 @@ from msgspec import Struct
 from kvasir.control import copy_mark, organisation
 from kvasir.engine import Engine
 from kvasir.errors import Conflicting, NotFound
-from kvasir.model import SYSTEM_SPACE, Door, Entry, Query, Space
+from kvasir.model import SYSTEM_SPACE, Alias, Entry, Query, Space
 
 #: How the system space, which no engine lists, is called here. It comes last: before its records are there, nobody has
 #: access to a copy.
@@ -34,7 +34,7 @@ class Section(Struct, frozen=True):
     """One space of a source."""
 
     space: Space
-    doors: list[Door]
+    aliases: list[Alias]
     #: The instant from which an entry must live on to count for the checksum
     until: int
     #: Gives the living entries in creation order; to be read to its end, once.
@@ -72,16 +72,16 @@ class EngineSource:
 
     async def sections(self) -> AsyncIterator[Section]:
         async for space in spaces_of(self._engine):
-            yield self._section(space, await self._engine.doors(space.id))
+            yield self._section(space, await self._engine.aliases(space.id))
         yield self._section(SYSTEM, [])
         # The last line of a dump, or the mark of a copy, comes after this.
         await _must_be_whole(self._engine)
 
-    def _section(self, space: Space, doors: list[Door]) -> Section:
+    def _section(self, space: Space, aliases: list[Alias]) -> Section:
         until = self._engine.clock() + SOON
         return Section(
             space,
-            doors,
+            aliases,
             until,
             lambda: entries_of(self._engine, space.number),
             lambda: checksum_of(self._engine, space.id, until),
@@ -132,12 +132,12 @@ async def entries_of(engine: Engine, space: int) -> AsyncIterator[Entry]:
 
 
 class Checksum:
-    """SHA-256 over a space with its doors and entries: every field in creation order, but for the numbers that are the
+    """SHA-256 over a space with its aliases and entries: all fields in creation order but the numbers that are the
     engine's own (`number`, `sequence`)."""
 
-    def __init__(self, space: Space | None, doors: list[Door], until: int) -> None:
+    def __init__(self, space: Space | None, aliases: list[Alias], until: int) -> None:
         facts = None if space is None else msgspec.structs.replace(space, number=0)
-        self._hash = hashlib.sha256(msgspec.msgpack.encode((facts, sorted(doors))))
+        self._hash = hashlib.sha256(msgspec.msgpack.encode((facts, sorted(aliases))))
         self._until = until
 
     def add(self, entry: Entry) -> None:
@@ -166,7 +166,7 @@ async def checksum_of(engine: Engine, id: str, until: int, report: Callable[[int
     space = SYSTEM if id == SYSTEM.id else await engine.get_space(id)
     if space is None:
         return Checksum(None, [], until).text()
-    checksum = Checksum(space, await engine.doors(id) if space is not SYSTEM else [], until)
+    checksum = Checksum(space, await engine.aliases(id) if space is not SYSTEM else [], until)
     try:
         async for entry in entries_of(engine, space.number):
             checksum.add(entry)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from kvasir.control import copy_mark
 from kvasir.engine import Engine
 from kvasir.errors import Conflicting, KvasirError, NotFound
-from kvasir.model import SYSTEM_SPACE, Delete, Door, Entry, Space, Write
+from kvasir.model import SYSTEM_SPACE, Alias, Delete, Entry, Space, Write
 from kvasir.transfer.source import SYSTEM, Section, Source, checksum_of, entries_of, spaces_of
 
 #: What is written with one commit.
@@ -67,7 +67,7 @@ async def fill(source: Source, target: Engine, report: Report) -> Moved:
 async def _move(section: Section, target: Engine, report: Report, moved: Moved) -> None:
     space = section.space
     try:
-        number = SYSTEM_SPACE if space is SYSTEM else (await _settle(target, space, section.doors)).number
+        number = SYSTEM_SPACE if space is SYSTEM else (await _settle(target, space, section.aliases)).number
         await _bring(section.entries(), target, number, report, moved)
     except NotFound:
         pass  # it ended meanwhile, in one of the two: the checksums tell
@@ -78,29 +78,29 @@ async def _move(section: Section, target: Engine, report: Report, moved: Moved) 
         moved.differences.append(space)
 
 
-async def _settle(target: Engine, space: Space, doors: Sequence[Door]) -> Space:
-    """The target's own space of this ULID, with the same facts and doors."""
+async def _settle(target: Engine, space: Space, aliases: Sequence[Alias]) -> Space:
+    """The target's own space of this ULID, with the same facts and aliases."""
     there = await target.get_space(space.id)
     if there is not None and _lasting(there) != _lasting(space):
         await target.end_space(space.id)
         there = None
     while True:
         if there is None:
-            found = await target.create_space(space, doors)
+            found = await target.create_space(space, aliases)
         else:
-            had = await target.doors(space.id)
-            if there.name == space.name and had == sorted(doors):
+            had = await target.aliases(space.id)
+            if there.name == space.name and had == sorted(aliases):
                 return there
             altered = await target.alter_space(
-                space.id, name=space.name, add=doors, remove=[door for door in had if door not in doors]
+                space.id, name=space.name, add=aliases, remove=[alias for alias in had if alias not in aliases]
             )
             if altered is None:
                 raise NotFound("the space is gone")
             found = altered
         if found.id == space.id:
             return found
-        # One of the doors has changed hands in the source: its former space comes later, or is no more.
-        await target.alter_space(found.id, remove=doors)
+        # One of the aliases has changed hands in the source: its former space comes later, or is no more.
+        await target.alter_space(found.id, remove=aliases)
 
 
 def _lasting(space: Space) -> Space:

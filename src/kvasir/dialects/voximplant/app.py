@@ -102,12 +102,12 @@ class VoximplantDialect:
             raise ApiError(errors.EMPTY, field="application_id")
         try:
             if not id:
-                door = applications.by_name(principal.organisation, short or "")
+                alias = applications.by_name(principal.organisation, short or "")
             elif INTEGER.fullmatch(id):
-                door = applications.by_id(principal.organisation, int(id))
+                alias = applications.by_id(principal.organisation, int(id))
             else:
                 raise ApiError(errors.APPLICATION_ID, field="application_id")
-            space = self._store.cached(principal, door) or await self._store.behind(principal, door)
+            space = self._store.cached(principal, alias) or await self._store.resolve(principal, alias)
         except NotFound:
             raise self._unknown_application(by_id=bool(id)) from None
         if short and space.name != short:

@@ -56,7 +56,7 @@ def get_item(call: Call) -> bytes | Awaitable[bytes]:
     """One item."""
     key = call.parameters.key()
     packed = (keys.pack((key,)),)
-    entries = call.store.get_now(call.principal, call.space, packed)
+    entries = call.store.get_nowait(call.principal, call.space, packed)
     return _item(call, key, packed) if entries is None else wire.found(key, entries[0], call.settings)
 
 

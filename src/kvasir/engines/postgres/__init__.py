@@ -22,7 +22,7 @@ from kvasir.engines.postgres.status import Status, status
 from kvasir.engines.postgres.sweeping import Sweeper
 from kvasir.engines.postgres.writing import Writer
 from kvasir.limits import Limits
-from kvasir.model import Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 STATS_SECONDS = 10.0
 
@@ -36,7 +36,7 @@ class PostgresEngine:
     `clock` takes the place of the database's own, for tests.
     """
 
-    write_now = None  # a commit waits for the database
+    write_nowait = None  # a commit waits for the database
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class PostgresEngine:
     async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
         return await self._reads.get(space, keys, most_bytes) if keys else []
 
-    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:  # noqa: ARG002
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:  # noqa: ARG002
         return None  # another server may have changed it
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -118,20 +118,20 @@ class PostgresEngine:
 
     # -- spaces -------------------------------------------------------------------------------------------
 
-    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
-        return await self._registry.create(space, doors)
+    async def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
+        return await self._registry.create(space, aliases)
 
-    async def find_space(self, door: Door) -> Space | None:
-        return await self._registry.behind(door)
+    async def resolve(self, alias: Alias) -> Space | None:
+        return await self._registry.resolve(alias)
 
     async def get_space(self, id: str) -> Space | None:
         return await self._registry.by_id(id)
 
-    async def doors(self, id: str) -> list[Door]:
-        return await self._registry.doors(id)
+    async def aliases(self, id: str) -> list[Alias]:
+        return await self._registry.aliases(id)
 
     async def alter_space(
-        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+        self, id: str, *, name: str | None = None, add: Sequence[Alias] = (), remove: Sequence[Alias] = ()
     ) -> Space | None:
         return await self._registry.alter(id, name, add, remove)
 
@@ -151,7 +151,7 @@ class PostgresEngine:
     async def epoch(self) -> int:
         return await self._reads.epoch()
 
-    def epoch_now(self) -> int | None:
+    def epoch_nowait(self) -> int | None:
         return None
 
     async def sweep(self) -> int:

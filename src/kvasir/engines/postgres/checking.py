@@ -19,8 +19,8 @@ ROWS_AT_A_TIME = 500
 COUNTED = (
     ("select count(*) from kvasir_entry e where not exists (select from kvasir_head h where h.space = e.space)",
      "entries belong to no space"),
-    ("select count(*) from kvasir_door d where not exists (select from kvasir_space s where s.number = d.space)",
-     "doors lead to no space"),
+    ("select count(*) from kvasir_alias d where not exists (select from kvasir_space s where s.number = d.space)",
+     "aliases of no space"),
     ("select count(*) from kvasir_space s where not exists"
      " (select from kvasir_head h where h.space = s.number and not h.ended"
      " and h.expires_at is not distinct from s.expires_at)", "spaces have no record of their last number"),
@@ -43,11 +43,11 @@ ESTIMATE = """
     from pg_class c where c.oid = 'kvasir_entry'::regclass"""
 SIZE = """
     select sum(pg_total_relation_size(name::regclass))::bigint
-    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_door']) as name"""
+    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
 SPREAD_ESTIMATE = "select count(*) from kvasir_entry"
 SPREAD_SIZE = """
     select sum(citus_total_relation_size(name::regclass))::bigint
-    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_door']) as name"""
+    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
 
 
 async def check(link: Link) -> list[str]:

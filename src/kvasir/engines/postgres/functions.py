@@ -1,4 +1,4 @@
-"""What the server does in one round trip: functions in PL/pgSQL, created by the first migration (see `schema`).
+"""What the server does in one round trip: functions in PL/pgSQL, made anew by each migration (see `schema`).
 
 They are VOLATILE and run in READ COMMITTED, where every statement inside sees what was committed before it began. So
 what is read after a lock was obtained is what the former holder of the lock left behind. "Now" is read after the lock,
@@ -25,7 +25,7 @@ DURABILITY = """
         end if;"""
 
 _NOW = """
-    create function @kvasir_now() returns bigint language sql volatile parallel safe as $$
+    create function @kvasir_clock() returns bigint language sql volatile parallel safe as $$
         select floor(extract(epoch from clock_timestamp()) * 1000)::bigint
     $$;
 """
@@ -46,10 +46,10 @@ _SET = f"""
     begin{DURABILITY}
         -- When this waits for another writer, everything here is computed anew after the waiting.
         update @kvasir_head h
-            set last = greatest(h.last + 1, coalesce(p_now, @kvasir_now()) << 20) + v_numbers - 1,
-                latest = greatest(h.latest, coalesce(p_now, @kvasir_now()))
+            set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << 20) + v_numbers - 1,
+                latest = greatest(h.latest, coalesce(p_now, @kvasir_clock()))
             where h.space = p_space and not h.ended
-                and (h.expires_at is null or h.expires_at > coalesce(p_now, @kvasir_now()))
+                and (h.expires_at is null or h.expires_at > coalesce(p_now, @kvasir_clock()))
             returning h.last - v_numbers + 1, h.latest into v_base, v_latest;
         if not found then
             return null;
@@ -60,7 +60,7 @@ _SET = f"""
             v_base := v_latest << 20;
             update @kvasir_head h set last = v_base + v_numbers - 1 where h.space = p_space;
         end if;
-        v_now := coalesce(p_now, @kvasir_now());
+        v_now := coalesce(p_now, @kvasir_clock());
         with done as (
             insert into @kvasir_entry as e
                 (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
@@ -109,7 +109,7 @@ _WRITE = f"""
     begin{DURABILITY}
         select h.last, h.latest, h.expires_at into v_head
             from @kvasir_head h where h.space = p_space and not h.ended for update;
-        v_now := coalesce(p_now, @kvasir_now());
+        v_now := coalesce(p_now, @kvasir_clock());
         if not found or v_head.expires_at <= v_now then
             return null;
         end if;
@@ -179,11 +179,11 @@ _WRITE = f"""
 """  # noqa: S608
 
 _MOVE_EPOCH = """
-        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_now()) << 20)
+        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << 20)
             where h.space = 1;"""
 
-#: Lets doors lead to a space. Gives the number of the living space that has one of them (then the caller undoes
-#: everything), or null; of several, that of the first door. The primary key decides between two who want the same.
+#: Lets aliases lead to a space. Gives the number of the living space that has one of them (then the caller undoes
+#: everything), or null; of several, that of the first alias. The primary key decides between two who want the same.
 _CLAIM = """
     create function @kvasir_claim(
         p_space bigint, p_now bigint, p_kind text[], p_organisation text[], p_handle bytea[]
@@ -201,9 +201,9 @@ _CLAIM = """
             order by d.kind collate "C", d.organisation collate "C", d.handle
         loop
             loop
-                insert into @kvasir_door values (g.kind, g.organisation, g.handle, p_space) on conflict do nothing;
+                insert into @kvasir_alias values (g.kind, g.organisation, g.handle, p_space) on conflict do nothing;
                 exit when found;
-                select d.space into v_holder from @kvasir_door d
+                select d.space into v_holder from @kvasir_alias d
                     where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle for update;
                 continue when not found;
                 exit when v_holder = p_space;
@@ -216,7 +216,7 @@ _CLAIM = """
                     end if;
                     exit;
                 end if;
-                update @kvasir_door d set space = p_space
+                update @kvasir_alias d set space = p_space
                     where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle;
                 exit;
             end loop;
@@ -230,10 +230,10 @@ _CREATE_SPACE = f"""
     create function @kvasir_create_space(
         p_now bigint, p_durable boolean, p_number bigint, p_id text, p_organisation text, p_space_kind text,
         p_name bytea, p_created_at bigint, p_expires_at bigint, p_clear_every bigint, p_attributes bytea,
-        p_kind text[], p_door_organisation text[], p_handle bytea[]
+        p_kind text[], p_alias_organisation text[], p_handle bytea[]
     ) returns setof @kvasir_space language plpgsql volatile {PLANS} as $$
     declare
-        v_now bigint := coalesce(p_now, @kvasir_now());
+        v_now bigint := coalesce(p_now, @kvasir_clock());
         v_number bigint := greatest(p_number, v_now << 20 | floor(random() * 1048576)::bigint);
         v_taken bigint;
     begin{DURABILITY}
@@ -243,7 +243,7 @@ _CREATE_SPACE = f"""
                 exit when found;
                 v_number := v_number + 1 + floor(random() * 1024)::bigint;
             end loop;
-            v_taken := @kvasir_claim(v_number, v_now, p_kind, p_door_organisation, p_handle);
+            v_taken := @kvasir_claim(v_number, v_now, p_kind, p_alias_organisation, p_handle);
             if v_taken is not null then
                 raise exception using errcode = 'KV001';
             end if;
@@ -263,7 +263,7 @@ _ALTER_SPACE = f"""
         p_kind text[], p_organisation text[], p_handle bytea[]
     ) returns setof @kvasir_space language plpgsql volatile {PLANS} as $$
     declare
-        v_now bigint := coalesce(p_now, @kvasir_now());
+        v_now bigint := coalesce(p_now, @kvasir_clock());
         v_number bigint;
         v_taken bigint;
     begin{DURABILITY}
@@ -277,7 +277,7 @@ _ALTER_SPACE = f"""
             if v_taken is not null then
                 raise exception using errcode = 'KV001';
             end if;
-            delete from @kvasir_door d using unnest(p_kind, p_organisation, p_handle) as g (kind, organisation, handle)
+            delete from @kvasir_alias d using unnest(p_kind, p_organisation, p_handle) as g (kind, organisation, handle)
                 where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle
                     and d.space = v_number;
             update @kvasir_space s set name = coalesce(p_name, s.name) where s.number = v_number;{_MOVE_EPOCH}
@@ -295,12 +295,12 @@ _END_SPACE = f"""
         v_number bigint;
     begin{DURABILITY}
         delete from @kvasir_space s
-            where s.id = p_id and (s.expires_at is null or s.expires_at > coalesce(p_now, @kvasir_now()))
+            where s.id = p_id and (s.expires_at is null or s.expires_at > coalesce(p_now, @kvasir_clock()))
             returning s.number into v_number;
         if not found then
             return false;
         end if;
-        delete from @kvasir_door d where d.space = v_number;
+        delete from @kvasir_alias d where d.space = v_number;
         update @kvasir_head h set ended = true where h.space = v_number;{_MOVE_EPOCH}
         return true;
     end $$;
@@ -312,7 +312,7 @@ _SWEEP = f"""
     returns integer language plpgsql volatile {PLANS} as $$
     declare
         v_lock bigint := hashtextextended('@kvasir_sweep', 0);
-        v_now bigint := coalesce(p_now, @kvasir_now());
+        v_now bigint := coalesce(p_now, @kvasir_clock());
         dead record;
         v_rows integer;
         v_swept integer := 0;
@@ -327,7 +327,7 @@ _SWEEP = f"""
             select s.number from @kvasir_space s where s.expires_at <= v_now
             order by s.expires_at limit greatest(1, p_rows / 10) for update skip locked
         loop
-            delete from @kvasir_door d where d.space = dead.number;
+            delete from @kvasir_alias d where d.space = dead.number;
             delete from @kvasir_space s where s.number = dead.number;
             update @kvasir_head h set ended = true where h.space = dead.number;
             v_swept := v_swept + 1;
@@ -361,8 +361,5 @@ _SWEEP = f"""
         return v_swept;
     end $$;
 """  # noqa: S608
-
-#: The second migration: numbers that never lag behind `created_at`.
-RENEWED = (_SET + _WRITE).replace("create function", "create or replace function")
 
 FUNCTIONS = "".join((_NOW, _SET, _WRITE, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE, _SWEEP))

@@ -19,13 +19,13 @@ from kvasir.model import SYSTEM_SPACE, Entry
 
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
 #: What expires then is gone for this statement: the instant given, or the database's own, the same for all its rows.
-NOW = "(select coalesce($2::bigint, kvasir_now()))"
+NOW = "(select coalesce($2::bigint, kvasir_clock()))"
 ALIVE = f"(expires_at is null or expires_at > {NOW})"
 
 GET = f"select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and {ALIVE}"  # noqa: S608
 #: The values only if they have no more bytes than $4 in all, so that no more than that ever comes over the wire.
 WEIGHED = GET.replace("key, value", "key, case when sum(octet_length(value)) over () <= $4 then value end")
-EPOCH = f"select last, kvasir_now() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
+EPOCH = f"select last, kvasir_clock() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
 
 #: Statements under way at a time, each for another space.
 LANES = 8

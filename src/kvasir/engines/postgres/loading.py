@@ -26,7 +26,7 @@ FUNCTION = f"""
     begin{DURABILITY}
         select h.last, h.latest, h.expires_at into v_head
             from @kvasir_head h where h.space = p_space and not h.ended for update;
-        v_now := coalesce(p_now, @kvasir_now());
+        v_now := coalesce(p_now, @kvasir_clock());
         if not found or v_head.expires_at <= v_now then
             return false;
         end if;

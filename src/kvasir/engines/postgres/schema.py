@@ -1,4 +1,5 @@
 """The tables and how they came about. Migrations are append-only: number N brings a database from version N to N + 1.
+They hold tables only; the functions are made anew with each.
 
 Every data table is keyed by its space first, so that Citus can spread the tables over machines by space: no foreign
 keys, sequences or triggers. `@` stands for the schema: functions name it, wherever and for whomever they run.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvasir.engines.postgres import loading
-from kvasir.engines.postgres.functions import FUNCTIONS, RENEWED
+from kvasir.engines.postgres.functions import FUNCTIONS
 from kvasir.errors import Unavailable
 
 #: Nobody waits longer for a migration that waits for a table.
@@ -74,13 +75,34 @@ LAGGING = """
         where created_at > sequence >> 20;
 """
 
-MIGRATIONS: tuple[str, ...] = (TABLES + FUNCTIONS + loading.FUNCTION, RENEWED + LAGGING)
+ALIASES = """
+    alter table @kvasir_door rename to kvasir_alias;
+    alter index @kvasir_door_space rename to kvasir_alias_space;
+    alter index @kvasir_door_pkey rename to kvasir_alias_pkey;
+"""
+
+MIGRATIONS: tuple[str, ...] = (TABLES, LAGGING, ALIASES)
+
+#: What servers of before version 3 ask for with every request. They are told in a way that they take for "unavailable":
+#: a database that is starting or stopping (57P03).
+RETIRED = """
+    create function @kvasir_now() returns bigint language plpgsql volatile as $$
+    begin
+        raise exception 'this database is one of a newer Kvasir: stop this server and start the newer one'
+            using errcode = '57P03';
+    end $$;
+"""
+
+#: Every function of Kvasir's in the schema, as `drop function` wants it.
+OF_KVASIR = """
+    select oid::regprocedure::text from pg_proc
+    where pronamespace = quote_ident(current_schema())::regnamespace and proname like 'kvasir\\_%'"""
 
 VERSION_TABLE = "create table if not exists @kvasir_schema (version integer primary key)"
 
 #: Tables by how Citus keeps them: spread by space, or whole on every node.
 DISTRIBUTED = ("kvasir_head", "kvasir_entry")
-REFERENCE = ("kvasir_space", "kvasir_door", "kvasir_schema")
+REFERENCE = ("kvasir_space", "kvasir_alias", "kvasir_schema")
 #: Functions that Citus may run where their first argument, the space, lives.
 BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load")
 
@@ -113,11 +135,19 @@ async def migrate(connection: Any, now: int | None) -> None:
         for number in range(version, len(MIGRATIONS)):
             await connection.execute(MIGRATIONS[number].replace("@", f"{schema}."))
             await connection.execute("insert into kvasir_schema values ($1)", number + 1)
+        if version < len(MIGRATIONS):
+            await _renew_functions(connection, schema)
         if version == 0:
             # Nothing in it may seem older than the database itself, even if the clock is set back.
-            await connection.execute("update kvasir_head set latest = coalesce($1, kvasir_now())", now)
+            await connection.execute("update kvasir_head set latest = coalesce($1, kvasir_clock())", now)
         if await connection.fetchval(HAS_CITUS):
             await _spread(connection, schema)
+
+
+async def _renew_functions(connection: Any, schema: str) -> None:
+    for row in await connection.fetch(OF_KVASIR):
+        await connection.execute(f"drop function {row[0]}")
+    await connection.execute((FUNCTIONS + loading.FUNCTION + RETIRED).replace("@", f"{schema}."))
 
 
 async def _spread(connection: Any, schema: str) -> None:

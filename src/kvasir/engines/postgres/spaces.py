@@ -1,4 +1,4 @@
-"""The registry: spaces and the doors that lead to them."""
+"""The registry: spaces and the aliases that lead to them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from kvasir.engines.postgres.gathering import ALIVE
 from kvasir.engines.postgres.link import Link
 from kvasir.errors import Unavailable
-from kvasir.model import SYSTEM_SPACE, Door, Space
+from kvasir.model import SYSTEM_SPACE, Alias, Space
 
 SPACE = "number, id, organisation, kind, name, created_at, expires_at, clear_every, attributes"
 
 BY_ID = f"select {SPACE} from kvasir_space where id = $1 and {ALIVE}"  # noqa: S608
-BEHIND = f"""
+RESOLVE = f"""
     select {SPACE} from kvasir_space where {ALIVE} and number =
-        (select space from kvasir_door where kind = $1 and organisation = $3 and handle = $4)"""  # noqa: S608
-DOORS = f"""
-    select d.kind, d.organisation, d.handle from kvasir_door d join kvasir_space s on s.number = d.space
+        (select space from kvasir_alias where kind = $1 and organisation = $3 and handle = $4)"""  # noqa: S608
+ALIASES = f"""
+    select d.kind, d.organisation, d.handle from kvasir_alias d join kvasir_space s on s.number = d.space
     where s.id = $1 and {ALIVE}"""  # noqa: S608
 LIST = f"""
     select {SPACE} from kvasir_space
@@ -27,7 +27,7 @@ LIST = f"""
 COUNT = f"""
     select count(*)::bigint, coalesce(sum(
         (select count(*) from kvasir_entry e where e.space = s.number
-            and (e.expires_at is null or e.expires_at > coalesce($2::bigint, kvasir_now())))), 0)::bigint
+            and (e.expires_at is null or e.expires_at > coalesce($2::bigint, kvasir_clock())))), 0)::bigint
     from kvasir_space s where s.kind = $1 and ($3::text is null or s.organisation = $3) and {ALIVE}"""  # noqa: S608
 
 CREATE = "select * from kvasir_create_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
@@ -41,7 +41,7 @@ MOVE_EPOCH = "update kvasir_head set last = last + 1 where space = $1 returning 
 NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 NO_BYTES = re.compile(r"[\ud800-\udfff]")
 
-#: A door that changes hands so often while somebody wants it is given up.
+#: An alias that changes hands so often while somebody wants it is given up.
 ATTEMPTS = 10
 
 
@@ -57,26 +57,26 @@ class Registry:
         #: Whether Citus spreads the tables.
         self.spread = False
 
-    async def create(self, space: Space, doors: Sequence[Door]) -> Space:
+    async def create(self, space: Space, aliases: Sequence[Alias]) -> Space:
         """See `Engine.create_space`."""
         for _ in range(ATTEMPTS):
             rows = await self._link.write(
                 CREATE, self._now(), self._durable, self._highest + 1, space.id, space.organisation, space.kind,
                 space.name.encode(), space.created_at, space.expires_at, space.clear_every, space.attributes,
-                *_columns(doors),
+                *_columns(aliases),
             )  # fmt: skip
             if rows:
                 created = _space(rows[0])
                 self._highest = max(self._highest, created.number)
                 return created
-            # The space that had the door has ended in this very moment.
-        raise Unavailable("the space's doors change hands too fast; nothing was written, try again")
+            # The space that had the alias has ended in this very moment.
+        raise Unavailable("the space's aliases change hands too fast; nothing was written, try again")
 
-    async def alter(self, id: str, name: str | None, add: Sequence[Door], remove: Sequence[Door]) -> Space | None:
+    async def alter(self, id: str, name: str | None, add: Sequence[Alias], remove: Sequence[Alias]) -> Space | None:
         """See `Engine.alter_space`."""
         if NO_TEXT.search(id):
             return None
-        remove = [door for door in remove if _may_be(door)]
+        remove = [alias for alias in remove if _may_be(alias)]
         rows = await self._link.write(
             ALTER, self._now(), self._durable, id, None if name is None else name.encode(),
             *_columns(add), *_columns(set(remove) - set(add)),
@@ -101,19 +101,19 @@ class Registry:
         rows = await self._link.fetch(BY_ID, id, self._now())
         return _space(rows[0]) if rows else None
 
-    async def behind(self, door: Door) -> Space | None:
-        """See `Engine.find_space`."""
-        if not _may_be(door):
+    async def resolve(self, alias: Alias) -> Space | None:
+        """See `Engine.resolve`."""
+        if not _may_be(alias):
             return None
-        kind, organisation, handle = door
-        rows = await self._link.fetch(BEHIND, kind, self._now(), organisation, handle.encode())
+        kind, organisation, handle = alias
+        rows = await self._link.fetch(RESOLVE, kind, self._now(), organisation, handle.encode())
         return _space(rows[0]) if rows else None
 
-    async def doors(self, id: str) -> list[Door]:
-        """See `Engine.doors`."""
+    async def aliases(self, id: str) -> list[Alias]:
+        """See `Engine.aliases`."""
         if NO_TEXT.search(id):
             return []
-        rows = await self._link.fetch(DOORS, id, self._now())
+        rows = await self._link.fetch(ALIASES, id, self._now())
         return sorted((kind, organisation, handle.decode()) for kind, organisation, handle in rows)
 
     async def living(self, organisation: str | None, kind: str | None, after: str, limit: int | None) -> list[Space]:
@@ -127,14 +127,14 @@ class Registry:
         return spaces, entries
 
 
-def _may_be(door: Door) -> bool:
-    """Whether there can be such a door. The database would refuse to look for one of which it cannot hold the name."""
-    kind, organisation, handle = door
+def _may_be(alias: Alias) -> bool:
+    """Whether there can be such an alias. The database refuses to look for one that it cannot hold."""
+    kind, organisation, handle = alias
     return not (NO_TEXT.search(kind) or NO_TEXT.search(organisation) or NO_BYTES.search(handle))
 
 
-def _columns(doors: Sequence[Door] | set[Door]) -> tuple[list[str], list[str], list[bytes]]:
-    ordered = list(dict.fromkeys(doors))
+def _columns(aliases: Sequence[Alias] | set[Alias]) -> tuple[list[str], list[str], list[bytes]]:
+    ordered = list(dict.fromkeys(aliases))
     return (
         [kind for kind, _, _ in ordered],
         [organisation for _, organisation, _ in ordered],

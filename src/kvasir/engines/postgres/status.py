@@ -16,7 +16,7 @@ VERSION = "select coalesce(max(version), 0) from kvasir_schema"
 SPACES = "select kind, count(*) as spaces from kvasir_space group by kind order by kind"
 SIZES = """
     select name, pg_total_relation_size(name::regclass) as bytes
-    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_door']) as name"""
+    from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
 SPREAD_SIZES = SIZES.replace("pg_total", "citus_total")
 NODES = "select nodename, nodeport, isactive, shouldhaveshards from pg_dist_node order by nodeid"
 SHARDS = """

@@ -26,7 +26,7 @@ from kvasir.engines.sqlite.recent import RecentEntries
 from kvasir.engines.sqlite.writer import Writer
 from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
-from kvasir.model import Door, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ STATS_SECONDS = 10.0
 class SqliteEngine:
     """See `kvasir.engine.Engine`. `path` is the database file; its folder must exist."""
 
-    write_now = None  # a commit waits for the disk
+    write_nowait = None  # a commit waits for the disk
 
     def __init__(
         self, path: Path, *, clock: Clock = wall_clock, durable: bool = True, limits: Limits | None = None
@@ -94,14 +94,14 @@ class SqliteEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
-        entries = self.get_now(space, keys) if most_bytes is None else None
+        entries = self.get_nowait(space, keys) if most_bytes is None else None
         if entries is None:
             entries = await self._in_thread(
                 lambda connection: reading.get(connection, space, keys, self.clock(), most_bytes)
             )
         return entries
 
-    def get_now(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         if len(keys) == 1:
             return [self._get_one(space, keys[0])]
         return self._get_some(space, keys) if len(keys) <= KEYS_ON_THE_LOOP else None
@@ -124,21 +124,21 @@ class SqliteEngine:
 
     # -- spaces -------------------------------------------------------------------------------------------
 
-    async def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
-        created: Space = await self._writes.submit((), lambda transaction: transaction.create_space(space, doors))
+    async def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
+        created: Space = await self._writes.submit((), lambda transaction: transaction.create_space(space, aliases))
         return created
 
-    async def find_space(self, door: Door) -> Space | None:
-        return reading.space_behind(self._here, door, self.clock())
+    async def resolve(self, alias: Alias) -> Space | None:
+        return reading.resolve(self._here, alias, self.clock())
 
     async def get_space(self, id: str) -> Space | None:
         return reading.space_by_id(self._here, id, self.clock())
 
-    async def doors(self, id: str) -> list[Door]:
-        return reading.doors(self._here, id, self.clock())
+    async def aliases(self, id: str) -> list[Alias]:
+        return reading.aliases(self._here, id, self.clock())
 
     async def alter_space(
-        self, id: str, *, name: str | None = None, add: Sequence[Door] = (), remove: Sequence[Door] = ()
+        self, id: str, *, name: str | None = None, add: Sequence[Alias] = (), remove: Sequence[Alias] = ()
     ) -> Space | None:
         altered: Space | None = await self._writes.submit(
             (), lambda transaction: transaction.alter_space(id, name, add, remove)
@@ -164,9 +164,9 @@ class SqliteEngine:
     # -- the whole ----------------------------------------------------------------------------------------
 
     async def epoch(self) -> int:
-        return self.epoch_now()
+        return self.epoch_nowait()
 
-    def epoch_now(self) -> int:
+    def epoch_nowait(self) -> int:
         seen = self._numbers[EPOCH]
         if seen != self._seen:
             self._epoch = reading.epoch(self._cursor)

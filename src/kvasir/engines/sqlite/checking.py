@@ -16,7 +16,7 @@ MOST_FAULTS = 100
 ORPHANED_ENTRIES = """
     SELECT count(*) FROM entry
     WHERE space NOT IN (SELECT number FROM space) AND space NOT IN (SELECT space FROM ended)"""
-ORPHANED_DOORS = "SELECT count(*) FROM door WHERE space NOT IN (SELECT number FROM space)"
+ORPHANED_ALIASES = "SELECT count(*) FROM alias WHERE space NOT IN (SELECT number FROM space)"
 BEYOND_THE_LAST = "SELECT count(*) FROM entry, meta WHERE max(sequence, versionstamp) > last"
 EVERYTHING = "SELECT sequence, key, value, metadata FROM entry ORDER BY sequence"
 
@@ -38,7 +38,7 @@ def _faults(connection: apsw.Connection) -> Iterator[str]:
             yield f"SQLite finds: {line}"
     for sql, what in (
         (ORPHANED_ENTRIES, "entries belong to no space"),
-        (ORPHANED_DOORS, "doors lead to no space"),
+        (ORPHANED_ALIASES, "aliases of no space"),
         (BEYOND_THE_LAST, "entries are newer than the last number handed out"),
     ):
         count = connection.execute(sql).get

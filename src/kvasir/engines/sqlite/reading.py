@@ -10,7 +10,7 @@ import apsw
 
 from kvasir.engines.numbering import first_sequence
 from kvasir.errors import answer_too_long
-from kvasir.model import Door, Entry, KeyRange, Page, Query, Space
+from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space
 
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
 BARE_ENTRY = ENTRY.replace("value", "x''")
@@ -21,11 +21,11 @@ ALIVE = "(expires_at IS NULL OR expires_at > :now)"
 GET_ONE = f"SELECT {ENTRY} FROM entry WHERE space = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)"  # noqa: S608
 EPOCH = "SELECT epoch FROM meta"
 SPACE_BY_ID = f"SELECT {SPACE} FROM space WHERE id = :id AND {ALIVE}"  # noqa: S608
-SPACE_BEHIND = f"""
+RESOLVE = f"""
     SELECT {SPACE} FROM space WHERE {ALIVE} AND number =
-        (SELECT space FROM door WHERE kind = :kind AND organisation = :organisation AND handle = :handle)"""  # noqa: S608
-DOORS = f"""
-    SELECT door.kind, door.organisation, door.handle FROM door JOIN space ON door.space = number
+        (SELECT space FROM alias WHERE kind = :kind AND organisation = :organisation AND handle = :handle)"""  # noqa: S608
+ALIASES = f"""
+    SELECT alias.kind, alias.organisation, alias.handle FROM alias JOIN space ON alias.space = number
     WHERE id = :id AND {ALIVE} ORDER BY 1, 2, 3"""  # noqa: S608
 SPACES = f"""
     SELECT {SPACE} FROM space
@@ -228,10 +228,10 @@ def space_by_id(connection: apsw.Connection, id: str, now: int) -> Space | None:
     return _space(connection, SPACE_BY_ID, {"id": id, "now": now})
 
 
-def space_behind(connection: apsw.Connection, door: Door, now: int) -> Space | None:
-    """The living space behind a door."""
-    kind, organisation, handle = door
-    return _space(connection, SPACE_BEHIND, {"kind": kind, "organisation": organisation, "handle": handle, "now": now})
+def resolve(connection: apsw.Connection, alias: Alias, now: int) -> Space | None:
+    """The living space under an alias."""
+    kind, organisation, handle = alias
+    return _space(connection, RESOLVE, {"kind": kind, "organisation": organisation, "handle": handle, "now": now})
 
 
 def _space(connection: apsw.Connection, sql: str, values: dict[str, str | int]) -> Space | None:
@@ -241,10 +241,10 @@ def _space(connection: apsw.Connection, sql: str, values: dict[str, str | int]) 
     return None
 
 
-def doors(connection: apsw.Connection, id: str, now: int) -> list[Door]:
-    """The doors of a living space, sorted."""
+def aliases(connection: apsw.Connection, id: str, now: int) -> list[Alias]:
+    """The aliases of a living space, sorted."""
     with suppress(UnicodeEncodeError):
-        rows = connection.execute(DOORS, {"id": id, "now": now})
+        rows = connection.execute(ALIASES, {"id": id, "now": now})
         return [(kind, organisation, handle) for kind, organisation, handle in rows]
     return []
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import apsw
 
+from kvasir.engines.sqlite.connection import BUSY_MILLISECONDS
+from kvasir.errors import Unavailable
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE meta (
@@ -64,19 +67,46 @@ MIGRATIONS: tuple[str, ...] = (
     -- age look here for them; most databases have none.
     CREATE INDEX entry_lagging ON entry (space, created_at) WHERE created_at > sequence >> 20;
     """,
+    """
+    ALTER TABLE door RENAME TO alias;
+    DROP INDEX door_space;
+    CREATE INDEX alias_space ON alias (space);
+    """,
 )
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring the database to the newest version, in one transaction. Refuses one that is newer than this program."""
+    """Bring the database to the newest version, in one transaction.
+
+    Raises `Unavailable` for one that is newer than this program, and for an older one that another program has open:
+    a server of the version before would go on with tables that are no longer what it knows.
+    """
+    version = connection.pragma("user_version")
+    if not isinstance(version, int) or version > len(MIGRATIONS):
+        raise Unavailable(
+            f"the database has schema version {version}, made by a newer Kvasir;"
+            f" this one knows up to {len(MIGRATIONS)}: run the newer one"
+        )
+    if version == len(MIGRATIONS):
+        return
+    if version:
+        _refuse_company(connection)
     with connection:
-        version = connection.pragma("user_version")
-        if not isinstance(version, int) or version > len(MIGRATIONS):
-            raise RuntimeError(
-                f"the database has schema version {version}, made by a newer Kvasir;"
-                f" this one knows up to {len(MIGRATIONS)}: run the newer one"
-            )
         for migration in MIGRATIONS[version:]:
             connection.execute(migration)
-        if version < len(MIGRATIONS):
-            connection.pragma("user_version", len(MIGRATIONS))
+        connection.pragma("user_version", len(MIGRATIONS))
+
+
+def _refuse_company(connection: apsw.Connection) -> None:
+    """Raise `Unavailable` if any other connection to the database is open. Only who is alone can leave WAL mode."""
+    connection.set_busy_timeout(0)
+    try:
+        connection.pragma("journal_mode", "delete")
+    except apsw.BusyError:
+        raise Unavailable(
+            "the database is to be brought to the schema of this version, and another program has it open:"
+            " stop every server and command of the version before, then start this one again"
+        ) from None
+    finally:
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
+    connection.pragma("journal_mode", "wal")

@@ -16,13 +16,13 @@ from kvasir.engines.sqlite.cells import EPOCH, RANGES, cell_of
 from kvasir.errors import NotFound
 from kvasir.model import (
     SYSTEM_SPACE,
+    Alias,
     Check,
     Commit,
     Condition,
     Conflict,
     Delete,
     DeleteRange,
-    Door,
     Entry,
     Mutation,
     Set,
@@ -50,11 +50,11 @@ LOAD_OVER = """
     WHERE sequence = ?"""
 
 ADD_SPACE = "INSERT INTO space VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-ADD_DOOR = "INSERT OR REPLACE INTO door VALUES (?, ?, ?, ?)"
-REMOVE_DOOR = "DELETE FROM door WHERE kind = ? AND organisation = ? AND handle = ? AND space = ?"
+ADD_ALIAS = "INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?)"
+REMOVE_ALIAS = "DELETE FROM alias WHERE kind = ? AND organisation = ? AND handle = ? AND space = ?"
 RENAME = "UPDATE space SET name = ? WHERE number = ?"
 END_SPACE = (
-    "DELETE FROM door WHERE space = ?",
+    "DELETE FROM alias WHERE space = ?",
     "DELETE FROM space WHERE number = ?",
     "INSERT INTO ended VALUES (?)",
 )
@@ -223,11 +223,11 @@ class Transaction:
 
     # -- spaces -------------------------------------------------------------------------------------------
 
-    def create_space(self, space: Space, doors: Sequence[Door]) -> Space:
+    def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
         """See `Engine.create_space`."""
         now = self._clock()
-        for door in doors:
-            if taken := reading.space_behind(self._connection, door, now):
+        for alias in aliases:
+            if taken := reading.resolve(self._connection, alias, now):
                 return taken
         created = msgspec.structs.replace(space, number=self._next(now))
         self._connection.execute(
@@ -235,24 +235,24 @@ class Transaction:
             (created.number, created.id, created.organisation, created.kind, created.name, created.created_at,
              created.expires_at, created.clear_every, created.attributes),
         )  # fmt: skip
-        for door in doors:
-            self._connection.execute(ADD_DOOR, (*door, created.number))
+        for alias in aliases:
+            self._connection.execute(ADD_ALIAS, (*alias, created.number))
         return created
 
-    def alter_space(self, id: str, name: str | None, add: Sequence[Door], remove: Sequence[Door]) -> Space | None:
+    def alter_space(self, id: str, name: str | None, add: Sequence[Alias], remove: Sequence[Alias]) -> Space | None:
         """See `Engine.alter_space`."""
         now = self._clock()
         space = reading.space_by_id(self._connection, id, now)
         if space is None:
             return None
-        for door in add:
-            taken = reading.space_behind(self._connection, door, now)
+        for alias in add:
+            taken = reading.resolve(self._connection, alias, now)
             if taken and taken.id != id:
                 return taken
-        for door in remove:
-            self._connection.execute(REMOVE_DOOR, (*door, space.number))
-        for door in add:
-            self._connection.execute(ADD_DOOR, (*door, space.number))
+        for alias in remove:
+            self._connection.execute(REMOVE_ALIAS, (*alias, space.number))
+        for alias in add:
+            self._connection.execute(ADD_ALIAS, (*alias, space.number))
         if name is not None:
             self._connection.execute(RENAME, (name, space.number))
             space = msgspec.structs.replace(space, name=name)

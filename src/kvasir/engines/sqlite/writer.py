@@ -96,11 +96,16 @@ class Writer:
         """Open the database and start the thread. Call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._lock_file = os.open(f"{self._path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with self._turn():
-            self._connect()
-            migrate(self._connection)
-            self.cells = Cells(self._path)
-            self._settle_for_the_dead()
+        try:
+            with self._turn():
+                self._connect()
+                migrate(self._connection)
+                self.cells = Cells(self._path)
+                self._settle_for_the_dead()
+        except BaseException:
+            self._connection.close(True)
+            os.close(self._lock_file)
+            raise
         self._thread.start()
 
     def submit(self, writes: Sequence[Write], work: Callable[[Transaction], Any] | None = None) -> asyncio.Future[Any]:

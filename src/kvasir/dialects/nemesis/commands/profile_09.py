@@ -65,14 +65,14 @@ def cached_keyspace(talk: Talk) -> Space | None:
 
 async def keyspace(talk: Talk) -> Space:
     """The store behind this profile, created when it is first used."""
-    door = ("store", talk.principal.organisation, STORE)
+    alias = ("store", talk.principal.organisation, STORE)
     try:
-        return await talk.store.behind(talk.principal, door)
+        return await talk.store.resolve(talk.principal, alias)
     except NotFound:
         blueprint = Space("", 0, talk.principal.organisation, "store", STORE, 0)
         # Whoever may write may have this one store made.
         maker = msgspec.structs.replace(talk.principal, role="admin") if _may_write(talk) else talk.principal
-        made = await talk.store.create(maker, blueprint, [door])
+        made = await talk.store.create(maker, blueprint, [alias])
         return await talk.store.open(talk.principal, made.id)
 
 

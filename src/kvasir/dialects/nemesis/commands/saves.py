@@ -207,8 +207,8 @@ class _Loading:
             # The original took longer durations, too.
             duration = min(head.expiry.duration, LONGEST)
             attributes = Attributes(self._token, head.shared and bool(head.name), duration)
-            space, doors = blank(self._talk, head.name, attributes, delete=head.expiry.delete_session)
-            made = await self._talk.store.create(self._talk.principal, space, doors)
+            space, aliases = blank(self._talk, head.name, attributes, delete=head.expiry.delete_session)
+            made = await self._talk.store.create(self._talk.principal, space, aliases)
             # Otherwise the name belongs to another session by now, or the token to one that the caller may not know.
             if made.organisation == space.organisation and attributes_of(made).token == self._token:
                 return made

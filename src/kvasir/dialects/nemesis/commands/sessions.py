@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from kvasir.control.sessions import NAME_DOOR, TOKEN_DOOR, Attributes, attributes_of, new_token
+from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS, Attributes, attributes_of, new_token
 from kvasir.dialects.nemesis.commands.context import Command, Talk
 from kvasir.dialects.nemesis.commands.keyvalues import strings
 from kvasir.dialects.nemesis.frames import Refusal, Shape, refused, reply, required, token
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.errors import Forbidden, NotFound
-from kvasir.model import Door, Space
+from kvasir.model import Alias, Space
 from kvasir.store.clearing import period_end
 
 #: Longest duration in seconds: some three thousand years, which fits every engine in milliseconds.
@@ -33,8 +33,8 @@ class Expiry(Struct):
     delete_session: bool = msgspec.field(default=False, name="deleteSession")
 
 
-def blank(talk: Talk, name: str, attributes: Attributes, *, delete: bool) -> tuple[Space, list[Door]]:
-    """A session to be created now, and its doors."""
+def blank(talk: Talk, name: str, attributes: Attributes, *, delete: bool) -> tuple[Space, list[Alias]]:
+    """A session to be created now, and its aliases."""
     lasts = attributes.duration * 1000 or None
     space = Space(
         id="",
@@ -47,8 +47,8 @@ def blank(talk: Talk, name: str, attributes: Attributes, *, delete: bool) -> tup
         clear_every=lasts if lasts and not delete else None,
         attributes=msgspec.json.encode(attributes),
     )
-    doors = [(TOKEN_DOOR, "", attributes.token)]
-    return space, [*doors, (NAME_DOOR, "", name)] if attributes.shared else doors
+    aliases = [(TOKEN_ALIAS, "", attributes.token)]
+    return space, [*aliases, (NAME_ALIAS, "", name)] if attributes.shared else aliases
 
 
 # -- SH_NEW, SH_OPEN -------------------------------------------------------------------------------------------
@@ -79,8 +79,8 @@ async def _new(talk: Talk, body: dict[str, Any]) -> bytes:
         wait = f"at most {talk.bounds.sessions_per_second:,} sessions a second on one connection"
         return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL, wait))
     attributes = Attributes(new_token(), shared, expiry.duration)
-    space, doors = blank(talk, name, attributes, delete=expiry.delete_session)
-    made = await talk.store.create(talk.principal, space, doors)
+    space, aliases = blank(talk, name, attributes, delete=expiry.delete_session)
+    made = await talk.store.create(talk.principal, space, aliases)
     try:
         tkn = await _token_of(talk, made, attributes.token)
     except NotFound:
@@ -97,8 +97,8 @@ async def _token_of(talk: Talk, space: Space, fresh: str = "") -> str:
     await talk.store.open(talk.principal, space.id)
     if known:
         return known
-    doors = await talk.store.doors(talk.principal, space)
-    tokens = [handle for kind, _, handle in doors if kind == TOKEN_DOOR]
+    aliases = await talk.store.aliases(talk.principal, space)
+    tokens = [handle for kind, _, handle in aliases if kind == TOKEN_ALIAS]
     if not tokens:
         raise NotFound("the store is shared no longer")
     return tokens[0]
@@ -106,7 +106,7 @@ async def _token_of(talk: Talk, space: Space, fresh: str = "") -> str:
 
 async def _open(talk: Talk, body: dict[str, Any]) -> bytes:
     try:
-        space = await talk.store.behind(talk.principal, (NAME_DOOR, "", body["name"]))
+        space = await talk.store.resolve(talk.principal, (NAME_ALIAS, "", body["name"]))
         return reply("SH_OPEN", {"tkn": await _token_of(talk, space), "st": Status.OK})
     except NotFound:
         return reply("SH_OPEN", {"tkn": None, "st": Status.SESSION_OPEN_FAIL})

@@ -77,7 +77,7 @@ class Conversation(Talk):
     def look_after(self) -> None:
         """At the beginning, and once in a while: whether the access key of a silent caller is good."""
         if self._auth is not None and self._working is None and not self._queue:
-            epoch = self.store.refresh_now()
+            epoch = self.store.refresh_nowait()
             if epoch != self._epoch and (epoch is not None or self._epoch == -1):
                 self._epoch = epoch
                 self._go_on()

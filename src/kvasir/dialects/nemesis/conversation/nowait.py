@@ -32,7 +32,7 @@ def answer(
     done = 0
     frames: list[bytes] = []
     counts: dict[tuple[str, str], int] = {}
-    if talk.store.refresh_now() is None:
+    if talk.store.refresh_nowait() is None:
         return done, frames, counts, None
     # Writes that come together share a call to the store; see `Conversation`.
     may_write = len(messages) == 1 and not talk.store.writes_wait
@@ -79,11 +79,11 @@ def _shown(talk: Talk, profile: Profile, command: Command, body: dict[str, Any])
             return None
         names = [name for name in body["keys"] if name.__class__ is str]
         if len(names) == 1:
-            entries = talk.store.get_now(talk.principal, space, (pack(names),))
+            entries = talk.store.get_nowait(talk.principal, space, (pack(names),))
         elif not names or len(names) > talk.store.limits.batch_keys:
             return None
         else:
-            entries = talk.store.get_now(talk.principal, space, [pack((name,)) for name in names])
+            entries = talk.store.get_nowait(talk.principal, space, [pack((name,)) for name in names])
             if entries and sum(len(e.value) for e in entries if e is not None) > talk.bounds.reply_bytes:
                 return None
         return None if entries is None else ("ok", command.shown(body, names, entries))  # type: ignore[misc]
@@ -104,7 +104,7 @@ def _written(talk: Talk, profile: Profile, command: Command, body: dict[str, Any
         return None
     outcomes: Sequence[Outcome] | None
     try:
-        outcomes = store.write_many_now(talk.principal, space, writes)
+        outcomes = store.write_many_nowait(talk.principal, space, writes)
     except KvasirError:
         return None  # the caller may not write
     except Exception:
