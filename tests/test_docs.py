@@ -117,22 +117,30 @@ def test_every_command_of_the_readme_is_run_by_a_test() -> None:
             assert not blocks(section(title), "sh"), f"the commands of {title!r} are run by no test"
 
 
-OPERATE = (DOCS / "operate.md").read_text(encoding="utf-8")
+INDEX = (DOCS / "operate" / "README.md").read_text(encoding="utf-8")
+#: The operator's pages in the order of their index.
+OPERATOR_PAGES = re.findall(r"^\| \[([\w-]+\.md)\]\(\1\) \|", INDEX, re.MULTILINE)
+OPERATE = "\n".join((DOCS / "operate" / name).read_text(encoding="utf-8") for name in OPERATOR_PAGES)
 
-#: A word of each block of commands of the operator's page; the tests below run them.
+#: A word of each block of commands of the operator's pages; the tests below run them.
 OPERATED = ("db init", ".backup", "pg_dump", "pg_restore", "kvasir check", "kvasir copy", "kvasir dump")
 
 
 def operated(word: str) -> str:
-    """The first block of the operator's page with this word, in front of which no other word leads to it."""
+    """The first block of the operator's pages with this word, in front of which no other word leads to it."""
     return next(block for block in blocks(OPERATE, "sh") if next(each for each in OPERATED if each in block) == word)
 
 
-def test_every_command_of_the_operators_page_is_run_by_a_test() -> None:
+def test_the_index_lists_every_page_for_operators() -> None:
+    assert set(OPERATOR_PAGES) == {file.name for file in (DOCS / "operate").iterdir()} - {"README.md"}
+    assert not blocks(INDEX, "sh")
+
+
+def test_every_command_of_the_operators_pages_is_run_by_a_test() -> None:
     assert [operated(word) for word in OPERATED] == blocks(OPERATE, "sh")
 
 
-def test_no_command_of_the_operators_page_makes_an_option_of_a_password() -> None:
+def test_no_command_of_the_operators_pages_makes_an_option_of_a_password() -> None:
     for block in blocks(OPERATE, "sh"):
         for line in block.splitlines():
             # What `export` is given stays in the shell; what a program is given, everybody can read.
@@ -197,7 +205,7 @@ def test_every_failure_has_a_row_in_every_api(kind: type[errors.KvasirError]) ->
 
 
 def test_every_metric_is_documented(first_server: Server) -> None:
-    text = (DOCS / "operate.md").read_text(encoding="utf-8")
+    text = (DOCS / "operate" / "observability.md").read_text(encoding="utf-8")
     shown = httpx.get(f"{first_server.url}/metrics", trust_env=False).text
     names = set(re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE))
     assert len(names) > 5
@@ -205,12 +213,25 @@ def test_every_metric_is_documented(first_server: Server) -> None:
     assert set(re.findall(r"`(kvasir_\w+)", text)) <= names
 
 
+def prose(file: Path) -> str:
+    """A document without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", file.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(file: Path) -> set[str]:
+    """What a link to a heading of this document may name, as GitHub has it."""
+    headings = re.findall(r"^#+ (.+)$", prose(file), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_links_lead_somewhere(file: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", file.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-        if "://" not in target:
-            assert (file.parent / target).exists(), f"{file.name} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)]*)\)", prose(file)):
+        if "://" in target:
+            continue
+        led = file.parent / target if target else file
+        assert led.exists(), f"{file.name} links to {target}"
+        assert not anchor or anchor in anchors(led), f"{file.name} links to {target}#{anchor}"
 
 
 def test_the_readme_says_whose_apis_these_are() -> None:
