@@ -18,7 +18,7 @@ from kvasir.config import loading, parsers
 from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
-from kvasir.model import Principal, Space
+from kvasir.model import Principal
 from kvasir.store.store import Store
 
 T = TypeVar("T")
@@ -101,15 +101,6 @@ def _ulid(given: str) -> str:
         return parsers.ulid(given)
     except ValueError as error:
         raise Invalid(f"--organisation must be {error}") from None
-
-
-async def find_store(database: Database, named: str) -> Space:
-    """The store with this name or ULID. Raises `NotFound`."""
-    alias = ("store", database.operator.organisation, named)
-    space = await database.engine.resolve(alias) or await database.engine.get_space(named.upper())
-    if space is None or space.organisation != database.operator.organisation:
-        raise NotFound(f"there is no store {named!r}; `kvasir store list` shows them")
-    return space
 
 
 def duration_ms(given: str) -> int:

@@ -17,7 +17,6 @@ from kvasir.cli.common import (
     administer,
     date_text,
     duration_ms,
-    find_store,
     print_json,
     print_table,
 )
@@ -66,7 +65,7 @@ def create(
     """Make an access key and print it, this once. Only a hash of it is kept."""
     from ulid import ULID
 
-    from kvasir.control import access_keys
+    from kvasir.control import access_keys, stores
 
     secret = access_keys.new_secret()
     parts = None if prefix is None else parse_prefix(prefix)
@@ -81,7 +80,9 @@ def create(
             name=name,
             digest=access_keys.digest_of(secret),
             created_at=now,
-            spaces=tuple([(await find_store(database, named)).id for named in store]) if store else None,
+            spaces=tuple([(await stores.find(database.store, database.operator, named)).id for named in store])
+            if store
+            else None,
             prefix=parts,
             expires_at=None if life is None else now + life,
         )

@@ -17,12 +17,12 @@ from kvasir.cli.common import (
     administer,
     confirm,
     date_text,
-    find_store,
     print_json,
     print_table,
 )
-from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS, attributes_of, new_token
-from kvasir.errors import Conflicting, Invalid, NotFound
+from kvasir.control import applications, sessions, stores
+from kvasir.control.sessions import attributes_of
+from kvasir.errors import NotFound
 from kvasir.model import Space
 
 app = typer.Typer(help="List, show and end sessions of the NemesisDB API.", no_args_is_help=True)
@@ -68,7 +68,7 @@ def show(
     """Show a session with its token, which is all that a client needs to use it."""
 
     async def work(database: Database) -> tuple[Space, int]:
-        space = await _find(database, session)
+        space = await sessions.find(database.engine, database.operator.organisation, session)
         return space, await database.engine.count(space.number)
 
     space, keys = administer(work, data_dir, engine, config, organisation, writes=False)
@@ -87,7 +87,7 @@ def end(
     """End a session with its keys. This cannot be undone."""
 
     async def look(database: Database) -> tuple[Space, int]:
-        space = await _find(database, session)
+        space = await sessions.find(database.engine, database.operator.organisation, session)
         return space, await database.engine.count(space.number)
 
     space, keys = administer(look, data_dir, engine, config, organisation, writes=False)
@@ -111,16 +111,8 @@ def share(
     """Let clients of the NemesisDB API open a store or an application as a shared session; print its token."""
 
     async def work(database: Database) -> str:
-        most = database.store.limits.store_name_characters
-        if not 0 < len(session) <= most:
-            raise Invalid(f"a session's name has 1 to {most} characters")
         space = await _find_shareable(database, store)
-        token = await _token_of(database, space) or new_token()
-        aliases = [(NAME_ALIAS, "", session), (TOKEN_ALIAS, "", token)]
-        altered = await database.engine.alter_space(space.id, add=aliases)
-        if altered is None or altered.id != space.id:
-            raise Conflicting(f"there is a shared session {session!r} already; choose another name")
-        return token
+        return await sessions.share(database.engine, database.store.limits, space, session)
 
     typer.echo(administer(work, data_dir, engine, config, organisation))
 
@@ -137,44 +129,19 @@ def unshare(
 
     async def work(database: Database) -> Space:
         space = await _find_shareable(database, store)
-        aliases = await database.engine.aliases(space.id)
-        named = [alias for alias in aliases if alias[0] == NAME_ALIAS]
-        if (NAME_ALIAS, "", session) not in named:
-            raise NotFound(f"{store!r} is not shared as {session!r}")
-        tokens = [alias for alias in aliases if alias[0] == TOKEN_ALIAS] if len(named) == 1 else []
-        await database.engine.alter_space(space.id, remove=[(NAME_ALIAS, "", session), *tokens])
+        await sessions.unshare(database.engine, space, session)
         return space
 
     space = administer(work, data_dir, engine, config, organisation)
     typer.echo(f"{space.id} is no longer shared as {session!r}", err=True)
 
 
-async def _find(database: Database, named: str) -> Space:
-    for alias in ((TOKEN_ALIAS, "", named), (NAME_ALIAS, "", named)):
-        space = await database.engine.resolve(alias)
-        if _is_session(database, space):
-            return space  # type: ignore[return-value]
-    space = await database.engine.get_space(named.upper())
-    if space is None or not _is_session(database, space):
-        raise NotFound("there is no such session; `kvasir session list` shows them")
-    return space
-
-
-def _is_session(database: Database, space: Space | None) -> bool:
-    return space is not None and space.kind == "session" and space.organisation == database.operator.organisation
-
-
 async def _find_shareable(database: Database, named: str) -> Space:
-    application = await database.engine.resolve(("application-name", database.operator.organisation, named))
-    space = application or await find_store(database, named)
+    application = await database.engine.resolve(applications.by_name(database.operator.organisation, named))
+    space = application or await stores.find(database.store, database.operator, named)
     if space.kind == "session":
         raise NotFound(f"{named!r} is a session; only stores and applications are shared this way")
     return space
-
-
-async def _token_of(database: Database, space: Space) -> str | None:
-    aliases = await database.engine.aliases(space.id)
-    return next((handle for kind, _, handle in aliases if kind == TOKEN_ALIAS), None)
 
 
 def _end_of(space: Space) -> str:

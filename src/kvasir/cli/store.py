@@ -17,11 +17,10 @@ from kvasir.cli.common import (
     administer,
     confirm,
     date_text,
-    find_store,
     print_json,
     print_table,
 )
-from kvasir.errors import Invalid
+from kvasir.control import stores
 from kvasir.model import Space
 
 app = typer.Typer(help="Make, list and delete stores.", no_args_is_help=True)
@@ -39,12 +38,7 @@ def create(
     """Make a store and print its ULID; of one that exists already, print that."""
 
     async def work(database: Database) -> Space:
-        if not 0 < len(name) <= database.store.limits.store_name_characters:
-            raise Invalid(f"a store's name has 1 to {database.store.limits.store_name_characters} characters")
-        owner = database.operator.organisation
-        return await database.store.create(
-            database.operator, Space("", 0, owner, "store", name, 0), [("store", owner, name)]
-        )
+        return await stores.create(database.store, database.operator, name)
 
     space = administer(work, data_dir, engine, config, organisation)
     if json:
@@ -87,7 +81,7 @@ def delete(
     """Delete a store with everything in it. This cannot be undone."""
 
     async def look(database: Database) -> tuple[Space, int]:
-        space = await find_store(database, store)
+        space = await stores.find(database.store, database.operator, store)
         return space, await database.engine.count(space.number)
 
     space, entries = administer(look, data_dir, engine, config, organisation, writes=False)

@@ -29,13 +29,13 @@ class _Attributes(Struct, frozen=True):
     application_id: int
 
 
-def by_id(organisation: str, application_id: int) -> Alias:
-    """The alias an application_id opens."""
+def by_id(organisation: str, application_id: int | str) -> Alias:
+    """The alias of the application with this id; as a text it must be written as a number is, or nothing has it."""
     return ("application", organisation, str(application_id))
 
 
 def by_name(organisation: str, name: str) -> Alias:
-    """The alias an application_name opens; the short one, without the account."""
+    """The alias of the application with this name: the short one, without the account."""
     return ("application-name", organisation, name)
 
 

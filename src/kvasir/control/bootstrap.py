@@ -7,12 +7,13 @@ from msgspec import Struct
 from ulid import ULID
 
 from kvasir.config.table import Config
+from kvasir.control import stores
 from kvasir.control.access_keys import AccessKey, added, digest_of, new_secret, set_admin_key
 from kvasir.control.copy_mark import COPY_MARK, incomplete, take_over
 from kvasir.control.organisation import FIRST, first_organisation
 from kvasir.engine import Clock, Engine
 from kvasir.errors import Invalid, KvasirError
-from kvasir.model import SYSTEM_SPACE, Alias, Check, Commit, Mutation, Set, Space, Write
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Mutation, Set, Write
 
 #: The store of the first start.
 DEFAULT_STORE = "default"
@@ -52,10 +53,9 @@ async def bootstrap(engine: Engine, config: Config, clock: Clock) -> FirstStart 
 
 async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstStart | None:
     organisation = config.organisation_id or str(ULID())
-    alias: Alias = ("store", organisation, DEFAULT_STORE)
     # The store comes first: whoever sees the organisation finds it complete.
-    own = Space(str(ULID()), 0, organisation, "store", DEFAULT_STORE, created_at=clock())
-    store = await engine.create_space(own, [alias])
+    own = msgspec.structs.replace(stores.unmade(organisation, DEFAULT_STORE), id=str(ULID()), created_at=clock())
+    store = await engine.create_space(own, [stores.by_name(organisation, DEFAULT_STORE)])
     mutations: list[Mutation] = [Set(FIRST, msgspec.json.encode(organisation))]
     secret = None
     if config.admin_key is None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from kvasir.access.authenticator import Auth
+from kvasir.control import stores
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.versori import answers, requests, routes
 from kvasir.dialects.versori.members import bounded
@@ -151,8 +152,7 @@ class VersoriDialect:
     async def _create_store(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         _require_own(principal, owner)
         name = requests.read_store_name(await request.body(), self._store.limits)
-        wanted = Space("", 0, owner, "store", name, 0)
-        created = await self._store.create(principal, wanted, [("store", owner, name)])
+        created = await stores.create(self._store, principal, name)
         return Response(200, answers.store_id(created), "CreateStore")
 
     async def _list_stores(self, _request: Request, principal: Principal, owner: str, _rest: str) -> Response:

@@ -90,7 +90,7 @@ class VoximplantDialect:
         id = given.get("application_id")
         if not id or "application_name" in given:
             return None
-        return self._store.cached(principal, ("application", principal.organisation, id))
+        return self._store.cached(principal, applications.by_id(principal.organisation, id))
 
     async def _application(self, principal: Principal, given: dict[str, str]) -> Space:
         """The application a request names: the id wins, a name beside it must agree. One of another account, or

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from kvasir.access.authenticator import Auth
-from kvasir.control.sessions import TOKEN_ALIAS
+from kvasir.control.sessions import by_token
 from kvasir.dialects.nemesis.frames import Shape
 from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
@@ -108,11 +108,11 @@ class Talk:
 
     async def space(self, token: str) -> Space:
         """The session with this token. Raises `NotFound`."""
-        return await self.store.resolve(self.principal, (TOKEN_ALIAS, "", token))
+        return await self.store.resolve(self.principal, by_token(token))
 
     def cached(self, token: str) -> Space | None:
         """The session with this token, if nobody need be asked for it."""
-        return self.store.cached(self.principal, (TOKEN_ALIAS, "", token))
+        return self.store.cached(self.principal, by_token(token))
 
     async def get(self, space: Space, names: Sequence[str]) -> list[Entry | None]:
         """The entries of these keys: one snapshot, up to the store's bound on a batch."""

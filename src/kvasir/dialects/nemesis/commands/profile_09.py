@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from kvasir.control import stores
 from kvasir.dialects.nemesis.commands.context import Command, Talk, sliced
 from kvasir.dialects.nemesis.commands.keyvalues import clear_and_set, key_names, setter, strings
 from kvasir.dialects.nemesis.commands.saves import UNREADABLE, fill, pages, prepared, read_record
@@ -60,16 +61,16 @@ def error(status: Status, message: str = "") -> bytes:  # noqa: ARG001  (the oth
 
 def cached_keyspace(talk: Talk) -> Space | None:
     """The store behind this profile, if nobody need be asked for it."""
-    return talk.store.cached(talk.principal, ("store", talk.principal.organisation, STORE))
+    return talk.store.cached(talk.principal, stores.by_name(talk.principal.organisation, STORE))
 
 
 async def keyspace(talk: Talk) -> Space:
     """The store behind this profile, created when it is first used."""
-    alias = ("store", talk.principal.organisation, STORE)
+    alias = stores.by_name(talk.principal.organisation, STORE)
     try:
         return await talk.store.resolve(talk.principal, alias)
     except NotFound:
-        blueprint = Space("", 0, talk.principal.organisation, "store", STORE, 0)
+        blueprint = stores.unmade(talk.principal.organisation, STORE)
         # Whoever may write may have this one store made.
         maker = msgspec.structs.replace(talk.principal, role="admin") if _may_write(talk) else talk.principal
         made = await talk.store.create(maker, blueprint, [alias])

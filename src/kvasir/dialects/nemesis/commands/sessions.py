@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS, Attributes, attributes_of, new_token
+from kvasir.control.sessions import Attributes, attributes_of, by_name, by_token, new_token, token_among
 from kvasir.dialects.nemesis.commands.context import Command, Talk
 from kvasir.dialects.nemesis.commands.keyvalues import strings
 from kvasir.dialects.nemesis.frames import Refusal, Shape, refused, reply, required, token
@@ -47,8 +47,8 @@ def blank(talk: Talk, name: str, attributes: Attributes, *, delete: bool) -> tup
         clear_every=lasts if lasts and not delete else None,
         attributes=msgspec.json.encode(attributes),
     )
-    aliases = [(TOKEN_ALIAS, "", attributes.token)]
-    return space, [*aliases, (NAME_ALIAS, "", name)] if attributes.shared else aliases
+    aliases = [by_token(attributes.token)]
+    return space, [*aliases, by_name(name)] if attributes.shared else aliases
 
 
 # -- SH_NEW, SH_OPEN -------------------------------------------------------------------------------------------
@@ -97,16 +97,15 @@ async def _token_of(talk: Talk, space: Space, fresh: str = "") -> str:
     await talk.store.open(talk.principal, space.id)
     if known:
         return known
-    aliases = await talk.store.aliases(talk.principal, space)
-    tokens = [handle for kind, _, handle in aliases if kind == TOKEN_ALIAS]
-    if not tokens:
-        raise NotFound("the store is shared no longer")
-    return tokens[0]
+    shared_as = token_among(await talk.store.aliases(talk.principal, space))
+    if shared_as is None:
+        raise NotFound("the store is no longer shared")
+    return shared_as
 
 
 async def _open(talk: Talk, body: dict[str, Any]) -> bytes:
     try:
-        space = await talk.store.resolve(talk.principal, (NAME_ALIAS, "", body["name"]))
+        space = await talk.store.resolve(talk.principal, by_name(body["name"]))
         return reply("SH_OPEN", {"tkn": await _token_of(talk, space), "st": Status.OK})
     except NotFound:
         return reply("SH_OPEN", {"tkn": None, "st": Status.SESSION_OPEN_FAIL})

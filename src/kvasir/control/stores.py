@@ -1,0 +1,44 @@
+"""Stores as people know them: by a name, unique in its organisation, or by their ULID. Touches no entries."""
+
+from __future__ import annotations
+
+from kvasir.errors import Invalid, NotFound
+from kvasir.limits import Limits
+from kvasir.model import Alias, Principal, Space
+from kvasir.store.store import Store
+
+
+def by_name(organisation: str, name: str) -> Alias:
+    """The alias of the store with this name."""
+    return ("store", organisation, name)
+
+
+def unmade(organisation: str, name: str) -> Space:
+    """A store that has yet to be created: `Store.create` fills in the rest."""
+    return Space("", 0, organisation, "store", name, 0)
+
+
+def check_name(name: str, limits: Limits) -> None:
+    """Raise `Invalid` unless this may be the name of a store, or the name a store is shared under."""
+    if not 0 < len(name) <= limits.store_name_characters:
+        wrong = f"must be a string of 1 to {limits.store_name_characters} characters"
+        raise Invalid(f"name {wrong}", fields=(("name", wrong),))
+
+
+async def create(store: Store, principal: Principal, name: str) -> Space:
+    """The store of this name, created if there is none yet. Raises `Invalid` for a bad name."""
+    check_name(name, store.limits)
+    organisation = principal.organisation
+    return await store.create(principal, unmade(organisation, name), [by_name(organisation, name)])
+
+
+async def find(store: Store, principal: Principal, name_or_id: str) -> Space:
+    """The store with this name or ULID. Raises `NotFound`."""
+    try:
+        return await store.resolve(principal, by_name(principal.organisation, name_or_id))
+    except NotFound:
+        pass
+    try:
+        return await store.open(principal, name_or_id.upper())
+    except NotFound:
+        raise NotFound(f"there is no store {name_or_id!r}; `kvasir store list` shows them") from None
