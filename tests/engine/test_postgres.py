@@ -420,13 +420,13 @@ def test_the_sweep_waits_for_no_writer_and_takes_nothing_that_came_back_to_life(
     [
         ("delete from kvasir_head where space <> 1", "belong to no space"),
         ("delete from kvasir_head where space = 1", "own space is missing"),
-        ("insert into kvasir_alias values ('store', '', 'x', 77)", "aliases of no space"),
+        ("insert into kvasir_alias values ('store', '', 'x', 77)", "aliases lead to no space"),
         ("delete from kvasir_space", "belong to no space"),
         ("update kvasir_entry set sequence = 1::bigint << 62", "newer than the last number"),
         ("update kvasir_entry set created_at = created_at + 1", "created after the latest"),
         ("update kvasir_entry set key = 'a'", "packed form"),
-        ("update kvasir_entry set value = '{'", "no JSON"),
-        ("update kvasir_entry set metadata = '[]'", "no JSON object"),
+        ("update kvasir_entry set value = '{'", "not valid JSON"),
+        ("update kvasir_entry set metadata = '[]'", "not a JSON object"),
     ],
 )
 def test_check_finds_what_does_not_belong_together(schema: Schema, damage: str, finding: str) -> None:

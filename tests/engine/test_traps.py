@@ -616,8 +616,8 @@ def test_the_writer_waits_for_the_disk_unless_the_operator_says_otherwise(
         await engine.open()
         connection = engine._writes._connection
         # 2: the write-ahead log reaches the disk before COMMIT returns; 1: at the next checkpoint.
-        assert await engine._writes.submit((), lambda _: connection.pragma("synchronous")) == synchronous
-        assert await engine._writes.submit((), lambda _: connection.pragma("journal_mode")) == "wal"
+        assert await engine._writes.run(lambda _: connection.pragma("synchronous")) == synchronous
+        assert await engine._writes.run(lambda _: connection.pragma("journal_mode")) == "wal"
         await engine.close()
 
     asyncio.run(story())

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
-
-from kvasir import keys
 from kvasir.engines.postgres.link import Link
-from kvasir.errors import KvasirError
+from kvasir.engines.soundness import entry_fault, list_fault
 from kvasir.model import Stats
 
-#: Faults listed before the check says that there are more.
-MOST_FAULTS = 100
 ROWS_AT_A_TIME = 500
 
 COUNTED = (
     ("select count(*) from kvasir_entry e where not exists (select from kvasir_head h where h.space = e.space)",
      "entries belong to no space"),
     ("select count(*) from kvasir_alias d where not exists (select from kvasir_space s where s.number = d.space)",
-     "aliases of no space"),
+     "aliases lead to no space"),
     ("select count(*) from kvasir_space s where not exists"
      " (select from kvasir_head h where h.space = s.number and not h.ended"
      " and h.expires_at is not distinct from s.expires_at)", "spaces have no record of their last number"),
@@ -55,9 +50,8 @@ async def check(link: Link) -> list[str]:
     faults: list[str] = []
     async with link.alone() as connection, link.snapshot(connection):
         async for fault in _faults(connection):
-            faults.append(fault)
-            if len(faults) == MOST_FAULTS:
-                return [*faults, "and perhaps more"]
+            if not list_fault(faults, fault):
+                break
     return faults
 
 
@@ -68,23 +62,8 @@ async def _faults(connection: Any) -> AsyncIterator[str]:
         if count := await connection.fetchval(sql):
             yield f"{count} {what}"
     async for space, sequence, key, value, metadata in connection.cursor(EVERYTHING, prefetch=ROWS_AT_A_TIME):
-        if fault := _entry_fault(key, value, metadata):
+        if fault := entry_fault(key, value, metadata):
             yield f"entry {sequence} of space {space}: {fault}"
-
-
-def _entry_fault(key: bytes, value: bytes, metadata: bytes | None) -> str | None:
-    try:
-        if keys.pack(keys.unpack(key)) != key:
-            return "its key is not in the packed form"
-    except (ValueError, KvasirError):
-        return "its key is not in the packed form"
-    try:
-        msgspec.json.decode(value)
-        if metadata is not None and not isinstance(msgspec.json.decode(metadata), dict):
-            return "its metadata is no JSON object"
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return "its value or metadata is no JSON"
-    return None
 
 
 async def measure(link: Link, *, spread: bool) -> Stats:

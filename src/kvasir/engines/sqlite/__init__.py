@@ -120,13 +120,12 @@ class SqliteEngine:
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         check_room(entries)
-        await self._writes.submit((), lambda transaction: transaction.load(space, entries))
+        await self._writes.run(lambda transaction: transaction.load(space, entries))
 
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
-        created: Space = await self._writes.submit((), lambda transaction: transaction.create_space(space, aliases))
-        return created
+        return await self._writes.run(lambda transaction: transaction.create_space(space, aliases))
 
     async def resolve(self, alias: Alias) -> Space | None:
         return reading.resolve(self._here, alias, self.clock())
@@ -140,14 +139,10 @@ class SqliteEngine:
     async def alter_space(
         self, id: str, *, name: str | None = None, add: Sequence[Alias] = (), remove: Sequence[Alias] = ()
     ) -> Space | None:
-        altered: Space | None = await self._writes.submit(
-            (), lambda transaction: transaction.alter_space(id, name, add, remove)
-        )
-        return altered
+        return await self._writes.run(lambda transaction: transaction.alter_space(id, name, add, remove))
 
     async def end_space(self, id: str) -> bool:
-        ended: bool = await self._writes.submit((), lambda transaction: transaction.end_space(id))
-        return ended
+        return await self._writes.run(lambda transaction: transaction.end_space(id))
 
     async def list_spaces(
         self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
@@ -175,7 +170,7 @@ class SqliteEngine:
         return self._epoch
 
     async def sweep(self) -> int:
-        swept: int = await self._writes.submit((), self._writes.sweep)
+        swept = await self._writes.run(self._writes.sweep)
         self.writer.swept += swept
         return swept
 

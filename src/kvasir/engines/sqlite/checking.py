@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import apsw
-import msgspec
 
-from kvasir import keys
-from kvasir.errors import KvasirError
-
-#: Faults listed before the check says that there are more.
-MOST_FAULTS = 100
+from kvasir.engines.soundness import entry_fault, list_fault
 
 ORPHANED_ENTRIES = """
     SELECT count(*) FROM entry
@@ -26,9 +21,8 @@ def check(connection: apsw.Connection) -> list[str]:
     with connection:
         faults: list[str] = []
         for fault in _faults(connection):
-            faults.append(fault)
-            if len(faults) == MOST_FAULTS:
-                return [*faults, "and perhaps more"]
+            if not list_fault(faults, fault):
+                break
     return faults
 
 
@@ -38,27 +32,12 @@ def _faults(connection: apsw.Connection) -> Iterator[str]:
             yield f"SQLite finds: {line}"
     for sql, what in (
         (ORPHANED_ENTRIES, "entries belong to no space"),
-        (ORPHANED_ALIASES, "aliases of no space"),
+        (ORPHANED_ALIASES, "aliases lead to no space"),
         (BEYOND_THE_LAST, "entries are newer than the last number handed out"),
     ):
         count = connection.execute(sql).get
         if count:
             yield f"{count} {what}"
     for sequence, key, value, metadata in connection.execute(EVERYTHING):
-        if fault := _entry_fault(key, value, metadata):
+        if fault := entry_fault(key, value, metadata):
             yield f"entry {sequence}: {fault}"
-
-
-def _entry_fault(key: bytes, value: bytes, metadata: bytes | None) -> str | None:
-    try:
-        if keys.pack(keys.unpack(key)) != key:
-            return "its key is not in the packed form"
-    except (ValueError, KvasirError):
-        return "its key is not in the packed form"
-    try:
-        msgspec.json.decode(value)
-        if metadata is not None and not isinstance(msgspec.json.decode(metadata), dict):
-            return "its metadata is no JSON object"
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return "its value or metadata is no JSON"
-    return None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import apsw
 
 from kvasir.engine import Outcome
+from kvasir.engines.commit_queue import Job
 from kvasir.engines.sqlite import bulk
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError
-from kvasir.model import Set, Write
+from kvasir.model import Write
 
 log = logging.getLogger("kvasir.sqlite")
 
@@ -38,24 +39,14 @@ FATAL = (
 )
 
 
-class Job:
-    """Something to do inside a transaction, and who waits for it."""
+class WorkJob(Job):
+    """Anything else to do inside the transaction. Its result is what `work` returns."""
 
-    __slots__ = ("failure", "future", "result", "size", "work", "writes")
+    __slots__ = ("work",)
 
-    def __init__(
-        self, future: asyncio.Future[Any] | None, writes: Sequence[Write], work: Callable[[Transaction], Any] | None
-    ) -> None:
-        self.future = future
-        self.writes = writes
+    def __init__(self, future: asyncio.Future[Any] | None, work: Callable[[Transaction], Any]) -> None:
+        super().__init__(future, ())
         self.work = work
-        #: Bytes, about: what counts against the bounds of a group and of the queue.
-        self.size = 0
-        for write in writes:
-            for mutation in write.mutations:
-                self.size += len(mutation.value) + len(mutation.key) + 100 if isinstance(mutation, Set) else 100
-        self.result: Any = None
-        self.failure: KvasirError | None = None
 
 
 class Group:
@@ -72,7 +63,7 @@ class Group:
         """Fill in every job's result or failure. Raises when the database itself fails: then all is undone."""
         run = self._run
         for job in jobs:
-            if job.work is not None:
+            if isinstance(job, WorkJob):
                 self._apply_run()
                 job.result = self._whole_or_not(job.work, self._transaction)
                 if isinstance(job.result, KvasirError):

@@ -18,15 +18,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
-from kvasir.engine import Clock
+from kvasir.engine import Clock, Outcome
+from kvasir.engines.commit_queue import CommitQueue, Job, take_group
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite.cells import Cells
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
-from kvasir.engines.sqlite.group import Group, Job
+from kvasir.engines.sqlite.group import Group, WorkJob
 from kvasir.engines.sqlite.schema import migrate
 from kvasir.engines.sqlite.transaction import ANYTHING_DEAD, Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
@@ -34,12 +35,7 @@ from kvasir.model import Write, WriterStats
 
 log = logging.getLogger("kvasir.sqlite")
 
-A = TypeVar("A")
 T = TypeVar("T")
-
-#: A group takes no further job once it holds this much, so that nobody waits long for its commit.
-GROUP_WRITES = 1_000
-GROUP_BYTES = 8 << 20
 
 #: The writer is held this long by a step of the sweep, at most twice that with its commit.
 SWEEP_MILLISECONDS = 4.0
@@ -71,11 +67,9 @@ class Writer:
         self._clock = clock
         self._stats = stats
         self._durable = durable
-        self._queue_writes = queue_writes
-        self._queue_bytes = queue_bytes
-        self._queued_bytes = 0
+        self._queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
         self._waiting: list[Job] = []
-        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._handed_over: SimpleQueue[list[Job] | None] = SimpleQueue()
         self._backlog: deque[Job] = deque()
         self._ended = False
         self._closing = False
@@ -108,32 +102,31 @@ class Writer:
             raise
         self._thread.start()
 
-    def submit(self, writes: Sequence[Write], work: Callable[[Transaction], Any] | None = None) -> asyncio.Future[Any]:
-        """Queue a job. Its future gives the outcomes of `writes`, or what `work` returns, after the commit.
+    def submit(self, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
+        """Queue writes that share a versionstamp. The future gives their outcomes after the commit.
 
         Raises `Unavailable` at once when the queue is full or the writer stops.
         """
-        if self._closing:
-            raise Unavailable("the server is stopping; nothing was written")
-        future = self._loop.create_future()
-        job = Job(future, writes, work)
-        # A job larger than the queue itself may still go in alone: its own limits have let it pass.
-        if self._stats.queue_depth and (
-            self._stats.queue_depth + (len(writes) or 1) > self._queue_writes
-            or self._queued_bytes + job.size > self._queue_bytes
-        ):
-            raise Unavailable("too many writes wait for the disk; nothing was written, try again")
-        self._stats.queue_depth += len(writes) or 1
-        self._queued_bytes += job.size
+        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self._enqueue(Job(future, writes))
+        return future
+
+    def run(self, work: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Queue any other work. The future gives what it returns, after the commit. Raises like `submit`."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._enqueue(WorkJob(future, work))
+        return future
+
+    def _enqueue(self, job: Job) -> None:
+        self._queue.admit(job)
         if not self._waiting:
             # One wake of the thread for all that this turn of the loop brings: each wake takes the interpreter's lock.
             self._loop.call_soon(self._hand_over)
         self._waiting.append(job)
-        return future
 
     def _hand_over(self) -> None:
         if self._waiting:
-            self._queue.put(self._waiting)
+            self._handed_over.put(self._waiting)
             self._waiting = []
 
     async def close(self) -> None:
@@ -141,24 +134,14 @@ class Writer:
         if self._closing:
             return
         self._closing = True
+        self._queue.close()
         self._hand_over()
-        self._queue.put(None)
+        self._handed_over.put(None)
         await asyncio.to_thread(self._thread.join)
         os.close(self._lock_file)
         self.cells.close()
         # The thread's last call to the loop comes before its end; let it run before the caller goes on.
         await asyncio.sleep(0)
-
-    def _resolve(self, group: list[Job]) -> None:
-        for job in group:
-            self._stats.queue_depth -= len(job.writes) or 1
-            self._queued_bytes -= job.size
-            if job.future is None or job.future.done():  # the caller has left; its write stands all the same
-                continue
-            if job.failure is not None:
-                job.future.set_exception(job.failure)
-            else:
-                job.future.set_result(job.result)
 
     # -- in the thread ------------------------------------------------------------------------------------
 
@@ -178,22 +161,15 @@ class Writer:
         """Everything that waits, within the bounds of a group; [] when it is time for housekeeping; None at the end."""
         if not self._backlog and not self._ended:
             self._take(SWEEP_EVERY_SECONDS if self._swept_clean else SWEEP_PAUSE_SECONDS)
-        while not self._queue.empty():
+        while not self._handed_over.empty():
             self._take(0)
         if not self._backlog:
             return None if self._ended else []
-        group: list[Job] = []
-        writes = size = 0
-        while self._backlog and writes < GROUP_WRITES and size < GROUP_BYTES:
-            job = self._backlog.popleft()
-            group.append(job)
-            writes += len(job.writes)
-            size += job.size
-        return group
+        return take_group(self._backlog)
 
     def _take(self, seconds: float) -> None:
         try:
-            jobs = self._queue.get(timeout=seconds) if seconds else self._queue.get_nowait()
+            jobs = self._handed_over.get(timeout=seconds) if seconds else self._handed_over.get_nowait()
         except Empty:
             return
         if jobs is None:
@@ -210,7 +186,7 @@ class Writer:
             for job in group:
                 job.failure = failure
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._resolve, group)
+            self._loop.call_soon_threadsafe(self._queue.resolve, group)
 
     def _commit_together(self, group: list[Job]) -> None:
         if self._broken_since is not None:
@@ -232,7 +208,7 @@ class Writer:
                 # After a commit of unknown outcome they stay odd: everybody asks the database until it is reopened.
                 if self._broken_since is None:
                     self.cells.end(changes)
-        self._stats.committed(sum(len(job.writes) or 1 for job in group))
+        self._stats.committed(sum([job.weight for job in group]))
 
     def _finish(self) -> None:
         try:
@@ -358,7 +334,7 @@ class Writer:
         if self.cells.any_odd():
             with self._turn():  # whoever is merely in the middle of a commit ends it first
                 self._settle_for_the_dead()
-        job = Job(None, (), self.sweep)
+        job = WorkJob(None, self.sweep)
         if self._connection.execute(ANYTHING_DEAD, (self._clock(),)).get:
             self._commit_together([job])
             self._stats.swept += job.result

@@ -1,0 +1,93 @@
+"""The jobs that wait for a commit: how many may wait, how many share one commit, and how their callers get the outcome.
+
+Both durable engines queue their writes by it. It commits nothing and starts no thread or task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from kvasir.errors import KvasirError, Unavailable
+from kvasir.model import Set, Write, WriterStats
+
+#: A group takes no further job once it holds this much, so that nobody waits long for its commit.
+GROUP_WRITES = 1_000
+GROUP_BYTES = 8 << 20
+
+
+class Job:
+    """Writes that share a versionstamp, and the caller that waits for them."""
+
+    __slots__ = ("failure", "future", "result", "size", "weight", "writes")
+
+    def __init__(self, future: asyncio.Future[Any] | None, writes: Sequence[Write]) -> None:
+        #: None: nobody waits.
+        self.future = future
+        self.writes = writes
+        #: Writes, as the bounds count them: a job without any counts as one.
+        self.weight = len(writes) or 1
+        #: Bytes, roughly, as the bounds count them.
+        self.size = 0
+        for write in writes:
+            for mutation in write.mutations:
+                self.size += len(mutation.value) + len(mutation.key) + 100 if isinstance(mutation, Set) else 100
+        #: What the commit makes of it: `result`, unless there is a `failure`.
+        self.result: Any = None
+        self.failure: KvasirError | None = None
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+def take_group(waiting: deque[AnyJob]) -> list[AnyJob]:
+    """Remove the jobs of the next commit from the front of `waiting`: all of them, within the bounds of a group."""
+    group: list[AnyJob] = []
+    weight = size = 0
+    while waiting and weight < GROUP_WRITES and size < GROUP_BYTES:
+        job = waiting.popleft()
+        group.append(job)
+        weight += job.weight
+        size += job.size
+    return group
+
+
+class CommitQueue:
+    """Counts what waits for a commit in this process, in `stats.queue_depth` too. For the event loop only."""
+
+    def __init__(self, stats: WriterStats, *, max_writes: int, max_bytes: int) -> None:
+        self._stats = stats
+        self._max_writes = max_writes
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._closed = False
+
+    def admit(self, job: Job) -> None:
+        """Count a job in. Raises `Unavailable` if the queue is full or closed."""
+        if self._closed:
+            raise Unavailable("the server is stopping; nothing was written")
+        depth = self._stats.queue_depth
+        # A job larger than the whole queue may still go in alone: it is within the limits of a request.
+        if depth and (depth + job.weight > self._max_writes or self._bytes + job.size > self._max_bytes):
+            raise Unavailable("too many writes are waiting; nothing was written, try again")
+        self._stats.queue_depth = depth + job.weight
+        self._bytes += job.size
+
+    def close(self) -> None:
+        """Admit no further job."""
+        self._closed = True
+
+    def resolve(self, jobs: Iterable[Job]) -> None:
+        """Count these jobs out and give their callers the result or the failure."""
+        for job in jobs:
+            self._stats.queue_depth -= job.weight
+            self._bytes -= job.size
+            future = job.future
+            if future is None or future.done():  # the caller has left; its write stands all the same
+                continue
+            if job.failure is not None:
+                future.set_exception(job.failure)
+            else:
+                future.set_result(job.result)
