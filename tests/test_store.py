@@ -518,9 +518,9 @@ class Hurried(MemoryEngine):
 
     vain = 0
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         await asyncio.sleep(0)
-        return await super().get(space, keys, most_bytes)
+        return await super().get(space, keys, max_bytes)
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         await asyncio.sleep(0)

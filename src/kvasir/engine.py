@@ -46,10 +46,10 @@ class Engine(Protocol):
 
     # -- entries ------------------------------------------------------------------------------------------
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         """The entries of these keys in one snapshot, in the order of `keys`; None where there is none.
 
-        Raises `TooLarge` if the values found, each counted once, have more bytes than `most_bytes` in all; no more than
+        Raises `TooLarge` if the values found, each counted once, have more bytes than `max_bytes` in all; no more than
         that is fetched then.
         `space` is the number of a space found living (see `epoch`); what an ended or expired one still gives is
         undefined. The same holds for `page` and `count`.

@@ -168,7 +168,7 @@ class BrokenEngine(MemoryEngine):
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         raise self.failure
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         raise self.failure
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:

@@ -267,7 +267,7 @@ class SlowEngine(MemoryEngine):
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> None:  # type: ignore[override]
         return None
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -59,10 +59,10 @@ class MemoryEngine:
 
     # -- entries ------------------------------------------------------------------------------------------
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         entries = self.get_nowait(space, keys)
-        if most_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > most_bytes:
-            raise answer_too_long(most_bytes)
+        if max_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > max_bytes:
+            raise answer_too_long(max_bytes)
         return entries
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:

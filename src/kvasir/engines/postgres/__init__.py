@@ -97,8 +97,8 @@ class PostgresEngine:
 
     # -- entries ------------------------------------------------------------------------------------------
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
-        return await self._reads.get(space, keys, most_bytes) if keys else []
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
+        return await self._reads.get(space, keys, max_bytes) if keys else []
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:  # noqa: ARG002
         return None  # another server may have changed it

@@ -56,12 +56,12 @@ class Gathering:
         """To be called on the event loop. To look for it at every read would cost a system call."""
         self._loop = asyncio.get_running_loop()
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None) -> list[Entry | None]:
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None) -> list[Entry | None]:
         """See `Engine.get`."""
-        if most_bytes is not None:
-            rows = await self._link.fetch(WEIGHED, space, self._now(), keys, most_bytes)
+        if max_bytes is not None:
+            rows = await self._link.fetch(WEIGHED, space, self._now(), keys, max_bytes)
             if any(row[1] is None for row in rows):
-                raise answer_too_long(most_bytes)
+                raise answer_too_long(max_bytes)
             weighed = {row[0]: Entry(*row) for row in rows}
             return [weighed.get(key) for key in keys]
         if len(keys) > KEYS_ALONE:

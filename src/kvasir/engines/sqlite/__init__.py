@@ -93,11 +93,11 @@ class SqliteEngine:
 
     # -- entries ------------------------------------------------------------------------------------------
 
-    async def get(self, space: int, keys: Sequence[bytes], most_bytes: int | None = None) -> list[Entry | None]:
-        entries = self.get_nowait(space, keys) if most_bytes is None else None
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
+        entries = self.get_nowait(space, keys) if max_bytes is None else None
         if entries is None:
             entries = await self._in_thread(
-                lambda connection: reading.get(connection, space, keys, self.clock(), most_bytes)
+                lambda connection: reading.get(connection, space, keys, self.clock(), max_bytes)
             )
         return entries
 

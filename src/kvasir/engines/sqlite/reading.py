@@ -73,7 +73,7 @@ def get_one(cursor: apsw.Cursor, space: int, key: bytes, now: int) -> Entry | No
 
 
 def get(
-    connection: apsw.Connection, space: int, keys: Sequence[bytes], now: int, most_bytes: int | None = None
+    connection: apsw.Connection, space: int, keys: Sequence[bytes], now: int, max_bytes: int | None = None
 ) -> list[Entry | None]:
     """The entries of these keys, in one snapshot. Raises `TooLarge`: see `Engine.get`."""
     found: dict[bytes, Entry] = {}
@@ -82,10 +82,10 @@ def get(
         for at in range(0, len(keys), KEYS_A_STATEMENT):
             for row in _some(connection, space, keys[at : at + KEYS_A_STATEMENT]):
                 if row[5] is None or row[5] > now:
-                    if most_bytes is not None and row[0] not in found:
+                    if max_bytes is not None and row[0] not in found:
                         size += len(row[1])
-                        if size > most_bytes:
-                            raise answer_too_long(most_bytes)
+                        if size > max_bytes:
+                            raise answer_too_long(max_bytes)
                     found[row[0]] = Entry(*row)
     return [found.get(key) for key in keys]
 
@@ -108,29 +108,29 @@ def _bounds(key_range: KeyRange | None) -> tuple[bytes, bytes]:
     return (b"", END) if key_range is None else (key_range.start, key_range.end)
 
 
-def quick_page(connection: apsw.Connection, space: int, query: Query, now: int, most_bytes: int) -> Page | None:
+def quick_page(connection: apsw.Connection, space: int, query: Query, now: int, max_bytes: int) -> Page | None:
     """The page, if a look at a bounded number of entries with values of so many bytes is enough for it; else None."""
     if query.order == "key" or query.limit is None or query.limit + query.skip > WALK // 5 or query.metadata:
         return None
     listing = _Listing(space, query, now)
     with connection:
         if query.range is not None and connection.execute(listing.in_range(), listing.values).get <= WALK:
-            rows = _bounded(connection.execute(listing.scan(), listing.values), most_bytes)
+            rows = _bounded(connection.execute(listing.scan(), listing.values), max_bytes)
             return None if rows is None else listing.page(rows)
-        rows = _bounded(connection.execute(listing.walk(), listing.values), most_bytes)
+        rows = _bounded(connection.execute(listing.walk(), listing.values), max_bytes)
         enough = rows is not None and len(rows) > query.limit
         if not enough and connection.execute(listing.walked(), listing.values).get > WALK:
             return None
     return None if rows is None else listing.page(rows)
 
 
-def _bounded(cursor: apsw.Cursor, most_bytes: int) -> list[Any] | None:
+def _bounded(cursor: apsw.Cursor, max_bytes: int) -> list[Any] | None:
     """All rows of entries, unless their values are longer together."""
     rows: list[Any] = []
     for row in cursor:
         rows.append(row)
-        most_bytes -= len(row[1])
-        if most_bytes < 0:
+        max_bytes -= len(row[1])
+        if max_bytes < 0:
             cursor.close(True)
             return None
     return rows
