@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
+from kvasir.engines.sqlite import SqliteEngine
 from kvasir.errors import Forbidden, Invalid, KvasirError, NotFound, Timeout, TooLarge, Unavailable
 from kvasir.keys import prefix_range
 from kvasir.limits import Limits
@@ -74,6 +76,40 @@ class Bench:
 
 def role(name: str) -> Principal:
     return Principal(ORGANISATION, name, name)
+
+
+# -- reading ------------------------------------------------------------------------------------------------
+
+
+class CountingEngine(SqliteEngine):
+    """Counts tries to read on the event loop."""
+
+    tries = 0
+
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
+        self.tries += 1
+        return super().get_nowait(space, keys)
+
+
+def test_values_too_long_for_the_event_loop_are_tried_on_it_once(tmp_path: Path) -> None:
+    engine = CountingEngine(tmp_path / "kvasir.db")
+    store = Store(engine, Limits(), engine.clock)
+
+    async def story() -> None:
+        await engine.open()
+        try:
+            space = await store.create(OWNER, Space("", 0, ORGANISATION, "store", "default", 0), [])
+            long = b'"%b"' % (b"x" * 600_000)
+            await store.write(OWNER, space, put(A, long), put(B, long))
+            entries = await store.get(OWNER, space, [A, B])
+            assert [entry and entry.value for entry in entries] == [long, long]
+            assert engine.tries == 1
+            await store.update(OWNER, space, A, lambda _: None)
+            assert engine.tries == 2
+        finally:
+            await engine.close()
+
+    asyncio.run(story())
 
 
 # -- rights -------------------------------------------------------------------------------------------------
@@ -517,6 +553,9 @@ class Hurried(MemoryEngine):
     """Gives way to the loop at every step, and counts writes that came in vain."""
 
     vain = 0
+
+    def get_nowait(self, space: int, keys: Sequence[bytes]) -> None:  # type: ignore[override]
+        return None
 
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         await asyncio.sleep(0)

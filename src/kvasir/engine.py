@@ -49,15 +49,15 @@ class Engine(Protocol):
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         """The entries of these keys in one snapshot, in the order of `keys`; None where there is none.
 
-        Raises `TooLarge` if the values found, each counted once, have more bytes than `max_bytes` in all; no more than
-        that is fetched then.
-        `space` is the number of a space found living (see `epoch`); what an ended or expired one still gives is
+        Raises `TooLarge` if the values found, each counted once, have more than `max_bytes` bytes in all; it fetches no
+        more than that. It does not try `get_nowait` first; whoever is in a hurry has done so.
+        `space` is the number of a space found alive (see `epoch`); what an ended or expired one still gives is
         undefined. The same holds for `page` and `count`.
         """
         ...
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
-        """What `get` gives, if it takes no waiting at all; None says nothing."""
+        """What `get` gives, if that takes no waiting; None says nothing about the entries."""
         ...
 
     def write(self, writes: Sequence[Write]) -> Awaitable[list[Outcome]]:

@@ -141,6 +141,7 @@ async def commit(engine: Engine, space: int, *mutations: Mutation, when: Sequenc
 async def one(engine: Engine, space: int, key: bytes) -> Entry | None:
     """The entry of one key."""
     (entry,) = await engine.get(space, [key])
+    assert engine.get_nowait(space, [key]) in (None, [entry])
     return entry
 
 

@@ -277,6 +277,8 @@ class BothEngines(RuleBasedStateMachine):
         if self.living(space):
             truth, tried = self.both(lambda side: side.engine.get(side.spaces[space], keys))
             self.compare(space, truth, tried)
+            at_once = self.tried.engine.get_nowait(self.tried.spaces[space], keys)
+            assert at_once in (None, tried)
 
     @rule(
         space=spaces,

@@ -60,12 +60,15 @@ class MemoryEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
-        entries = self.get_nowait(space, keys)
+        entries = self._living_entries(space, keys)
         if max_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > max_bytes:
             raise answer_too_long(max_bytes)
         return entries
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
+        return self._living_entries(space, keys)
+
+    def _living_entries(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         now = self.clock()
         entries = self._entries[space] if self._alive(space, now) else {}
         return [_living(entries, key, now) for key in keys]

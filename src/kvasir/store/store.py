@@ -193,8 +193,7 @@ class Store:
         if len(keys) > self._light_keys:
             entries = await self._weighed(space, keys)
         else:
-            found = self._engine.get_nowait(space.number, keys)
-            entries = await self._engine.get(space.number, keys) if found is None else found
+            entries = await self._read(space, keys)
         for entry in entries:
             if entry is not None and entry.refresh is not None and extend:
                 return await self._refreshed(space, keys, entries)
@@ -210,6 +209,11 @@ class Store:
                 if entry is not None and entry.refresh is not None:
                     return None  # its new life must be durable first
         return entries
+
+    async def _read(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
+        """The one place that tries to read without waiting and waits only if it must."""
+        entries = self._engine.get_nowait(space.number, keys)
+        return await self._engine.get(space.number, keys) if entries is None else entries
 
     async def _weighed(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
         most = self.limits.batch_answer_bytes
@@ -372,7 +376,7 @@ class Store:
                 # Gone as soon as the last caller that waits for this key has let go of it.
                 await turns.enter_async_context(self._updating.setdefault((space.number, key), asyncio.Lock()))
             for _ in range(UPDATE_ROUNDS):
-                entries = await self._engine.get(space.number, keys)
+                entries = await self._read(space, keys)
                 mutations = change(entries)
                 if not mutations:
                     return entries, None

@@ -94,12 +94,7 @@ class SqliteEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
-        entries = self.get_nowait(space, keys) if max_bytes is None else None
-        if entries is None:
-            entries = await self._in_thread(
-                lambda connection: reading.get(connection, space, keys, self.clock(), max_bytes)
-            )
-        return entries
+        return await self._in_thread(lambda connection: reading.get(connection, space, keys, self.clock(), max_bytes))
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         if len(keys) == 1:
