@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.serving import free_ports, wait_until
+from tests.support.serving import free_ports, wait_until
 
 #: Each load runs this long; longer gives steadier figures.
 SECONDS = float(os.environ.get("KVASIR_BENCH_SECONDS", "5"))

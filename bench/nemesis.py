@@ -20,7 +20,7 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_create_server
 
 from bench.harness import SECONDS, Report, anonymous_mib
-from tests.serving import free_ports, serving, wait_until
+from tests.support.serving import free_ports, serving, wait_until
 
 #: (connections, messages that each has under way)
 SHAPES = ((1, 1), (1, 16), (16, 1), (16, 16))

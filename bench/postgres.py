@@ -14,8 +14,9 @@ from bench.versori import BODY, PUT
 from kvasir.engines.postgres import PostgresEngine
 from kvasir.keys import pack
 from kvasir.model import Set, Space, Write
-from tests.postgres import PostgresServer
-from tests.serving import ORGANISATION, Server, serving
+from tests.support.organisations import ORGANISATION
+from tests.support.postgres import PostgresServer
+from tests.support.serving import Server, serving
 
 #: Of the loads that show what a server carries.
 CONNECTIONS = (128, 256, 512)

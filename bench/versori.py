@@ -14,7 +14,7 @@ from bench.harness import TURNS, Load, Report, anonymous_mib, hello, wrk
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
 from kvasir.model import Set, Write
-from tests.serving import Server, serving
+from tests.support.serving import Server, serving
 
 MANY = 1_000_000
 FEW = 1_000

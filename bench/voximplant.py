@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 
 from bench.harness import Report, wrk
-from tests.serving import serving
-from tests.voximplant.live import Live
+from tests.support.serving import serving
+from tests.support.voximplant_live import Live
 
 VALUE = "x" * 100
 

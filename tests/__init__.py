@@ -1,0 +1,5 @@
+"""Kvasir under test."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.support")

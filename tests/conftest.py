@@ -9,9 +9,10 @@ import pytest
 from kvasir.engine import Clock
 from kvasir.engines.numbering import wall_clock
 from kvasir.engines.postgres import PostgresEngine
-from tests import engines, postgres
-from tests import serving as servers
-from tests.serving import Server, serving
+from tests.support import engines, postgres
+from tests.support import serving as servers
+from tests.support.clock import ManualClock
+from tests.support.serving import Server, serving
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,19 +56,6 @@ def _postgresql_ends() -> Iterator[None]:
     """Not left to the end of the process, which a test runner may cut short."""
     yield
     postgres.close_shared_server()
-
-
-class ManualClock:
-    """Unix milliseconds that move only when a test says so."""
-
-    def __init__(self, now: int = 1_750_000_000_000) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
-
-    def advance(self, milliseconds: int) -> None:
-        self.now += milliseconds
 
 
 @pytest.fixture

@@ -140,3 +140,13 @@ def test_every_module_says_what_it_owns(module: str) -> None:
 @pytest.mark.parametrize("module", [name for name in MODULES if unit_of(name) != "access"])
 def test_secrets_are_compared_in_one_place(module: str) -> None:
     assert "compare_digest" not in MODULES[module].read_text(encoding="utf-8")
+
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.parametrize("file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS)))
+def test_nothing_is_imported_from_a_test_module(file: Path) -> None:
+    """What tests share is in tests/support, or a fixture of a conftest.py."""
+    parts = {part for name in imported_by(file) if name.split(".")[0] == "tests" for part in name.split(".")}
+    assert not {part for part in parts if part.startswith("test_") or part == "conftest"}

@@ -17,7 +17,7 @@ import pytest
 from kvasir.config import loading
 from kvasir.config.table import SETTINGS
 from kvasir.engines.postgres import PostgresEngine
-from tests.serving import Server, environment, serving
+from tests.support.serving import Server, environment, serving
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")

@@ -18,8 +18,8 @@ from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant
 from kvasir.engines.postgres.schema import MIGRATIONS
 from kvasir.limits import EXPLAINED, Limits
-from tests import postgres
-from tests.serving import KVASIR, Server, environment, serving
+from tests.support import postgres
+from tests.support.serving import KVASIR, Server, environment, serving
 from tools.pages import DOCS, PAGES
 
 ROOT = DOCS.parent

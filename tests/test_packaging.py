@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import kvasir
-from tests.serving import environment
+from tests.support.serving import environment
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"

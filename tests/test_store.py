@@ -35,7 +35,9 @@ from kvasir.model import (
 from kvasir.store.clearing import period_end
 from kvasir.store.deadline import within
 from kvasir.store.store import Store
-from tests.engine.lab import ORGANISATION, START, ManualClock, alias, k, put
+from tests.support.clock import START, ManualClock
+from tests.support.lab import alias, k, put
+from tests.support.organisations import ORGANISATION
 
 A, B = k("a"), k("b")
 INSIDE, OUTSIDE = k("mine", "1"), k("mine2")

@@ -22,7 +22,7 @@ from typing import Any
 import jwt
 from websockets.sync.client import connect
 
-from tests.serving import KEY, PATIENCE_SECONDS, environment, free_ports, wait_until
+from tests.support.serving import KEY, PATIENCE_SECONDS, environment, free_ports, wait_until
 
 NOUNS = frozenset({"kvasir", "model", "errors", "limits", "keys", "jsontext", "metrics"})
 

@@ -20,10 +20,9 @@ from kvasir.errors import Conflicting, Forbidden, Invalid, KvasirError, NotFound
 from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, KeyRange, Principal, Query, Set, Space
 from kvasir.store.store import Store
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
+from tests.support.organisations import ORGANISATION, OTHER
 
-ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
-OTHER = "01JZX0W7M2Q4T8V6B3N5C9D1EG"
 ADMIN_KEY = "an-admin-key-of-more-than-32-characters"
 
 

@@ -14,16 +14,14 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from jwt.algorithms import ECAlgorithm
 
 from kvasir.access import identity_provider
 from kvasir.access.authenticator import Auth
@@ -35,44 +33,8 @@ from kvasir.errors import Unauthenticated, Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Principal
 from kvasir.store.store import Store
-
-ISSUER = "https://identity.example.org/"
-AUDIENCE = "kvasir"
-ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
-
-
-@cache
-def rsa_key(name: str) -> rsa.RSAPrivateKey:
-    """A key pair by name; making one takes a moment."""
-    return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-
-
-@cache
-def ec_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def rsa_jwk(kid: str | None, **more: Any) -> dict[str, Any]:
-    named = {} if kid is None else {"kid": kid}
-    return RSAAlgorithm.to_jwk(rsa_key(kid or "only").public_key(), as_dict=True) | named | more
-
-
-def key_set(*keys: dict[str, Any]) -> str:
-    return json.dumps({"keys": keys})
-
-
-def claims(**changes: Any) -> dict[str, Any]:
-    """Good claims with some replaced; None: left out."""
-    now = int(time.time())
-    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "iat": now, "exp": now + 300}
-    good |= {"organisation": ORGANISATION, "role": "developer"} | changes
-    return {name: value for name, value in good.items() if value is not None}
-
-
-def token(kid: str | None = "k1", algorithm: str = "RS256", **changes: Any) -> str:
-    headers = {} if kid is None else {"kid": kid}
-    key: Any = ec_key() if algorithm == "ES256" else rsa_key(kid or "only")
-    return jwt.encode(claims(**changes), key, algorithm, headers=headers)
+from tests.support.identity_provider import AUDIENCE, ISSUER, claims, ec_key, key_set, rsa_jwk, rsa_key, token
+from tests.support.organisations import ORGANISATION
 
 
 def part(value: Any) -> str:

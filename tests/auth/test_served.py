@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.auth.test_identity import AUDIENCE, ISSUER, key_set, rsa_jwk, token
-from tests.serving import ORGANISATION, Server, serving
-
-OTHER = "01JZX0W7M2Q4T8V6B3N5C9D1EG"
-
-#: A connection for each request, so that both workers are met.
-client = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+from tests.support.http_client import client
+from tests.support.identity_provider import AUDIENCE, ISSUER, key_set, rsa_jwk, token
+from tests.support.organisations import ORGANISATION, OTHER
+from tests.support.serving import Server, serving
 
 
 @pytest.fixture(scope="module")

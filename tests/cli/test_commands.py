@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 import kvasir
-from tests.serving import KVASIR, ORGANISATION, Server, environment, serving
-
-
-class Commands:
-    """Runs `kvasir …` on the data of a server."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def __call__(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        return kvasir_command(*arguments, *self.server.database_options, status=status)
-
-    def text(self, *arguments: str) -> str:
-        return self(*arguments).stdout.strip()
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "--json").stdout)
-
-
-def kvasir_command(
-    *arguments: str, status: int = 0, cwd: Path | None = None, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(KVASIR), *arguments],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        cwd=cwd,
-        env=environment(**variables),
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+from tests.support.cli import Commands, run
+from tests.support.http_client import client
+from tests.support.organisations import ORGANISATION
+from tests.support.serving import KVASIR, Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +28,6 @@ def commands(two_workers: Server) -> Commands:
     return Commands(two_workers)
 
 
-#: A connection for each request, so that every worker is met.
-client = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
-
-
 def statuses(server: Server, secret: str, path: str = "", *, times: int = 24) -> set[int]:
     """The statuses of several requests."""
     address = server.url + (path or f"/o/{server.organisation}/store")
@@ -74,7 +36,7 @@ def statuses(server: Server, secret: str, path: str = "", *, times: int = 24) ->
 
 def test_version_comes_at_once() -> None:
     began = time.perf_counter()
-    done = kvasir_command("--version")
+    done = run("--version")
     assert done.stdout == f"kvasir {kvasir.__version__}\n"
     # Well under 0.3 s when the machine has nothing else to do.
     assert time.perf_counter() - began < 3
@@ -87,7 +49,7 @@ def test_the_heavy_modules_stay_unloaded_until_needed() -> None:
 
 
 def test_no_command_shows_help() -> None:
-    done = kvasir_command(status=2)
+    done = run(status=2)
     assert "serve" in done.stdout + done.stderr
 
 
@@ -201,27 +163,27 @@ def test_check_finds_the_data_sound(commands: Commands) -> None:
 @pytest.mark.only_sqlite("a database that is not there is a missing file")
 def test_a_directory_without_data(tmp_path: Path) -> None:
     for command in (("key", "list"), ("store", "list"), ("check",)):
-        done = kvasir_command(*command, "--data-dir", str(tmp_path / "typo"), status=1)
+        done = run(*command, "--data-dir", str(tmp_path / "typo"), status=1)
         assert "typo" in done.stderr
     assert not (tmp_path / "typo").exists()
 
 
 def test_the_memory_engine_cannot_be_administered(tmp_path: Path) -> None:
-    assert "memory:" in kvasir_command("key", "list", "--engine", "memory:", status=2, cwd=tmp_path).stderr
+    assert "memory:" in run("key", "list", "--engine", "memory:", status=2, cwd=tmp_path).stderr
 
 
 @pytest.mark.only_sqlite("about its file")
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "kvasir.db").write_bytes(b"something else\n" * 1_000)
-    assert kvasir_command("check", "--data-dir", str(tmp_path), status=1).stderr
+    assert run("check", "--data-dir", str(tmp_path), status=1).stderr
 
 
 @pytest.mark.only_sqlite("names its file")
 def test_settings_reach_the_commands_by_variable_and_file(commands: Commands, tmp_path: Path) -> None:
     data = str(commands.server.data_dir)
-    by_variable = kvasir_command("store", "list", "--json", cwd=tmp_path, KVASIR_DATA_DIR=data)
+    by_variable = run("store", "list", "--json", cwd=tmp_path, KVASIR_DATA_DIR=data)
     (tmp_path / "kvasir.toml").write_text(f"data_dir = '{data}'")
-    by_file = kvasir_command("store", "list", "--json", cwd=tmp_path)
+    by_file = run("store", "list", "--json", cwd=tmp_path)
     assert by_variable.stdout == by_file.stdout == commands("store", "list", "--json").stdout
-    by_engine = kvasir_command("store", "list", "--json", "--engine", f"sqlite:{data}/kvasir.db", cwd=tmp_path)
+    by_engine = run("store", "list", "--json", "--engine", f"sqlite:{data}/kvasir.db", cwd=tmp_path)
     assert by_engine.stdout == by_file.stdout

@@ -9,7 +9,7 @@ import pytest
 
 from kvasir.cli.common import LAST_MS, date_text, duration_ms
 from kvasir.errors import Invalid
-from tests.cli.test_commands import kvasir_command
+from tests.support.cli import run
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from tests.cli.test_commands import kvasir_command
     ],
 )
 def test_an_argument_that_is_no_text(tmp_path: Path, arguments: tuple[str, ...], place: int) -> None:
-    done = kvasir_command(*arguments, status=2, cwd=tmp_path)
+    done = run(*arguments, status=2, cwd=tmp_path)
     assert done.stderr == f"kvasir: argument {place} is no UTF-8 text\n"
 
 
@@ -51,4 +51,4 @@ def test_dates_that_cannot_be_said_are_shown_as_the_last_one() -> None:
 
 def test_a_key_for_ever_is_refused(tmp_path: Path) -> None:
     key = ("key", "create", "--name", "a", "--role", "viewer", "--expires-in", "999999999d")
-    assert "year 9999" in kvasir_command(*key, status=2, cwd=tmp_path).stderr
+    assert "year 9999" in run(*key, status=2, cwd=tmp_path).stderr

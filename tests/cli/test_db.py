@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kvasir.engines.postgres.schema import MIGRATIONS
-from tests.engine.lab import Schema
-from tests.serving import KVASIR
+from tests.support.lab import Schema
+from tests.support.serving import KVASIR
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ from kvasir.keys import pack
 from kvasir.model import Entry
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import fill
-from tests.cli.test_commands import kvasir_command
-from tests.engine.lab import Schema, new_space
-from tests.serving import KVASIR, Server, environment, serving, wait_until
+from tests.support.cli import run
+from tests.support.lab import Schema, new_space
+from tests.support.serving import KVASIR, Server, environment, serving, wait_until
 
 #: They name the engines by themselves.
 pytestmark = pytest.mark.only_sqlite
@@ -69,8 +69,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server with entries, a store of a name of its own and an access key."""
     with serving(tmp_path_factory.mktemp("used")) as server:
         data = ("--data-dir", str(server.data_dir))
-        kvasir_command("store", "create", "cellar", *data)
-        kvasir_command("key", "create", "--name", "app", "--role", "developer", *data)
+        run("store", "create", "cellar", *data)
+        run("key", "create", "--name", "app", "--role", "developer", *data)
         for n in range(20):
             options = {"expireIn": 3_600 * SECOND} if n % 2 else {"metadata": {"n": n}}
             put(server, f"barrel/{n}", {"value": {"n": n, "of": "mead"}, "options": options})
@@ -99,7 +99,7 @@ def test_a_server_goes_on_in_another_house(used: Server, tmp_path: Path, way: st
     old, new = database(used.data_dir), database(tmp_path / "data")
     (tmp_path / "data").mkdir()
     if way == "copy":
-        kvasir_command("copy", "--from", old, "--to", new)
+        run("copy", "--from", old, "--to", new)
     elif way == "pipe":
         with subprocess.Popen(
             [KVASIR, "dump", "-", "--engine", old], stdout=subprocess.PIPE, env=environment()
@@ -109,9 +109,9 @@ def test_a_server_goes_on_in_another_house(used: Server, tmp_path: Path, way: st
         assert dumping.returncode == 0
     else:
         file = str(tmp_path / ("dump.jsonl.gz" if way == "packed" else "dump.jsonl"))
-        kvasir_command("dump", file, "--engine", old)
-        kvasir_command("load", file, "--engine", new)
-    assert kvasir_command("check", "--engine", new).stdout.startswith("sound")
+        run("dump", file, "--engine", old)
+        run("load", file, "--engine", new)
+    assert run("check", "--engine", new).stdout.startswith("sound")
     with serving(tmp_path) as moved:
         assert moved.store == used.store
         for n in (0, 7):
@@ -120,11 +120,11 @@ def test_a_server_goes_on_in_another_house(used: Server, tmp_path: Path, way: st
         condition = {"value": "emptied", "options": {"ifVersionstamp": before["versionstamp"]}}
         after = put(moved, "barrel/7", condition)
         assert after["versionstamp"] > before["versionstamp"]
-        listed = [kvasir_command(what, "list", "--engine", new).stdout for what in ("store", "key")]
+        listed = [run(what, "list", "--engine", new).stdout for what in ("store", "key")]
         assert "cellar" in listed[0]
         assert "app" in listed[1]
     # A server has started on it, so it is its own master now.
-    refused = kvasir_command("copy", "--from", old, "--to", new, status=1).stderr
+    refused = run("copy", "--from", old, "--to", new, status=1).stderr
     assert "data of its own" in refused
     assert get(used, "barrel/7")["value"] == {"n": 7, "of": "mead"}
 
@@ -147,19 +147,19 @@ def test_a_copy_that_was_killed_goes_on(many: Path, tmp_path: Path) -> None:
         process.wait()
     there = count(target)
     assert there < MANY
-    refused = kvasir_command("serve", "--engine", f"sqlite:{target}", "--data-dir", str(tmp_path), status=1).stderr
+    refused = run("serve", "--engine", f"sqlite:{target}", "--data-dir", str(tmp_path), status=1).stderr
     assert "run it again" in refused
-    moved = json.loads(kvasir_command(*command).stdout)
+    moved = json.loads(run(*command).stdout)
     # One of those that are there is the mark of the copy.
     assert moved["written"] == moved["entries"] - (there - 1)
     assert moved == {
         "spaces": 2, "entries": MANY + 3, "written": moved["written"], "removed": 0, "same": True, "differences": []
     }  # fmt: skip
-    assert json.loads(kvasir_command(*command).stdout)["written"] == 0
+    assert json.loads(run(*command).stdout)["written"] == 0
     dumps = []
     for file in (many, target):
         dumps.append(tmp_path / f"{file.stem}.jsonl")
-        kvasir_command("dump", str(dumps[-1]), "--engine", f"sqlite:{file}")
+        run("dump", str(dumps[-1]), "--engine", f"sqlite:{file}")
     assert dumps[0].read_bytes() == dumps[1].read_bytes()
 
 
@@ -175,20 +175,20 @@ def test_to_postgresql_and_back(used: Server, tmp_path: Path, schema: Schema) ->
     postgres = schema.url
     places = [database(used.data_dir), postgres, f"sqlite:{tmp_path}/back.db"]
     for old, new in itertools.pairwise(places):
-        moved = json.loads(kvasir_command("copy", "--from", old, "--to", new, "--json").stdout)
+        moved = json.loads(run("copy", "--from", old, "--to", new, "--json").stdout)
         assert moved["same"] is True
         assert moved["written"] == moved["entries"] > 20
     files = [tmp_path / f"{n}.jsonl" for n in range(3)]
     for place, file in zip(places, files, strict=True):
-        kvasir_command("dump", str(file), "--engine", place)
+        run("dump", str(file), "--engine", place)
     assert len({file.read_bytes() for file in files}) == 1
-    assert kvasir_command("check", "--engine", postgres).stdout.startswith("sound")
+    assert run("check", "--engine", postgres).stdout.startswith("sound")
     with serving(tmp_path, "--engine", postgres) as moved_server:
         before = get(used, "barrel/7")
         assert get(moved_server, "barrel/7") == before
         condition = {"value": "emptied", "options": {"ifVersionstamp": before["versionstamp"]}}
         assert put(moved_server, "barrel/7", condition)["versionstamp"] > before["versionstamp"]
-    assert "data of its own" in kvasir_command("copy", "--from", places[0], "--to", postgres, status=1).stderr
+    assert "data of its own" in run("copy", "--from", places[0], "--to", postgres, status=1).stderr
 
 
 def test_a_copy_to_postgresql_that_was_killed_goes_on(many: Path, schema: Schema) -> None:
@@ -204,7 +204,7 @@ def test_a_copy_to_postgresql_that_was_killed_goes_on(many: Path, schema: Schema
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    moved = json.loads(kvasir_command(*command).stdout)
+    moved = json.loads(run(*command).stdout)
     assert 0 < moved["written"] < MANY - 500
     assert (moved["same"], moved["entries"], there()) == (True, MANY + 3, MANY + 4)
 
@@ -233,10 +233,10 @@ def test_memory_does_not_grow_with_the_data(many: Path, tmp_path: Path) -> None:
 def test_a_second_dump_is_the_same_file(used: Server, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz", "d.jsonl.gz")]
     old, new = database(used.data_dir), f"sqlite:{tmp_path}/new.db"
-    kvasir_command("dump", str(files[0]), "--engine", old)
-    kvasir_command("load", str(files[0]), "--engine", new)
+    run("dump", str(files[0]), "--engine", old)
+    run("load", str(files[0]), "--engine", new)
     for file in files[1:]:
-        kvasir_command("dump", str(file), "--engine", new)
+        run("dump", str(file), "--engine", new)
     assert len({file.read_bytes() for file in files[:2]}) == 1
     assert len({file.read_bytes() for file in files[2:]}) == 1
     assert gzip.decompress(files[2].read_bytes()) == files[0].read_bytes()
@@ -247,50 +247,50 @@ def test_a_second_dump_is_the_same_file(used: Server, tmp_path: Path) -> None:
 def test_a_dump_does_not_replace_a_file_and_leaves_no_half_one(used: Server, tmp_path: Path) -> None:
     file = tmp_path / "dump.jsonl"
     file.write_text("mine")
-    refused = kvasir_command("dump", str(file), "--engine", database(used.data_dir), status=2)
+    refused = run("dump", str(file), "--engine", database(used.data_dir), status=2)
     assert "is there already" in refused.stderr
     assert file.read_text() == "mine"
-    kvasir_command("dump", str(tmp_path / "nowhere" / "dump"), "--engine", database(used.data_dir), status=1)
+    run("dump", str(tmp_path / "nowhere" / "dump"), "--engine", database(used.data_dir), status=1)
     assert [found.name for found in tmp_path.iterdir()] == ["dump.jsonl"]
 
 
 def test_nothing_is_written_from_a_damaged_file(used: Server, tmp_path: Path) -> None:
     file = tmp_path / "dump.jsonl"
-    kvasir_command("dump", str(file), "--engine", database(used.data_dir))
+    run("dump", str(file), "--engine", database(used.data_dir))
     text = file.read_bytes()
     lines = text.count(b"\n")
     new = f"sqlite:{tmp_path}/new.db"
     file.write_bytes(text[:-30])
     assert (
         f"dump.jsonl, line {lines}: the dump is cut off here"
-        in kvasir_command("load", str(file), "--engine", new, status=1).stderr
+        in run("load", str(file), "--engine", new, status=1).stderr
     )
     file.write_bytes(text.replace(b"mead", b"beer", 1))
-    assert "not those that were written" in kvasir_command("load", str(file), "--engine", new, status=1).stderr
+    assert "not those that were written" in run("load", str(file), "--engine", new, status=1).stderr
     packed = tmp_path / "dump.gz"
     packed.write_bytes(gzip.compress(text)[:-40])
-    assert "cannot be unpacked" in kvasir_command("load", str(packed), "--engine", new, status=1).stderr
-    kvasir_command("load", str(tmp_path / "nowhere"), "--engine", new, status=1)
+    assert "cannot be unpacked" in run("load", str(packed), "--engine", new, status=1).stderr
+    run("load", str(tmp_path / "nowhere"), "--engine", new, status=1)
     assert not (tmp_path / "new.db").exists()
 
 
 def test_a_pipe_that_breaks_leaves_something_that_no_server_takes(used: Server, tmp_path: Path) -> None:
     file = tmp_path / "dump.jsonl"
     new = f"sqlite:{tmp_path}/new.db"
-    kvasir_command("dump", str(file), "--engine", database(used.data_dir))
+    run("dump", str(file), "--engine", database(used.data_dir))
     load = [str(KVASIR), "load", "-", "--engine", new]
     text = file.read_bytes()
     broken = subprocess.run(load, input=text[: len(text) // 2], env=environment(), capture_output=True, check=False)
     assert broken.returncode == 1
     assert b"standard input, line" in broken.stderr
-    assert "run it again" in kvasir_command("serve", "--engine", new, "--data-dir", str(tmp_path), status=1).stderr
+    assert "run it again" in run("serve", "--engine", new, "--data-dir", str(tmp_path), status=1).stderr
     for command in (["dump", str(tmp_path / "half")], ["copy", "--from", new, "--to", f"sqlite:{tmp_path}/third.db"]):
         options = ["--engine", new] if command[0] == "dump" else []
-        refused = kvasir_command(*command, *options, status=1).stderr
+        refused = run(*command, *options, status=1).stderr
         assert "the database to be read is an incomplete copy" in refused
     assert not {"half", "third.db"} & {found.name for found in tmp_path.iterdir()}
-    kvasir_command("load", str(file), "--engine", new)
-    kvasir_command("check", "--engine", new)
+    run("load", str(file), "--engine", new)
+    run("check", "--engine", new)
 
 
 @pytest.mark.parametrize(
@@ -320,9 +320,9 @@ def test_mistakes_change_nothing(tmp_path: Path, arguments: tuple[str, ...], sta
     for name in ("old.db", "other.db"):
         asyncio.run(made(name))
     asyncio.run(made("empty.db", empty=True))
-    kvasir_command("dump", "dump", "--engine", "sqlite:old.db", cwd=tmp_path)
+    run("dump", "dump", "--engine", "sqlite:old.db", cwd=tmp_path)
     before = {file.name for file in tmp_path.iterdir()}
-    done = kvasir_command(*arguments, status=status, cwd=tmp_path)
+    done = run(*arguments, status=status, cwd=tmp_path)
     assert word in done.stderr
     made_by_it = {file.name for file in tmp_path.iterdir()} - before
     assert not {name for name in made_by_it if not name.startswith("new.db")}
@@ -331,23 +331,23 @@ def test_mistakes_change_nothing(tmp_path: Path, arguments: tuple[str, ...], sta
 
 def test_urls_of_a_copy_may_be_variables(used: Server, tmp_path: Path) -> None:
     old, new = database(used.data_dir), f"sqlite:{tmp_path}/new.db"
-    done = kvasir_command("copy", "--json", KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
+    done = run("copy", "--json", KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
     assert json.loads(done.stdout)["same"] is True
     # An option wins, as for all settings, and an empty variable is none.
-    typo = kvasir_command("copy", "--from", "sqlite:typo.db", status=1, KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
+    typo = run("copy", "--from", "sqlite:typo.db", status=1, KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
     assert "typo.db" in typo.stderr
-    kvasir_command("copy", status=2, KVASIR_COPY_FROM=old, KVASIR_COPY_TO="")
-    said = kvasir_command("copy", "--help", COLUMNS="200").stdout
+    run("copy", status=2, KVASIR_COPY_FROM=old, KVASIR_COPY_TO="")
+    said = run("copy", "--help", COLUMNS="200").stdout
     for name in ("KVASIR_COPY_FROM", "KVASIR_COPY_TO"):
         assert f"[env var: {name}]" in said
 
 
 def test_what_it_says(many: Path, tmp_path: Path) -> None:
     command = ["copy", "--from", f"sqlite:{many}", "--to", f"sqlite:{tmp_path}/new.db"]
-    quiet = kvasir_command(*command, "--quiet", "--json")
+    quiet = run(*command, "--quiet", "--json")
     assert quiet.stderr == ""
     assert json.loads(quiet.stdout)["same"] is True
-    said = kvasir_command(*command)
+    said = run(*command)
     assert said.stdout == ""
     assert said.stderr.endswith("copied 2 spaces with 100,003 entries: 0 entries written, 0 removed\n")
 

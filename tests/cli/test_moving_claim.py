@@ -22,8 +22,10 @@ from kvasir.model import SYSTEM_SPACE, Query
 from kvasir.transfer import dump_file
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import Moved, fill
-from tests.cli.test_commands import kvasir_command
-from tests.engine.lab import ORGANISATION, ManualClock, commit, k, new_space, put, ulid
+from tests.support.cli import run
+from tests.support.clock import ManualClock
+from tests.support.lab import commit, k, new_space, put, ulid
+from tests.support.organisations import ORGANISATION
 
 #: More calls than a first start or the beginning of a copy makes.
 CALLS = range(1, 16)
@@ -282,7 +284,7 @@ async def _refused(old: Engine, new: Engine) -> None:
 @pytest.mark.parametrize("command", WRITING, ids=" ".join)
 def test_what_a_command_writes_is_safe_from_the_next_copy(tmp_path: Path, command: tuple[str, ...]) -> None:
     engine = ("--engine", on_a_copy(tmp_path, _make))
-    kvasir_command(*command, *engine)
+    run(*command, *engine)
     on_a_copy(tmp_path, _refused)
 
 
@@ -291,7 +293,7 @@ def test_what_a_command_writes_is_safe_from_the_next_copy(tmp_path: Path, comman
 def test_no_command_writes_to_an_incomplete_copy(tmp_path: Path, command: tuple[str, ...]) -> None:
     on_a_copy(tmp_path, _make)
     engine = ("--engine", on_a_copy(tmp_path, _claim))
-    refused = kvasir_command(*command, *engine, status=1)
+    refused = run(*command, *engine, status=1)
     assert "let it come to its end, or run it again" in refused.stderr
     assert refused.stdout == ""
     on_a_copy(tmp_path, _make)
@@ -301,7 +303,7 @@ def test_no_command_writes_to_an_incomplete_copy(tmp_path: Path, command: tuple[
 def test_commands_that_only_look_leave_a_copy_to_be_brought_up_to_date(tmp_path: Path) -> None:
     engine = ("--engine", on_a_copy(tmp_path, _make))
     for command in LOOKING:
-        kvasir_command(*command, *engine)
+        run(*command, *engine)
     # Nobody can be asked here, so nothing is deleted.
-    kvasir_command("store", "delete", "default", *engine, status=2)
+    run("store", "delete", "default", *engine, status=2)
     on_a_copy(tmp_path, _make)

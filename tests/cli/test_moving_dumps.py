@@ -22,7 +22,9 @@ from kvasir.model import SYSTEM_SPACE, Entry, Query, Set
 from kvasir.transfer import dump_file, dump_lines
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import Moved, fill
-from tests.engine.lab import ORGANISATION, START, ManualClock, commit, k, new_space
+from tests.support.clock import START, ManualClock
+from tests.support.lab import commit, k, new_space
+from tests.support.organisations import ORGANISATION
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "dump-format.md"
 

@@ -20,7 +20,9 @@ from kvasir.model import SYSTEM_SPACE, Alias, Delete, DeleteRange, Entry, Mutati
 from kvasir.transfer import source as sources
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import NEARLY_OVER, Moved, fill
-from tests.engine.lab import ENGINES, ORGANISATION, START, Lab, alias, commit, k, new_space, put, there, ulid
+from tests.support.clock import START
+from tests.support.lab import ENGINES, Lab, alias, commit, k, new_space, put, there, ulid
+from tests.support.organisations import ORGANISATION
 
 A, B, C, D = k("a"), k("b"), k("c"), k("d")
 SECRET = "a secret of an access key, long enough"

@@ -14,8 +14,10 @@ import pytest
 from websockets.sync.client import connect
 
 from kvasir.config.table import SETTINGS
-from tests.cli.test_commands import client, kvasir_command
-from tests.serving import KEY, KVASIR, ORGANISATION, Server, environment, free_ports, serving
+from tests.support.cli import run
+from tests.support.http_client import client
+from tests.support.organisations import ORGANISATION
+from tests.support.serving import KEY, KVASIR, Server, environment, free_ports, serving
 
 #: A curl for machines without one.
 SHIMS = Path(__file__).parent.parent / "shims"
@@ -28,7 +30,7 @@ def status_with(server: Server, key: str) -> int:
 
 
 def test_help_explains_every_setting() -> None:
-    shown = " ".join(kvasir_command("serve", "--help", COLUMNS="300").stdout.split())
+    shown = " ".join(run("serve", "--help", COLUMNS="300").stdout.split())
     for setting in SETTINGS:
         assert setting.option in shown
         assert " ".join(setting.help.replace("`", "").split())[:60] in shown.replace("`", "")
@@ -162,7 +164,7 @@ def test_fewer_files_than_connections_are_warned_of(
     program = tmp_path / "kvasir"
     program.write_text(f'#!/bin/sh\nulimit -n {most}\nexec {KVASIR} "$@"\n')
     program.chmod(0o700)
-    monkeypatch.setattr("tests.serving.KVASIR", program)
+    monkeypatch.setattr("tests.support.serving.KVASIR", program)
     assert former[1] == resource.RLIM_INFINITY or former[1] >= most
     with serving(tmp_path, *options) as server:
         assert (f"allows a process {most} open files" in server.log) is warned
@@ -196,16 +198,16 @@ def test_mistakes_end_it_with_a_word_of_help(
 ) -> None:
     (tmp_path / "a-file").touch()
     http, nemesis = (f"127.0.0.1:{port}" for port in free_ports(2))
-    done = kvasir_command("serve", "--http", http, "--nemesis", nemesis, *arguments, status=status, cwd=tmp_path)
+    done = run("serve", "--http", http, "--nemesis", nemesis, *arguments, status=status, cwd=tmp_path)
     assert word in done.stderr
 
 
 def test_a_broken_key_ends_it_before_there_are_workers(tmp_path: Path) -> None:
-    kvasir_command("dev-cert", str(tmp_path))
+    run("dev-cert", str(tmp_path))
     (tmp_path / "junk.pem").write_text("junk")
     http, https = (f"127.0.0.1:{port}" for port in free_ports(2))
     tls = ("--https", https, "--tls-cert", "cert.pem", "--tls-key", "junk.pem")
-    done = kvasir_command("serve", "--http", http, "--no-nemesis", "--workers", "2", *tls, status=2, cwd=tmp_path)
+    done = run("serve", "--http", http, "--no-nemesis", "--workers", "2", *tls, status=2, cwd=tmp_path)
     assert "tls_key" in done.stderr
     assert "junk.pem" in done.stderr
     assert "Traceback" not in done.stderr
@@ -216,13 +218,13 @@ def test_an_organisation_that_contradicts_the_data(tmp_path: Path) -> None:
         server.stop()
     http, nemesis = (f"127.0.0.1:{port}" for port in free_ports(2))
     arguments = ("serve", "--data-dir", str(tmp_path / "data"), "--http", http, "--nemesis", nemesis)
-    done = kvasir_command(*arguments, status=1, KVASIR_ORGANISATION_ID="01JZX0W7M2Q4T8V6B3N5C9D1EG")
+    done = run(*arguments, status=1, KVASIR_ORGANISATION_ID="01JZX0W7M2Q4T8V6B3N5C9D1EG")
     assert ORGANISATION in done.stderr
 
 
 def test_an_address_in_use(server: Server, tmp_path: Path) -> None:
     arguments = ("serve", "--data-dir", str(tmp_path), "--http", f"127.0.0.1:{server.port}", "--no-nemesis")
-    assert str(server.port) in kvasir_command(*arguments, status=1).stderr
+    assert str(server.port) in run(*arguments, status=1).stderr
 
 
 def test_no_variable_of_ours_reaches_the_server() -> None:

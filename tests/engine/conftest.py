@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.lab import ENGINES, Lab
+from tests.support.lab import ENGINES, Lab
 
 
 @pytest.fixture(params=ENGINES)

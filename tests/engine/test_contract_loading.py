@@ -11,7 +11,8 @@ from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
 from kvasir.keys import prefix_range
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Entry, Query, Write
-from tests.engine.lab import START, Lab, alias, commit, k, new_space, one, put, there, ulid, write
+from tests.support.clock import START
+from tests.support.lab import Lab, alias, commit, k, new_space, one, put, there, ulid, write
 
 A, B, C = k("a"), k("b"), k("c")
 #: A tenth of a second before the laboratory's clock, as sequences count.

@@ -10,7 +10,8 @@ import pytest
 from kvasir.engine import Engine
 from kvasir.keys import prefix_range, text_range
 from kvasir.model import Delete, DeleteRange, Entry, KeyRange, Query
-from tests.engine.lab import START, Lab, commit, k, new_space, put, there
+from tests.support.clock import START
+from tests.support.lab import Lab, commit, k, new_space, put, there
 
 #: Created in this order, which is neither that of the keys nor its reverse.
 NAMES = ("d", "a", "e", "b", "c")

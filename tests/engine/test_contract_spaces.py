@@ -7,7 +7,8 @@ import pytest
 from kvasir.engine import Engine
 from kvasir.errors import NotFound
 from kvasir.model import SYSTEM_SPACE, Commit, Delete, Present, Query, Write
-from tests.engine.lab import ORGANISATION, Lab, alias, commit, k, new_space, one, put, there, ulid, write
+from tests.support.lab import Lab, alias, commit, k, new_space, one, put, there, ulid, write
+from tests.support.organisations import ORGANISATION
 
 A = k("a")
 ELSEWHERE = "01HFZZZZZZZZZZZZZZZZZZZZZZ"

@@ -9,7 +9,8 @@ import pytest
 from kvasir.engine import Engine
 from kvasir.errors import NotFound
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
-from tests.engine.lab import START, Lab, alias, commit, k, new_space, one, put, there, write
+from tests.support.clock import START
+from tests.support.lab import Lab, alias, commit, k, new_space, one, put, there, write
 
 A, B, C = k("a"), k("b"), k("c")
 

@@ -21,7 +21,8 @@ from kvasir.model import (
     Touch,
     Write,
 )
-from tests.engine.lab import START, Lab, commit, k, new_space, one, put, there, ulid, write
+from tests.support.clock import START
+from tests.support.lab import Lab, commit, k, new_space, one, put, there, ulid, write
 
 A, B, C = k("a"), k("b"), k("c")
 

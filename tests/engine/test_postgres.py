@@ -19,7 +19,8 @@ from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Invalid, Unavailable
 from kvasir.keys import prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
-from tests.engine.lab import START, ManualClock, Schema, alias, commit, k, new_space, one, put, there
+from tests.support.clock import START, ManualClock
+from tests.support.lab import Schema, alias, commit, k, new_space, one, put, there
 
 
 @pytest.fixture
@@ -240,7 +241,7 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
         )
         await schema.ask(
             "insert into kvasir_entry select (1::bigint << 60) + n % 10000, int4send(n), '1', n, n, n,"
-            " case when n % 2 = 0 then 1700000999999 end from generate_series(1, 100000) n"
+            " case when n % 2 = 0 then 1750000999999 end from generate_series(1, 100000) n"
         )
         filled = await looked_at(schema, engine)
         await requests(engine)

@@ -14,9 +14,10 @@ from kvasir.engines.postgres import PostgresEngine, failures, link
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Mutation, Query, Set, Write
-from tests.engine.lab import ManualClock, Schema, alias, commit, k, new_space, one, put, there, ulid
-from tests.postgres import PostgresServer
-from tests.serving import PATIENCE_SECONDS
+from tests.support.clock import ManualClock
+from tests.support.lab import Schema, alias, commit, k, new_space, one, put, there, ulid
+from tests.support.postgres import PostgresServer
+from tests.support.serving import PATIENCE_SECONDS
 
 A, B, C = k("a"), k("b"), k("c")
 

@@ -45,7 +45,9 @@ from kvasir.model import (
     Touch,
     Write,
 )
-from tests.engine.lab import ORGANISATION, START, ManualClock, Schema, alias, ulid
+from tests.support.clock import START, ManualClock
+from tests.support.lab import Schema, alias, ulid
+from tests.support.organisations import ORGANISATION
 
 EXAMPLES = 100 * int(os.environ.get("KVASIR_EXAMPLES", "1"))
 

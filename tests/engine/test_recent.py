@@ -11,7 +11,7 @@ from kvasir.engines.sqlite.cells import RANGES, Cells, cell_of
 from kvasir.engines.sqlite.recent import ENTRIES, VALUE_BYTES, RecentEntries
 from kvasir.keys import pack
 from kvasir.model import Delete, DeleteRange, Entry, KeyRange, Query, Set, Space, Touch, Write
-from tests.engine.lab import START, ManualClock
+from tests.support.clock import START, ManualClock
 
 KEY = pack(["key"])
 OTHER = pack(["other"])

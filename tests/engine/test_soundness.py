@@ -12,7 +12,8 @@ import pytest
 
 from kvasir.engines.soundness import MAX_FAULTS, entry_fault, list_fault
 from kvasir.engines.sqlite import SqliteEngine
-from tests.engine.lab import ManualClock, commit, k, new_space, put
+from tests.support.clock import ManualClock
+from tests.support.lab import commit, k, new_space, put
 
 
 @pytest.mark.parametrize(

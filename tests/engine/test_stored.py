@@ -28,10 +28,10 @@ from kvasir.model import SYSTEM_SPACE
 from kvasir.transfer.dump_file import FileSource
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import fill
-from tests.engine.lab import Schema
+from tests.support.lab import Schema
+from tests.support.organisations import ORGANISATION
 
 STORED = Path(__file__).parents[1] / "stored"
-ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 
 #: What a server of that version asks before it answers any request, reads too. Source: its `gathering` module.
 OLD_EPOCH = "select last, kvasir_now() from kvasir_head where space = 1"

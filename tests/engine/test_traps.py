@@ -23,8 +23,9 @@ from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
 from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, Commit, Delete, DeleteRange, Mutation, Write
-from tests.engine.lab import ManualClock, alias, commit, k, new_space, one, put, there
-from tests.serving import wait_until
+from tests.support.clock import ManualClock
+from tests.support.lab import alias, commit, k, new_space, one, put, there
+from tests.support.serving import wait_until
 
 A, B, C = k("a"), k("b"), k("c")
 POISON = k("poison")

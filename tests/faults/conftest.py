@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import postgres, serving
+from tests.support import postgres, serving
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.raw import Client
-from tests.serving import Server, serving
+from tests.support.raw_http import Client
+from tests.support.serving import Server, serving
 
 CLIENTS = 8
 INCREMENTS = 1_000

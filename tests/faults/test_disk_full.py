@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.raw import Answer, Client
-from tests.serving import KVASIR, Server, environment, serving, wait_until
+from tests.support.raw_http import Answer, Client
+from tests.support.serving import KVASIR, Server, environment, serving, wait_until
 
 VALUE = "x" * 20_000
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import Writer, verified
-from tests.raw import Client, Wire, dump, request
-from tests.serving import Server, serving, wait_until
+from tests.support.faults.load import Writer, verified
+from tests.support.raw_http import Client, Wire, dump, request
+from tests.support.serving import Server, serving, wait_until
 
 
 @contextmanager

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.history import Caller, Record
-from tests.faults.linearizable import violation
-from tests.faults.stubborn import under_load
-from tests.faults.test_linearizable import with_a_stale_read
-from tests.serving import serving
+from tests.support.faults.history import Caller, Record
+from tests.support.faults.linearizable import violation, with_a_stale_read
+from tests.support.faults.stubborn import under_load
+from tests.support.serving import serving
 
 CLIENTS = 8
 OPERATIONS = 600

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import Writer, verified
-from tests.serving import KVASIR, environment, serving
+from tests.support.faults.load import Writer, verified
+from tests.support.serving import KVASIR, environment, serving
 
 KILLS = 20
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import replace
 
 import pytest
 
-from tests.faults.linearizable import ABSENT, Operation, Value, violation
+from tests.support.faults.linearizable import ABSENT, Operation, Value, violation, with_a_stale_read
 
 
 def write(value: Value, called: int, answered: int | None, key: str = "k") -> Operation:
@@ -135,18 +134,3 @@ def test_a_long_history_with_many_unknown_outcomes_is_judged_and_one_altered_rea
     assert violation(history) is None
     altered = with_a_stale_read(history)
     assert violation(altered) is not None
-
-
-def with_a_stale_read(history: list[Operation]) -> list[Operation]:
-    """The history with one read, from its middle, that finds what had been overwritten long before."""
-    for at in range(len(history) // 2, len(history)):
-        late = history[at]
-        if late.kind != "read" or late.answered is None:
-            continue
-        done = [each for each in history if each.key == late.key and (each.answered or late.called) < late.called]
-        writes = sorted((each for each in done if each.kind == "write"), key=lambda each: each.called)
-        for first, second in itertools.pairwise(writes):
-            # A key may be absent again and again; a value is there once.
-            if first.value != ABSENT and (first.answered or 0) < second.called:
-                return [*history[:at], replace(late, value=first.value), *history[at + 1 :]]
-    raise AssertionError("no read could be made stale")

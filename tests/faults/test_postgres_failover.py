@@ -17,12 +17,12 @@ import pytest
 from kvasir.engines.postgres import PostgresEngine, address, link
 from kvasir.errors import Unavailable, UnknownOutcome
 from kvasir.model import SYSTEM_SPACE, Query, Set, Write
-from tests.faults.history import Caller, Record
-from tests.faults.linearizable import violation
-from tests.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
-from tests.postgres import PostgresServer
-from tests.raw import Client
-from tests.serving import Server, serving, wait_until
+from tests.support.faults.history import Caller, Record
+from tests.support.faults.linearizable import violation
+from tests.support.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
+from tests.support.postgres import PostgresServer
+from tests.support.raw_http import Client
+from tests.support.serving import Server, serving, wait_until
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.history import Caller, Record
-from tests.faults.linearizable import violation
-from tests.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
-from tests.postgres import PostgresServer
-from tests.raw import Client
-from tests.serving import KVASIR, Server, environment, serving, wait_until
+from tests.support.faults.history import Caller, Record
+from tests.support.faults.linearizable import violation
+from tests.support.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
+from tests.support.postgres import PostgresServer
+from tests.support.raw_http import Client
+from tests.support.serving import KVASIR, Server, environment, serving, wait_until
 
 KILLS = 20
 

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.nemesis.client import client
-from tests.raw import Client, Wire, dump
-from tests.serving import KVASIR, Server, environment, serving, wait_until
+from tests.support.cli import Commands
+from tests.support.nemesis import client
+from tests.support.raw_http import Client, Wire, dump
+from tests.support.serving import serving, wait_until
 
 pytestmark = pytest.mark.usefixtures("each_engine")
-
-
-def kvasir(server: Server, *words: str) -> str:
-    """What a command on the server's data says."""
-    done = subprocess.run(
-        [KVASIR, *words, *server.database_options],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_a_revoked_key_and_a_deleted_store_stop_working_at_once_in_every_process(tmp_path: Path) -> None:
@@ -37,20 +23,20 @@ def test_a_revoked_key_and_a_deleted_store_stop_working_at_once_in_every_process
     ):
         wires = [Wire(server.port) for server in (one, one, one, one, other)]
         for round in range(3):
-            made = json.loads(kvasir(one, "key", "create", "--name", f"n{round}", "--role", "developer", "--json"))
-            store = json.loads(kvasir(one, "store", "create", f"s{round}", "--json"))["id"]
+            made = Commands(one).json("key", "create", "--name", f"n{round}", "--role", "developer")
+            store = Commands(one).json("store", "create", f"s{round}")["id"]
             path = f"/store/{store}/kv/a"
             for wire in wires:
                 for _ in range(3):  # also from what they remember
                     assert wire.ask("PUT", path, dump({"value": 1}), key=made["key"]).status == 200
                     assert wire.ask("GET", path, key=made["key"]).status == 200
-            kvasir(one, "key", "revoke", made["id"])
+            Commands(one).text("key", "revoke", made["id"])
             for wire in wires:
                 for method, body in (("GET", b""), ("PUT", dump({"value": 2}))):
                     answer = wire.ask(method, path, body, key=made["key"])
                     assert (answer.status, answer.json()["code"]) == (401, "unauthorized")
                 assert wire.ask("GET", path).status == 200
-            kvasir(one, "store", "delete", store, "--yes")
+            Commands(one).text("store", "delete", store, "--yes")
             for wire in wires:
                 for method, body in (("GET", b""), ("PUT", dump({"value": 2}))):
                     answer = wire.ask(method, path, body)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kvasir.engines.sqlite.cells import Cells
-from tests.faults import disk
-from tests.raw import Client, Cut
-from tests.serving import Server, serving, wait_until
+from tests.support.faults import disk
+from tests.support.raw_http import Client, Cut
+from tests.support.serving import Server, serving, wait_until
 
 
 def status(server: Server, store: str, key: str) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.conftest import Neighbour, beside
-from tests.raw import Client, Cut, Wire, dump, request
-from tests.serving import KEY, Server, serving, wait_until
+from tests.support.neighbour import Neighbour, beside
+from tests.support.raw_http import Client, Cut, Wire, dump, request
+from tests.support.serving import KEY, Server, serving, wait_until
 
 DEEP = 10_000
 

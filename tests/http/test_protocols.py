@@ -17,9 +17,9 @@ import h2.events
 import httpx
 import pytest
 
-from tests.http.conftest import Neighbour, beside
-from tests.raw import Client, Cut, Wire, dump, request
-from tests.serving import KVASIR, Server, environment, free_ports, serving, wait_until
+from tests.support.neighbour import Neighbour, beside
+from tests.support.raw_http import Client, Cut, Wire, dump, request
+from tests.support.serving import KVASIR, Server, environment, free_ports, serving, wait_until
 
 # -- HTTP/1.1 -----------------------------------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.http.conftest import beside
-from tests.raw import Wire
-from tests.serving import KVASIR, environment, serving
+from tests.support.neighbour import beside
+from tests.support.raw_http import Wire
+from tests.support.serving import KVASIR, environment, serving
 
 #: The time budget of the whole run, so that it ends in time on a slow machine, too.
 SECONDS = 25

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.nemesis.client import client
-from tests.serving import KVASIR, database_options, environment, serving
-
-
-def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command on the database of `serving(directory)`."""
-    command = [str(KVASIR), *arguments, *database_options(directory / "data")]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
-
-
-def kvasir(directory: Path, *arguments: str) -> str:
-    """What a command that succeeds prints."""
-    said = run(directory, *arguments)
-    assert said.returncode == 0, said.stderr
-    return said.stdout.strip()
+from tests.support.cli import Commands
+from tests.support.nemesis import client
+from tests.support.serving import serving
 
 
 def test_sessions_are_listed_shown_and_ended(tmp_path: Path) -> None:
@@ -30,23 +17,23 @@ def test_sessions_are_listed_shown_and_ended(tmp_path: Path) -> None:
         token = caller.session("one", shared=True)
         caller.session("two", expiry={"duration": 60, "deleteSession": False})
         caller.do("KV_SET", tkn=token, keys={"a": 1, "b": 2})
-        one, two = json.loads(kvasir(tmp_path, "session", "list", "--json"))
+        one, two = Commands(server).json("session", "list")
         assert (one["name"], one["shared"], one["keys"]) == ("one", True, 2)
         assert (two["name"], two["clear_every_seconds"]) == ("two", 60)
-        assert token not in kvasir(tmp_path, "session", "list")
+        assert token not in Commands(server).text("session", "list")
         for handle in (one["id"], token, "one"):
-            assert json.loads(kvasir(tmp_path, "session", "show", handle))["token"] == token
+            assert json.loads(Commands(server).text("session", "show", handle))["token"] == token
         # A client that has just used it notices at once.
-        kvasir(tmp_path, "session", "end", "one", "--yes")
+        Commands(server).text("session", "end", "one", "--yes")
         assert caller.do("KV_COUNT", tkn=token) == {"st": 100, "tkn": None, "m": token}
         assert caller.do("SH_INFO_ALL")["totalSessions"] == 1
-        assert run(tmp_path, "session", "show", "one").returncode == 1
-        assert run(tmp_path, "session", "end", two["id"]).returncode == 2
+        Commands(server)("session", "show", "one", status=1)
+        Commands(server)("session", "end", two["id"], status=2)
 
 
 def test_a_store_is_opened_like_a_session(tmp_path: Path) -> None:
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
-        token = kvasir(tmp_path, "store", "share", "default", "--session", "front")
+        token = Commands(server).text("store", "share", "default", "--session", "front")
         assert caller.do("SH_OPEN", name="front") == {"tkn": token, "st": 1}
         assert caller.do("SH_NEW", name="front", shared=True) == {"st": 1, "name": "front", "tkn": token}
         assert caller.do("KV_SET", tkn=token, keys={"a": {"b": 1}})["keys"] == {"a": 20}
@@ -57,27 +44,27 @@ def test_a_store_is_opened_like_a_session(tmp_path: Path) -> None:
         assert caller.do("SH_END_ALL") == {"st": 1, "cnt": 0}
         assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": {"b": 1}}
         # A second name leads to the same token; a name that is taken is refused.
-        assert kvasir(tmp_path, "store", "share", server.store, "--session", "back") == token
+        assert Commands(server).text("store", "share", server.store, "--session", "back") == token
         caller.session("taken", shared=True)
-        assert run(tmp_path, "store", "share", "default", "--session", "taken").returncode == 1
-        kvasir(tmp_path, "store", "unshare", "default", "--session", "front")
+        Commands(server)("store", "share", "default", "--session", "taken", status=1)
+        Commands(server).text("store", "unshare", "default", "--session", "front")
         assert caller.do("SH_OPEN", name="front")["st"] == 102
         assert caller.do("KV_COUNT", tkn=token)["cnt"] == 1
-        kvasir(tmp_path, "store", "unshare", "default", "--session", "back")
+        Commands(server).text("store", "unshare", "default", "--session", "back")
         assert caller.do("KV_COUNT", tkn=token)["st"] == 100
-        assert run(tmp_path, "store", "unshare", "default", "--session", "back").returncode == 1
+        Commands(server)("store", "unshare", "default", "--session", "back", status=1)
 
 
 def test_an_application_is_opened_like_a_session(tmp_path: Path) -> None:
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
-        kvasir(tmp_path, "application", "create", "--name", "calls")
-        token = kvasir(tmp_path, "store", "share", "calls", "--session", "calls")
+        Commands(server).text("application", "create", "--name", "calls")
+        token = Commands(server).text("store", "share", "calls", "--session", "calls")
         assert caller.do("SH_OPEN", name="calls") == {"tkn": token, "st": 1}
         assert caller.do("KV_SET", tkn=token, keys={"a": 1})["keys"] == {"a": 20}
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256])
 def test_a_store_is_not_shared_under_a_name_that_sh_open_refuses(tmp_path: Path, name: str) -> None:
-    with serving(tmp_path):
-        said = run(tmp_path, "store", "share", "default", "--session", name)
-        assert (said.returncode, "1 to 255 characters" in said.stderr) == (2, True)
+    with serving(tmp_path) as server:
+        refused = Commands(server)("store", "share", "default", "--session", name, status=2)
+        assert "1 to 255 characters" in refused.stderr

@@ -16,8 +16,8 @@ from kvasir.dialects.nemesis.commands.profiles import PROFILES
 from kvasir.dialects.nemesis.jsonpath.functions import FUNCTIONS
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.listeners.websocket import NemesisBounds
-from tests.nemesis.test_cli import kvasir
-from tests.serving import Server, serving
+from tests.support.cli import Commands
+from tests.support.serving import Server, serving
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "dialects" / "nemesis.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def test_the_examples_run(tmp_path: Path, text: str) -> None:
         assert printed(server, [str(NODE), "-e"], block(text, "js")) == "dark\n"
         if text is SECTION:
             (command,) = block(text, "sh").splitlines()
-            assert kvasir(tmp_path, *command.split()[1:]).isdecimal()
+            assert Commands(server).text(*command.split()[1:]).isdecimal()
 
 
 def test_every_status_is_listed() -> None:

@@ -14,8 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from kvasir.engines.memory import MemoryEngine
 from kvasir.listeners.websocket import NemesisBounds
-from tests.nemesis.client import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
-from tests.serving import wait_until
+from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
+from tests.support.serving import wait_until
 
 ALL = '{"SH_INFO_ALL":{}}'
 NOBODY = b'{"SH_INFO_ALL_RSP":{"totalSessions":0,"totalKeys":0}}'

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.nemesis.client import TEXT, Client, Raw, client, frame, local
-from tests.serving import Server
+from tests.support.nemesis import TEXT, Client, Raw, client, frame, local
+from tests.support.serving import Server
 
 KEYS = [f"k{number}" for number in range(100)]
 

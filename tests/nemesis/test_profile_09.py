@@ -13,8 +13,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from kvasir.server.save_directory import Snapshots
-from tests.nemesis.client import ORGANISATION, Client, client, local
-from tests.serving import serving
+from tests.support.nemesis import Client, client, local
+from tests.support.organisations import ORGANISATION
+from tests.support.serving import serving
 
 ST_SUCCESS, ST_SAVE_COMPLETE, ST_LOAD_COMPLETE = 1, 120, 141
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.nemesis.client import Client, Raw, client
-from tests.nemesis.test_cli import kvasir
-from tests.serving import Server, serving
+from tests.support.cli import Commands
+from tests.support.nemesis import Client, Raw, client
+from tests.support.serving import Server, serving
 
 ELSEWHERE = "01M7YZZZZZZZZZZZZZZZZZZZZZ"
 
@@ -24,14 +23,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def caller(server: Server, folder: Path, *options: str) -> Iterator[Client]:
+def caller(server: Server, *options: str) -> Iterator[Client]:
     """A connection with a new key."""
-    with client(server.nemesis_url, additional_headers=headers(folder, *options)) as connected:
+    with client(server.nemesis_url, additional_headers=headers(server, *options)) as connected:
         yield connected
 
 
-def headers(folder: Path, *options: str) -> dict[str, str]:
-    made = json.loads(kvasir(folder, "key", "create", "--name", "test", "--json", *options))
+def headers(server: Server, *options: str) -> dict[str, str]:
+    made = Commands(server).json("key", "create", "--name", "test", *options)
     return {"Authorization": f"Bearer {made.get('key') or made.get('secret')}", "X-Key-Id": made["id"]}
 
 
@@ -44,8 +43,8 @@ def saved(caller: Client, name: str) -> int:
 
 def test_saves_are_those_of_one_organisation(server: Server, tmp_path: Path) -> None:
     with (
-        caller(server, tmp_path, "--role", "owner") as mine,
-        caller(server, tmp_path, "--role", "owner", "--organisation", ELSEWHERE) as foreign,
+        caller(server, "--role", "owner") as mine,
+        caller(server, "--role", "owner", "--organisation", ELSEWHERE) as foreign,
     ):
         living, ended = mine.session("living", shared=True), mine.session("ended")
         for token in (living, ended):
@@ -66,17 +65,17 @@ def test_saves_are_those_of_one_organisation(server: Server, tmp_path: Path) -> 
 
 
 def test_who_only_reads_saves_nothing(server: Server, tmp_path: Path) -> None:
-    with caller(server, tmp_path, "--role", "viewer") as viewer:
+    with caller(server, "--role", "viewer") as viewer:
         assert saved(viewer, "backup") == 14
     assert not (tmp_path / "data" / "saves").exists()
 
 
 def test_sessions_of_others_are_not_counted(server: Server, tmp_path: Path) -> None:
     with (
-        caller(server, tmp_path, "--role", "owner") as mine,
-        caller(server, tmp_path, "--role", "viewer", "--organisation", ELSEWHERE) as foreign,
-        caller(server, tmp_path, "--role", "viewer", "--store", server.store) as elsewhere,
-        caller(server, tmp_path, "--role", "viewer", "--prefix", '["a"]') as part,
+        caller(server, "--role", "owner") as mine,
+        caller(server, "--role", "viewer", "--organisation", ELSEWHERE) as foreign,
+        caller(server, "--role", "viewer", "--store", server.store) as elsewhere,
+        caller(server, "--role", "viewer", "--prefix", '["a"]') as part,
     ):
         mine.do("KV_SET", tkn=mine.session(), keys={"a": 1, "b": 2})
         assert mine.do("SH_INFO_ALL") == {"totalSessions": 1, "totalKeys": 2}
@@ -87,8 +86,8 @@ def test_sessions_of_others_are_not_counted(server: Server, tmp_path: Path) -> N
 
 def test_a_key_for_a_prefix_ends_no_session(server: Server, tmp_path: Path) -> None:
     with (
-        caller(server, tmp_path, "--role", "owner") as mine,
-        caller(server, tmp_path, "--role", "developer", "--prefix", '["a"]') as part,
+        caller(server, "--role", "owner") as mine,
+        caller(server, "--role", "developer", "--prefix", '["a"]') as part,
     ):
         token = mine.session()
         mine.do("KV_SET", tkn=token, keys={"b": 1})
@@ -98,11 +97,11 @@ def test_a_key_for_a_prefix_ends_no_session(server: Server, tmp_path: Path) -> N
 
 
 def test_a_key_for_one_session_finds_it_among_many(server: Server, tmp_path: Path) -> None:
-    with caller(server, tmp_path, "--role", "owner") as mine:
+    with caller(server, "--role", "owner") as mine:
         for number in range(300):
             mine.session(f"s{number}")
-        last = json.loads(kvasir(tmp_path, "session", "list", "--json"))[-1]["id"]
-        with caller(server, tmp_path, "--role", "developer", "--store", last) as one:
+        last = Commands(server).json("session", "list")[-1]["id"]
+        with caller(server, "--role", "developer", "--store", last) as one:
             assert one.do("SH_INFO_ALL")["totalSessions"] == 1
             assert one.do("SH_END_ALL")["cnt"] == 1
         assert mine.do("SH_INFO_ALL")["totalSessions"] == 299
@@ -115,9 +114,9 @@ def test_a_silent_connection_needs_a_good_key_too(server: Server) -> None:
 
 @pytest.mark.only_sqlite("with PostgreSQL it would take a query for every silent connection, again and again")
 def test_a_silent_connection_ends_when_its_key_is_revoked(server: Server, tmp_path: Path) -> None:
-    key = headers(tmp_path, "--role", "developer")
+    key = headers(server, "--role", "developer")
     with client(server.nemesis_url, additional_headers=key) as silent:
-        kvasir(tmp_path, "key", "revoke", key["X-Key-Id"])
+        Commands(server).text("key", "revoke", key["X-Key-Id"])
         with pytest.raises(ConnectionClosed) as closed:
             silent.receive()
     assert closed.value.rcvd is not None

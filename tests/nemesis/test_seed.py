@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.nemesis.client import Client, client, local
+from tests.support.nemesis import Client, client, local
 
 DOCUMENTED_TOKEN = "3442644399356403325"
 

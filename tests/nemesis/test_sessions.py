@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -21,20 +20,12 @@ from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import Limits
 from kvasir.model import Write
 from kvasir.server.save_directory import Snapshots
-from tests.nemesis.client import ORGANISATION, TEXT, Client, Raw, client, frame, local
-from tests.nemesis.test_cli import kvasir
-from tests.raw import Client as Api
-from tests.serving import KVASIR, Server, environment, serving, wait_until
-
-
-class Clock:
-    """Time as a test wants it, in milliseconds."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
+from tests.support.cli import Commands, run
+from tests.support.clock import START, ManualClock
+from tests.support.nemesis import TEXT, Client, Raw, client, frame, local
+from tests.support.organisations import ORGANISATION
+from tests.support.raw_http import Client as Api
+from tests.support.serving import Server, serving, wait_until
 
 
 class Counting(MemoryEngine):
@@ -231,7 +222,7 @@ def test_numbers_beyond_a_double_are_no_json() -> None:
 
 
 def test_no_more_sessions_in_a_second_than_allowed() -> None:
-    clock = Clock()
+    clock = ManualClock()
     with (
         local(talk=Bounds(sessions_per_second=3), clock=clock) as server,
         client(server.url) as caller,
@@ -277,7 +268,7 @@ def test_a_search_has_a_bound_and_holds_nobody_up() -> None:
 
 
 def test_expiry_is_exact() -> None:
-    clock = Clock()
+    clock = ManualClock()
     with local(clock=clock) as server, client(server.url) as caller:
         ends = caller.session("a", expiry={"duration": 10, "deleteSession": True})
         cleared = caller.session("b", expiry={"duration": 10, "deleteSession": False})
@@ -287,12 +278,24 @@ def test_expiry_is_exact() -> None:
         for token in (ends, cleared):
             assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": 1}
         info = caller.do("SH_INFO", tkn=ends)["expiry"]
-        assert info == {"expires": True, "duration": 10, "time": 1_800_000_010, "remaining": 0, "deleteSession": True}
+        assert info == {
+            "expires": True,
+            "duration": 10,
+            "time": START // 1000 + 10,
+            "remaining": 0,
+            "deleteSession": True,
+        }
         clock.now += 1
         assert caller.do("KV_GET", tkn=ends, keys=["a"]) == {"st": 100, "tkn": None, "m": ends}
         assert caller.do("KV_GET", tkn=cleared, keys=["a"])["keys"] == {"a": None}
         info = caller.do("SH_INFO", tkn=cleared)["expiry"]
-        assert info == {"expires": True, "duration": 10, "time": 1_800_000_020, "remaining": 10, "deleteSession": False}
+        assert info == {
+            "expires": True,
+            "duration": 10,
+            "time": START // 1000 + 20,
+            "remaining": 10,
+            "deleteSession": False,
+        }
 
 
 def test_expiry_of_zero_is_never_and_one_too_long_is_refused() -> None:
@@ -373,7 +376,7 @@ def test_a_session_is_read_and_written_over_http_by_its_ulid(tmp_path: Path) -> 
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
         token = caller.session("web")
         caller.do("KV_SET", tkn=token, keys={"cart": {"items": 3}})
-        (listed,) = json.loads(kvasir(tmp_path, "session", "list", "--json"))
+        (listed,) = Commands(server).json("session", "list")
         assert http(server, "GET", f"/store/{listed['id']}/kv/cart")["value"] == {"items": 3}
         http(server, "PUT", f"/store/{listed['id']}/kv/cart", {"value": {"items": 4}})
         assert caller.do("KV_GET", tkn=token, keys=["cart"])["keys"] == {"cart": {"items": 4}}
@@ -388,10 +391,9 @@ def test_a_session_is_read_and_written_over_http_by_its_ulid(tmp_path: Path) -> 
 
 
 def test_a_listener_for_others_says_how_they_are_known(tmp_path: Path) -> None:
-    command = [str(KVASIR), "serve", "--data-dir", str(tmp_path / "d"), "--http", "off", "--nemesis", "0.0.0.0:19870"]
-    said = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
-    assert said.returncode == 2
-    assert "--nemesis-auth key" in said.stderr
+    data = str(tmp_path / "d")
+    refused = run("serve", "--data-dir", data, "--http", "off", "--nemesis", "0.0.0.0:19870", status=2)
+    assert "--nemesis-auth key" in refused.stderr
     with (
         serving(tmp_path, "--nemesis", "0.0.0.0:19871", "--nemesis-auth", "none"),
         client("ws://127.0.0.1:19871") as caller,
@@ -416,12 +418,12 @@ def test_with_keys_a_connection_needs_one(tmp_path: Path) -> None:
 
 def test_a_revoked_key_ends_its_connection(tmp_path: Path) -> None:
     with serving(tmp_path, "--nemesis-auth", "key") as server:
-        made = json.loads(kvasir(tmp_path, "key", "create", "--role", "developer", "--name", "app", "--json"))
+        made = Commands(server).json("key", "create", "--role", "developer", "--name", "app")
         secret = made.get("key") or made.get("secret")
         headers = {"Authorization": f"Bearer {secret}"}
         with client(server.nemesis_url, additional_headers=headers) as caller:
             token = caller.session()
-            kvasir(tmp_path, "key", "revoke", made["id"])
+            Commands(server).text("key", "revoke", made["id"])
             with pytest.raises(ConnectionClosed) as closed:
                 caller.do("KV_COUNT", tkn=token)
         assert closed.value.rcvd is not None
@@ -430,7 +432,7 @@ def test_a_revoked_key_ends_its_connection(tmp_path: Path) -> None:
 
 def test_a_viewer_may_look_and_nothing_else(tmp_path: Path) -> None:
     with serving(tmp_path, "--nemesis-auth", "key") as server:
-        made = json.loads(kvasir(tmp_path, "key", "create", "--role", "viewer", "--name", "look", "--json"))
+        made = Commands(server).json("key", "create", "--role", "viewer", "--name", "look")
         viewer = {"Authorization": f"Bearer {made.get('key') or made.get('secret')}"}
         with (
             client(server.nemesis_url, additional_headers=server.headers) as owner,
@@ -458,7 +460,7 @@ def save(caller: Client, name: str, **parameters: Any) -> list[dict[str, Any]]:
 
 
 def test_a_save_holds_what_was_there(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = ManualClock()
     with local(saves=Snapshots(tmp_path, ORGANISATION), clock=clock) as server, client(server.url) as caller:
         tokens = [
             caller.session("plain"),
@@ -577,7 +579,7 @@ def test_a_load_goes_on_with_a_session_that_was_not_loaded_to_its_end(tmp_path: 
 def test_an_update_keeps_the_life_that_another_api_gave(tmp_path: Path) -> None:
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
         token = caller.session()
-        space = json.loads(kvasir(tmp_path, "session", "list", "--json"))[0]["id"]
+        space = Commands(server).json("session", "list")[0]["id"]
         with Api(server, space) as api:
             api.put("a", {"n": [1]}, expireIn=600_000, metadata={"m": 1})
             before = api.get("a").json()
@@ -592,8 +594,8 @@ def test_an_update_keeps_the_life_that_another_api_gave(tmp_path: Path) -> None:
 def test_a_key_for_a_prefix_reads_what_it_may_and_no_more(tmp_path: Path) -> None:
     """Reads that arrive together are one read; what one of them may not see is no loss to the others."""
     with serving(tmp_path, "--nemesis-auth", "key") as server:
-        options = ("--role", "developer", "--name", "part", "--prefix", '["mine"]', "--json")
-        made = json.loads(kvasir(tmp_path, "key", "create", *options))
+        options = ("--role", "developer", "--name", "part", "--prefix", '["mine"]')
+        made = Commands(server).json("key", "create", *options)
         with client(server.nemesis_url, additional_headers=server.headers) as owner:
             token = owner.session()
             owner.do("KV_SET", tkn=token, keys={"mine": 1, "other": 2})

@@ -8,8 +8,8 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from kvasir.dialects.nemesis.commands.profiles import PROFILES
-from tests.nemesis.replay import Replay, steps
-from tests.serving import serving
+from tests.support.nemesis_replay import Replay, steps
+from tests.support.serving import serving
 
 TRANSCRIPT = Path(__file__).parent / "transcripts" / "session.txt"
 

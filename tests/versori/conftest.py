@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import ManualClock
-from tests.versori.api import Api
+from tests.support.clock import ManualClock
+from tests.support.versori import Api
 
 
 @pytest.fixture

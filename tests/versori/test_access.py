@@ -19,8 +19,9 @@ from kvasir.errors import KvasirError
 from kvasir.keys import prefix_range
 from kvasir.metrics import OUTCOMES
 from kvasir.model import Entry, Principal, Write
-from tests.conftest import ManualClock
-from tests.versori.api import ORGANISATION, OTHER, PRINCIPALS, Api, PlainRequest
+from tests.support.clock import ManualClock
+from tests.support.organisations import ORGANISATION, OTHER
+from tests.support.versori import PRINCIPALS, Api, PlainRequest
 
 STORES = f"/o/{ORGANISATION}/store"
 

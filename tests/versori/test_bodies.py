@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kvasir.errors import Invalid, TooLarge, Unavailable
-from tests.conftest import ManualClock
-from tests.versori.api import Api
+from tests.support.clock import ManualClock
+from tests.support.versori import Api
 
 #: Every operation with a body, and the least it takes.
 BODIES: list[tuple[str, str, dict[str, Any]]] = [

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kvasir.dialects.versori import routes
-from tests.versori.api import ORGANISATION, Api
+from tests.support.organisations import ORGANISATION
+from tests.support.versori import Api
 
 ODD_KEYS = [
     [""],

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kvasir.dialects.versori import cursor
-from tests.conftest import ManualClock
-from tests.versori.api import Api
+from tests.support.clock import ManualClock
+from tests.support.versori import Api
 
 EVIL_CURSORS = [
     "a",

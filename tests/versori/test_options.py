@@ -10,8 +10,8 @@ import pytest
 
 from kvasir.engines.memory import MemoryEngine
 from kvasir.model import Entry
-from tests.conftest import ManualClock
-from tests.versori.api import Api
+from tests.support.clock import ManualClock
+from tests.support.versori import Api
 
 DAY = 86_400_000
 

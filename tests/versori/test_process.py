@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.nemesis.test_cli import kvasir
-from tests.raw import Client, Wire, dump, request
-from tests.serving import Server, serving, wait_until
+from tests.support.cli import Commands
+from tests.support.raw_http import Client, Wire, dump, request
+from tests.support.serving import Server, serving, wait_until
 
 BATCH = 500
 
@@ -118,13 +118,13 @@ def test_the_reference_is_served_without_a_credential(server: Server) -> None:
 
 def test_a_key_that_is_revoked_while_the_body_comes_writes_nothing(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
-        made = json.loads(kvasir(tmp_path, "key", "create", "--role", "developer", "--name", "late", "--json"))
+        made = Commands(server).json("key", "create", "--role", "developer", "--name", "late")
         body = dump({"value": 1})
         sent = request("PUT", f"/store/{server.store}/kv/late", body, key=made["key"])
         with Wire(server.port) as wire, Wire(server.port) as again:
             wire.send(sent[:-1])
             began = time.monotonic()
-            kvasir(tmp_path, "key", "revoke", made["id"])
+            Commands(server).text("key", "revoke", made["id"])
             again.send(sent)
             assert again.answer().status == 401
             wait_until(lambda: time.monotonic() - began > 2.5, "the body has taken long")

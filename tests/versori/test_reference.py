@@ -12,7 +12,7 @@ import pytest
 from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori import answers, openapi, requests, routes
 from kvasir.limits import Limits
-from tests.versori.api import Api, PlainRequest
+from tests.support.versori import Api, PlainRequest
 
 METHODS = ("get", "put", "post", "delete")
 

@@ -8,9 +8,10 @@ import json
 
 import pytest
 
-from tests.serving import Server
-from tests.versori.api import ORGANISATION, Api
-from tests.versori.replay import NAMES, replay
+from tests.support.organisations import ORGANISATION
+from tests.support.serving import Server
+from tests.support.versori import Api
+from tests.support.versori_replay import NAMES, replay
 
 
 @pytest.mark.parametrize("name", NAMES)

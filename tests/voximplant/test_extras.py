@@ -13,7 +13,7 @@ from kvasir.access.service_tokens import ServiceTokens
 from kvasir.dialects.voximplant import Settings, VoximplantDialect
 from kvasir.limits import Limits
 from kvasir.store.store import Store
-from tests.voximplant.lab import NOW, FakeRequest, World
+from tests.support.voximplant import NOW, FakeRequest, World
 
 DAYS_30 = 2_592_000
 NEVER_VERSION = "0" * 20

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.forms import BOUNDARY_BYTES, PARAMETERS, urlencoded
-from tests.voximplant.lab import URLENCODED, FakeRequest, World
+from tests.support.voximplant import URLENCODED, FakeRequest, World
 
 JSON = "application/json"
 B = "b0undary"

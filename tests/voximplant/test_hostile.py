@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 import pytest
 
 from kvasir.dialects.voximplant import Settings
-from tests.serving import wait_until
-from tests.voximplant.live import Live, read_answer
+from tests.support.serving import wait_until
+from tests.support.voximplant_live import Live, read_answer
 
 MIB = 2**20
 B = "b0undary"

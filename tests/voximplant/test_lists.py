@@ -8,7 +8,7 @@ import pytest
 
 from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.commands import SCAN_ENTRIES
-from tests.voximplant.lab import NOW, World
+from tests.support.voximplant import NOW, World
 
 LISTS = ("GetKeyValueItems", "GetKeyValueKeys")
 

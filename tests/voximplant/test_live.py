@@ -19,8 +19,8 @@ from cryptography import x509
 from kvasir.cli import local_authority
 from kvasir.dialects.voximplant import errors
 from kvasir.dialects.voximplant.commands import COMMANDS
-from tests.serving import KVASIR, environment, serving
-from tests.voximplant.live import APPLICATIONS, CLIENTS, ROOT, Live
+from tests.support.serving import KVASIR, environment, serving
+from tests.support.voximplant_live import APPLICATIONS, CLIENTS, ROOT, Live
 
 
 def call(

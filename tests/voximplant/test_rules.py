@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvasir.dialects.voximplant import Settings
-from tests.voximplant.lab import NOW, World
+from tests.support.voximplant import NOW, World
 
 DAYS_30 = 2_592_000
 DAYS_90 = 7_776_000

@@ -6,7 +6,7 @@ import pytest
 
 from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.wire import BYTES_PER_CHARACTER
-from tests.voximplant.lab import NOW, World
+from tests.support.voximplant import NOW, World
 
 
 def test_a_value_is_a_json_string_under_a_key_of_one_part() -> None:

@@ -21,7 +21,8 @@ from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.errors import Unauthenticated
 from kvasir.model import SYSTEM_SPACE, Query
-from tests.voximplant.lab import NOW, ORGANISATION, FakeRequest, World
+from tests.support.organisations import ORGANISATION
+from tests.support.voximplant import NOW, FakeRequest, World
 
 
 def encoded(value: object) -> str:

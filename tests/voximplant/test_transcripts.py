@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.voximplant.live import Live, read_answer
+from tests.support.voximplant_live import Live, read_answer
 
 PYTHON = """\
 POST /platform_api HTTP/1.1\r

@@ -17,24 +17,13 @@ from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
 from kvasir.model import Alias, Commit, Condition, Conflict, Entry, Mutation, Set, Space, Write
-from tests.postgres import PostgresServer, shared_server
-
-#: Some evening in November 2023.
-START = 1_700_000_000_000
+from tests.support.clock import START, ManualClock
+from tests.support.organisations import ORGANISATION
+from tests.support.postgres import PostgresServer, shared_server
 
 ENGINES = ("memory", "sqlite", "postgres")
 
 T = TypeVar("T")
-
-
-class ManualClock:
-    """Says what it was told."""
-
-    def __init__(self, now: int = START) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
 
 
 class Schema:
@@ -150,9 +139,6 @@ async def there(engine: Engine, space: int, key: bytes) -> Entry:
     entry = await one(engine, space, key)
     assert entry is not None
     return entry
-
-
-ORGANISATION = "01HF0000000000000000000000"
 
 
 def ulid(n: int) -> str:

@@ -21,9 +21,8 @@ from kvasir.limits import Limits
 from kvasir.listeners.websocket import NemesisBounds, NemesisListener, start_nemesis
 from kvasir.model import Principal
 from kvasir.store.store import Store
-from tests.engines import new_engine
-
-ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
+from tests.support.engines import new_engine
+from tests.support.organisations import ORGANISATION
 
 
 class Client:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tests.serving import KEY, Server
+from tests.support.serving import KEY, Server
 
 PATIENCE_SECONDS = 60.0
 

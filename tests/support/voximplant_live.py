@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import jwt
 
-from tests.serving import KVASIR, Server, environment, free_ports, serving
-from tests.voximplant.lab import private_key
+from tests.support.serving import KVASIR, Server, environment, free_ports, serving
+from tests.support.voximplant import private_key
 
 ROOT = Path(__file__).parents[2]
 #: Where `make .venv/clients/ready` puts the official clients

@@ -23,8 +23,8 @@ CANNOT_SYNC = "cannot-sync"
 def environment_of(folder: Path) -> dict[str, str]:
     """Variables that put a process on this disk; the names of faults are files in the folder."""
     # Python runs a module of this name at its start.
-    (folder / "sitecustomize.py").write_text("from tests.faults import disk\ndisk.plant()\n", encoding="utf-8")
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parents[2]}", FOLDER: str(folder)}
+    (folder / "sitecustomize.py").write_text("from tests.support.faults import disk\ndisk.plant()\n", encoding="utf-8")
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parents[3]}", FOLDER: str(folder)}
 
 
 def plant() -> None:

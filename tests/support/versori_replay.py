@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("transcripts")
+FOLDER = Path(__file__).parents[1] / "versori" / "transcripts"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
 
 _VARYING = {

@@ -15,11 +15,9 @@ from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.limits import Limits
 from kvasir.model import Principal, Space
 from kvasir.store.store import Store
-from tests.conftest import ManualClock
-from tests.engines import new_engine
-
-ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
-OTHER = "01JZX0W7M2Q4T8V6B3N5C9D1EG"
+from tests.support.clock import ManualClock
+from tests.support.engines import new_engine
+from tests.support.organisations import ORGANISATION, OTHER
 
 #: Credentials by the text of the Authorization header.
 PRINCIPALS = {

@@ -17,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from tests.support.organisations import ORGANISATION
+
 KVASIR = Path(sys.executable).with_name("kvasir")
 KEY = "test-admin-key-0123456789-0123456789-abcdef"
-ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 
 #: Start and stop on a busy machine; a healthy server takes well under a second.
 PATIENCE_SECONDS = 60.0

@@ -7,10 +7,10 @@ import random
 import time
 from collections.abc import Sequence
 
-from tests.faults.linearizable import ABSENT, Operation, Value
-from tests.faults.stubborn import Stubborn
-from tests.raw import Client
-from tests.serving import Server
+from tests.support.faults.linearizable import ABSENT, Operation, Value
+from tests.support.faults.stubborn import Stubborn
+from tests.support.raw_http import Client
+from tests.support.serving import Server
 
 
 class Record:

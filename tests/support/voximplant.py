@@ -23,10 +23,10 @@ from kvasir.errors import TooLarge
 from kvasir.limits import Limits
 from kvasir.model import Entry, Principal, Set, Space
 from kvasir.store.store import Store
-from tests.engines import new_engine
+from tests.support.engines import new_engine
+from tests.support.organisations import ORGANISATION
 
 NOW = 1_795_205_810
-ORGANISATION = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 URLENCODED = "application/x-www-form-urlencoded"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tests.raw import Answer, Client, Cut
-from tests.serving import Server
+from tests.support.raw_http import Answer, Client, Cut
+from tests.support.serving import Server
 
 #: Keys that a writer sets together, in one request.
 GROUP = 5

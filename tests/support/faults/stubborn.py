@@ -7,8 +7,8 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.raw import Answer, Client, Cut
-from tests.serving import Server, wait_until
+from tests.support.raw_http import Answer, Client, Cut
+from tests.support.serving import Server, wait_until
 
 #: After an answer that is none, or "unavailable"
 PAUSE_SECONDS = 0.01

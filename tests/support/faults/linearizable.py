@@ -14,9 +14,10 @@ the same value and has spent fewer of them: what can follow the former can follo
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 #: The value of an absent key
@@ -129,3 +130,18 @@ class _Seen:
 
     def all(self) -> list[Configuration]:
         return [(value, known | spent) for (value, known), choices in self._spent.items() for spent in choices]
+
+
+def with_a_stale_read(history: list[Operation]) -> list[Operation]:
+    """The history with one read, from its middle, that finds what had been overwritten long before."""
+    for at in range(len(history) // 2, len(history)):
+        late = history[at]
+        if late.kind != "read" or late.answered is None:
+            continue
+        done = [each for each in history if each.key == late.key and (each.answered or late.called) < late.called]
+        writes = sorted((each for each in done if each.kind == "write"), key=lambda each: each.called)
+        for first, second in itertools.pairwise(writes):
+            # A key may be absent again and again; a value is there once.
+            if first.value != ABSENT and (first.answered or 0) < second.called:
+                return [*history[:at], replace(late, value=first.value), *history[at + 1 :]]
+    raise AssertionError("no read could be made stale")

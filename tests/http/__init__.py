@@ -1,1 +1,0 @@
-"""The HTTP server, whatever is sent to it."""

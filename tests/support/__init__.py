@@ -1,0 +1,1 @@
+"""What tests share: servers, engines, clients, clocks. It holds no test, and no test module imports another."""

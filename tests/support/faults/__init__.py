@@ -1,0 +1,1 @@
+"""Load on servers that are hurt, and the checks of what they answered."""
