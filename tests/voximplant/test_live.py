@@ -201,12 +201,11 @@ def test_commands_are_named_in_the_documentation() -> None:
     )
 
 
-def test_the_readme(server: Live, tmp_path: Path) -> None:
-    """Its section word for word: the commands beside the running server, the program with the official client."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("## Voximplant clients\n")[1].split("\n## ")[0]
-    setup, start = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    (program,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+def test_the_page(server: Live, tmp_path: Path) -> None:
+    """Word for word: the commands beside the running server, the program with the official client, the request."""
+    page = (ROOT / "docs" / "dialects" / "voximplant.md").read_text(encoding="utf-8")
+    setup, start, request = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     path = f"{KVASIR.parent}:{environment()['PATH']}"
     variables = environment(PATH=path, REQUESTS_CA_BUNDLE=str(server.ca), **server.server.database_variables)
     done = subprocess.run(
@@ -223,6 +222,14 @@ def test_the_readme(server: Live, tmp_path: Path) -> None:
         check=False,
     )
     assert said.returncode == 0, said.stderr
-    first, second = said.stdout.splitlines()
-    assert "'value': 'ringing'" in first
-    assert second == "1"
+    listed, missing = said.stdout.splitlines()
+    assert "'key': 'test:1', 'value': 'value1'" in listed
+    assert missing == "496"
+    asked = subprocess.run(
+        ["sh", "-eu", "-c", request.replace("http://127.0.0.1:8901", server.server.url)],
+        env=variables | {"PATH": f"{path}:{ROOT / 'tests' / 'shims'}", "VOXIMPLANT_TOKEN": server.token()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "test:1" in [item["key"] for item in json.loads(asked.stdout)["result"]]
