@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from kvasir.engine import Engine
+from kvasir.engine import LOADED_BELOW, Engine, first_number_of
 from kvasir.errors import Invalid, NotFound
 from kvasir.keys import prefix_range
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Entry, Query, Write
@@ -16,9 +16,9 @@ from tests.support.lab import Lab, alias, commit, k, new_space, one, put, there,
 
 A, B, C = k("a"), k("b"), k("c")
 #: A tenth of a second before the laboratory's clock, as sequences count.
-EARLIER = (START - 100) << 20
+EARLIER = first_number_of(START - 100)
 #: A day after it: written by a server whose clock is ahead.
-LATER = (START + 86_400_000) << 20
+LATER = first_number_of(START + 86_400_000)
 
 
 def entry(key: bytes, sequence: int = EARLIER, **others: object) -> Entry:
@@ -35,7 +35,7 @@ def test_entries_are_there_as_they_were_given(lab: Lab) -> None:
         entry(C, EARLIER),
         entry(A, EARLIER + 7, versionstamp=EARLIER + 99, expires_at=START + 10_000, refresh=500, metadata=b'{"m":[ ]}'),
         entry(B, EARLIER + 8, value='"näme\\u0000"'.encode(), created_at=START - 50),
-        entry(k("d", "\x00", "é"), EARLIER + (60 << 20), value=b'"' + b"x" * 1_048_574 + b'"'),
+        entry(k("d", "\x00", "é"), EARLIER + first_number_of(60), value=b'"' + b"x" * 1_048_574 + b'"'),
     ]
 
     async def story(engine: Engine) -> None:
@@ -108,8 +108,8 @@ def test_entries_are_listed_by_their_creation_whatever_their_sequences_say(
         entry(C, 3, created_at=START - 5),
         entry(k("p", "1"), EARLIER, created_at=START - 100),
         entry(k("p", "2"), EARLIER + 1, created_at=START - 99),
-        entry(k("p", "3"), (START + 7) << 20, created_at=START - 100),
-        entry(k("p", "4"), (START + 8) << 20, created_at=1 << 43),
+        entry(k("p", "3"), first_number_of(START + 7), created_at=START - 100),
+        entry(k("p", "4"), first_number_of(START + 8), created_at=1 << 43),
     ]
 
     async def story(engine: Engine) -> None:
@@ -173,7 +173,7 @@ def test_numbers_that_two_spaces_share_or_that_are_too_low_keep_their_order(lab:
     lab.run(story)
 
 
-HIGHEST = (1 << 62) - 1
+HIGHEST = LOADED_BELOW - 1
 
 
 @pytest.mark.parametrize("numbers", [{"versionstamp": HIGHEST}, {"sequence": HIGHEST}])

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from kvasir.engine import Engine
+from kvasir.engine import Engine, first_number_of, millisecond_of
 from kvasir.errors import NotFound
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
 from tests.support.clock import START
@@ -138,6 +138,22 @@ def test_a_clock_set_back_never_reuses_a_number_nor_reverses_creation(lab: Lab) 
         assert created == sorted(created)
         assert min(created) == START
         assert (await there(engine, SYSTEM_SPACE, A)).created_at >= START
+
+    lab.run(story)
+
+
+def test_numbers_stand_for_the_millisecond_of_the_clock_or_a_later_one(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        for now in (START + 5, START + 5, START + 1_005):
+            lab.clock.now = now
+            done = await commit(engine, space, put(k(str(now))))
+            assert millisecond_of(done.versionstamp) == now
+            assert millisecond_of((await there(engine, space, k(str(now)))).sequence) == now
+        lab.clock.now = START
+        done = await commit(engine, space, put(A))
+        assert millisecond_of(done.versionstamp) == START + 1_005
+        assert first_number_of(START + 1_005) <= done.versionstamp < first_number_of(START + 1_006)
 
     lab.run(story)
 

@@ -1,16 +1,13 @@
-"""The clock and the numbers every engine hands out in the same way."""
+"""The clock, and the numbers that every engine gives in the same way."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
+from kvasir.engine import LOADED_BELOW, first_number_of
 from kvasir.errors import Invalid
 from kvasir.model import Entry
-
-#: What is loaded must have lower numbers, since all that is written afterwards gets higher ones: half of those that 63
-#: bits have room for. The clock comes here in the year 2109.
-LOADED_BELOW = 1 << 62
 
 
 def wall_clock() -> int:
@@ -21,14 +18,14 @@ def wall_clock() -> int:
 def next_sequence(last: int, now: int) -> int:
     """The number after `last`: a hybrid clock, so that even a restored older copy never gives a number again.
 
-    Milliseconds in the upper bits leave 2**20 numbers for each, and 63 bits last until the year 2248.
+    There are 2**20 numbers for each millisecond, and 63 bits last until the year 2248.
     """
-    return max(last + 1, now << 20)
+    return max(last + 1, first_number_of(now))
 
 
 def first_sequence(created_from: int) -> int:
-    """The lowest sequence that says this instant or a later one; the highest there is if none does."""
-    return max(-1 << 63, min(created_from << 20, (1 << 63) - 1))
+    """The lowest sequence that stands for this instant or a later one, held to 64 bits."""
+    return max(-1 << 63, min(first_number_of(created_from), (1 << 63) - 1))
 
 
 def check_room(entries: Sequence[Entry]) -> None:
@@ -37,5 +34,5 @@ def check_room(entries: Sequence[Entry]) -> None:
         if entry.versionstamp >= LOADED_BELOW or entry.sequence >= LOADED_BELOW:
             raise Invalid(
                 f"the versionstamp {entry.versionstamp:020x} or sequence {entry.sequence} of an entry is 2^62 or more,"
-                " which leaves no room for later ones; nothing of its batch was loaded: give the entries lower numbers"
+                " which leaves no room for later numbers; nothing of its batch was loaded: lower the numbers"
             )

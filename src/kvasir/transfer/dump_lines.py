@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from kvasir.engine import LOADED_BELOW
 from kvasir.errors import KvasirError
 from kvasir.keys import pack, parse_versionstamp, unpack, versionstamp_text
 from kvasir.model import Alias, Entry, Space
@@ -15,9 +16,6 @@ VERSION = 2
 
 #: JSON readers that know only doubles keep whole numbers exact up to here; larger ones are written as texts.
 EXACT = 1 << 53
-
-#: Versionstamps and sequences stay below: new ones are given above all that are there, and need room up to 2^63.
-NUMBERED = 1 << 62
 
 
 class Line(Struct, tag_field="line", omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
@@ -189,9 +187,9 @@ def of_entry(entry: Entry) -> EntryLine:
 def entry_of(line: EntryLine) -> Entry:
     """The entry. Raises ValueError."""
     stamp, sequence = parse_versionstamp(line.versionstamp), _whole(line.sequence)
-    if not 0 <= stamp < NUMBERED:
+    if not 0 <= stamp < LOADED_BELOW:
         raise ValueError("its versionstamp is none: 20 lower-case hex digits, below 2^62")
-    if not 0 <= sequence < NUMBERED:
+    if not 0 <= sequence < LOADED_BELOW:
         raise ValueError("its sequence is none: decimal digits, below 2^62")
     return Entry(
         _key(line.key),

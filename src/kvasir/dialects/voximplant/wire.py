@@ -15,12 +15,11 @@ from kvasir import keys
 from kvasir.dialects.voximplant.errors import MISSING, ApiError, recoded
 from kvasir.dialects.voximplant.parameters import KEY, Cursor, text_of
 from kvasir.dialects.voximplant.settings import Settings
+from kvasir.engine import millisecond_of
 from kvasir.model import Entry
 
 #: A character takes at most 12 bytes of JSON text (an escaped surrogate pair), so a longer text need not be decoded.
 BYTES_PER_CHARACTER = 12
-#: The upper bits of a versionstamp are the millisecond of its commit.
-STAMPS_PER_MILLISECOND = 20
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,7 +46,7 @@ def item(
         value,
         (expires_at or 0) // 1000,
         keys.versionstamp_text(versionstamp),
-        (versionstamp >> STAMPS_PER_MILLISECOND) // 1000,
+        millisecond_of(versionstamp) // 1000,
         UNSET if created_at is None else created_at // 1000,
     )
 

@@ -7,6 +7,8 @@ too: what this function finds expired was expired for everybody.
 
 from __future__ import annotations
 
+from kvasir.engine import COUNTER_BITS
+
 #: What a row of an array of operations is (see `kvasir_write`).
 CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND = range(1, 9)
 
@@ -46,7 +48,7 @@ _SET = f"""
     begin{DURABILITY}
         -- When this waits for another writer, everything here is computed anew after the waiting.
         update @kvasir_head h
-            set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << 20) + v_numbers - 1,
+            set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << {COUNTER_BITS}) + v_numbers - 1,
                 latest = greatest(h.latest, coalesce(p_now, @kvasir_clock()))
             where h.space = p_space and not h.ended
                 and (h.expires_at is null or h.expires_at > coalesce(p_now, @kvasir_clock()))
@@ -56,8 +58,8 @@ _SET = f"""
         end if;
         -- The clock was read twice and may have ticked in between, or somebody loaded a later creation: the numbers
         -- follow, so that none lags behind what is created with it (see `listing`).
-        if v_latest > v_base >> 20 and v_latest < {FAR_FUTURE} then
-            v_base := v_latest << 20;
+        if v_latest > v_base >> {COUNTER_BITS} and v_latest < {FAR_FUTURE} then
+            v_base := v_latest << {COUNTER_BITS};
             update @kvasir_head h set last = v_base + v_numbers - 1 where h.space = p_space;
         end if;
         v_now := coalesce(p_now, @kvasir_clock());
@@ -114,10 +116,10 @@ _WRITE = f"""
             return null;
         end if;
         v_latest := greatest(v_head.latest, v_now);
-        v_base := greatest(v_head.last + 1, v_now << 20);
+        v_base := greatest(v_head.last + 1, v_now << {COUNTER_BITS});
         if v_latest < {FAR_FUTURE} then
             -- No number lags behind what is created with it (see `listing`).
-            v_base := greatest(v_base, v_latest << 20);
+            v_base := greatest(v_base, v_latest << {COUNTER_BITS});
         end if;
         for op in
             select * from unnest(p_job, p_write, p_kind, p_key, p_number, p_refresh, p_value, p_metadata)
@@ -178,9 +180,9 @@ _WRITE = f"""
     end $$;
 """  # noqa: S608
 
-_MOVE_EPOCH = """
-        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << 20)
-            where h.space = 1;"""
+_MOVE_EPOCH = f"""
+        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << {COUNTER_BITS})
+            where h.space = 1;"""  # noqa: S608
 
 #: Lets aliases lead to a space. Gives the number of the living space that has one of them (then the caller undoes
 #: everything), or null; of several, that of the first alias. The primary key decides between two who want the same.
@@ -234,7 +236,7 @@ _CREATE_SPACE = f"""
     ) returns setof @kvasir_space language plpgsql volatile {PLANS} as $$
     declare
         v_now bigint := coalesce(p_now, @kvasir_clock());
-        v_number bigint := greatest(p_number, v_now << 20 | floor(random() * 1048576)::bigint);
+        v_number bigint := greatest(p_number, v_now << {COUNTER_BITS} | floor(random() * {1 << COUNTER_BITS})::bigint);
         v_taken bigint;
     begin{DURABILITY}
         begin

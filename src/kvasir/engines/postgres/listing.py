@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from kvasir import jsontext
+from kvasir.engine import COUNTER_BITS
 from kvasir.engines.numbering import first_sequence
 from kvasir.engines.postgres.gathering import ALIVE, ENTRY
 from kvasir.engines.postgres.link import Link
@@ -30,10 +31,11 @@ SIZE_OF_RANGE = f"""
         select from kvasir_entry where space = $1 and key >= $2 and key < $3 order by key limit {WALK + 1}
     ) as few"""  # noqa: S608
 #: The first entry created from an instant on whose sequence says an earlier one; by the index of just those.
-FIRST_LAGGING = """(
+FIRST_LAGGING = f"""(
     with lagging as materialized (
-        select sequence from kvasir_entry where space = $1 and created_at > sequence >> 20 and created_at >= {})
-    select min(sequence) from lagging)"""
+        select sequence from kvasir_entry
+        where space = $1 and created_at > sequence >> {COUNTER_BITS} and created_at >= {{}})
+    select min(sequence) from lagging)"""  # noqa: S608
 VALUES = "select key, value from kvasir_entry where space = $1 and key = any($2)"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from kvasir.engine import COUNTER_BITS
 from kvasir.engines.numbering import first_sequence
 from kvasir.errors import answer_too_long
 from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space
@@ -47,9 +48,9 @@ COUNT = """
 
 #: The least sequence of an entry created from an instant on: what the instant itself says, unless the sequence of such
 #: an entry says an earlier one, as that of a loaded entry may; those have an index of their own.
-FIRST = """
+FIRST = f"""
     min(:first, ifnull((SELECT min(sequence) FROM entry INDEXED BY entry_lagging
-        WHERE space = :space AND created_at > sequence >> 20 AND created_at >= :from), :first))"""
+        WHERE space = :space AND created_at > sequence >> {COUNTER_BITS} AND created_at >= :from), :first))"""  # noqa: S608
 
 TOTALS = "SELECT (SELECT count(*) FROM space) - 1, (SELECT count(*) FROM entry)"
 
