@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from msgspec import Struct
@@ -64,8 +65,12 @@ class HttpDialect(Protocol):
     #: Every operation name its responses carry, for metrics.
     operations: ClassVar[tuple[str, ...]]
 
-    def serves(self, path: str) -> bool:
-        """Whether a percent-decoded path is one of this API's."""
+    @property
+    def serves(self) -> Callable[[str], object]:
+        """Says by something true that a percent-decoded path is one of this API's.
+
+        Every request asks it of several APIs: better a method of a set or of a pattern than a function of ours.
+        """
         ...
 
     async def __call__(self, request: Request) -> Response: ...

@@ -249,9 +249,15 @@ class HttpListener:
     """Answers every HTTP request of one process, whichever socket it came by."""
 
     def __init__(
-        self, dialects: Sequence[HttpDialect], metrics: Metrics, limits: Limits, *, log_requests: bool
+        self,
+        dialects: Sequence[HttpDialect],
+        metrics: Metrics,
+        limits: Limits,
+        *,
+        fallback: HttpDialect,
+        log_requests: bool,
     ) -> None:
-        """The first dialect that serves a path answers; the last one answers what none does."""
+        """The first dialect that serves a path answers, `fallback` where none does."""
         self.limits = limits
         self.held = 0
         self.in_flight = 0
@@ -259,8 +265,8 @@ class HttpListener:
         #: Requests that wait for their bodies.
         self.reading: set[_Request] = set()
         self._looks = False
-        self._dialects = tuple(dialects[:-1])
-        self._last = dialects[-1]
+        self._dialects = tuple((dialect.serves, dialect) for dialect in dialects)
+        self._fallback = fallback
         self._observe = metrics.observe
         self._log_requests = log_requests
         self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
@@ -286,9 +292,9 @@ class HttpListener:
         began = time.perf_counter()
         request = _Request(scope, proto, self, next(self._ids), began)
         path = request.path
-        chosen = self._last
-        for dialect in self._dialects:
-            if dialect.serves(path):
+        chosen = self._fallback
+        for serves, dialect in self._dialects:
+            if serves(path):
                 chosen = dialect
                 break
         self.in_flight += 1

@@ -72,10 +72,12 @@ class Worker:
         voximplant = VoximplantDialect(
             self._store, ServiceTokens(self._store, self._engine), voximplant_settings(config)
         )
-        # Versori twice: its paths win, since a key in one may look like a path of another API, and it answers the rest.
         reference = ReferenceDialect(openapi.document(config.limits))
-        dialects: list[HttpDialect] = [versori, self._health, reference, voximplant, versori]
-        self._listener = HttpListener(dialects, metrics, config.limits, log_requests=config.access_log)
+        # Versori's paths win, since a key in one may look like a path of another API.
+        dialects: list[HttpDialect] = [versori, self._health, reference, voximplant]
+        self._listener = HttpListener(
+            dialects, metrics, config.limits, fallback=versori, log_requests=config.access_log
+        )
         self._sockets = self._http_sockets()
         self._nemesis: NemesisListener | None = None
 

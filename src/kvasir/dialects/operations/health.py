@@ -28,20 +28,18 @@ class HealthDialect:
         self._about = {"status": "ok", "version": __version__, "engine": engine_name, "durability": durability}
         #: Set when the server begins to stop: no new work should be sent to it.
         self.stopping = False
-        self._answers: dict[str, Callable[[], Awaitable[tuple[int, bytes, str]]]] = {
+        self._responses: dict[str, Callable[[], Awaitable[tuple[int, bytes, str]]]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": self._text,
         }
-
-    def serves(self, path: str) -> bool:
-        return path in self._answers
+        self.serves = self._responses.__contains__
 
     async def __call__(self, request: Request) -> Response:
         operation = request.path[1:]
         if request.method not in {"GET", "HEAD"}:
             return Response(405, b"", operation, "invalid", (("allow", "GET, HEAD"),))
-        status, body, content_type = await self._answers[request.path]()
+        status, body, content_type = await self._responses[request.path]()
         outcome = "ok" if status == 200 else "unavailable"
         return Response(status, body if request.method == "GET" else b"", operation, outcome, (), content_type)
 

@@ -33,7 +33,7 @@ class ReferenceDialect:
         page = Response(200, render(document).encode(), "read", "ok", _HEADERS, "text/html; charset=utf-8")
         # Anybody may read the document, so that tools on other sites can show it.
         shared = (*_HEADERS, ("Access-Control-Allow-Origin", "*"))
-        self._answers = {
+        self._responses = {
             "/openapi.json": Response(200, msgspec.json.encode(document), "read", "ok", shared),
             "/docs": page,
             "/docs/": page,
@@ -42,14 +42,11 @@ class ReferenceDialect:
             ),
             "/docs/icon.svg": Response(200, (here / "icon.svg").read_bytes(), "read", "ok", _HEADERS, "image/svg+xml"),
         }
-
-    def serves(self, path: str) -> bool:
-        return path in self._answers
+        self.serves = self._responses.__contains__
 
     async def __call__(self, request: Request) -> Response:
-        answer = self._answers[request.path]
         if request.method in ("GET", "HEAD"):
-            return answer
+            return self._responses[request.path]
         refusal = {
             "code": "method_not_allowed",
             "message": f"{request.method} is not served here; these are: GET, HEAD",

@@ -29,6 +29,7 @@ class VersoriDialect:
     def __init__(self, store: Store, auth: Auth) -> None:
         self._store = store
         self._auth = auth
+        self.serves = routes.serves
         self._handlers: dict[str, Callable[[Request, Principal, str, str], Awaitable[Response]]] = {
             "CreateStore": self._create_store,
             "ListStores": self._list_stores,
@@ -41,9 +42,6 @@ class VersoriDialect:
             "ListKV": self._list,
             "CountKV": self._count,
         }
-
-    def serves(self, path: str) -> bool:
-        return routes.serves(path)
 
     async def __call__(self, request: Request) -> Response:
         operation = routes.UNROUTED

@@ -6,6 +6,8 @@ clients send `o/…` or `store/…` after whatever base address they are given.
 
 from __future__ import annotations
 
+import re
+
 from kvasir.errors import Invalid, NotFound
 
 BASE = "/api/v2"
@@ -29,8 +31,9 @@ OPERATIONS: tuple[str, ...] = (
     *(operation for methods in FIXED.values() for operation in methods.values()),
 )
 
-#: A client that joins a base address that ends in a slash and a path that begins with one sends two.
-_SERVED = ("/store/", f"{BASE}/", "/o/", "//store/", "//o/")
+#: Says whether a percent-decoded path is one of this API's. A client that joins a base address that ends in a slash and
+#: a path that begins with one sends two.
+serves = re.compile(f"{BASE}/|//?(?:store|o)/").match
 
 BATCH_FORM = "use the batch form, where every key can be said as an array of strings: POST, PUT or DELETE …/kv/batch"
 
@@ -41,11 +44,6 @@ class MethodNotAllowed(Invalid):
     def __init__(self, method: str, allowed: dict[str, str]) -> None:
         self.allow = ", ".join(sorted(allowed))
         super().__init__(f"{method} is not served here; these are: {self.allow}", code="method_not_allowed")
-
-
-def serves(path: str) -> bool:
-    """Whether a percent-decoded path is one of this API's."""
-    return path.startswith(_SERVED)
 
 
 def route(method: str, path: str) -> tuple[str, str, str]:
