@@ -92,7 +92,7 @@ def test_a_server_that_starts_while_a_copy_begins_loses_nothing(at: int, again: 
             nonlocal started
             with contextlib.suppress(Unavailable):
                 await bootstrap.bootstrap(new, config, clock)
-                assert await copy_mark.copy_mark(new) is None
+                assert await copy_mark.read(new) is None
                 await new_space(new, 9)
                 started = True
 
@@ -131,7 +131,7 @@ def test_a_copy_made_while_a_server_starts_is_a_copy(at: int, again: bool, confi
 
         try:
             made = await bootstrap.bootstrap(Between(new, at, move), config, clock)
-            assert await copy_mark.copy_mark(new) is None
+            assert await copy_mark.read(new) is None
         except Unavailable:
             made = None
         if moved is not None:
@@ -176,7 +176,7 @@ def test_a_copy_that_was_interrupted_before_its_mark_said_anything_has_not_begun
         with pytest.raises(Unavailable, match="gone"):
             await copied(old, Between(new, 5, stop))
         (place,) = (await new.page(SYSTEM_SPACE, Query())).entries
-        assert (place.key, await copy_mark.copy_mark(new)) == (copy_mark.COPY_MARK, None)
+        assert (place.key, await copy_mark.read(new)) == (copy_mark.COPY_MARK, None)
         if then == "server":
             assert await bootstrap.bootstrap(new, Config(), clock) is not None
             with pytest.raises(Conflicting, match="data of its own"):
@@ -294,7 +294,7 @@ def test_no_command_writes_to_an_incomplete_copy(tmp_path: Path, command: tuple[
     on_a_copy(tmp_path, _make)
     engine = ("--engine", on_a_copy(tmp_path, _claim))
     refused = run(*command, *engine, status=1)
-    assert "let it come to its end, or run it again" in refused.stderr
+    assert "let it finish, or run it again" in refused.stderr
     assert refused.stdout == ""
     on_a_copy(tmp_path, _make)
 

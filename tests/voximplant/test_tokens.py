@@ -186,7 +186,7 @@ def test_roles(roles: list[str], allowed: list[str]) -> None:
 
 
 def test_an_unknown_role_is_refused() -> None:
-    with pytest.raises(Exception, match="'developer' is no role"):
+    with pytest.raises(Exception, match="no role 'developer'"):
         World().account("developer")
 
 

@@ -80,7 +80,7 @@ def administer(
 async def _administer(
     work: Callable[[Database], Awaitable[T]], chosen: Config, organisation: str | None, *, writes: bool
 ) -> T:
-    from kvasir.control.copy_mark import take_over
+    from kvasir.control.copy_mark import begin_use
     from kvasir.control.organisation import first_organisation
     from kvasir.server.create_engine import create_engine
 
@@ -88,7 +88,7 @@ async def _administer(
     await engine.open()
     try:
         if writes:
-            await take_over(engine)
+            await begin_use(engine)
         owner = _ulid(organisation) if organisation else await first_organisation(engine)
         operator = Principal(owner, "owner", "command line")
         return await work(Database(engine, Store(engine, chosen.limits, engine.clock), operator))

@@ -1,4 +1,4 @@
-"""The first start of a database: its first organisation, the store `default` and the owner key."""
+"""The first start of a database: its organisation, the store `default` and the first owner's access key."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ from msgspec import Struct
 from ulid import ULID
 
 from kvasir.config.table import Config
-from kvasir.control import stores
-from kvasir.control.access_keys import AccessKey, added, digest_of, new_secret, set_admin_key
-from kvasir.control.copy_mark import COPY_MARK, incomplete, take_over
+from kvasir.control import records, stores
+from kvasir.control.access_keys import AccessKey, addition, digest_of, new_secret, set_admin_key
+from kvasir.control.copy_mark import COPY_MARK, begin_use, incomplete
 from kvasir.control.organisation import FIRST, first_organisation
 from kvasir.engine import Clock, Engine
-from kvasir.errors import Invalid, KvasirError
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Mutation, Set, Write
+from kvasir.errors import Invalid
+from kvasir.model import Check, Commit, Mutation, Set
 
-#: The store of the first start.
+#: The store that the first start creates.
 DEFAULT_STORE = "default"
 
 
 class FirstStart(Struct, frozen=True):
-    """What the first start made."""
+    """What the first start created."""
 
     organisation: str
+    #: ULID of the store
     store: str
     #: The owner key's secret, to be shown once; None: it is the setting `admin_key`
     key: str | None
 
 
 async def bootstrap(engine: Engine, config: Config, clock: Clock) -> FirstStart | None:
-    """Make the first organisation, its store `default` and its owner key, unless they are there; set the admin key.
+    """Create what a database needs before its first use, unless it is there; set the admin key.
 
-    Several processes may do this at once: one makes everything. Raises `Invalid` for settings that contradict
-    the database and `Unavailable` for a copy that is not complete.
+    Several processes may do this at once: one of them creates everything, for the others it returns None. Raises
+    `Invalid` for settings that contradict the database and `Unavailable` for an incomplete copy.
     """
-    made = None
-    await take_over(engine)
-    if (await engine.get(SYSTEM_SPACE, [FIRST]))[0] is None:
-        made = await _first_start(engine, config, clock)
-    # A whole copy may have been made since. From here on none is: the record is there, and no mark.
-    await take_over(engine)
+    first_start = None
+    await begin_use(engine)
+    if await records.read(engine, FIRST) is None:
+        first_start = await _first_start(engine, config, clock)
+    # A whole copy may have arrived since. After this none can: the organisation is there, and the mark is not.
+    await begin_use(engine)
     organisation = await first_organisation(engine)
     if config.organisation_id not in (None, organisation):
         raise Invalid(
@@ -48,7 +49,7 @@ async def bootstrap(engine: Engine, config: Config, clock: Clock) -> FirstStart 
         )
     if config.admin_key is not None:
         await set_admin_key(engine, organisation, config.admin_key, clock)
-    return made
+    return first_start
 
 
 async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstStart | None:
@@ -60,7 +61,7 @@ async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstSta
     secret = None
     if config.admin_key is None:
         secret = new_secret()
-        mutations += added(
+        mutations += addition(
             AccessKey(
                 id=str(ULID()),
                 organisation=organisation,
@@ -70,18 +71,15 @@ async def _first_start(engine: Engine, config: Config, clock: Clock) -> FirstSta
                 created_at=clock(),
             )
         )
-    # The mark is looked at again, since `kvasir copy` or `kvasir load` may have come in between.
-    conditions = (Check(FIRST, None), Check(COPY_MARK, None))
-    outcome = (await engine.write([Write(SYSTEM_SPACE, tuple(mutations), conditions)]))[0]
+    # `kvasir copy` or `kvasir load` may have begun in the meantime, so the mark is checked again.
+    outcome = await records.write(engine, mutations, (Check(FIRST, None), Check(COPY_MARK, None)))
     if isinstance(outcome, Commit):
         return FirstStart(organisation, store.id, secret)
-    if isinstance(outcome, KvasirError):
-        raise outcome
     if outcome.key == COPY_MARK:
-        # The other store with this alias would be one that is being copied.
+        # If another store has the alias, it is one that is being copied.
         await engine.end_space(own.id)
         raise incomplete()
     if config.organisation_id is None:
-        # Another process was first, under an organisation of its own.
+        # Another process was first, with an organisation of its own.
         await engine.end_space(store.id)
     return None

@@ -1,7 +1,7 @@
-"""What a database that was filled from another one says about itself, until somebody begins to use it.
+"""The mark of a database that is a copy of another one and that nobody uses yet.
 
-A server that starts on it and a command that fills it exclude each other: each writes on the condition that the other
-one has not.
+A server that starts on a database and a command that fills it exclude each other: each writes on the condition that
+the other has not. Copies no data itself.
 """
 
 from __future__ import annotations
@@ -9,70 +9,65 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from kvasir.control import records
 from kvasir.control.organisation import FIRST
 from kvasir.engine import Engine
-from kvasir.errors import Conflicting, KvasirError, Unavailable
+from kvasir.errors import Conflicting, Unavailable
 from kvasir.keys import pack
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, Entry, Query, Set, Write
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, Entry, Query, Set
 
-_USED = (
-    "the database to be filled has data of its own, perhaps from a server or a command that has begun to use it;"
-    " nothing was changed: name an empty one"
-)
-
-#: Where a database that was filled from another one says so, until somebody begins to use it.
+#: Key of the record. It is there from the start of a copy until a server or a command begins to use the copy.
 COPY_MARK = pack(["copy"])
 
 
 class CopyMark(Struct, frozen=True):
     """What a copy says about itself."""
 
-    #: See `origin`; None: it is not a copy of anything yet.
+    #: Of the database that it is a copy of (see `organisation.origin`); None: it is not a copy of anything yet
     origin: str | None
-    #: False: it is being filled, or that was interrupted.
+    #: False: it is being filled, or that was interrupted
     complete: bool
 
 
-async def copy_mark(engine: Engine) -> CopyMark | None:
-    """What a copy that nobody has begun to use says about itself; None for any other database."""
-    mark, _ = await _copy_mark(engine)
+async def read(engine: Engine) -> CopyMark | None:
+    """The mark of a copy that nobody uses yet; None for any other database."""
+    mark, _ = await _read(engine)
     return mark if mark is not None and mark.origin is not None else None
 
 
-async def _copy_mark(engine: Engine) -> tuple[CopyMark | None, int | None]:
-    """The mark as it is stored, and its versionstamp: what a write that depends on it checks."""
-    entry = (await engine.get(SYSTEM_SPACE, [COPY_MARK]))[0]
+async def _read(engine: Engine) -> tuple[CopyMark | None, int | None]:
+    """The mark as it is stored, and its versionstamp, which a write that depends on it checks."""
+    entry = await records.read(engine, COPY_MARK)
     if entry is None:
         return None, None
     return msgspec.json.decode(entry.value, type=CopyMark), entry.versionstamp
 
 
 async def claim(engine: Engine, origin: str) -> int:
-    """Mark a database as an incomplete copy of the one with this `origin`; the versionstamp of the mark.
+    """Mark a database as an incomplete copy of the one with this `origin`. Returns the versionstamp of the mark.
 
-    Raises `Conflicting` if the database is none that may be filled from there. A server that starts at the same time
-    and this exclude each other: each writes on the condition that the other one has not.
+    Raises `Conflicting` if the database has data of its own or is a copy of another one.
     """
-    mark, stamp = await _copy_mark(engine)
+    mark, stamp = await _read(engine)
     if mark is not None and mark.origin is not None:
         if mark.origin != origin:
             raise Conflicting(
-                "the database to be filled is a copy of another one; nothing was changed: name an empty one"
+                "the target database is a copy of another database; nothing was changed: choose an empty one"
             )
-        return await _mark(engine, CopyMark(origin, complete=False), Check(COPY_MARK, stamp))
+        return await _write(engine, CopyMark(origin, complete=False), Check(COPY_MARK, stamp))
     if await _has_records(engine) or await engine.list_spaces(limit=1):
-        raise Conflicting(_USED)
+        raise _in_use()
     if stamp is None:
-        # Older than anything that is copied, so that the mark takes no number from it: a write cannot do that. It keeps
-        # this place when it is written over, and says nothing until then.
-        nothing = Entry(COPY_MARK, msgspec.json.encode(CopyMark(None, complete=True)), 1, 1, created_at=0)
-        await engine.load(SYSTEM_SPACE, [nothing])
-        stamp = nothing.versionstamp
-    stamp = await _mark(engine, CopyMark(origin, complete=False), Check(FIRST, None), Check(COPY_MARK, stamp))
+        # Loaded, not written: a write would take a versionstamp and a sequence above those of the entries to come.
+        # The mark keeps this place when it is overwritten, and means nothing until then.
+        blank = Entry(COPY_MARK, msgspec.json.encode(CopyMark(None, complete=True)), 1, 1, created_at=0)
+        await engine.load(SYSTEM_SPACE, [blank])
+        stamp = blank.versionstamp
+    stamp = await _write(engine, CopyMark(origin, complete=False), Check(FIRST, None), Check(COPY_MARK, stamp))
     if await engine.list_spaces(limit=1):
-        # A first start makes its store before its record; it is refused now, and takes the store away.
-        await engine.write([Write(SYSTEM_SPACE, (Delete(COPY_MARK),), (Check(COPY_MARK, stamp),))])
-        raise Conflicting(_USED)
+        # A first start creates its store before its organisation. It fails now, and removes the store.
+        await records.write(engine, [Delete(COPY_MARK)], [Check(COPY_MARK, stamp)])
+        raise _in_use()
     return stamp
 
 
@@ -82,45 +77,54 @@ async def _has_records(engine: Engine) -> bool:
 
 
 async def is_claimed(engine: Engine, stamp: int) -> bool:
-    """Whether the mark is still the one that `claim` made."""
-    return (await _copy_mark(engine))[1] == stamp
+    """Whether the mark is still the one that `claim` wrote."""
+    return (await _read(engine))[1] == stamp
 
 
-async def complete_copy(engine: Engine, origin: str, stamp: int) -> None:
+async def complete(engine: Engine, origin: str, stamp: int) -> None:
     """Mark a claimed database as a complete copy. Raises `Conflicting` if the claim is lost."""
-    await _mark(engine, CopyMark(origin, complete=True), Check(COPY_MARK, stamp))
+    await _write(engine, CopyMark(origin, complete=True), Check(COPY_MARK, stamp))
 
 
-async def _mark(engine: Engine, mark: CopyMark, *conditions: Check) -> int:
-    mutation = Set(COPY_MARK, msgspec.json.encode(mark))
-    outcome = (await engine.write([Write(SYSTEM_SPACE, (mutation,), conditions)]))[0]
-    if isinstance(outcome, Commit):
-        return outcome.versionstamp
-    if isinstance(outcome, KvasirError):
-        raise outcome
-    raise Conflicting("another program has begun to use the database that is being filled; nothing is certain")
+async def _write(engine: Engine, mark: CopyMark, *conditions: Check) -> int:
+    outcome = await records.write(engine, [Set(COPY_MARK, msgspec.json.encode(mark))], conditions)
+    if not isinstance(outcome, Commit):
+        raise claim_lost()
+    return outcome.versionstamp
 
 
-async def take_over(engine: Engine) -> None:
-    """Make a complete copy a database of its own, which nothing is copied to any more; others are left as they are.
+async def begin_use(engine: Engine) -> None:
+    """Turn a complete copy into an ordinary database, which nothing is copied to any more; leave others as they are.
 
-    Raises `Unavailable` for a copy that is not complete.
+    Raises `Unavailable` for an incomplete copy.
     """
     while True:
-        mark, stamp = await _copy_mark(engine)
+        mark, stamp = await _read(engine)
         if mark is None:
             return
         if not mark.complete:
             raise incomplete()
-        outcome = (await engine.write([Write(SYSTEM_SPACE, (Delete(COPY_MARK),), (Check(COPY_MARK, stamp),))]))[0]
-        if isinstance(outcome, KvasirError):
-            raise outcome
-        if isinstance(outcome, Commit):
+        if isinstance(await records.write(engine, [Delete(COPY_MARK)], [Check(COPY_MARK, stamp)]), Commit):
             return
 
 
+def _in_use() -> Conflicting:
+    return Conflicting(
+        "the target database has data of its own, perhaps from a server or a command that has just started to use it;"
+        " nothing was changed: choose an empty one"
+    )
+
+
+def claim_lost() -> Conflicting:
+    """The failure of a copy whose target somebody else has begun to use."""
+    return Conflicting(
+        "another program has begun to use the target database; the copy is incomplete and may have been changed"
+    )
+
+
 def incomplete() -> Unavailable:
+    """The failure of a server or a command that finds an incomplete copy."""
     return Unavailable(
-        "the database is being filled by `kvasir copy` or `kvasir load`, or that was interrupted:"
-        " let it come to its end, or run it again"
+        "the database is being filled by `kvasir copy` or `kvasir load`, which has not finished or was interrupted:"
+        " let it finish, or run it again"
     )

@@ -1,7 +1,6 @@
-"""Service accounts of the Voximplant API: records of public keys with their roles, in the system space.
+"""Service accounts of the Voximplant API: public keys with their roles, as records of the system space.
 
-Each organisation has one account with an integer id. A private key is made here, handed out once and never kept.
-Every change moves the epoch, so that it counts at once in every process.
+Each organisation has one account with an integer id. A private key is generated here, handed out once and never kept.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from msgspec import Struct
 
 from kvasir import keys
+from kvasir.control import records
 from kvasir.engine import Clock, Engine
-from kvasir.errors import Invalid, KvasirError, NotFound
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, Present, Principal, Query, Set, Write
+from kvasir.errors import Invalid, NotFound
+from kvasir.model import SYSTEM_SPACE, Check, Conflict, Delete, Present, Principal, Set
 
 _ACCOUNT = "voximplant-account"
 _ACCOUNT_ID = "voximplant-account-id"
@@ -25,7 +25,7 @@ _KEY = "service-key"
 
 #: Voximplant's role names -> ours, strongest first; "KV Reader" is Kvasir's own. A key acts with the first it has.
 ROLES = {"Owner": "owner", "Admin": "admin", "Developer": "developer", "KV Reader": "viewer"}
-#: The published roles that allow nothing here: their keys are known and forbidden.
+#: Voximplant's other roles, which allow nothing here: their keys are recognised and every request is refused.
 POWERLESS_ROLES = (
     "Support",
     "Supervisor",
@@ -87,7 +87,7 @@ async def find(engine: Engine, key_id: str) -> ServiceAccount | None:
         key = keys.pack((_KEY, key_id))
     except Invalid:
         return None
-    entry = (await engine.get(SYSTEM_SPACE, [key]))[0]
+    entry = await records.read(engine, key)
     return None if entry is None else _record.decode(entry.value)
 
 
@@ -99,9 +99,9 @@ async def create(
     applications: Sequence[str] | None = None,
     description: str = "",
 ) -> Credentials:
-    """Make a key with these roles. Raises `Invalid` for a role that is none."""
+    """Create a key with these roles. Raises `Invalid` for an unknown role."""
     if unknown := [role for role in roles if role not in ROLES and role not in POWERLESS_ROLES]:
-        raise Invalid(f"{unknown[0]!r} is no role; the roles are: {', '.join((*ROLES, *POWERLESS_ROLES))}")
+        raise Invalid(f"there is no role {unknown[0]!r}; the roles are: {', '.join((*ROLES, *POWERLESS_ROLES))}")
     account_id = await account_of(engine, organisation)
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = private.public_key().public_bytes(
@@ -118,7 +118,7 @@ async def create(
         description=description,
     )
     key = keys.pack((_KEY, account.key_id))
-    await _write(engine, Write(SYSTEM_SPACE, (Set(key, msgspec.json.encode(account)),), (Check(key, None),)))
+    await records.write(engine, [Set(key, msgspec.json.encode(account))], [Check(key, None)])
     secret = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -127,33 +127,25 @@ async def create(
 
 async def accounts(engine: Engine, organisation: str) -> list[ServiceAccount]:
     """All keys of an organisation, oldest first."""
-    page = await engine.page(SYSTEM_SPACE, Query(keys.prefix_range([_KEY]), order="oldest"))
-    found = [_record.decode(entry.value) for entry in page.entries]
+    found = [_record.decode(entry.value) for entry in await records.list_kind(engine, _KEY)]
     return [account for account in found if account.organisation == organisation]
 
 
 async def revoke(engine: Engine, key_id: str) -> None:
-    """Forget a key; its tokens stop working at once, in every process. Raises `NotFound`."""
+    """Remove a key; its tokens stop working at once, in every process. Raises `NotFound`."""
     key = keys.pack((_KEY, key_id))
-    if not await _write(engine, Write(SYSTEM_SPACE, (Delete(key),), (Present(key),))):
+    if isinstance(await records.write(engine, [Delete(key)], [Present(key)]), Conflict):
         raise NotFound(f"there is no service account with the key {key_id}; `kvasir service-account list` shows them")
 
 
 async def account_of(engine: Engine, organisation: str) -> int:
-    """The account id of an organisation, given to it the first time: small numbers, in turn."""
+    """The account id of an organisation, allotted when it is first asked for: 1, 2, 3 …"""
     key = keys.pack((_ACCOUNT, organisation))
     while True:
-        if (entry := (await engine.get(SYSTEM_SPACE, [key]))[0]) is not None:
+        if (entry := await records.read(engine, key)) is not None:
             return msgspec.json.decode(entry.value, type=int)
         taken = await engine.count(SYSTEM_SPACE, keys.prefix_range([_ACCOUNT_ID]))
         by_id = keys.pack((_ACCOUNT_ID, str(taken + 1)))
         mutations = (Set(key, str(taken + 1).encode()), Set(by_id, msgspec.json.encode(organisation)))
-        # Two processes may do this at once: the conditions let one of them through, and the other looks again.
-        await _write(engine, Write(SYSTEM_SPACE, mutations, (Check(key, None), Check(by_id, None))))
-
-
-async def _write(engine: Engine, write: Write) -> bool:
-    outcome = (await engine.write([write]))[0]
-    if isinstance(outcome, KvasirError):
-        raise outcome
-    return isinstance(outcome, Commit)
+        # Two processes may do this at once: the conditions let one of them through, and the other tries again.
+        await records.write(engine, mutations, (Check(key, None), Check(by_id, None)))

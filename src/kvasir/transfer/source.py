@@ -90,7 +90,7 @@ class EngineSource:
 
 async def _must_be_whole(engine: Engine) -> None:
     """Raise `Conflicting` for an incomplete copy: what is made of one would pass for complete."""
-    mark = await copy_mark.copy_mark(engine)
+    mark = await copy_mark.read(engine)
     if mark is not None and not mark.complete:
         raise Conflicting(
             "the database to be read is an incomplete copy: the `kvasir copy` or `kvasir load` that fills it has not"

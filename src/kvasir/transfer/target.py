@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from kvasir.control import copy_mark
 from kvasir.engine import Engine
-from kvasir.errors import Conflicting, KvasirError, NotFound
+from kvasir.errors import KvasirError, NotFound
 from kvasir.model import SYSTEM_SPACE, Alias, Delete, Entry, Space, Write
 from kvasir.transfer.source import SYSTEM, Section, Source, checksum_of, entries_of, spaces_of
 
@@ -52,7 +52,7 @@ async def fill(source: Source, target: Engine, report: Report) -> Moved:
     other = await anext(others, None)
     async for section in source.sections():
         if not await copy_mark.is_claimed(target, claimed):
-            raise Conflicting("another program has begun to use the database that is being filled; nothing is certain")
+            raise copy_mark.claim_lost()
         while other is not None and (section.space is SYSTEM or other.id < section.space.id):
             await target.end_space(other.id)
             other = await anext(others, None)
@@ -60,7 +60,7 @@ async def fill(source: Source, target: Engine, report: Report) -> Moved:
             other = await anext(others, None)
         await _move(section, target, report, moved)
     if not moved.differences:
-        await copy_mark.complete_copy(target, source.origin, claimed)
+        await copy_mark.complete(target, source.origin, claimed)
     return moved
 
 
