@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from kvasir import errors
+from kvasir import errors, limits
+from kvasir.access.authenticator import CREDENTIAL_CHARACTERS
 from kvasir.config.loading import FILE
-from kvasir.config.table import LIMITS, SETTINGS, Setting
+from kvasir.config.table import LIMITS, NEMESIS, SETTINGS, VOXIMPLANT, Setting
+from kvasir.control.access_keys import NAME_CHARACTERS
 from kvasir.dialects.nemesis import statuses
+from kvasir.dialects.nemesis.jsonpath.compiler import PATH_CHARACTERS
+from kvasir.dialects.nemesis.jsonpath.functions import PATTERN_CHARACTERS
 from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant
+from kvasir.dialects.voximplant.forms import PARAMETERS
+from kvasir.dialects.voximplant.parameters import JSON_DEPTH as VOXIMPLANT_JSON_DEPTH
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -21,13 +27,13 @@ _MADE = "<!-- Made by `make docs` from the code. Change it there. -->\n\n"
 _SETTINGS_HEAD = f"""# Settings
 
 Every setting can be given in three ways. An option wins over a variable, a variable over the file, the file over the
-default. Settings are read once, at start; a wrong one ends the start with a word on what to do.
+default. Settings are read once, at start; if one is wrong, the server does not start and says what to change.
 
 - **Option** of `kvasir serve`: `--data-dir /var/lib/kvasir`. A flag is `--access-log` or `--no-access-log`; an address
-  is switched off with `--no-https`, or `off` in place of the address.
-- **Variable**: `KVASIR_DATA_DIR=/var/lib/kvasir`. An empty variable is not set.
-- **File** in TOML: `{FILE}` in the working directory, or the one that `--config FILE` or `KVASIR_CONFIG` names.
-  A key that is no setting is an error.
+  is switched off with `--no-https`, or with `off` instead of the address.
+- **Variable**: `KVASIR_DATA_DIR=/var/lib/kvasir`. An empty variable counts as not set.
+- **File** in TOML: `{FILE}` in the working directory, or the one named by `--config FILE` or `KVASIR_CONFIG`.
+  A key that is not a setting is an error.
 
 ```toml
 data_dir = "/var/lib/kvasir"
@@ -40,22 +46,29 @@ value_bytes = 2_097_152
 
 The administrative commands (`kvasir key`, `kvasir store`, …) take `--data-dir`, `--engine` and `--config`, and read the
 same variables and file.
+
+What happens beyond a limit is in [limits.md](limits.md).
 """
 
 _LIMITS_HEAD = """# Limits
 
-Each limit passes N and refuses N + 1 with an error that names it, before anything is written. Every one is a setting:
-the option is `--limit-…`, the variable `KVASIR_LIMIT_…`, the key in the file stands in the table `[limits]`
-(see [settings.md](settings.md)).
+Each limit allows N and refuses N + 1; a request that is refused has changed nothing. Every limit is a setting:
+[settings.md](settings.md) has its variable and its key in the file. Codes such as `too_large` are explained in
+[errors.md](errors.md), which also says how each API expresses them.
 """
 
-_LIMITS_TAIL = """
-The bounds of single APIs (longest message, longest text value, items of a list) are among the settings of that API in
-[settings.md](settings.md).
-
-Three bounds are no settings: a name has at most 255 characters, a credential at most 8,192, and the headers of one
-request at most 128 KiB (HTTP/1.1) or 64 KiB (HTTP/2).
-"""
+#: Subject, value, unit and consequence.
+FIXED: tuple[tuple[str, int, str, str], ...] = (
+    ("Length of the name of an access key", NAME_CHARACTERS, "characters", limits.INVALID),
+    ("Length of a credential: an access key or a token", CREDENTIAL_CHARACTERS, "characters", "`unauthorized`"),
+    ("Path of a request", 65_534, "bytes", "HTTP 414, without a body"),
+    ("Headers of a request, HTTP/1.1", 131_072, "bytes", "HTTP 431, without a body"),
+    ("Headers of a request, HTTP/2", 65_536, "bytes", "HTTP 431"),
+    ("Length of a JSONPath, NemesisDB API", PATH_CHARACTERS, "characters", "status 4"),
+    ("Length of a regular expression in a JSONPath", PATTERN_CHARACTERS, "characters", "it matches nothing"),
+    ("Number of parameters of one request, Voximplant API", PARAMETERS, "count", "error 101"),
+    ("Nesting depth of a JSON body, Voximplant API", VOXIMPLANT_JSON_DEPTH, "count", "error 101"),
+)
 
 _ERRORS_HEAD = """# Errors
 
@@ -95,13 +108,18 @@ def _default(setting: Setting) -> str:
 
 def limits_page() -> str:
     """docs/limits.md"""
-    rows = [setting for setting in SETTINGS if setting.group == LIMITS]
-    table = "\n| Limit | Default | Unit | What it bounds |\n|---|---:|---|---|\n" + "".join(
-        f"| `{row.name.removeprefix('limit_')}` | {row.default.replace('_', ',') if row.default else ''} "
-        f"| {row.unit} | {row.help} |\n"
-        for row in rows
-    )
-    return _MADE + _LIMITS_HEAD + table + _LIMITS_TAIL
+    page = _MADE + _LIMITS_HEAD
+    for group, title in ((LIMITS, "All APIs"), (NEMESIS, NEMESIS), (VOXIMPLANT, VOXIMPLANT)):
+        page += f"\n## {title}\n\n| Setting | Default | Unit | What it limits | Beyond it |\n|---|---:|---|---|---|\n"
+        page += "".join(
+            f"| `{row.option}` | {(row.default or '').replace('_', ',')} "
+            f"| {row.unit} | {row.limit.what} | {row.limit.beyond} |\n"
+            for row in SETTINGS
+            if row.group == group and row.limit
+        )
+    page += "\n## Fixed\n\nThese few are not settings.\n\n"
+    page += "| What is limited | Limit | Unit | Beyond it |\n|---|---:|---|---|\n"
+    return page + "".join(f"| {what} | {limit:,} | {unit} | {beyond} |\n" for what, limit, unit, beyond in FIXED)
 
 
 def errors_page() -> str:

@@ -1,38 +1,80 @@
-"""Every bound a caller can meet, with its unit, and the checks of those the store keeps itself.
+"""Every bound that a caller can meet, one row each; and the checks of those that the store enforces itself.
 
-The documented defaults are in docs/limits.md, made from these rows. Each passes N and refuses N + 1.
+A row is a field with its default, unit, meaning and consequence. The settings, docs/limits.md and the values in force
+all come from it, see `kvasir.config.table`. Each limit allows N and refuses N + 1.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from msgspec import Meta, Struct
+import dataclasses
+from typing import Any
 
 from kvasir.errors import Invalid, TooLarge
 
-Bytes = Annotated[int, Meta(gt=0, description="bytes")]
-Count = Annotated[int, Meta(gt=0, description="count")]
-Seconds = Annotated[float, Meta(gt=0, description="seconds")]
+#: Consequences that many rows share: codes of docs/errors.md.
+TOO_LARGE, INVALID, UNAVAILABLE = "`too_large`", "`invalid`", "`unavailable`: try again"
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """The bounds in force. Field comments are the documentation of the row (see `describe`)."""
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """What a row says besides its default."""
 
-    key_bytes: Bytes = 2_048
-    value_bytes: Bytes = 1_048_576
-    metadata_bytes: Bytes = 16_384
-    batch_keys: Count = 1_000
-    batch_answer_bytes: Bytes = 134_217_728
-    body_bytes: Bytes = 33_554_432
-    bodies_in_flight_bytes: Bytes = 268_435_456
-    body_seconds: Seconds = 30.0
-    connections: Count = 10_000
-    json_depth: Count = 512
-    page_entries: Count = 100
-    store_name_characters: Count = 255
-    queue_writes: Count = 10_000
-    queue_bytes: Bytes = 268_435_456
+    unit: str
+    #: What is limited, as the beginning of a sentence
+    what: str
+    #: What happens beyond it
+    beyond: str
+    #: The values that an operator may choose, for whole numbers. Seconds go up to a day.
+    least: int
+    most: int
+
+
+def row(default: float, unit: str, what: str, beyond: str, *, least: int = 1, most: int = 2**53) -> Any:
+    """A field: see `Limit`."""
+    return dataclasses.field(default=default, metadata={"limit": Limit(unit, what, beyond, least, most)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The limits of the store, the engines and the HTTP listener, for every API alike."""
+
+    key_bytes: int = row(
+        2_048,
+        "bytes",
+        "Size of one key, packed (see key-encoding.md): the UTF-8 of its parts, plus two bytes a part",
+        TOO_LARGE,
+    )
+    value_bytes: int = row(1_048_576, "bytes", "Size of one value, as JSON text", TOO_LARGE)
+    metadata_bytes: int = row(16_384, "bytes", "Size of the metadata of one entry, as JSON text", TOO_LARGE)
+    batch_keys: int = row(
+        1_000,
+        "count",
+        "Number of keys or entries in one batch request",
+        "`too_large`: send the rest in another request",
+    )
+    batch_answer_bytes: int = row(
+        134_217_728, "bytes", "Total size of the values that one batch request reads", "`too_large`: ask for fewer keys"
+    )
+    body_bytes: int = row(33_554_432, "bytes", "Size of one HTTP request body", TOO_LARGE)
+    bodies_in_flight_bytes: int = row(
+        268_435_456, "bytes", "Total size of the HTTP request bodies in the memory of one process", UNAVAILABLE
+    )
+    body_seconds: float = row(30.0, "seconds", "Time to receive one HTTP request body", INVALID)
+    connections: int = row(
+        10_000, "count", "Number of open connections to each HTTP address of one process", "further ones wait"
+    )
+    json_depth: int = row(512, "count", "Nesting depth of arrays and objects in a JSON text", INVALID)
+    page_entries: int = row(
+        100,
+        "count",
+        "Number of entries on one page of a Versori listing; the API itself allows no more than 100",
+        INVALID,
+    )
+    store_name_characters: int = row(255, "characters", "Length of the name of a store", INVALID)
+    queue_writes: int = row(10_000, "count", "Number of writes of one process that wait for the disk", UNAVAILABLE)
+    queue_bytes: int = row(
+        268_435_456, "bytes", "Total size of the keys and values of one process that wait for the disk", UNAVAILABLE
+    )
 
     def check_key(self, key: bytes) -> None:
         """Raises `TooLarge` or `Invalid` unless this packed key may be stored."""
@@ -54,20 +96,85 @@ class Limits(Struct, frozen=True, kw_only=True):
             )
 
 
-#: Row by row: what the bound is for. Together with the defaults above this makes docs/limits.md and the settings.
-EXPLAINED: dict[str, str] = {
-    "key_bytes": "Length of one key, packed (see key-encoding.md): the UTF-8 of its parts, two bytes more a part.",
-    "value_bytes": "Length of one value as JSON text.",
-    "metadata_bytes": "Length of one entry's metadata as JSON text.",
-    "batch_keys": "Keys or entries in one batch request.",
-    "batch_answer_bytes": "Sum of the values that one batch request reads; beyond it: too_large, ask for fewer keys.",
-    "body_bytes": "Length of one HTTP request body.",
-    "bodies_in_flight_bytes": "Sum of the HTTP bodies that one process holds at a time; beyond it: unavailable, retry.",
-    "body_seconds": "Time a client may take to send one HTTP body.",
-    "connections": "Open connections to one address of one process; further ones wait.",
-    "json_depth": "Nesting of arrays and objects in a JSON text.",
-    "page_entries": "Entries on one page of a Versori listing (the API allows no more than 100).",
-    "store_name_characters": "Length of a store's name.",
-    "queue_writes": "Writes that wait for the disk in one process; beyond it: unavailable, retry.",
-    "queue_bytes": "Bytes of keys and values that wait for the disk in one process; beyond it: unavailable, retry.",
-}
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WebSocketLimits:
+    """The limits of the WebSocket listener, of one connection unless a row says otherwise."""
+
+    max_payload: int = row(
+        1_048_576,
+        "bytes",
+        "Size of one message, all its fragments together; the default of NemesisDB was 1,024",
+        "the connection is closed with 1009",
+        least=64,
+        most=2**30,
+    )
+    connections: int = row(20_000, "count", "Number of open connections to one process", "HTTP 503: try again later")
+    in_flight: int = row(
+        1_024, "count", "Number of messages not answered yet", "nothing more is read until half of them are answered"
+    )
+    unread_bytes: int = row(
+        16_777_216,
+        "bytes",
+        "Total size of the replies that the client has not read yet",
+        "the connection is closed with 1013",
+    )
+    unfinished_bytes: int = row(
+        268_435_456,
+        "bytes",
+        "Total size of the incomplete messages of all connections to one process",
+        "the connection that goes beyond it is closed with 1013",
+    )
+    handshake_seconds: float = row(10.0, "seconds", "Time to receive the upgrade request", "the connection is closed")
+    message_seconds: float = row(
+        30.0, "seconds", "Time from the first byte of a message to its last", "the connection is closed with 1008"
+    )
+    ping_seconds: float = row(164.0, "seconds", "Time without anything from a client", "a ping is sent to it")
+    idle_seconds: float = row(
+        180.0,
+        "seconds",
+        "Time without anything from a client, even an answer to the ping",
+        "the connection is closed with 1001",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NemesisLimits:
+    """The limits of the NemesisDB commands of one connection."""
+
+    sessions_per_second: int = row(
+        1_000, "count", "Number of sessions that SH_NEW creates within one second", "status 103: try again"
+    )
+    reply_bytes: int = row(
+        33_554_432, "bytes", "Total size of the values in one reply", "status 42: ask for fewer keys"
+    )
+    path_steps: int = row(
+        1_000_000, "count", "Number of steps of one KV_FIND or KV_UPDATE", "status 42: search fewer keys"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VoximplantLimits:
+    """The limits of the Voximplant API. The defaults are its own where its documentation names them."""
+
+    key_characters: int = row(200, "characters", "Length of one key", "error 477", most=1_000)
+    value_characters: int = row(2_000, "characters", "Length of one value", "error 477", most=1_000_000)
+    ttl_maximum_seconds: int = row(
+        7_776_000, "seconds", "Time to live of one item; the default is 90 days", "error 497", least=0, most=10**10
+    )
+    page_maximum: int = row(50, "count", "Number of items in one list", "the list has no more", most=1_000)
+    form_bytes: int = row(
+        65_536,
+        "bytes",
+        "Size of one urlencoded or multipart body; longer values need 12 bytes a character, plus 4,096",
+        "error 101",
+        least=1_024,
+        most=2**30,
+    )
+    json_bytes: int = row(
+        262_144,
+        "bytes",
+        "Size of one JSON body; the bulk methods need more than a form",
+        "error 101",
+        least=1_024,
+        most=2**30,
+    )

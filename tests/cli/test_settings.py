@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -66,9 +65,10 @@ def samples(setting: Setting) -> tuple[str, ...]:
 
 
 def value_of(config: Config, setting: Setting) -> Any:
-    if setting.name.startswith("limit_"):
-        return getattr(config.limits, setting.name.removeprefix("limit_"))
-    return getattr(config, setting.name)
+    value: Any = config
+    for field in setting.place:
+        value = getattr(value, field)
+    return value
 
 
 def toml(setting: Setting, text: str) -> str:
@@ -121,9 +121,12 @@ def test_no_settings_at_all_are_the_defaults() -> None:
 
 
 def test_every_field_and_every_limit_has_a_row() -> None:
-    fields = {field.name for field in dataclasses.fields(Config)} - {"limits"}
-    limits = {f"limit_{field.name}" for field in msgspec.structs.fields(Limits)}
-    assert {setting.name for setting in SETTINGS} == fields | limits
+    limits = ("limits", "websocket_limits", "nemesis_limits", "voximplant_limits")
+    places: set[tuple[str, ...]] = {(field.name,) for field in dataclasses.fields(Config) if field.name not in limits}
+    for holder in limits:
+        places |= {(holder, field.name) for field in dataclasses.fields(getattr(Config(), holder))}
+    assert {setting.place for setting in SETTINGS} == places
+    assert len({setting.name for setting in SETTINGS}) == len(SETTINGS) == len(places)
     assert all(setting.help and setting.unit for setting in SETTINGS)
 
 
@@ -167,6 +170,9 @@ BAD = [
     ("limit_value_bytes", "0", "1 or more"),
     ("limit_value_bytes", "1 MiB", "whole number"),
     ("limit_body_seconds", "-1", "more than 0"),
+    ("nemesis_max_payload", "63", "64 or more"),
+    ("nemesis_idle_seconds", "86401", "at most"),
+    ("voximplant_page_maximum", "1001", "1,000 or less"),
 ]
 
 
@@ -200,8 +206,9 @@ CONTRADICTIONS: list[tuple[dict[str, str | None], str, str]] = [
     ({"jwks": "http://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
     ({"jwks": "http://a.example:80/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
     ({"jwks": "ftp://a.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "https"),
-    ({"jwks": "https://[x", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "no address"),
-    ({"jwks": "https://a.example:port/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "no address"),
+    ({"jwks": "https://[x", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "not a valid URL"),
+    ({"jwks": "https://a.example:port/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwks", "not a valid URL"),
+    ({"nemesis_ping_seconds": "180"}, "nemesis_ping_seconds", "nemesis_idle_seconds"),
     ({"nemesis": "0.0.0.0:1987"}, "nemesis", "--nemesis-auth key"),
     ({"nemesis": "[::]:1987"}, "nemesis", "--nemesis-auth key"),
     ({"nemesis": "db.example:1987"}, "nemesis", "--nemesis-auth key"),
@@ -348,17 +355,18 @@ def test_settings_that_go_together() -> None:
     load({"nemesis": "[::1]:1987"}, {})
     load({"jwks": "http://127.0.0.1:80/jwks", "jwt_issuer": "i", "jwt_audience": "a"}, {})
     load({"http": "off"}, {})
+    load({"nemesis_ping_seconds": "179", "nemesis_idle_seconds": "180"}, {})
     load({"engine": "postgresql://x", "limit_key_bytes": "2600", "limit_store_name_characters": "650"}, {})
 
 
 @pytest.mark.parametrize(
     ("text", "name", "word"),
     [
-        ("wrokers = 2", "wrokers", "no setting"),
+        ("wrokers = 2", "wrokers", "not a setting"),
         ("wrokers = 2", "wrokers", "kvasir serve --help"),
-        ("[limits]\nvalue = 2", "limits.value", "no setting"),
-        ("[server]\nhttp = 'x:1'", "server", "no setting"),
-        ("limit_value_bytes = 5", "limit_value_bytes", "no setting"),
+        ("[limits]\nvalue = 2", "limits.value", "not a setting"),
+        ("[server]\nhttp = 'x:1'", "server", "not a setting"),
+        ("limit_value_bytes = 5", "limit_value_bytes", "not a setting"),
         ("workers = [1]", "workers", "must be"),
         ("workers = 1979-05-27", "workers", "must be"),
         ("workers =", "", "TOML"),

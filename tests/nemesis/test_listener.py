@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from kvasir.engines.memory import MemoryEngine
-from kvasir.listeners.websocket import NemesisBounds
+from kvasir.limits import WebSocketLimits
 from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
 from tests.support.serving import wait_until
 
@@ -125,14 +125,14 @@ def test_pages_of_this_machine_and_listed_ones_may_connect(server: Local) -> Non
     with client(server.url, origin=f"http://127.0.0.1:{server.port}") as caller:
         assert caller.ask(ALL)
     with (
-        local(bounds=NemesisBounds(origins=("https://app.example",))) as listed,
+        local(origins=("https://app.example",)) as listed,
         client(listed.url, origin="https://app.example") as caller,
     ):
         assert caller.ask(ALL)
 
 
 def test_connections_are_counted() -> None:
-    with local(bounds=NemesisBounds(connections=2)) as server:
+    with local(sockets=WebSocketLimits(connections=2)) as server:
         with client(server.url) as first, client(server.url):
             with pytest.raises(InvalidStatus) as refused, client(server.url):
                 pass
@@ -143,7 +143,7 @@ def test_connections_are_counted() -> None:
 
 
 def test_a_handshake_that_does_not_come_ends() -> None:
-    with local(bounds=NemesisBounds(handshake_seconds=0.3)) as server:
+    with local(sockets=WebSocketLimits(handshake_seconds=0.3)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\nHost")
             assert slow.recv(100) == b""
@@ -269,7 +269,7 @@ def padded(size: int) -> bytes:
 
 
 def test_the_longest_message_passes_and_one_byte_more_does_not() -> None:
-    with local(bounds=NemesisBounds(max_payload=1024)) as server:
+    with local(sockets=WebSocketLimits(max_payload=1024)) as server:
         for cut in (0, 500):
             for size, passes in ((1024, True), (1025, False)):
                 message = padded(size)
@@ -284,7 +284,7 @@ def test_the_longest_message_passes_and_one_byte_more_does_not() -> None:
 
 
 def test_endless_fragments_end() -> None:
-    with local(bounds=NemesisBounds(max_payload=1024)) as server:
+    with local(sockets=WebSocketLimits(max_payload=1024)) as server:
         with Raw(server.port) as raw:
             raw.send(frame(TEXT, b"[", final=False), *[frame(MORE, b"1," * 50, final=False) for _ in range(20)])
             assert raw.closed_with() == 1009
@@ -313,7 +313,7 @@ def test_ten_thousand_levels_are_no_json(server: Local, text: str) -> None:
 
 @pytest.mark.parametrize("half", [frame(TEXT, b"x" * 100)[:50], frame(TEXT, b"x", final=False), b"\x81"])
 def test_half_a_message_ends_after_a_while(half: bytes) -> None:
-    with local(bounds=NemesisBounds(message_seconds=0.2, round_seconds=0.2)) as server:
+    with local(sockets=WebSocketLimits(message_seconds=0.2), round_seconds=0.2) as server:
         with Raw(server.port) as raw, client(server.url) as other:
             raw.send(half)
             assert raw.closed_with() == 1008
@@ -322,7 +322,7 @@ def test_half_a_message_ends_after_a_while(half: bytes) -> None:
 
 
 def test_trickling_does_not_help() -> None:
-    with local(bounds=NemesisBounds(message_seconds=1.0, round_seconds=0.2)) as server, Raw(server.port) as raw:
+    with local(sockets=WebSocketLimits(message_seconds=1.0), round_seconds=0.2) as server, Raw(server.port) as raw:
         raw.socket.settimeout(0.1)
         raw.send(frame(TEXT, b"x" * 1_000, final=False))
         closed = False
@@ -338,7 +338,7 @@ def test_trickling_does_not_help() -> None:
 
 def test_silence_is_pinged_and_then_ends() -> None:
     with (
-        local(bounds=NemesisBounds(ping_seconds=0.2, idle_seconds=1.0, round_seconds=0.1)) as server,
+        local(sockets=WebSocketLimits(ping_seconds=0.2, idle_seconds=1.0), round_seconds=0.1) as server,
         Raw(server.port) as raw,
     ):
         assert raw.receive() == (PING, b"")
@@ -351,7 +351,7 @@ def test_silence_is_pinged_and_then_ends() -> None:
 
 
 def test_a_client_that_never_reads_ends_with_1013() -> None:
-    with local(bounds=NemesisBounds(unread_bytes=2_000_000)) as server, client(server.url) as other:
+    with local(sockets=WebSocketLimits(unread_bytes=2_000_000)) as server, client(server.url) as other:
         token = other.session()
         other.do("KV_SET", tkn=token, keys={"big": "x" * 100_000})
         asked = frame(TEXT, json.dumps({"KV_GET": {"tkn": token, "keys": ["big"]}}).encode())
@@ -392,7 +392,7 @@ class SlowEngine(MemoryEngine):
 
 def test_a_flood_is_read_only_as_fast_as_it_is_answered() -> None:
     engine = SlowEngine()
-    with local(bounds=NemesisBounds(in_flight=50), engine=engine) as server, client(server.url) as other:
+    with local(sockets=WebSocketLimits(in_flight=50), engine=engine) as server, client(server.url) as other:
         token = other.session()
         with Raw(server.port) as raw:
             message = json.dumps({"KV_SET": {"tkn": token, "keys": {"a": "x" * 1_000}}}).encode()
@@ -416,7 +416,7 @@ def test_a_flood_is_read_only_as_fast_as_it_is_answered() -> None:
 
 
 def test_unfinished_messages_are_bounded_together() -> None:
-    with local(bounds=NemesisBounds(unfinished_bytes=3_500_000)) as server:
+    with local(sockets=WebSocketLimits(unfinished_bytes=3_500_000)) as server:
         raws = [Raw(server.port) for _ in range(4)]
         half = frame(TEXT, b"x" * 1_000_000)[:-1]
         for raw in raws:

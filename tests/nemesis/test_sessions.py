@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kvasir.dialects.nemesis.commands.context import Bounds
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
-from kvasir.limits import Limits
+from kvasir.limits import Limits, NemesisLimits
 from kvasir.model import Write
 from kvasir.server.save_directory import Snapshots
 from tests.support.cli import Commands, run
@@ -224,7 +223,7 @@ def test_numbers_beyond_a_double_are_no_json() -> None:
 def test_no_more_sessions_in_a_second_than_allowed() -> None:
     clock = ManualClock()
     with (
-        local(talk=Bounds(sessions_per_second=3), clock=clock) as server,
+        local(commands=NemesisLimits(sessions_per_second=3), clock=clock) as server,
         client(server.url) as caller,
         client(server.url) as other,
     ):
@@ -235,7 +234,7 @@ def test_no_more_sessions_in_a_second_than_allowed() -> None:
 
 
 def test_a_reply_has_a_bound() -> None:
-    with local(talk=Bounds(reply_bytes=10_000)) as server, client(server.url) as caller:
+    with local(commands=NemesisLimits(reply_bytes=10_000)) as server, client(server.url) as caller:
         token = caller.session()
         caller.do("KV_SET", tkn=token, keys={f"{n}": "x" * 990 for n in range(12)})
         asked = [f"{n}" for n in range(12)]
@@ -249,7 +248,11 @@ def test_a_reply_has_a_bound() -> None:
 
 
 def test_a_search_has_a_bound_and_holds_nobody_up() -> None:
-    with local(talk=Bounds(path_steps=200_000)) as server, client(server.url) as caller, client(server.url) as other:
+    with (
+        local(commands=NemesisLimits(path_steps=200_000)) as server,
+        client(server.url) as caller,
+        client(server.url) as other,
+    ):
         token = caller.session()
         caller.do("KV_SET", tkn=token, keys={"big": [[0] * 300 for _ in range(300)]})
         caller.send({"KV_FIND": {"tkn": token, "path": "$..[?(@..[?(@ == $)])]", "rsp": "keys"}})

@@ -14,11 +14,11 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from kvasir.dialects.nemesis.app import NemesisDialect
-from kvasir.dialects.nemesis.commands.context import Bounds, Saves
+from kvasir.dialects.nemesis.commands.context import Saves
 from kvasir.engine import Clock
 from kvasir.engines.numbering import wall_clock
-from kvasir.limits import Limits
-from kvasir.listeners.websocket import NemesisBounds, NemesisListener, start_nemesis
+from kvasir.limits import Limits, NemesisLimits, WebSocketLimits
+from kvasir.listeners.websocket import ROUND_SECONDS, NemesisListener, start_nemesis
 from kvasir.model import Principal
 from kvasir.store.store import Store
 from tests.support.engines import new_engine
@@ -81,14 +81,16 @@ class Local:
 @contextlib.contextmanager
 def local(
     *,
-    bounds: NemesisBounds | None = None,
-    talk: Bounds | None = None,
+    sockets: WebSocketLimits | None = None,
+    commands: NemesisLimits | None = None,
+    origins: tuple[str, ...] = (),
+    round_seconds: float = ROUND_SECONDS,
     saves: Saves | None = None,
     clock: Clock = wall_clock,
     limits: Limits | None = None,
     engine: Any = None,
 ) -> Iterator[Local]:
-    """A listener with bounds of its own, for what a real server would make too slow or too large to test."""
+    """A listener with limits of its own, for what a real server would make too slow or too large to test."""
     started = threading.Event()
     made: list[Local] = []
     starting: list[asyncio.Task[None]] = []
@@ -101,11 +103,15 @@ def local(
         dialect = NemesisDialect(
             store,
             Principal(ORGANISATION, "developer", "test"),
-            bounds=talk,
+            limits=commands or NemesisLimits(),
+            default_profile="session",
             saves=saves,
             observe=lambda dialect, operation, outcome, _, n: observed.extend([(dialect, operation, outcome)] * n),
         )
-        server = Local(loop, await start_nemesis(dialect, "127.0.0.1", 0, bounds), store)
+        listening = start_nemesis(
+            dialect, "127.0.0.1", 0, sockets or WebSocketLimits(), origins=origins, round_seconds=round_seconds
+        )
+        server = Local(loop, await listening, store)
         server.observed = observed
         made.append(server)
         started.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from kvasir import keys
 from kvasir.access.service_tokens import ServiceTokens
+from kvasir.config.table import Config
 from kvasir.control import applications, service_accounts
 from kvasir.control.service_accounts import Credentials
 from kvasir.dialects.http import Response
@@ -22,6 +24,7 @@ from kvasir.dialects.voximplant import Settings, VoximplantDialect
 from kvasir.errors import TooLarge
 from kvasir.limits import Limits
 from kvasir.model import Entry, Principal, Set, Space
+from kvasir.server.worker import voximplant_settings
 from kvasir.store.store import Store
 from tests.support.engines import new_engine
 from tests.support.organisations import ORGANISATION
@@ -72,6 +75,11 @@ class FakeRequest:
         return self._body
 
 
+def settings_with(**changes: Any) -> Settings:
+    """The default settings, but for these."""
+    return dataclasses.replace(voximplant_settings(Config()), **changes)
+
+
 class World:
     """One organisation with the application 1, `myapp1`, and a Developer's key."""
 
@@ -80,7 +88,9 @@ class World:
         self.engine = new_engine(lambda: self.now)
         self.store = Store(self.engine, limits or Limits(), lambda: self.now)
         self.owner = Principal(ORGANISATION, "owner", "test")
-        self.dialect = VoximplantDialect(self.store, ServiceTokens(self.store, self.engine), settings or Settings())
+        self.dialect = VoximplantDialect(
+            self.store, ServiceTokens(self.store, self.engine), settings or settings_with()
+        )
         self.space = self.application("myapp1", 1)
         self.credentials = self.account("Developer")
         self.token = self.sign()

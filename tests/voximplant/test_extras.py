@@ -10,10 +10,10 @@ import pytest
 
 from kvasir import keys
 from kvasir.access.service_tokens import ServiceTokens
-from kvasir.dialects.voximplant import Settings, VoximplantDialect
+from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.limits import Limits
 from kvasir.store.store import Store
-from tests.support.voximplant import NOW, FakeRequest, World
+from tests.support.voximplant import NOW, FakeRequest, World, settings_with
 
 DAYS_30 = 2_592_000
 NEVER_VERSION = "0" * 20
@@ -153,7 +153,7 @@ def test_increments_at_once_are_all_counted() -> None:
     """Through two dialects with stores of their own, as two processes have them."""
     world = World()
     other = Store(world.engine, Limits(), lambda: world.now)
-    dialects = [world.dialect, VoximplantDialect(other, ServiceTokens(other, world.engine), Settings())]
+    dialects = [world.dialect, VoximplantDialect(other, ServiceTokens(other, world.engine), settings_with())]
     headers = {"authorization": f"Bearer {world.token}"}
 
     async def all_of_them() -> None:
@@ -258,7 +258,7 @@ def test_delete_items_by_key() -> None:
 
 @pytest.mark.parametrize(("mode", "left"), [("prefix", ["b", "tes"]), ("namespace", ["b", "tes", "testing"])])
 def test_delete_items_by_prefix_is_what_the_list_shows(mode: Any, left: list[str]) -> None:
-    world = World(Settings(pattern=mode))
+    world = World(settings_with(pattern=mode))
     for key in ("b", "tes", "test", "test:1", "testing"):
         world.result("SetKeyValueItem", key=key, value="")
     world.put("test", "part", value=b"1")

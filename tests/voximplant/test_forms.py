@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.forms import BOUNDARY_BYTES, PARAMETERS, urlencoded
-from tests.support.voximplant import URLENCODED, FakeRequest, World
+from kvasir.limits import VoximplantLimits
+from tests.support.voximplant import URLENCODED, FakeRequest, World, settings_with
 
 JSON = "application/json"
 B = "b0undary"
@@ -261,7 +261,7 @@ def many(count: int) -> list[tuple[bytes, str]]:
 def test_number_of_parameters(kind: int) -> None:
     for count, refused in ((PARAMETERS, False), (PARAMETERS + 1, True), (10_000, True)):
         body, content_type = many(count)[kind]
-        world = World(Settings(form_bytes=10**7))
+        world = World(settings_with(form_bytes=10**7))
         answer = world.ask("/platform_api/SetKeyValueItem", SET, body, content_type)
         assert ("error" in answer) == refused
         if refused:
@@ -273,14 +273,14 @@ def test_number_of_parameters(kind: int) -> None:
 @pytest.mark.parametrize(
     ("content_type", "before", "after", "bound"),
     [
-        (URLENCODED, b"x=", b"", Settings().form_bytes),
+        (URLENCODED, b"x=", b"", VoximplantLimits().form_bytes),
         (
             MULTIPART,
             part("y", b"1") + f'--{B}\r\nContent-Disposition: form-data; name="x"\r\n\r\n'.encode(),
             b"\r\n" + END,
-            Settings().form_bytes,
+            VoximplantLimits().form_bytes,
         ),
-        (JSON, b'{"x":"', b'"}', Settings().json_bytes),
+        (JSON, b'{"x":"', b'"}', VoximplantLimits().json_bytes),
     ],
     ids=["urlencoded", "multipart", "json"],
 )

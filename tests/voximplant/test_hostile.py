@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from kvasir.dialects.voximplant import Settings
+from kvasir.limits import VoximplantLimits
 from tests.support.serving import wait_until
 from tests.support.voximplant_live import Live, read_answer
 
@@ -22,7 +22,7 @@ MIB = 2**20
 B = "b0undary"
 MULTIPART = f"multipart/form-data; boundary={B}"
 FORM = "application/x-www-form-urlencoded"
-BOUND = Settings().form_bytes
+BOUND = VoximplantLimits().form_bytes
 PART = f'--{B}\r\nContent-Disposition: form-data; name="%d"\r\n\r\n1\r\n'
 END = f"--{B}--\r\n".encode()
 

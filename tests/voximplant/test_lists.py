@@ -8,7 +8,7 @@ import pytest
 
 from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.commands import SCAN_ENTRIES
-from tests.support.voximplant import NOW, World
+from tests.support.voximplant import NOW, World, settings_with
 
 LISTS = ("GetKeyValueItems", "GetKeyValueKeys")
 
@@ -62,7 +62,9 @@ def test_node_finds_the_list_beside_the_result(method: str) -> None:
     ],
 )
 def test_pattern(method: str, pattern: str, mode: Any, found: list[str]) -> None:
-    world = filled("test", "test:1", "test:2", "testing:1", "Test:1", "te.st", "ёж", settings=Settings(pattern=mode))
+    world = filled(
+        "test", "test:1", "test:2", "testing:1", "Test:1", "te.st", "ёж", settings=settings_with(pattern=mode)
+    )
     answer = world.call(method, key=pattern)
     assert names(answer["result"]) == found
     assert answer["total_count"] == len(found)
@@ -113,7 +115,7 @@ def test_count_and_offset(method: str, given: dict[str, Any], code: int | None, 
 
 
 def test_default_and_largest_page_are_settings() -> None:
-    world = filled(*(f"k{number}" for number in range(9)), settings=Settings(page_default=3, page_maximum=5))
+    world = filled(*(f"k{number}" for number in range(9)), settings=settings_with(page_default=3, page_maximum=5))
     assert world.call("GetKeyValueKeys")["count"] == 3
     assert world.call("GetKeyValueKeys", count=9)["count"] == 5
 

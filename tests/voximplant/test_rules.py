@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvasir.dialects.voximplant import Settings
-from tests.support.voximplant import NOW, World
+from tests.support.voximplant import NOW, World, settings_with
 
 DAYS_30 = 2_592_000
 DAYS_90 = 7_776_000
@@ -187,7 +186,7 @@ def test_missing_key() -> None:
     ("code", "msg"), [(134, "Required parameter is empty."), (9_000, "The 'key' parameter is invalid.")]
 )
 def test_missing_key_code_is_a_setting(code: int, msg: str) -> None:
-    error = World(Settings(missing_key_code=code)).call("GetKeyValueItem", key="nothing")["error"]
+    error = World(settings_with(missing_key_code=code)).call("GetKeyValueItem", key="nothing")["error"]
     assert (error["code"], error["msg"], error["reason"]) == (code, msg, "not_found")
 
 
@@ -236,7 +235,7 @@ def test_application(given: dict[str, Any], code: int | None) -> None:
 
 
 def test_unknown_application_code_is_a_setting() -> None:
-    error = World(Settings(unknown_application_code=558)).call("GetKeyValueKeys", application_id=9)["error"]
+    error = World(settings_with(unknown_application_code=558)).call("GetKeyValueKeys", application_id=9)["error"]
     assert (error["code"], error["msg"]) == (558, "Application is not found.")
 
 

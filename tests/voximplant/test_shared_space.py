@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.wire import BYTES_PER_CHARACTER
-from tests.support.voximplant import NOW, World
+from tests.support.voximplant import NOW, World, settings_with
 
 
 def test_a_value_is_a_json_string_under_a_key_of_one_part() -> None:
@@ -75,7 +74,7 @@ def test_what_cannot_be_addressed_is_not_there_and_never_truncated(parts: tuple[
 
 
 def test_the_limits_are_settings() -> None:
-    world = World(Settings(key_characters=3, value_characters=3))
+    world = World(settings_with(key_characters=3, value_characters=3))
     assert world.code("SetKeyValueItem", key="kkk", value="😀😀😀") is None
     assert world.code("SetKeyValueItem", key="kkkk", value="v") == 477
     assert world.code("SetKeyValueItem", key="kkk", value="vvvv") == 477

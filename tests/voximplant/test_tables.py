@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-import msgspec
 import pytest
 
 from kvasir import errors as failures
 from kvasir.access.service_tokens import Flaw
-from kvasir.config.table import Config
-from kvasir.dialects.voximplant import Settings, VoximplantDialect, errors
+from kvasir.config.loading import load
+from kvasir.config.table import SETTINGS, VOXIMPLANT
+from kvasir.dialects.voximplant import VoximplantDialect, errors
 from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.metrics import OUTCOMES
 from kvasir.server.worker import voximplant_settings
+from tests.support.voximplant import settings_with
 
 #: Number -> text, as published at https://voximplant.com/docs/references/httpapi/errors (with a period, as sent).
 PUBLISHED = {
@@ -79,15 +80,27 @@ def test_every_outcome_has_a_metric() -> None:
     assert set(COMMANDS) < set(VoximplantDialect.operations)
 
 
-def test_every_setting_has_a_row_with_the_documented_default() -> None:
-    rows = {field.name for field in dataclasses.fields(Config) if field.name.startswith("voximplant_")}
-    assert rows == {f"voximplant_{field}" for field in Settings.__struct_fields__}
-    assert voximplant_settings(Config()) == Settings()
-    assert msgspec.structs.asdict(Settings()) | {
-        "key_characters": 200,
-        "value_characters": 2_000,
-        "ttl_default_seconds": 30 * 86_400,
-        "ttl_maximum_seconds": 90 * 86_400,
-        "page_default": 10,
-        "page_maximum": 50,
-    } == msgspec.structs.asdict(Settings())
+def test_the_defaults_are_the_documented_ones() -> None:
+    settings = dataclasses.asdict(settings_with())
+    assert (
+        settings
+        | {
+            "key_characters": 200,
+            "value_characters": 2_000,
+            "ttl_default_seconds": 30 * 86_400,
+            "ttl_maximum_seconds": 90 * 86_400,
+            "page_default": 10,
+            "page_maximum": 50,
+        }
+        == settings
+    )
+
+
+def test_every_setting_comes_from_its_row() -> None:
+    rows = [setting for setting in SETTINGS if setting.group == VOXIMPLANT]
+    assert {row.name for row in rows} == {f"voximplant_{name}" for name in dataclasses.asdict(settings_with())}
+    chosen = {row.name: str(row.parse(row.default or "") + 1) for row in rows if row.name != "voximplant_pattern"}
+    changed = voximplant_settings(load(chosen | {"voximplant_pattern": "namespace"}, {}))
+    assert {f"voximplant_{name}": str(value) for name, value in dataclasses.asdict(changed).items()} == chosen | {
+        "voximplant_pattern": "namespace"
+    }

@@ -17,12 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from kvasir.access.service_tokens import HEADER_CHARACTERS, REMEMBERED, BadToken, Flaw, ServiceTokens
 from kvasir.control import service_accounts
-from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.errors import Unauthenticated
 from kvasir.model import SYSTEM_SPACE, Query
 from tests.support.organisations import ORGANISATION
-from tests.support.voximplant import NOW, FakeRequest, World
+from tests.support.voximplant import NOW, FakeRequest, World, settings_with
 
 
 def encoded(value: object) -> str:
@@ -145,7 +144,7 @@ def test_authorization_header(authorization: str | None, code: int | None) -> No
 
 
 def test_a_stranger_learns_neither_commands_nor_key_ids() -> None:
-    world = World(Settings(unknown_key_id_code=100))
+    world = World(settings_with(unknown_key_id_code=100))
     stranger = world.sign(header={"kid": "00000000-0000-4000-8000-000000000000"})
     error = world.call("NoSuchMethod", token=stranger)["error"]
     assert error == {"msg": "Authorization failed.", "code": 100}

@@ -1,15 +1,15 @@
-"""Every setting, one row each: command line options, variables, kvasir.toml and docs/settings.md are made of these.
+"""Every setting, one row each, from which the command line, the variables, kvasir.toml and docs/settings.md are made.
 
-A row is the only thing a new setting needs; what a setting means together with others is checked in `loading`.
+A new setting needs nothing but its row; the rows of limits are in `kvasir.limits`. Whether settings make sense together
+is checked in `kvasir.config.loading`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,17 +29,23 @@ from kvasir.config.parsers import (
     whole,
     words,
 )
-from kvasir.limits import EXPLAINED, Limits
+from kvasir.limits import Limit, Limits, NemesisLimits, VoximplantLimits, WebSocketLimits
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PREFIX = "KVASIR_"
+
+#: The file of the engine `sqlite:` in the data directory.
+DATABASE = "kvasir.db"
 
 
 class Setting(msgspec.Struct, frozen=True):
     """One row of the table."""
 
-    #: With underscores: the field of `Config`, or "limit_" and the field of `Limits`
+    #: With underscores, for example `data_dir` or `limit_value_bytes`
     name: str
-    #: As text, like every source gives it; None: not set
+    #: As text, as in every source; None: not set
     default: str | None
     #: Text -> value. Raises ValueError with words that complete "must be …".
     parse: Callable[[str], Any]
@@ -47,7 +53,9 @@ class Setting(msgspec.Struct, frozen=True):
     #: What the text looks like, for help and documents: "HOST:PORT", "seconds"
     unit: str
     group: str
-    secret: bool = False
+    #: Where the value is: a field of `Config`, and for a limit the field in there
+    place: tuple[str, ...]
+    limit: Limit | None = None
 
     @property
     def option(self) -> str:
@@ -59,7 +67,7 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """Its place in the file: `data_dir`, or `limits.value_bytes` for one of the table [limits]."""
+        """Its key in the file: `data_dir`, or `limits.value_bytes` for one in the table [limits]."""
         return self.name.replace("limit_", "limits.", 1) if self.name.startswith("limit_") else self.name
 
     @property
@@ -74,12 +82,15 @@ class Setting(msgspec.Struct, frozen=True):
 # -- the table ------------------------------------------------------------------------------------------------
 
 
-def row(
-    group: str, default: str | None, parse: Callable[[str], Any], unit: str, help: str, *, secret: bool = False
-) -> Any:
-    """A field of `Config`: where it is listed, default and parser, what its text looks like and what it is for."""
+def row(group: str, default: str | None, parse: Callable[[str], Any], unit: str, help: str) -> Any:
+    """A field of `Config`: its group, default and parser, what its text looks like and what it is for."""
     value = None if default is None else parse(default)
-    return dataclasses.field(default=value, metadata={"row": (default, parse, help, unit, group, secret)})
+    return dataclasses.field(default=value, metadata={"row": (default, parse, help, unit, group)})
+
+
+def limit_rows(group: str, prefix: str, kind: type[DataclassInstance]) -> Any:
+    """A field of `Config` with limits, which have rows of their own: the group and the prefix of their settings."""
+    return dataclasses.field(default_factory=kind, metadata={"limits": (group, prefix, kind)})
 
 
 STORAGE, LISTENERS, ACCESS, RUNNING = "Storage", "Listeners", "Access", "Running"
@@ -90,74 +101,83 @@ NEMESIS, VOXIMPLANT, LIMITS = "NemesisDB API", "Voximplant API", "Limits"
 class Config:
     """The settings in force, checked."""
 
-    data_dir: Path = row(STORAGE, "kvasir-data", path, "DIR", "Directory of everything Kvasir keeps; made if missing.")
+    data_dir: Path = row(
+        STORAGE, "kvasir-data", path, "DIR", "Directory for everything Kvasir keeps; created if missing."
+    )
     engine: str = row(
         STORAGE,
         "sqlite:",
         engine_url,
         "URL",
-        "Where entries are kept: `sqlite:` (the file kvasir.db in the data directory), `sqlite:PATH`, "
-        "`postgresql://USER@HOST/DATABASE` (a URL as libpq has it), or `memory:`, which forgets everything when the "
-        "server stops. Give a URL with a password as a variable: other users of the machine can read options.",
+        f"Where entries are kept: `sqlite:` (the file {DATABASE} in the data directory), `sqlite:PATH`, "
+        "`postgresql://USER@HOST/DATABASE` (a libpq URL), or `memory:`, which forgets everything when the server "
+        "stops. Give a URL that contains a password as a variable: other users of the machine can read options.",
     )
     postgres_connections: int = row(
-        STORAGE, "10", whole(2, 1_000), "count", "Most connections of one server process to PostgreSQL."
+        STORAGE, "10", whole(2, 1_000), "count", "Maximum number of connections of one server process to PostgreSQL."
     )
     durability: str = row(
         STORAGE,
         "full",
         one_of("full", "relaxed"),
         "full|relaxed",
-        "full: an acknowledged write survives a power loss. relaxed: it survives the end of the process, "
-        "but the last moments before a power loss may be gone.",
+        "full: an acknowledged write survives a power failure. relaxed: it survives a crash of the process, but a "
+        "power failure may lose the last moments.",
     )
 
-    http: str | None = row(LISTENERS, "127.0.0.1:8901", address, "HOST:PORT", "Address of plain HTTP/1.1 and HTTP/2.")
+    http: str | None = row(LISTENERS, "127.0.0.1:8901", address, "HOST:PORT", "Address for plain HTTP/1.1 and HTTP/2.")
     https: str | None = row(
-        LISTENERS, OFF, address, "HOST:PORT", "Address of HTTP over TLS, beside or instead of plain HTTP."
+        LISTENERS, OFF, address, "HOST:PORT", "Address for HTTP over TLS, alongside or instead of plain HTTP."
     )
     tls_cert: Path | None = row(LISTENERS, None, path, "FILE", "Certificate chain (PEM) for --https.")
     tls_key: Path | None = row(LISTENERS, None, path, "FILE", "Private key (PEM) for --https.")
-    workers: int = row(LISTENERS, "1", whole(1, 256), "count", "Server processes that share the ports and the data.")
+    workers: int = row(
+        LISTENERS, "1", whole(1, 256), "count", "Number of server processes, which share the ports and the data."
+    )
 
     admin_key: str | None = row(
         ACCESS,
         None,
         secret,
         "TEXT",
-        f"Secret of the first organisation's owner key, {SECRET_CHARACTERS} characters or more. A new value "
-        "replaces the former key at the next start. Without it the first start makes a key and shows it once. "
+        f"Secret of the first organisation's owner key, at least {SECRET_CHARACTERS} characters. A new value replaces "
+        "the previous key at the next start. If it is not set, the first start generates a key and shows it once. "
         "Give it as a variable: other users of the machine can read options.",
-        secret=True,
     )
     organisation_id: str | None = row(
-        ACCESS, None, ulid, "ULID", "ULID of the first organisation, for containers and tests; otherwise random."
+        ACCESS, None, ulid, "ULID", "ULID of the first organisation, for containers and tests; random if not set."
     )
     jwks: str | None = row(
         ACCESS, None, text, "FILE|URL", "Key set (JWKS) of an identity provider whose tokens are accepted."
     )
-    jwt_issuer: str | None = row(ACCESS, None, text, "TEXT", "The tokens' `iss`. Needed with --jwks.")
-    jwt_audience: str | None = row(ACCESS, None, text, "TEXT", "What the tokens' `aud` must hold. Needed with --jwks.")
+    jwt_issuer: str | None = row(ACCESS, None, text, "TEXT", "The `iss` that tokens must have. Required with --jwks.")
+    jwt_audience: str | None = row(
+        ACCESS, None, text, "TEXT", "What the `aud` of tokens must contain. Required with --jwks."
+    )
     jwt_algorithms: tuple[str, ...] = row(
         ACCESS,
         "RS256,ES256",
         algorithms,
         "LIST",
-        "Accepted signature algorithms: asymmetric ones (RS…, PS…, ES…, EdDSA), with commas between them.",
+        "Accepted signature algorithms, separated by commas; asymmetric ones only (RS…, PS…, ES…, EdDSA).",
     )
     jwt_organisation_claim: str = row(
-        ACCESS, "organisation", text, "CLAIM", "Claim with the organisation's ULID. Dots lead into nested claims."
+        ACCESS,
+        "organisation",
+        text,
+        "CLAIM",
+        "Claim that holds the organisation's ULID. Dots separate the names of nested claims.",
     )
     jwt_role_claim: str = row(
         ACCESS,
         "role",
         text,
         "CLAIM",
-        "Claim with the role (owner, admin, developer or viewer), or a list with one of them.",
+        "Claim that holds the role (owner, admin, developer or viewer), or a list with one of them.",
     )
 
     drain_seconds: float = row(
-        RUNNING, "20", seconds, "seconds", "How long a stopping server waits for the requests it has begun."
+        RUNNING, "20", seconds, "seconds", "How long a stopping server waits for requests in progress."
     )
     log_level: str = row(
         RUNNING, "info", one_of("debug", "info", "warning", "error"), "LEVEL", "debug, info, warning or error."
@@ -167,9 +187,11 @@ class Config:
         "text",
         one_of("text", "json"),
         "text|json",
-        "One line of text or one JSON object an event, on standard error.",
+        "How events are logged on standard error: each as a line of text or as a JSON object.",
     )
-    access_log: bool = row(RUNNING, "false", flag, "flag", "One line a request: never a secret, a key or a value.")
+    access_log: bool = row(
+        RUNNING, "false", flag, "flag", "Log a line for each request; it never contains a secret, a key or a value."
+    )
 
     nemesis: str | None = row(
         NEMESIS, "127.0.0.1:1987", address, "HOST:PORT", "Address of the WebSocket listener of the NemesisDB API."
@@ -179,7 +201,7 @@ class Config:
         "local",
         one_of("local", "key", "none"),
         "local|key|none",
-        "The API has no login. local: only loopback addresses may be listened on. key: the upgrade carries an access "
+        "The API has no login. local: only a loopback address may be used. key: the upgrade request carries an access "
         "key (Authorization header or `key` parameter). none: anyone who reaches the port may do everything.",
     )
     nemesis_profile: str = row(
@@ -187,28 +209,27 @@ class Config:
         "session",
         one_of("session", "0.9"),
         "session|0.9",
-        "Commands of a connection whose path is neither /session nor /0.9.",
-    )
-    nemesis_max_payload: int = row(
-        NEMESIS, "1_048_576", whole(64, 2**30), "bytes", "Longest message a client may send; its own default was 1,024."
+        "Which commands a connection has whose path is neither /session nor /0.9.",
     )
     nemesis_origins: tuple[str, ...] = row(
         NEMESIS,
         "",
         words,
         "LIST",
-        "Origins of the web pages that may connect, such as https://app.example.org, with commas between them.",
+        "Origins of the web pages that may connect, such as https://app.example.org, separated by commas.",
     )
     nemesis_save_dir: Path | None = row(
         NEMESIS,
         None,
         path,
         "DIR",
-        "Where SH_SAVE writes and SH_LOAD reads; unless given, `saves` in the data directory.",
+        "Where SH_SAVE writes and SH_LOAD reads; if not set, `saves` in the data directory.",
     )
+    websocket_limits: WebSocketLimits = limit_rows(NEMESIS, "nemesis_", WebSocketLimits)
+    nemesis_limits: NemesisLimits = limit_rows(NEMESIS, "nemesis_", NemesisLimits)
 
     voximplant_missing_key_code: int = row(
-        VOXIMPLANT, "496", whole(1, 9_999), "code", "Error code for a key that is not there; none is documented."
+        VOXIMPLANT, "496", whole(1, 9_999), "code", "Error code for a key that does not exist; none is documented."
     )
     voximplant_unknown_application_code: int = row(
         VOXIMPLANT,
@@ -222,37 +243,29 @@ class Config:
         "433",
         whole(1, 9_999),
         "code",
-        "Error code for a token whose key id is unknown; 100 does not tell strangers which key ids exist.",
+        "Error code for a token whose key id is unknown; 100 does not reveal to strangers which key ids exist.",
     )
     voximplant_pattern: str = row(
         VOXIMPLANT,
         "prefix",
         one_of("prefix", "namespace"),
         "prefix|namespace",
-        "What the pattern `test` finds: every key that begins so, or only `test` and those that begin with `test:`.",
+        "What the pattern `test` matches: every key that starts with it, or only `test` and keys that start with "
+        "`test:`.",
     )
-    voximplant_key_characters: int = row(VOXIMPLANT, "200", whole(1, 1_000), "characters", "Longest key.")
-    voximplant_value_characters: int = row(VOXIMPLANT, "2_000", whole(1, 1_000_000), "characters", "Longest value.")
     voximplant_ttl_default_seconds: int = row(
-        VOXIMPLANT, "2_592_000", whole(0, 10**10), "seconds", "Life of an item set without ttl and expires_at: 30 days."
-    )
-    voximplant_ttl_maximum_seconds: int = row(
-        VOXIMPLANT, "7_776_000", whole(0, 10**10), "seconds", "Longest life of an item: 90 days."
-    )
-    voximplant_page_default: int = row(VOXIMPLANT, "10", whole(1, 1_000), "count", "Items of a list without count.")
-    voximplant_page_maximum: int = row(VOXIMPLANT, "50", whole(1, 1_000), "count", "Most items of a list.")
-    voximplant_form_bytes: int = row(
         VOXIMPLANT,
-        "65_536",
-        whole(1_024, 2**30),
-        "bytes",
-        "Longest urlencoded or multipart body. With longer values, raise it too: 12 bytes a character, and 4,096.",
+        "2_592_000",
+        whole(0, 10**10),
+        "seconds",
+        "Time to live of an item that is set without ttl and expires_at: 30 days.",
     )
-    voximplant_json_bytes: int = row(
-        VOXIMPLANT, "262_144", whole(1_024, 2**30), "bytes", "Longest JSON body; bulk methods need more than a form."
+    voximplant_page_default: int = row(
+        VOXIMPLANT, "10", whole(1, 1_000), "count", "Number of items in a list that is requested without count."
     )
+    voximplant_limits: VoximplantLimits = limit_rows(VOXIMPLANT, "voximplant_", VoximplantLimits)
 
-    limits: Limits = dataclasses.field(default_factory=Limits)
+    limits: Limits = limit_rows(LIMITS, "limit_", Limits)
 
     @property
     def engine_name(self) -> str:
@@ -266,19 +279,32 @@ class Config:
         _, _, rest = self.engine.partition(":")
         if self.engine_name != "sqlite":
             return None
-        return Path(rest).expanduser() if rest else self.data_dir / "kvasir.db"
+        return Path(rest).expanduser() if rest else self.data_dir / DATABASE
 
 
 def _rows() -> Iterator[Setting]:
     for field in dataclasses.fields(Config):
         if "row" in field.metadata:
-            yield Setting(field.name, *field.metadata["row"])
-    hints = typing.get_type_hints(Limits, include_extras=True)
-    for limit in msgspec.structs.fields(Limits):
-        unit = hints[limit.name].__metadata__[0].description
-        parse = seconds if unit == "seconds" else whole()
-        default = f"{limit.default:_}" if isinstance(limit.default, int) else f"{limit.default:g}"
-        yield Setting(f"limit_{limit.name}", default, parse, EXPLAINED[limit.name], unit, LIMITS)
+            default, parse, help, unit, group = field.metadata["row"]
+            yield Setting(field.name, default, parse, help, unit, group, (field.name,))
+        else:
+            yield from _rows_of_limits(field.name, *field.metadata["limits"])
+
+
+def _rows_of_limits(holder: str, group: str, prefix: str, kind: type[DataclassInstance]) -> Iterator[Setting]:
+    for field in dataclasses.fields(kind):
+        limit: Limit = field.metadata["limit"]
+        is_whole = isinstance(field.default, int)
+        yield Setting(
+            name=prefix + field.name,
+            default=f"{field.default:_}" if is_whole else f"{field.default:g}",
+            parse=whole(limit.least, limit.most) if is_whole else seconds,
+            help=f"{limit.what}.",
+            unit=limit.unit,
+            group=group,
+            place=(holder, field.name),
+            limit=limit,
+        )
 
 
 #: All rows, in the order of `--help` and docs/settings.md.

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from kvasir.config.loading import FILE
-from kvasir.config.table import Config
+from kvasir.config.table import DATABASE, Config
 
 log = logging.getLogger("kvasir")
 
 #: What is in a data directory, and how the names of the database's files end.
-SAVES, DATABASE = "saves", "kvasir.db"
+SAVES = "saves"
 
 FILES = ("", "-wal", "-shm", "-writer", "-cells")
 

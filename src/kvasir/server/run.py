@@ -18,7 +18,6 @@ from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.errors import KvasirError, Unavailable
-from kvasir.listeners.websocket import NemesisBounds
 from kvasir.metrics import Metrics
 from kvasir.server import logs, supervisor
 from kvasir.server.create_engine import create_engine
@@ -68,7 +67,7 @@ def _warn_of_few_files(config: Config) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = OTHER_FILES + config.limits.connections * sum(map(bool, (config.http, config.https)))
     if config.nemesis:
-        needed += NemesisBounds().connections
+        needed += config.websocket_limits.connections
     if config.engine_name == "postgresql":
         needed += config.postgres_connections
     if most != resource.RLIM_INFINITY and most < needed:

@@ -11,6 +11,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from kvasir.access.authenticator import Auth
 from kvasir.access.identity_provider import IdentityProvider
@@ -20,7 +21,6 @@ from kvasir.config.table import Config
 from kvasir.control import bootstrap, organisation
 from kvasir.dialects.http import HttpDialect
 from kvasir.dialects.nemesis.app import NemesisDialect
-from kvasir.dialects.nemesis.commands.context import Bounds
 from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori import openapi
@@ -29,7 +29,7 @@ from kvasir.dialects.voximplant import Settings as VoximplantSettings
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.engines.memory import MemoryEngine
 from kvasir.listeners.http import HttpListener, HttpSocket
-from kvasir.listeners.websocket import NemesisBounds, NemesisListener, start_nemesis
+from kvasir.listeners.websocket import NemesisListener, start_nemesis
 from kvasir.metrics import Metrics
 from kvasir.model import Principal
 from kvasir.server import welcome
@@ -51,9 +51,16 @@ GC_THRESHOLD = 10_000
 
 
 def voximplant_settings(config: Config) -> VoximplantSettings:
-    """The settings of the Voximplant dialect; each has a row of its name."""
-    fields = VoximplantSettings.__struct_fields__
-    return VoximplantSettings(**{field: getattr(config, f"voximplant_{field}") for field in fields})
+    """The settings of the Voximplant dialect."""
+    return VoximplantSettings(
+        **asdict(config.voximplant_limits),
+        missing_key_code=config.voximplant_missing_key_code,
+        unknown_application_code=config.voximplant_unknown_application_code,
+        unknown_key_id_code=config.voximplant_unknown_key_id_code,
+        pattern=config.voximplant_pattern,
+        ttl_default_seconds=config.voximplant_ttl_default_seconds,
+        page_default=config.voximplant_page_default,
+    )
 
 
 class Worker:
@@ -101,12 +108,19 @@ class Worker:
         if config.nemesis_auth != "key":
             caller = Principal(first, "developer", "nemesis")
         saves = Snapshots(config.nemesis_save_dir or config.data_dir / SAVES, first)
-        bounds = Bounds(profile=config.nemesis_profile)
-        dialect = NemesisDialect(self._store, caller, bounds=bounds, saves=saves, observe=self._metrics.observe)
+        dialect = NemesisDialect(
+            self._store,
+            caller,
+            limits=config.nemesis_limits,
+            default_profile=config.nemesis_profile,
+            saves=saves,
+            observe=self._metrics.observe,
+        )
         return await start_nemesis(
             dialect,
             *split_address(config.nemesis),
-            NemesisBounds(max_payload=config.nemesis_max_payload, origins=config.nemesis_origins),
+            config.websocket_limits,
+            origins=config.nemesis_origins,
             share_port=config.workers > 1,
         )
 

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from kvasir.access.authenticator import Auth
-from kvasir.dialects.nemesis.commands.context import Bounds, Observe, Saves, Shared
+from kvasir.dialects.nemesis.commands.context import Observe, Saves, Shared
 from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, PROFILES
 from kvasir.dialects.nemesis.conversation.conversation import Conversation
+from kvasir.limits import NemesisLimits
 from kvasir.model import Principal
 from kvasir.store.store import Store
 
@@ -29,14 +30,15 @@ class NemesisDialect:
         store: Store,
         caller: Principal | Auth,
         *,
-        bounds: Bounds | None = None,
+        limits: NemesisLimits,
+        default_profile: str,
         saves: Saves | None = None,
         observe: Observe = lambda *_: None,
     ) -> None:
         """`caller` is who everybody is taken for, or what knows them by their access key."""
         # One thread, so that long searches take turns with each other and leave the rest of the machine alone.
         self._threads = ThreadPoolExecutor(1, "nemesis-find")
-        self._shared = Shared(store, caller, bounds or Bounds(), saves, self._threads, observe)
+        self._shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe)
         #: Whether a connection must bring an access key.
         self.needs_key = isinstance(caller, Auth)
 
@@ -48,7 +50,7 @@ class NemesisDialect:
         finish: Callable[[int, str], None],
     ) -> Conversation:
         """A conversation for a connection on this path; see `Conversation`."""
-        profile = PROFILES.get(path.strip("/")) or PROFILES[self._shared.bounds.profile]
+        profile = PROFILES.get(path.strip("/")) or PROFILES[self._shared.default_profile]
         return Conversation(self._shared, profile, authorization, emit, finish)
 
     def close(self) -> None:

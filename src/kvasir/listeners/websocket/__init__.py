@@ -1,6 +1,6 @@
-"""The WebSocket listener of the NemesisDB API: sockets, frames, bounds and time. It knows no command.
+"""The WebSocket listener of the NemesisDB API: sockets, frames, limits and time. It knows no command.
 
-    listener = await start_nemesis(dialect, "127.0.0.1", 1987, NemesisBounds(...), share_port=workers > 1)
+    listener = await start_nemesis(dialect, "127.0.0.1", 1987, WebSocketLimits(...), share_port=workers > 1)
     await listener.stop(drain_seconds)
 
 `dialect` is a `kvasir.dialects.nemesis.app.NemesisDialect`. `stop` takes no new connections, lets what was begun be
@@ -19,11 +19,11 @@ from typing import Any
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
 
 from kvasir.dialects.websocket import Dialect
-from kvasir.listeners.websocket.bounds import NemesisBounds
+from kvasir.limits import WebSocketLimits
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
 from kvasir.listeners.websocket.upgrade import may_come_from, refusal, welcome
 
-__all__ = ["Dialect", "NemesisBounds", "NemesisListener", "start_nemesis"]
+__all__ = ["Dialect", "NemesisListener", "start_nemesis"]
 
 #: What clients do wrong is answered on the wire; in the log it would only be noise that strangers can make. As an
 #: adapter it also saves a logger for every connection.
@@ -34,15 +34,28 @@ _frames_log = logging.LoggerAdapter(_silent, {})
 #: The version of RFC 6455. picows would also take two drafts, whose frames are the same but whose Origin is not.
 VERSION = "13"
 
+#: How often each connection is checked for the limits on time, and whether it may stay.
+ROUND_SECONDS = 2.0
+
 #: Connections are looked after in turns, a part of them at every tick.
 _PARTS = 8
 
 
 async def start_nemesis(
-    dialect: Dialect, host: str, port: int, bounds: NemesisBounds | None = None, *, share_port: bool = False
+    dialect: Dialect,
+    host: str,
+    port: int,
+    limits: WebSocketLimits,
+    *,
+    origins: tuple[str, ...] = (),
+    share_port: bool = False,
+    round_seconds: float = ROUND_SECONDS,
 ) -> NemesisListener:
-    """Listen. Raises OSError if the address cannot be had. Port 0 takes a free one: see `NemesisListener.port`."""
-    listener = NemesisListener(dialect, bounds or NemesisBounds())
+    """Listen. Raises OSError if the address cannot be had. Port 0 takes a free one: see `NemesisListener.port`.
+
+    `origins`: web pages that may connect, besides those of this machine.
+    """
+    listener = NemesisListener(dialect, limits, origins, round_seconds)
     await listener.start(host, port, share_port=share_port)
     return listener
 
@@ -50,9 +63,13 @@ async def start_nemesis(
 class NemesisListener:
     """A listening socket and its connections."""
 
-    def __init__(self, dialect: Dialect, bounds: NemesisBounds) -> None:
+    def __init__(
+        self, dialect: Dialect, limits: WebSocketLimits, origins: tuple[str, ...], round_seconds: float
+    ) -> None:
         self.dialect = dialect
-        self.bounds = bounds
+        self.limits = limits
+        self._origins = origins
+        self._round_seconds = round_seconds
         self.unfinished = 0
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]
         self._turn = 0
@@ -77,9 +94,9 @@ class NemesisListener:
             port,
             reuse_port=share_port or None,
             backlog=1024,
-            websocket_handshake_timeout=self.bounds.handshake_seconds,
+            websocket_handshake_timeout=self.limits.handshake_seconds,
             logger_name=_frames_log,
-            max_frame_size=self.bounds.max_payload,
+            max_frame_size=self.limits.max_payload,
             read_buffer_init_size=BUFFER_BYTES,
         )
         self._tick()
@@ -108,9 +125,9 @@ class NemesisListener:
             return refusal(404, b"File Not Found")
         if headers.get("sec-websocket-version") != VERSION:
             return refusal(426, b"the version of WebSocket must be 13", {"Sec-WebSocket-Version": VERSION})
-        if self.connections >= self.bounds.connections:
+        if self.connections >= self.limits.connections:
             return refusal(503, b"too many connections; try again later")
-        if not may_come_from(headers.get("origin"), headers.get("host", ""), self.bounds.origins):
+        if not may_come_from(headers.get("origin"), headers.get("host", ""), self._origins):
             return refusal(403, b"this origin may not connect; see the setting nemesis_origins")
         authorization = headers.get("authorization")
         if authorization is None and (keys := urllib.parse.parse_qs(query).get("key")):
@@ -139,4 +156,4 @@ class NemesisListener:
         now = loop.time()
         for connection in list(self._parts[self._turn]):
             connection.look_after(now)
-        self._ticking = loop.call_later(self.bounds.round_seconds / _PARTS, self._tick)
+        self._ticking = loop.call_later(self._round_seconds / _PARTS, self._tick)

@@ -1,4 +1,4 @@
-"""One client's connection: frames to messages, replies to frames, and the bounds in between."""
+"""One client's connection: frames to messages, replies to frames, and the limits in between."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from kvasir.dialects.websocket import Dialect
-from kvasir.listeners.websocket.bounds import NemesisBounds
+from kvasir.limits import WebSocketLimits
 
 #: Bytes of the buffer that a connection starts with; it grows for longer messages and stays so.
 BUFFER_BYTES = 8_192
@@ -23,7 +23,7 @@ _GOING_AWAY, _PROTOCOL, _POLICY, _TOO_BIG, _TRY_LATER = 1001, 1002, 1008, 1009, 
 class Listener(Protocol):
     """What a connection tells the one that listens."""
 
-    bounds: NemesisBounds
+    limits: WebSocketLimits
     dialect: Dialect
     #: Bytes of unfinished messages of all connections
     unfinished: int
@@ -53,7 +53,7 @@ class Watch(asyncio.BufferedProtocol):
         connection.read(nbytes)
 
     def pause_writing(self) -> None:
-        """The bound on unread bytes is the connection's business."""
+        """The limit on unread bytes is the connection's business."""
 
     def resume_writing(self) -> None:
         """See `pause_writing`."""
@@ -64,7 +64,7 @@ class Connection(WSListener):
 
     def __init__(self, listener: Listener, path: str, authorization: str | None) -> None:
         self._listener = listener
-        self._bounds = listener.bounds
+        self._limits = listener.limits
         self._conversation = listener.dialect.converse(path, authorization, self._emit, self._close)
         self._transport: WSTransport | None = None
         self._socket: Any = None
@@ -135,7 +135,7 @@ class Connection(WSListener):
             self._fragments = bytearray()
             self._message_since = None
             self._fragments_are_text = kind is _TEXT
-        if len(self._fragments) + frame.payload_size > self._bounds.max_payload:
+        if len(self._fragments) + frame.payload_size > self._limits.max_payload:
             self._close(_TOO_BIG, "the message is too long")
             return
         self._fragments += frame.get_payload_as_memoryview()
@@ -167,7 +167,7 @@ class Connection(WSListener):
         if self._closing:
             return
         self._conversation.feed(messages)
-        if not self._paused and self._conversation.unanswered > self._bounds.in_flight and self._socket is not None:
+        if not self._paused and self._conversation.unanswered > self._limits.in_flight and self._socket is not None:
             self._paused = True
             self._socket.pause_reading()
 
@@ -175,7 +175,7 @@ class Connection(WSListener):
         listener = self._listener
         listener.unfinished += unfinished - self._unfinished
         self._unfinished = unfinished
-        if listener.unfinished > self._bounds.unfinished_bytes and unfinished:
+        if listener.unfinished > self._limits.unfinished_bytes and unfinished:
             self._close(_TRY_LATER, "too many unfinished messages; try again later")
 
     # -- replies ------------------------------------------------------------------------------------------
@@ -196,12 +196,12 @@ class Connection(WSListener):
         else:
             self._go_on_reading()
             return
-        if self._socket.get_write_buffer_size() > self._bounds.unread_bytes:
+        if self._socket.get_write_buffer_size() > self._limits.unread_bytes:
             self._close(_TRY_LATER, "replies are not read")
         self._go_on_reading()
 
     def _go_on_reading(self) -> None:
-        if self._paused and self._conversation.unanswered <= self._bounds.in_flight // 2 and not self._closing:
+        if self._paused and self._conversation.unanswered <= self._limits.in_flight // 2 and not self._closing:
             self._paused = False
             self._socket.resume_reading()
 
@@ -272,13 +272,13 @@ class Connection(WSListener):
             self._message_since = None
         elif self._message_since is None:
             self._message_since = now
-        elif now - self._message_since > self._bounds.message_seconds:
+        elif now - self._message_since > self._limits.message_seconds:
             self._close(_POLICY, "the message takes too long to come in")
             return
         silent = now - self._last
-        if silent >= self._bounds.idle_seconds:
+        if silent >= self._limits.idle_seconds:
             self._close(_GOING_AWAY, "nothing came in for too long")
-        elif silent >= self._bounds.ping_seconds and not self._pinged and self._transport is not None:
+        elif silent >= self._limits.ping_seconds and not self._pinged and self._transport is not None:
             self._pinged = True
             self._transport.send_ping()
 

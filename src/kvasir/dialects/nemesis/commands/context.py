@@ -1,4 +1,4 @@
-"""What a command's handler is given: the caller, the store, and the bounds. No sockets, no order of replies."""
+"""What a command's handler is given: the caller, the store, and the limits. No sockets, no order of replies."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kvasir.dialects.nemesis.frames import Shape
 from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
 from kvasir.keys import pack
+from kvasir.limits import NemesisLimits
 from kvasir.model import Entry, Principal, Space, Write
 from kvasir.store.store import Store
 
@@ -41,20 +42,6 @@ class Saves(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What one connection may ask for. The listener has bounds of its own, on bytes and time."""
-
-    #: "session" or "0.9", for a connection whose path names neither
-    profile: str = "session"
-    #: SH_NEW by one connection within one second
-    sessions_per_second: int = 1_000
-    #: Bytes of values in one reply
-    reply_bytes: int = 33_554_432
-    #: Steps of one KV_FIND or KV_UPDATE
-    path_steps: int = 1_000_000
-
-
 #: (dialect, operation, outcome, seconds, how many): counts commands.
 Observe = Callable[[str, str, str, float, int], None]
 
@@ -66,7 +53,9 @@ class Shared:
     store: Store
     #: Who everybody is taken for, or what knows them by their access key.
     caller: Principal | Auth
-    bounds: Bounds
+    limits: NemesisLimits
+    #: Of a connection whose path names none: "session" or "0.9"
+    default_profile: str
     saves: Saves | None
     #: For what would keep the loop busy.
     threads: Executor
@@ -76,20 +65,20 @@ class Shared:
 class Talk:
     """One caller's view of the store."""
 
-    __slots__ = ("_made", "_second", "bounds", "principal", "saves", "say", "store", "threads")
+    __slots__ = ("_made", "_second", "limits", "principal", "saves", "say", "store", "threads")
 
     def __init__(
         self,
         store: Store,
         principal: Principal,
-        bounds: Bounds,
+        limits: NemesisLimits,
         saves: Saves | None,
         threads: Executor,
         say: Callable[[bytes], None],
     ) -> None:
         self.store = store
         self.principal = principal
-        self.bounds = bounds
+        self.limits = limits
         self.saves = saves
         #: For what would keep the loop busy.
         self.threads = threads
@@ -104,7 +93,7 @@ class Talk:
         if second != self._second:
             self._second, self._made = second, 0
         self._made += 1
-        return self._made <= self.bounds.sessions_per_second
+        return self._made <= self.limits.sessions_per_second
 
     async def space(self, token: str) -> Space:
         """The session with this token. Raises `NotFound`."""
@@ -119,7 +108,7 @@ class Talk:
         if len(names) <= self.store.limits.batch_keys:
             return await self.store.get(self.principal, space, [pack((name,)) for name in names])
         found: list[Entry | None] = []
-        budget = self.bounds.reply_bytes
+        budget = self.limits.reply_bytes
         for some in sliced(names, self.store.limits.batch_keys):
             entries = await self.store.get(self.principal, space, [pack((name,)) for name in some])
             budget -= sum(len(entry.value) for entry in entries if entry is not None)
@@ -130,7 +119,7 @@ class Talk:
 
     def too_much(self) -> TooLarge:
         """The failure of a reply that would pass its bound."""
-        return TooLarge(f"the reply would pass {self.bounds.reply_bytes:,} bytes; ask for fewer keys at a time")
+        return TooLarge(f"the reply would pass {self.limits.reply_bytes:,} bytes; ask for fewer keys at a time")
 
     async def write_slices(self, space: Space, writes: Sequence[Write]) -> list[Outcome]:
         """Carry out writes lot by lot, so that even a huge command leaves room for other writers."""

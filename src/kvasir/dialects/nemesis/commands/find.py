@@ -60,7 +60,7 @@ async def _evaluate(talk: Talk, size: int, budget: Budget, work: Callable[[Budge
         budget.spend(size // 64)
         return await asyncio.get_running_loop().run_in_executor(talk.threads, work, budget)
     except TooMuch:
-        message = f"the path takes more than {talk.bounds.path_steps:,} steps; search fewer keys or be more specific"
+        message = f"the path takes more than {talk.limits.path_steps:,} steps; search fewer keys or be more specific"
         raise TooLarge(message) from None
 
 
@@ -148,7 +148,7 @@ async def _find_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
     except json_pointer.BadPointer:
         return error(Status.UNKNOWN)
     test = json_pointer.OPERATORS[operator]
-    budget = Budget(talk.bounds.path_steps)
+    budget = Budget(talk.limits.path_steps)
     names: list[str] = []
     async for batch in _batches(talk, space, None):
 
@@ -200,8 +200,8 @@ async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
         path = compiler.compile(body["path"])
     except compiler.BadPath:
         return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.PATH_INVALID})
-    budget = Budget(talk.bounds.path_steps)
-    room = talk.bounds.reply_bytes
+    budget = Budget(talk.limits.path_steps)
+    room = talk.limits.reply_bytes
     names: list[str] = []
     values: dict[str, Raw] = {}
     paths: list[str] = []
@@ -302,7 +302,7 @@ async def _update_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
     except compiler.BadPath:
         return error(Status.UNKNOWN)
     name = body["key"]
-    budget = Budget(talk.bounds.path_steps)
+    budget = Budget(talk.limits.path_steps)
     outcome = {"st": Status.OK, "cnt": 0}
     while True:
         entry = (await talk.get(space, [name]))[0]

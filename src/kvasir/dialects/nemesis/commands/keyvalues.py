@@ -151,7 +151,7 @@ async def key_names(talk: Talk, space: Any) -> list[str]:
             name = name_of(entry.key)
             if name is not None:
                 names.append(name)
-        if size > talk.bounds.reply_bytes:
+        if size > talk.limits.reply_bytes:
             raise talk.too_much()
         if not page.more:
             return names

@@ -76,7 +76,7 @@ async def _new(talk: Talk, body: dict[str, Any]) -> bytes:
     if len(name) > talk.store.limits.store_name_characters:
         return refused("SH_NEW", Refusal(Status.VALUE_SIZE, "name"))
     if not talk.may_create():
-        wait = f"at most {talk.bounds.sessions_per_second:,} sessions a second on one connection"
+        wait = f"at most {talk.limits.sessions_per_second:,} sessions a second on one connection"
         return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL, wait))
     attributes = Attributes(new_token(), shared, expiry.duration)
     space, aliases = blank(talk, name, attributes, delete=expiry.delete_session)

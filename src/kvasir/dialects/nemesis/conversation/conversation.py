@@ -48,7 +48,7 @@ class Conversation(Talk):
         """`emit` is given frames to send, in order (or none, when messages are done with that have no reply);
         `finish` a close code and the reason, after which nothing more is answered."""
         principal = shared.caller if isinstance(shared.caller, Principal) else _NOBODY
-        super().__init__(shared.store, principal, shared.bounds, shared.saves, shared.threads, self._say)
+        super().__init__(shared.store, principal, shared.limits, shared.saves, shared.threads, self._say)
         self._auth = shared.caller if isinstance(shared.caller, Auth) else None
         self._profile = profile
         self._authorization = authorization
@@ -338,7 +338,7 @@ class Conversation(Talk):
         self._answer(name, outcome, frame, begun.started)
 
     def _showing(self, begun: Begun, entries: list[Entry | None]) -> bytes:
-        if len(entries) > 1 and sum(len(e.value) for e in entries if e is not None) > self.bounds.reply_bytes:
+        if len(entries) > 1 and sum(len(e.value) for e in entries if e is not None) > self.limits.reply_bytes:
             raise self.too_much()
         return begun.command.shown(begun.body, begun.names, entries)  # type: ignore[misc,union-attr]
 

@@ -84,7 +84,7 @@ def _shown(talk: Talk, profile: Profile, command: Command, body: dict[str, Any])
             return None
         else:
             entries = talk.store.get_nowait(talk.principal, space, [pack((name,)) for name in names])
-            if entries and sum(len(e.value) for e in entries if e is not None) > talk.bounds.reply_bytes:
+            if entries and sum(len(e.value) for e in entries if e is not None) > talk.limits.reply_bytes:
                 return None
         return None if entries is None else ("ok", command.shown(body, names, entries))  # type: ignore[misc]
     except Exception:
