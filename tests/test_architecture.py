@@ -1,9 +1,11 @@
-"""The shape of the house: who may import whom, and how long a module or a function may be."""
+"""The shape of the house: who may import whom, how long modules and functions may be, and what documents say of it."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,66 @@ def test_nothing_is_imported_from_a_test_module(file: Path) -> None:
     """What tests share is in tests/support, or a fixture of a conftest.py."""
     parts = {part for name in imported_by(file) if name.split(".")[0] == "tests" for part in name.split(".")}
     assert not {part for part in parts if part.startswith("test_") or part == "conftest"}
+
+
+# -- the documents ------------------------------------------------------------------------------------------------
+
+ROOT = SOURCE.parents[1]
+
+
+def document(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def folders_in(parent: Path) -> set[str]:
+    """The folders right in this one, without those of editors and tools, and without what git does not keep."""
+    ignored = [line.strip("/") for line in document(".gitignore").splitlines()]
+
+    def is_ours(folder: Path) -> bool:
+        if folder.name != ".ci" and (folder.name[0] == "." or any(fnmatch(folder.name, one) for one in ignored)):
+            return False
+        return any(file.is_file() and file.parent.name != "__pycache__" for file in folder.rglob("*"))
+
+    return {f"{path.name}/" for path in parent.iterdir() if path.is_dir() and is_ours(path)}
+
+
+def tree_in(text: str) -> set[str]:
+    """The folders of the drawn tree, with the paths that follow from where they stand."""
+    (tree,) = re.findall(r"^## The tree\n\n```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    found: set[str] = set()
+    above = ""
+    for indent, name in re.findall(r"^( *)([\w./-]+/) ", tree, re.MULTILINE):
+        above = above if indent else name
+        found.add(above + name if indent else name)
+    return found
+
+
+def test_the_readme_draws_the_tree() -> None:
+    """Every folder at the top, and every one right in the package."""
+    package = "src/kvasir/"
+    outer = folders_in(ROOT) - {"src/"} | {package}
+    assert tree_in(document("README.md")) == outer | {package + name for name in folders_in(SOURCE)}
+    for noun in TOP - {"kvasir"}:
+        assert re.search(rf"^{package} .*\b{noun}\b", document("README.md"), re.MULTILINE), noun
+
+
+def test_architecture_names_every_folder_of_the_package() -> None:
+    packages = {f"{file.parent.relative_to(SOURCE)}/" for file in SOURCE.rglob("__init__.py")} - {"./"}
+    assert packages - set(re.findall(r"`([\w/]+/)`", document("ARCHITECTURE.md"))) == set()
+
+
+def test_contributing_names_every_folder_of_the_tests() -> None:
+    named = set(re.findall(r"`([\w/.]+/)`", document("CONTRIBUTING.md")))
+    assert {f"tests/{name}" for name in folders_in(ROOT / "tests")} - named == set()
+
+
+def test_the_table_of_imports_in_architecture_is_the_one_that_is_held() -> None:
+    rows = re.findall(r"^\| `(\w+)/?` \|[^|]*\| (.*) \|$", document("ARCHITECTURE.md"), re.MULTILINE)
+    assert {folder: set(re.findall(r"`(\w+)`", allowed)) for folder, allowed in rows} == ALLOWED
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_documents_name_no_path_that_is_not_there(name: str) -> None:
+    for path in re.findall(r"`([\w./-]+(?:/|\.py))`", document(name)):
+        found = [where for where in (ROOT, SOURCE) if (where / path).exists()]
+        assert found or list(SOURCE.rglob(path)), f"{name} names {path}"

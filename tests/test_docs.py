@@ -265,6 +265,37 @@ def test_links_lead_somewhere(file: Path) -> None:
         assert not anchor or anchor in anchors(led), f"{file.name} links to {target}#{anchor}"
 
 
+#: Documents about the code.
+ABOUT_CODE = [
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    DOCS / "benchmarks.md",
+    *(DOCS / "decisions").iterdir(),
+]
+CODE = "\n".join(
+    file.read_text(encoding="utf-8")
+    for folder in ("src", "tests", "tools", "bench")
+    for file in (ROOT / folder).rglob("*.py")
+)
+WORDS_OF_CODE = set(re.findall(r"\w+", CODE))
+
+
+@pytest.mark.parametrize("file", ABOUT_CODE, ids=lambda file: file.name)
+def test_names_of_code_in_the_documents_are_there(file: Path) -> None:
+    """Names with a dot, an underscore or capitals, as `Store.refresh`; paths are looked for in test_architecture."""
+    for name in re.findall(r"`([A-Za-z_][\w.]*)`", prose(file)):
+        if re.search(r"[._]|[a-z][A-Z]", name) and not name.endswith((".py", ".toml", ".lock", ".yaml")):
+            assert set(name.split(".")) <= WORDS_OF_CODE, f"{file.name} names {name}"
+
+
+def test_messages_quoted_for_operators_are_those_of_the_code() -> None:
+    text = (DOCS / "operate" / "observability.md").read_text(encoding="utf-8")
+    said = re.sub(r'"\s*f?"', "", CODE)  # texts that go on in the next line
+    for quoted in re.findall(r'"([^"]+)"', section("When something is wrong", text)):
+        for piece in quoted.split(" … "):
+            assert piece in said, piece
+
+
 def test_the_readme_says_whose_apis_these_are() -> None:
     assert "not affiliated with the services whose APIs it speaks" in README
 
