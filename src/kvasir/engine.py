@@ -10,8 +10,8 @@ no dialect, no caller and no rights. Promises, for every implementation:
 * Sequences and versionstamps are 63-bit numbers that within a space only grow, in commit order, and are never given
   twice, not even after a restart or the restore of an older copy of the database. In the memory and SQLite engines
   this holds across spaces, too; with PostgreSQL, whose spaces do not wait for each other, the clock alone orders those.
-* Their upper bits are a Unix millisecond (`millisecond_of`): the clock's at the time of the write, or a later one if
-  numbers given before were ahead of the clock.
+* Their upper bits are a Unix millisecond (`kvasir.keys.millisecond_of`): the clock's at the time of the write, or a
+  later one if earlier numbers were ahead of the clock.
 * `created_at` never runs against creation order within a space, even if the clock does.
 * Failures: `Unavailable` (nothing happened), `UnknownOutcome` (a commit failed half-way), `NotFound` (the space is
   gone). Anything else is a bug. Cancelling a call never harms the engine: its write may or may not happen.
@@ -30,22 +30,9 @@ from kvasir.model import Alias, Commit, Conflict, Entry, KeyRange, Page, Query, 
 #: Gives Unix milliseconds.
 Clock = Callable[[], int]
 
-#: The lower bits of a sequence or versionstamp, which tell apart the numbers of one millisecond.
-COUNTER_BITS = 20
-
 #: Numbers of loaded entries are below this: half of what 63 bits have room for, so that later writes get higher ones.
 #: The clock reaches it in the year 2109.
 LOADED_BELOW = 1 << 62
-
-
-def millisecond_of(number: int) -> int:
-    """The Unix millisecond that a sequence or versionstamp stands for."""
-    return number >> COUNTER_BITS
-
-
-def first_number_of(millisecond: int) -> int:
-    """The lowest sequence or versionstamp that stands for this Unix millisecond."""
-    return millisecond << COUNTER_BITS
 
 
 Outcome = Commit | Conflict | KvasirError

@@ -1,4 +1,4 @@
-"""Order-preserving packed keys, ranges over them, and the text form of versionstamps. Pure.
+"""Order-preserving packed keys, ranges over them, and what the numbers of entries say. Pure.
 
 The packing is that of the FoundationDB tuple layer's text element: 0x02, UTF-8 with 00 as 00 FF, 00. Packed keys
 compare bytewise like their parts compare by code points, and a part never is a prefix of another part.
@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 from kvasir.errors import Invalid
 from kvasir.model import KeyRange
+
+#: The lower bits of a sequence or versionstamp, which tell apart the numbers of one millisecond.
+COUNTER_BITS = 20
 
 
 def pack(parts: Sequence[str]) -> bytes:
@@ -76,3 +79,13 @@ def parse_versionstamp(text: str) -> int:
     stamp = int(text, 16)
     # Versionstamps have 63 bits; an engine need not know what to do with more.
     return -1 if stamp >> 63 else stamp
+
+
+def millisecond_of(number: int) -> int:
+    """The Unix millisecond that a sequence or versionstamp stands for (see `kvasir.engine`)."""
+    return number >> COUNTER_BITS
+
+
+def first_number_of(millisecond: int) -> int:
+    """The lowest sequence or versionstamp that stands for this Unix millisecond."""
+    return millisecond << COUNTER_BITS

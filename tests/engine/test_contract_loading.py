@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 import pytest
 
-from kvasir.engine import LOADED_BELOW, Engine, first_number_of
+from kvasir.engine import LOADED_BELOW, Engine
 from kvasir.errors import Invalid, NotFound
-from kvasir.keys import prefix_range
+from kvasir.keys import first_number_of, prefix_range
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Entry, Query, Write
 from tests.support.clock import START
 from tests.support.lab import Lab, alias, commit, k, new_space, one, put, there, ulid, write

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from kvasir.engine import Engine, first_number_of, millisecond_of
+from kvasir.engine import Engine
 from kvasir.errors import NotFound
+from kvasir.keys import first_number_of, millisecond_of
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
 from tests.support.clock import START
 from tests.support.lab import Lab, alias, commit, k, new_space, one, put, there, write

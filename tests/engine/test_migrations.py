@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from kvasir.engine import COUNTER_BITS
 from kvasir.engines.postgres import schema as postgres
 from kvasir.engines.sqlite import schema as sqlite
+from kvasir.keys import COUNTER_BITS
 
 #: SHA-256 of each migration, in order. A new migration adds a line; a line that is here stays as it is.
 RELEASED = {

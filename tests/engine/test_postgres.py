@@ -13,12 +13,11 @@ import pytest
 
 from kvasir.config.database_url import POSTGRES_KEY_BYTES, POSTGRES_NAME_CHARACTERS
 from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS
-from kvasir.engine import millisecond_of
 from kvasir.engines.postgres import PostgresEngine, gathering, listing
 from kvasir.engines.postgres import schema as tables
 from kvasir.engines.postgres.address import connect_arguments, each_host
 from kvasir.errors import Invalid, Unavailable
-from kvasir.keys import prefix_range
+from kvasir.keys import millisecond_of, prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
 from tests.support.clock import START, ManualClock
 from tests.support.lab import Schema, alias, commit, k, new_space, one, put, there

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from kvasir.engine import LOADED_BELOW, first_number_of
+from kvasir.engine import LOADED_BELOW
 from kvasir.errors import Invalid
+from kvasir.keys import first_number_of
 from kvasir.model import Entry
 
 

@@ -15,7 +15,6 @@ from kvasir import keys
 from kvasir.dialects.voximplant.errors import MISSING, ApiError, recoded
 from kvasir.dialects.voximplant.parameters import KEY, Cursor, text_of
 from kvasir.dialects.voximplant.settings import Settings
-from kvasir.engine import millisecond_of
 from kvasir.model import Entry
 
 #: A character takes at most 12 bytes of JSON text (an escaped surrogate pair), so a longer text need not be decoded.
@@ -46,7 +45,7 @@ def item(
         value,
         (expires_at or 0) // 1000,
         keys.versionstamp_text(versionstamp),
-        millisecond_of(versionstamp) // 1000,
+        keys.millisecond_of(versionstamp) // 1000,
         UNSET if created_at is None else created_at // 1000,
     )
 

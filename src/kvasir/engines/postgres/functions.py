@@ -7,7 +7,7 @@ too: what this function finds expired was expired for everybody.
 
 from __future__ import annotations
 
-from kvasir.engine import COUNTER_BITS
+from kvasir.keys import COUNTER_BITS
 
 #: What a row of an array of operations is (see `kvasir_write`).
 CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND = range(1, 9)

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from kvasir import jsontext
-from kvasir.engine import COUNTER_BITS
 from kvasir.engines.numbering import first_sequence
 from kvasir.engines.postgres.gathering import ALIVE, ENTRY
 from kvasir.engines.postgres.link import Link
+from kvasir.keys import COUNTER_BITS
 from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "''::bytea")

@@ -10,20 +10,12 @@ from functools import lru_cache
 
 import apsw
 
-from kvasir.model import SYSTEM_SPACE, Set, Write
+from kvasir.model import Set
 
 #: Most rows in one statement. Statements come in powers of two, so that the cache knows them all.
 ROWS = 256
 
 ABSENT, ALIVE, EXPIRED = "0", "1", "2"
-
-
-def plain_key(write: Write) -> bytes | None:
-    """The key of a write that is one unconditional Set; None for all others."""
-    if write.conditions or len(write.mutations) != 1 or write.space == SYSTEM_SPACE:
-        return None
-    mutation = write.mutations[0]
-    return mutation.key if isinstance(mutation, Set) else None
 
 
 @lru_cache(maxsize=16)

@@ -27,29 +27,16 @@ class Checkpoints:
     """One process's part in it, in the writer's thread."""
 
     def __init__(self) -> None:
-        #: In the log, as far as is known; from COPY_PAGES on it is time for `run`.
-        self.pages = 0
         self._wait_at = WAIT_PAGES
 
-    def log_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        """To be called after every commit, as SQLite does with a hook."""
-        self.pages = pages
-        return apsw.SQLITE_OK
-
-    def put_off(self) -> None:
-        """It failed; let a write come in between."""
-        self.pages = 0
-
-    def run(self, connection: apsw.Connection) -> None:
-        """Copy the log, and see to it that it begins anew if it has become long. Needs the writers' lock."""
-        pages = self.pages
+    def run(self, connection: apsw.Connection, pages: int) -> None:
+        """Copy the log, which has so many pages; restart it if it has grown long. Needs the writers' lock."""
         if pages < WAIT_PAGES:
             self._wait_at = WAIT_PAGES
         if pages < self._wait_at:
             copy(connection)
         else:
             self._wait_at = WAIT_PAGES if _begin_anew(connection, pages) else 2 * pages
-        self.pages = 0
 
 
 def copy(connection: apsw.Connection) -> None:

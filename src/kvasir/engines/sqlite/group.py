@@ -11,10 +11,9 @@ import apsw
 
 from kvasir.engine import Outcome
 from kvasir.engines.commit_queue import Job
-from kvasir.engines.sqlite import bulk
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError
-from kvasir.model import Write
+from kvasir.model import SYSTEM_SPACE, Set, Write
 
 log = logging.getLogger("kvasir.sqlite")
 
@@ -72,7 +71,7 @@ class Group:
             stamp = self._transaction.stamp()
             job.result = [None] * len(job.writes)
             for at, write in enumerate(job.writes):
-                key = bulk.plain_key(write)
+                key = _plain_key(write)
                 if key is None:
                     self._apply_run()
                     job.result[at] = self._apply_one(write, stamp)
@@ -126,3 +125,11 @@ class Group:
                 raise
             log.exception("one write failed inside its group; its neighbours go on")
             return KvasirError("the server failed to apply this write; nothing of it was written")
+
+
+def _plain_key(write: Write) -> bytes | None:
+    """The key of a write that is one unconditional Set; None for all others."""
+    if write.conditions or len(write.mutations) != 1 or write.space == SYSTEM_SPACE:
+        return None
+    mutation = write.mutations[0]
+    return mutation.key if isinstance(mutation, Set) else None

@@ -8,9 +8,9 @@ from typing import Any
 
 import apsw
 
-from kvasir.engine import COUNTER_BITS
 from kvasir.engines.numbering import first_sequence
 from kvasir.errors import answer_too_long
+from kvasir.keys import COUNTER_BITS
 from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space
 
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"

@@ -77,6 +77,8 @@ class Writer:
         self._swept_at = 0.0
         self._swept_clean = True
         self._checkpoints = Checkpoints()
+        #: Pages of the write-ahead log that await a checkpoint, as far as this process knows
+        self._log_pages = 0
         self._lock_file = -1
         self._thread = threading.Thread(target=self._run, name="kvasir-writer", daemon=True)
         self.cells: Cells
@@ -260,8 +262,12 @@ class Writer:
 
     def _connect(self) -> None:
         self._connection = connections.for_writing(self._path, durable=self._durable)
-        self._connection.set_wal_hook(self._checkpoints.log_grew)
+        self._connection.set_wal_hook(self._log_has_grown)
         self._transaction = Transaction(self._connection, self._clock)
+
+    def _log_has_grown(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
 
     def _reopen(self) -> None:
         """Come back after a failed commit: a sound database and a commit of our own in place of that one, or refuse.
@@ -312,15 +318,16 @@ class Writer:
             if self._broken_since is not None:
                 # Not only when somebody writes: who asks whether this server is ready sends nobody until it is.
                 self._reopen()
-            elif self._checkpoints.pages >= COPY_PAGES:
+            elif self._log_pages >= COPY_PAGES:
                 with self._turn():
-                    self._checkpoints.run(self._connection)
+                    self._checkpoints.run(self._connection, self._log_pages)
+                self._log_pages = 0
             if time.monotonic() - self._swept_at >= SWEEP_EVERY_SECONDS:
                 self._sweep()
         except Exception as error:
             self._swept_at = time.monotonic()
             self._swept_clean = True
-            self._checkpoints.put_off()
+            self._log_pages = 0
             log.warning("housekeeping waits: %s", error)
 
     def sweep(self, transaction: Transaction) -> int:
