@@ -19,6 +19,7 @@ from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant
 from kvasir.engines.postgres.schema import MIGRATIONS
 from tests.support import postgres
+from tests.support.cli import run
 from tests.support.serving import KVASIR, Server, environment, serving
 from tools.pages import DOCS, PAGES
 
@@ -185,9 +186,7 @@ def test_backup_and_check_while_the_server_runs(first_server: Server, tmp_path: 
     backup = operated(".backup").replace("kvasir-data", str(first_server.data_dir))
     run_in_the_clone(backup.replace("copy.db", str(tmp_path / "kvasir.db")), first_server, tools)
     assert run_in_the_clone(operated("kvasir check"), first_server).startswith("sound")
-    restored = subprocess.run(
-        [KVASIR, "store", "list", "--data-dir", tmp_path], capture_output=True, text=True, check=True, env=environment()
-    )
+    restored = run("store", "list", "--data-dir", str(tmp_path))
     assert first_server.store in restored.stdout
 
 

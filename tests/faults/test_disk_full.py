@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import run
 from tests.support.raw_http import Answer, Client
-from tests.support.serving import KVASIR, Server, environment, serving, wait_until
+from tests.support.serving import Server, serving, wait_until
 
 VALUE = "x" * 20_000
 
@@ -54,10 +55,7 @@ def survive(server: Server, full: Callable[[], None], room: Callable[[], None]) 
             wait_until(server.is_ready, "the server says that it is ready")
             start = end
     assert server.stop() == 0
-    checked = subprocess.run(
-        [KVASIR, "check", "--data-dir", server.data_dir], env=environment(), capture_output=True, text=True, check=False
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    run("check", "--data-dir", str(server.data_dir))
 
 
 @contextmanager

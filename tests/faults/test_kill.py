@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Commands
 from tests.support.faults.load import Writer, verified
-from tests.support.serving import KVASIR, environment, serving
+from tests.support.serving import serving
 
 KILLS = 20
 
@@ -37,14 +37,6 @@ def test_killed_at_random_moments_under_load_twenty_times(tmp_path: Path) -> Non
             for writer in writers:
                 writer.join(60)
                 assert not writer.is_alive()
-        checked = subprocess.run(
-            [KVASIR, "check", *server.database_options],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert checked.returncode == 0, checked.stdout + checked.stderr
+        Commands(server)("check")
     assert killed_busy == KILLS
     assert acknowledged > 20 * KILLS

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +16,10 @@ import h2.events
 import httpx
 import pytest
 
+from tests.support.cli import run
 from tests.support.neighbour import Neighbour, beside
 from tests.support.raw_http import Client, Cut, Wire, dump, request
-from tests.support.serving import KVASIR, Server, environment, free_ports, serving, wait_until
+from tests.support.serving import Server, free_ports, serving, wait_until
 
 # -- HTTP/1.1 -----------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Secure(NamedTuple):
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run([KVASIR, "dev-cert", folder / "cert"], env=environment(), check=True, capture_output=True)
+    run("dev-cert", str(folder / "cert"))
     (port,) = free_ports(1)
     options = ["--https", f"127.0.0.1:{port}", "--tls-cert", str(folder / "cert" / "cert.pem")]
     options += ["--tls-key", str(folder / "cert" / "key.pem")]

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from kvasir.dialects.http import Response
 from kvasir.dialects.versori.app import VersoriDialect
@@ -18,6 +17,7 @@ from kvasir.store.store import Store
 from tests.support.clock import ManualClock
 from tests.support.engines import new_engine
 from tests.support.organisations import ORGANISATION, OTHER
+from tests.support.request import FakeRequest
 
 #: Credentials by the text of the Authorization header.
 PRINCIPALS = {
@@ -39,34 +39,6 @@ class KnownCallers:
         if authorization not in PRINCIPALS:
             raise Unauthenticated("no good credential")
         return PRINCIPALS[authorization]
-
-
-class PlainRequest:
-    """A request without a connection."""
-
-    id = "request-1"
-    slow = False
-
-    def __init__(self, method: str, target: str, body: bytes | KvasirError, headers: dict[str, str]) -> None:
-        path, _, self.query = target.partition("?")
-        self.method = method
-        self.path = unquote(path, errors="replace")
-        self._body = body
-        self._headers = headers
-        self.asked_for_body = False
-
-    def header(self, name: str) -> str | None:
-        return self._headers.get(name)
-
-    @property
-    def cookie(self) -> str | None:
-        return self._headers.get("cookie")
-
-    async def body(self, limit: int | None = None) -> bytes:
-        self.asked_for_body = True
-        if isinstance(self._body, KvasirError):
-            raise self._body
-        return self._body
 
 
 class Answer:
@@ -110,7 +82,7 @@ class Api:
     ) -> Answer:
         """A request to a whole target."""
         headers = {} if authorization is None else {"authorization": authorization}
-        return Answer(asyncio.run(self.dialect(PlainRequest(method, target, body, headers))))
+        return Answer(asyncio.run(self.dialect(FakeRequest(method, target, body, headers))))
 
     def call(self, method: str, rest: str, body: Any = None, *, authorization: str = "JWT owner") -> Answer:
         """A request to …/kv/`rest` of the store, with a JSON body."""

@@ -21,13 +21,13 @@ from kvasir.control import applications, service_accounts
 from kvasir.control.service_accounts import Credentials
 from kvasir.dialects.http import Response
 from kvasir.dialects.voximplant import Settings, VoximplantDialect
-from kvasir.errors import TooLarge
 from kvasir.limits import Limits
 from kvasir.model import Entry, Principal, Set, Space
 from kvasir.server.worker import voximplant_settings
 from kvasir.store.store import Store
 from tests.support.engines import new_engine
 from tests.support.organisations import ORGANISATION
+from tests.support.request import FakeRequest
 
 NOW = 1_795_205_810
 URLENCODED = "application/x-www-form-urlencoded"
@@ -39,40 +39,6 @@ def private_key(pem: str) -> RSAPrivateKey:
     key = load_pem_private_key(pem.encode(), None)
     assert isinstance(key, RSAPrivateKey)
     return key
-
-
-class FakeRequest:
-    """A `kvasir.dialects.http.Request` made of what a test gives."""
-
-    def __init__(
-        self,
-        path: str,
-        query: str = "",
-        body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-        verb: str = "POST",
-    ) -> None:
-        self.method = verb
-        self.path = path
-        self.query = query
-        self.id = "test-1"
-        self.slow = False
-        self.asked_for_body = False
-        self._body = body
-        self._headers = dict(headers or {})
-
-    def header(self, name: str) -> str | None:
-        return self._headers.get(name)
-
-    @property
-    def cookie(self) -> str | None:
-        return self._headers.get("cookie")
-
-    async def body(self, limit: int | None = None) -> bytes:
-        self.asked_for_body = True
-        if limit is not None and len(self._body) > limit:
-            raise TooLarge(f"the request body is longer than the {limit:,} bytes allowed")
-        return self._body
 
 
 def settings_with(**changes: Any) -> Settings:
@@ -129,7 +95,7 @@ class World:
         headers = {"authorization": f"Bearer {token or self.token}"}
         if content_type is not None:
             headers["content-type"] = content_type
-        response = self.respond(FakeRequest(path, query, body, headers, verb))
+        response = self.respond(FakeRequest(verb, f"{path}?{query}", body, headers))
         assert response.status == 200
         assert response.content_type == "application/json"
         answer: dict[str, Any] = json.loads(response.body)

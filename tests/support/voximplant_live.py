@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, BinaryIO
 
 import jwt
 
-from tests.support.serving import KVASIR, Server, environment, free_ports, serving
+from tests.support.cli import Commands, run
+from tests.support.serving import Server, free_ports, serving
 from tests.support.voximplant import private_key
 
 ROOT = Path(__file__).parents[2]
@@ -40,15 +40,7 @@ class Live:
 
     def kvasir(self, *command: str) -> str:
         """Standard output of an administrative command, run beside the server."""
-        done = subprocess.run(
-            [KVASIR, *command, *self.server.database_options],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return Commands(self.server)(*command).stdout
 
     def account(self, role: str, *options: str) -> dict[str, Any]:
         """credentials.json of a new service account."""
@@ -75,7 +67,7 @@ class Live:
 def live(directory: Path) -> Iterator[Live]:
     """Start a server with TLS by `kvasir dev-cert`; end it afterwards."""
     tls = directory / "tls"
-    subprocess.run([KVASIR, "dev-cert", tls], env=environment(), check=True, capture_output=True)
+    run("dev-cert", str(tls))
     (https_port,) = free_ports(1)
     options = [
         "--https",

@@ -21,7 +21,8 @@ from kvasir.metrics import OUTCOMES
 from kvasir.model import Entry, Principal, Write
 from tests.support.clock import ManualClock
 from tests.support.organisations import ORGANISATION, OTHER
-from tests.support.versori import PRINCIPALS, Api, PlainRequest
+from tests.support.request import FakeRequest
+from tests.support.versori import PRINCIPALS, Api
 
 STORES = f"/o/{ORGANISATION}/store"
 
@@ -73,7 +74,7 @@ def test_without_a_good_credential_nothing_is_served(api: Api, authorization: st
 
 def test_the_body_is_not_asked_for_before_the_credential_and_the_store_are_good(api: Api) -> None:
     for target, authorization in ((f"/store/{api.id}/kv/a", ""), (f"/store/{OTHER}/kv/a", "JWT owner")):
-        request = PlainRequest("PUT", target, b"", {"authorization": authorization})
+        request = FakeRequest("PUT", target, b"", {"authorization": authorization})
         assert asyncio.run(api.dialect(request)).status in (401, 404)
         assert not request.asked_for_body
 
@@ -204,10 +205,10 @@ def test_a_fault_never_leaks_and_names_the_request(clock: ManualClock, caplog: p
     assert answer.refusal() == (500, "internal", [])
     assert answer.response.outcome == "internal"
     assert "secret" not in answer.text
-    assert PlainRequest.id in answer.json["details"]
+    assert FakeRequest.id in answer.json["details"]
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("kvasir.versori", "ERROR")
-    assert PlainRequest.id in record.getMessage()
+    assert FakeRequest.id in record.getMessage()
 
 
 def test_every_failure_is_documented() -> None:

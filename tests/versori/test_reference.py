@@ -12,7 +12,8 @@ import pytest
 from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori import answers, openapi, requests, routes
 from kvasir.limits import Limits
-from tests.support.versori import Api, PlainRequest
+from tests.support.request import FakeRequest
+from tests.support.versori import Api
 
 METHODS = ("get", "put", "post", "delete")
 
@@ -145,7 +146,7 @@ class Page(HTMLParser):
 
 
 def read(reference: ReferenceDialect, path: str, method: str = "GET") -> tuple[int, str, dict[str, str]]:
-    response = asyncio.run(reference(PlainRequest(method, path, b"", {})))
+    response = asyncio.run(reference(FakeRequest(method, path)))
     return response.status, response.body.decode(), dict(response.headers)
 
 

@@ -13,7 +13,8 @@ from kvasir.access.service_tokens import ServiceTokens
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.limits import Limits
 from kvasir.store.store import Store
-from tests.support.voximplant import NOW, FakeRequest, World, settings_with
+from tests.support.request import FakeRequest
+from tests.support.voximplant import NOW, World, settings_with
 
 DAYS_30 = 2_592_000
 NEVER_VERSION = "0" * 20
@@ -157,9 +158,8 @@ def test_increments_at_once_are_all_counted() -> None:
     headers = {"authorization": f"Bearer {world.token}"}
 
     async def all_of_them() -> None:
-        requests = [
-            FakeRequest("/platform_api/IncrKeyValueItem", "key=n&application_id=1", b"", headers) for _ in range(100)
-        ]
+        target = "/platform_api/IncrKeyValueItem?key=n&application_id=1"
+        requests = [FakeRequest("POST", target, headers=headers) for _ in range(100)]
         answers = await asyncio.gather(*(dialects[at % 2](request) for at, request in enumerate(requests)))
         assert sorted(int(json.loads(answer.body)["result"]["value"]) for answer in answers) == list(range(1, 101))
 

@@ -19,6 +19,7 @@ from cryptography import x509
 from kvasir.cli import local_authority
 from kvasir.dialects.voximplant import errors
 from kvasir.dialects.voximplant.commands import COMMANDS
+from tests.support.cli import run
 from tests.support.serving import KVASIR, environment, serving
 from tests.support.voximplant_live import APPLICATIONS, CLIENTS, ROOT, Live
 
@@ -49,11 +50,10 @@ def versori(server: Live, verb: str, path: str, body: object = None) -> Any:
     return json.loads(text) if text else None
 
 
-def fails(*command: str | Path) -> tuple[int, str]:
-    done = subprocess.run([KVASIR, *command], env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert done.stdout == ""
-    return done.returncode, done.stderr
+def refusal(*command: str, status: int = 1) -> str:
+    refused = run(*command, status=status)
+    assert refused.stdout == ""
+    return refused.stderr
 
 
 # -- applications ------------------------------------------------------------------------------------------------
@@ -72,10 +72,10 @@ def test_applications(server: Live) -> None:
     server.kvasir("application", "delete", "shop", "--yes")
     assert call(server, "GetKeyValueKeys", application_id=made["application_id"])["error"]["code"] == 116
     data = server.server.database_options
-    assert fails("application", "delete", "shop", "--yes", *data)[0] == 1
-    assert fails("application", "create", "--name", "a.b", *data)[0] == 2
-    assert fails("application", "create", "--name", "other", "--id", "0", *data)[0] == 2
-    assert "'myapp' has the id 1" in fails("application", "create", "--name", "other", "--id", "1", *data)[1]
+    assert refusal("application", "delete", "shop", "--yes", *data)
+    assert refusal("application", "create", "--name", "a.b", *data, status=2)
+    assert refusal("application", "create", "--name", "other", "--id", "0", *data, status=2)
+    assert "'myapp' has the id 1" in refusal("application", "create", "--name", "other", "--id", "1", *data)
 
 
 # -- service accounts --------------------------------------------------------------------------------------------
@@ -97,9 +97,9 @@ def test_service_accounts(server: Live) -> None:
     server.kvasir("service-account", "revoke", reader["key_id"])
     assert call(server, "GetKeyValueKeys", token=token)["error"]["code"] == 433
     data = server.server.database_options
-    assert "kvasir service-account list" in fails("service-account", "revoke", reader["key_id"], *data)[1]
-    assert "Developer" in fails("service-account", "create", "--role", "developer", *data)[1]
-    assert fails("service-account", "create", "--role", "Developer", "--application", "nope", *data)[0] == 1
+    assert "kvasir service-account list" in refusal("service-account", "revoke", reader["key_id"], *data)
+    assert "Developer" in refusal("service-account", "create", "--role", "developer", *data, status=2)
+    assert refusal("service-account", "create", "--role", "Developer", "--application", "nope", *data)
 
 
 def test_revoked_at_once_in_every_worker(tmp_path: Path) -> None:

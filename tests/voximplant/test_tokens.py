@@ -21,7 +21,8 @@ from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.errors import Unauthenticated
 from kvasir.model import SYSTEM_SPACE, Query
 from tests.support.organisations import ORGANISATION
-from tests.support.voximplant import NOW, FakeRequest, World, settings_with
+from tests.support.request import FakeRequest
+from tests.support.voximplant import NOW, World, settings_with
 
 
 def encoded(value: object) -> str:
@@ -138,7 +139,7 @@ def test_token(token: Callable[[World], str], code: int | None) -> None:
 def test_authorization_header(authorization: str | None, code: int | None) -> None:
     world = World()
     headers = {} if authorization is None else {"authorization": authorization.format(world.token)}
-    response = world.respond(FakeRequest("/platform_api/GetKeyValueKeys", "application_id=1", headers=headers))
+    response = world.respond(FakeRequest("POST", "/platform_api/GetKeyValueKeys?application_id=1", headers=headers))
     assert response.status == 200
     assert json.loads(response.body).get("error", {}).get("code") == code
 
@@ -151,7 +152,7 @@ def test_a_stranger_learns_neither_commands_nor_key_ids() -> None:
 
 
 def test_the_body_of_a_stranger_is_not_read() -> None:
-    request = FakeRequest("/platform_api", body=b"x" * 100)
+    request = FakeRequest("POST", "/platform_api", b"x" * 100)
     World().respond(request)
     assert not request.asked_for_body
 

@@ -1,0 +1,40 @@
+"""An HTTP request without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from kvasir.errors import KvasirError, TooLarge
+
+
+class FakeRequest:
+    """A `kvasir.dialects.http.Request`; a body that is an error is raised when asked for."""
+
+    id = "request-1"
+    slow = False
+
+    def __init__(
+        self, method: str, target: str, body: bytes | KvasirError = b"", headers: Mapping[str, str] | None = None
+    ) -> None:
+        path, _, self.query = target.partition("?")
+        self.method = method
+        self.path = unquote(path, errors="replace")
+        self.asked_for_body = False
+        self._body = body
+        self._headers = dict(headers or {})
+
+    def header(self, name: str) -> str | None:
+        return self._headers.get(name)
+
+    @property
+    def cookie(self) -> str | None:
+        return self._headers.get("cookie")
+
+    async def body(self, limit: int | None = None) -> bytes:
+        self.asked_for_body = True
+        if isinstance(self._body, KvasirError):
+            raise self._body
+        if limit is not None and len(self._body) > limit:
+            raise TooLarge(f"the request body is longer than the {limit:,} bytes allowed")
+        return self._body
