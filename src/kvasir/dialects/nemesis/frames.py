@@ -7,7 +7,7 @@ that of NemesisDB 0.3.0, whose clients compare whole replies.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Container
 from typing import Any
 
 import msgspec
@@ -57,17 +57,17 @@ class Parameter(Struct, frozen=True):
 class Shape:
     """How many members a command's value may have, and which."""
 
-    def __init__(self, *parameters: Parameter, fewest: int = 0, most: int | None = None) -> None:
+    def __init__(self, *parameters: Parameter, min_members: int = 0, max_members: int | None = None) -> None:
         self.parameters = parameters
-        self._fewest = fewest
-        self._most = most
-        self._counts = fewest > 0 or most is not None
+        self._min = min_members
+        self._max = max_members
+        self._counts = min_members > 0 or max_members is not None
         # Looked at for every command, so taken apart once.
         self._rows = [(row.name, row.type, row.missing, row.wrong, row.empty) for row in parameters]
 
     def fault(self, body: dict[str, Any]) -> Refusal | None:
         """The first refusal that the parameters of a command earn, in the order of the rows."""
-        if self._counts and (len(body) < self._fewest or (self._most is not None and len(body) > self._most)):
+        if self._counts and (len(body) < self._min or (self._max is not None and len(body) > self._max)):
             return Refusal(Status.COMMAND_SYNTAX)
         for name, type, missing, wrong, empty in self._rows:
             if name not in body:
@@ -164,15 +164,11 @@ def refused(command: str, refusal: Refusal) -> bytes:
     return encode({key: {"st": refusal.status, "tkn": None, "m": refusal.message}})
 
 
-def command_of(message: Any, known: Callable[[str], bool]) -> tuple[str, dict[str, Any]] | bytes:
-    """(command, parameters) of a parsed message, or the frame that refuses it."""
+def refuse_message(message: Any, known: Container[str]) -> bytes:
+    """The frame that refuses a message without a usable command."""
     if message.__class__ is not dict or not message:
         return error(Status.JSON_INVALID if message is None else Status.COMMAND_SYNTAX)
-    name, body = next(iter(message.items()))
+    name = next(iter(message))
     if len(message) > 1:
         return refused(name, Refusal(Status.COMMAND_MULTIPLE))
-    if not known(name):
-        return error(Status.COMMAND_NOT_EXIST, name)
-    if body.__class__ is not dict:
-        return refused(name, Refusal(Status.COMMAND_TYPE))
-    return name, body
+    return refused(name, Refusal(Status.COMMAND_TYPE)) if name in known else error(Status.COMMAND_NOT_EXIST, name)

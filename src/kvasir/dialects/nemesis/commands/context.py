@@ -1,4 +1,4 @@
-"""What a command's handler is given: the caller, the store, and the limits. No sockets, no order of replies."""
+"""The base of all commands: their three classes, and the context of their handlers. No sockets, no order of replies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from kvasir.access.authenticator import Auth
-from kvasir.control.sessions import by_token
+from kvasir.control.sessions import TOKEN_ALIAS, by_token
 from kvasir.dialects.nemesis.frames import Shape
 from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
@@ -21,23 +21,23 @@ from kvasir.store.store import Store
 
 
 class Saves(Protocol):
-    """Where saves are kept: a directory for each organisation. See `kvasir.server.save_directory`."""
+    """Where saves are kept: one directory per organisation. See `kvasir.server.save_directory`."""
 
     def is_name(self, name: str) -> bool:
         """Whether a save may have this name."""
         ...
 
     async def prepare(self, owner: str, name: str) -> None:
-        """Make the directory of a save. Raises OSError."""
+        """Create the directory of a save. Raises OSError."""
 
     async def save(self, owner: str, name: str, records: AsyncIterator[bytes], started: int) -> None:
-        """Write all records, each a JSON object text, or nothing. Raises OSError."""
+        """Write all records, each the text of a JSON object, or none of them. Raises OSError."""
         ...
 
     async def load(self, owner: str, name: str) -> AsyncIterator[bytes] | None:
-        """The records of the newest complete save of that name; None: there is none.
+        """The records of the latest complete save of this name; None if there is none.
 
-        Reading on raises OSError, and ValueError for what is no save.
+        Iterating raises OSError, and ValueError for a file that is not a save.
         """
         ...
 
@@ -48,131 +48,140 @@ Observe = Callable[[str, str, str, float, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """What all conversations of a server have in common."""
+    """What all conversations of a server share."""
 
     store: Store
-    #: Who everybody is taken for, or what knows them by their access key.
+    #: Who every caller is taken to be, or what identifies them by their access keys.
     caller: Principal | Auth
     limits: NemesisLimits
     #: Of a connection whose path names none: "session" or "0.9"
     default_profile: str
     saves: Saves | None
-    #: For what would keep the loop busy.
+    #: Runs work that would block the event loop.
     threads: Executor
     observe: Observe
 
 
-class Talk:
-    """One caller's view of the store."""
+class CommandContext:
+    """The caller of a command, and what the command works with."""
 
-    __slots__ = ("_made", "_second", "limits", "principal", "saves", "say", "store", "threads")
+    __slots__ = ("_second", "_sessions", "limits", "principal", "saves", "send", "store", "threads")
 
-    def __init__(
-        self,
-        store: Store,
-        principal: Principal,
-        limits: NemesisLimits,
-        saves: Saves | None,
-        threads: Executor,
-        say: Callable[[bytes], None],
-    ) -> None:
-        self.store = store
+    def __init__(self, shared: Shared, principal: Principal, send: Callable[[bytes], None]) -> None:
+        self.store = shared.store
+        #: Changes when the caller is authenticated again.
         self.principal = principal
-        self.limits = limits
-        self.saves = saves
-        #: For what would keep the loop busy.
-        self.threads = threads
-        #: Sends a frame ahead of the handler's own answer.
-        self.say = say
+        self.limits = shared.limits
+        self.saves = shared.saves
+        self.threads = shared.threads
+        #: Sends a frame ahead of the one that the handler returns.
+        self.send = send
         self._second = 0
-        self._made = 0
+        self._sessions = 0
 
-    def may_create(self) -> bool:
-        """Whether this caller may create one more session in this second; counts it if so."""
+    def may_create_session(self) -> bool:
+        """Whether this connection may create another session within this second; if so, counts it."""
         second = self.store.clock() // 1000
         if second != self._second:
-            self._second, self._made = second, 0
-        self._made += 1
-        return self._made <= self.limits.sessions_per_second
+            self._second, self._sessions = second, 0
+        self._sessions += 1
+        return self._sessions <= self.limits.sessions_per_second
 
-    async def space(self, token: str) -> Space:
+    async def session(self, token: str) -> Space:
         """The session with this token. Raises `NotFound`."""
         return await self.store.resolve(self.principal, by_token(token))
 
-    def cached(self, token: str) -> Space | None:
-        """The session with this token, if nobody need be asked for it."""
-        return self.store.cached(self.principal, by_token(token))
+    async def session_of(self, body: dict[str, Any]) -> Space:
+        """The session whose token is among a command's parameters. Raises `NotFound`."""
+        return await self.session(body["tkn"])
+
+    def session_of_nowait(self, body: dict[str, Any]) -> Space | None:
+        """The same if it is cached; otherwise None."""
+        # `by_token` spelled out, since this runs for every command on keys.
+        return self.store.cached(self.principal, (TOKEN_ALIAS, "", body["tkn"]))
 
     async def get(self, space: Space, names: Sequence[str]) -> list[Entry | None]:
-        """The entries of these keys: one snapshot, up to the store's bound on a batch."""
+        """The entries of these keys; one snapshot if they fit into one batch of the store. Raises `TooLarge`."""
         if len(names) <= self.store.limits.batch_keys:
             return await self.store.get(self.principal, space, [pack((name,)) for name in names])
         found: list[Entry | None] = []
         budget = self.limits.reply_bytes
-        for some in sliced(names, self.store.limits.batch_keys):
-            entries = await self.store.get(self.principal, space, [pack((name,)) for name in some])
+        for chunk in chunks(names, self.store.limits.batch_keys):
+            entries = await self.store.get(self.principal, space, [pack((name,)) for name in chunk])
             budget -= sum(len(entry.value) for entry in entries if entry is not None)
             if budget < 0:
-                raise self.too_much()
+                raise self.reply_too_long()
             found += entries
         return found
 
-    def too_much(self) -> TooLarge:
-        """The failure of a reply that would pass its bound."""
-        return TooLarge(f"the reply would pass {self.limits.reply_bytes:,} bytes; ask for fewer keys at a time")
+    def reply_too_long(self) -> TooLarge:
+        """The failure of a command whose reply would exceed its bound."""
+        return TooLarge(f"the reply would exceed {self.limits.reply_bytes:,} bytes; ask for fewer keys at a time")
 
-    async def write_slices(self, space: Space, writes: Sequence[Write]) -> list[Outcome]:
-        """Carry out writes lot by lot, so that even a huge command leaves room for other writers."""
+    async def write(self, space: Space, writes: Sequence[Write]) -> list[Outcome]:
+        """Write in batches, so that even a huge command lets other writers in. Raises the first failure."""
         outcomes: list[Outcome] = []
-        for lot in weighed(writes, self.store.limits.batch_keys):
-            outcomes += raised(await self.store.write_many(self.principal, space, lot))
+        for batch in batches(writes, self.store.limits.batch_keys):
+            outcomes += raise_failure(await self.store.write_many(self.principal, space, batch))
         return outcomes
 
 
-Handler = Callable[[Any, dict[str, Any]], Awaitable[bytes | None]]
-
-
-class Command(Struct, frozen=True):
-    """One row of a profile's table: what a command takes and who handles it.
-
-    Either `run`; or `writes` and `told` for one that only writes; or `shown` for one that only reads the keys that its
-    parameter `keys` names. Of the latter two sorts, those that arrive together are carried out together.
-    """
+class BaseCommand(Struct, frozen=True):
+    """A row of a profile's table: a command's name and the parameters it takes."""
 
     name: str
     shape: Shape
-    run: Handler | None = None
-    #: (number of the space, batch bound, parameters) -> what to write
-    writes: Callable[[int, int, dict[str, Any]], list[Write]] | None = None
-    #: (parameters, outcomes without failures) -> the frame that tells how it went; None: nothing is said
-    told: Callable[[dict[str, Any], Sequence[Outcome]], bytes | None] | None = None
-    #: (parameters, names, their entries) -> the frame that shows them
-    shown: Callable[[dict[str, Any], list[str], list[Entry | None]], bytes] | None = None
 
 
-def raised(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """The outcomes, unless one is a failure, which is raised."""
+class ReadCommand(BaseCommand, frozen=True):
+    """Reads the keys that its parameter `keys` names. Reads that arrive together share a call to the store."""
+
+    #: (parameters, names, their entries) -> the reply
+    render: Callable[[dict[str, Any], list[str], list[Entry | None]], bytes]
+
+
+class WriteCommand(BaseCommand, frozen=True):
+    """Only writes. Writes that arrive together share a call to the store."""
+
+    #: (number of the space, most mutations of one write, parameters) -> what to write
+    make_writes: Callable[[int, int, dict[str, Any]], list[Write]]
+    #: (parameters, outcomes without failures) -> the reply; None if there is none
+    render: Callable[[dict[str, Any], Sequence[Outcome]], bytes | None]
+
+
+class OtherCommand(BaseCommand, frozen=True):
+    """Runs by itself, after all writes before it are committed."""
+
+    #: (context, parameters) -> the reply; None if there is none
+    run: Callable[[CommandContext, dict[str, Any]], Awaitable[bytes | None]]
+
+
+Command = ReadCommand | WriteCommand | OtherCommand
+
+
+def raise_failure(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """The outcomes, unless one of them is a failure, which is raised."""
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
     return outcomes
 
 
-def sliced(items: Sequence[Any], size: int) -> Iterator[Any]:
+def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     """The items, `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
-def weighed(writes: Sequence[Write], most: int) -> Iterator[list[Write]]:
-    """The writes in lots of at most `most` mutations (a single heavier write is a lot of its own)."""
-    lot: list[Write] = []
+def batches(writes: Sequence[Write], max_mutations: int) -> Iterator[list[Write]]:
+    """The writes in batches of at most `max_mutations`; a single larger write is a batch by itself."""
+    batch: list[Write] = []
     weight = 0
     for write in writes:
-        if lot and weight + len(write.mutations) > most:
-            yield lot
-            lot, weight = [], 0
-        lot.append(write)
+        if batch and weight + len(write.mutations) > max_mutations:
+            yield batch
+            batch, weight = [], 0
+        batch.append(write)
         weight += len(write.mutations)
-    if lot:
-        yield lot
+    if batch:
+        yield batch

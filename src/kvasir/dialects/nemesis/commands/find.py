@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from kvasir.dialects.nemesis import json_pointer
-from kvasir.dialects.nemesis.commands.context import Command, Talk, sliced
+from kvasir.dialects.nemesis.commands.context import Command, CommandContext, OtherCommand, chunks
 from kvasir.dialects.nemesis.commands.keyvalues import name_of, setter, strings
 from kvasir.dialects.nemesis.frames import Malformed, Refusal, Shape, error, parse, refused, reply, token
 from kvasir.dialects.nemesis.jsonpath import compiler
@@ -45,7 +45,7 @@ def _wrong_type(command: str, name: str) -> bytes:
     return refused(command, Refusal(Status.VALUE_TYPE_INVALID, name))
 
 
-async def _evaluate(talk: Talk, size: int, budget: Budget, work: Callable[[Budget], T]) -> T:
+async def _evaluate(context: CommandContext, size: int, budget: Budget, work: Callable[[Budget], T]) -> T:
     """What `work` gives, at once if that is quick, else from a thread. Raises `TooLarge` when the budget is spent."""
     if size <= _AT_ONCE_BYTES and budget.left >= _AT_ONCE_STEPS:
         quick = Budget(_AT_ONCE_STEPS)
@@ -58,13 +58,15 @@ async def _evaluate(talk: Talk, size: int, budget: Budget, work: Callable[[Budge
             return result
     try:
         budget.spend(size // 64)
-        return await asyncio.get_running_loop().run_in_executor(talk.threads, work, budget)
+        return await asyncio.get_running_loop().run_in_executor(context.threads, work, budget)
     except TooMuch:
-        message = f"the path takes more than {talk.limits.path_steps:,} steps; search fewer keys or be more specific"
+        message = f"the path takes more than {context.limits.path_steps:,} steps; search fewer keys or be more specific"
         raise TooLarge(message) from None
 
 
-async def _batches(talk: Talk, space: Space, names: Sequence[str] | None) -> AsyncIterator[list[tuple[str, Entry]]]:
+async def _batches(
+    context: CommandContext, space: Space, names: Sequence[str] | None
+) -> AsyncIterator[list[tuple[str, Entry]]]:
     """The entries of these keys, or (None) of all, some at a time and with a breath for the others in between.
 
     What fits into one batch is of one snapshot.
@@ -72,22 +74,22 @@ async def _batches(talk: Talk, space: Space, names: Sequence[str] | None) -> Asy
     if names is not None:
         names = list(dict.fromkeys(names))
     try:
-        together = await (_all_together(talk, space) if names is None else _named_together(talk, space, names))
+        together = await (_all_together(context, space) if names is None else _named_together(context, space, names))
     except TooLarge:
         together = None
     if together is not None:
-        for some in sliced(together, _PAGE):
+        for some in chunks(together, _PAGE):
             yield some
             await asyncio.sleep(0)
     elif names is not None:
-        for part in sliced(names, _PAGE):
-            yield _there(part, await talk.get(space, part))
+        for part in chunks(names, _PAGE):
+            yield _there(part, await context.get(space, part))
             await asyncio.sleep(0)
     else:
         after = None
         more = True
         while more:
-            page = await talk.store.page(talk.principal, space, Query(order="oldest", limit=_PAGE, after=after))
+            page = await context.store.page(context.principal, space, Query(order="oldest", limit=_PAGE, after=after))
             yield _there([name_of(entry.key) for entry in page.entries], page.entries)
             more = page.more
             after = page.entries[-1].sequence if more else None
@@ -99,25 +101,27 @@ def _there(names: Sequence[str | None], entries: Sequence[Entry | None]) -> list
     return [(name, entry) for name, entry in pairs if name is not None and entry is not None]
 
 
-async def _named_together(talk: Talk, space: Space, names: Sequence[str]) -> list[tuple[str, Entry]] | None:
+async def _named_together(
+    context: CommandContext, space: Space, names: Sequence[str]
+) -> list[tuple[str, Entry]] | None:
     """The entries of these keys in one snapshot; None for more keys than a batch may have. Raises `TooLarge`."""
-    return _there(names, await talk.get(space, names)) if len(names) <= talk.store.limits.batch_keys else None
+    return _there(names, await context.get(space, names)) if len(names) <= context.store.limits.batch_keys else None
 
 
-async def _all_together(talk: Talk, space: Space) -> list[tuple[str, Entry]] | None:
+async def _all_together(context: CommandContext, space: Space) -> list[tuple[str, Entry]] | None:
     """All entries, oldest first; None if there are more than a batch may have. Raises `TooLarge`.
 
     A listing with 1,000 values could take 1 GiB, so their sum is bounded by a second look. If no versionstamp has
     changed until then, all is as it was at the moment of the first.
     """
-    query = Query(order="oldest", limit=talk.store.limits.batch_keys, values=False)
+    query = Query(order="oldest", limit=context.store.limits.batch_keys, values=False)
     found: list[tuple[str, Entry]] = []
     for _ in range(_LOOKS):
-        listed = await talk.store.page(talk.principal, space, query)
+        listed = await context.store.page(context.principal, space, query)
         if listed.more:
             return None
         keys = [entry.key for entry in listed.entries]
-        entries = await talk.store.get(talk.principal, space, keys, extend=False) if keys else []
+        entries = await context.store.get(context.principal, space, keys, extend=False) if keys else []
         found = _there([name_of(key) for key in keys], entries)
         if [entry and entry.versionstamp for entry in entries] == [entry.versionstamp for entry in listed.entries]:
             break
@@ -127,11 +131,11 @@ async def _all_together(talk: Talk, space: Space) -> list[tuple[str, Entry]] | N
 # -- KV_FIND --------------------------------------------------------------------------------------------------
 
 
-async def _find(talk: Talk, body: dict[str, Any]) -> bytes:
-    return await (_find_by_path if "rsp" in body else _find_by_pointer)(talk, body)
+async def _find(context: CommandContext, body: dict[str, Any]) -> bytes:
+    return await (_find_by_path if "rsp" in body else _find_by_pointer)(context, body)
 
 
-async def _find_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> bytes:
     conditions = {name: value for name, value in body.items() if name not in ("tkn", "path")}
     if len(body) != 3:
         return _syntax("KV_FIND")
@@ -142,15 +146,15 @@ async def _find_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
     ((operator, wanted),) = conditions.items()
     if operator not in json_pointer.OPERATORS:
         return refused("KV_FIND", Refusal(Status.FIND_INVALID_OPERATOR))
-    space = await talk.space(body["tkn"])
+    space = await context.session(body["tkn"])
     try:
         parts = json_pointer.parts_of(body["path"])
     except json_pointer.BadPointer:
         return error(Status.UNKNOWN)
     test = json_pointer.OPERATORS[operator]
-    budget = Budget(talk.limits.path_steps)
+    budget = Budget(context.limits.path_steps)
     names: list[str] = []
-    async for batch in _batches(talk, space, None):
+    async for batch in _batches(context, space, None):
 
         def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[str]:
             found = []
@@ -164,7 +168,7 @@ async def _find_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
                     found.append(name)
             return found
 
-        names += await _evaluate(talk, _size(batch), budget, matching)
+        names += await _evaluate(context, _size(batch), budget, matching)
     return reply("KV_FIND", {"tkn": body["tkn"], "keys": names})
 
 
@@ -192,22 +196,22 @@ def _path_fault(body: dict[str, Any]) -> bytes | None:
     return None
 
 
-async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
     if fault := _path_fault(body):
         return fault
-    space = await talk.space(body["tkn"])
+    space = await context.session(body["tkn"])
     try:
         path = compiler.compile(body["path"])
     except compiler.BadPath:
         return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.PATH_INVALID})
-    budget = Budget(talk.limits.path_steps)
-    room = talk.limits.reply_bytes
+    budget = Budget(context.limits.path_steps)
+    room = context.limits.reply_bytes
     names: list[str] = []
     values: dict[str, Raw] = {}
     paths: list[str] = []
     wanted = body["rsp"]
     chosen = body.get("keys")  # none, or an empty list, means all
-    async for batch in _batches(talk, space, strings(chosen) if chosen else None):
+    async for batch in _batches(context, space, strings(chosen) if chosen else None):
 
         def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[tuple[str, Entry, list[str]]]:
             found = []
@@ -219,7 +223,7 @@ async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
                     found.append((name, entry, texts))
             return found
 
-        for name, entry, texts in await _evaluate(talk, _size(batch), budget, matching):
+        for name, entry, texts in await _evaluate(context, _size(batch), budget, matching):
             names.append(name)
             paths += texts
             if wanted == "kv":
@@ -227,16 +231,16 @@ async def _find_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
                 room -= len(entry.value)
             room -= len(name) + sum(map(len, texts))
         if room < 0:
-            raise talk.too_much()
+            raise context.reply_too_long()
     told: dict[str, Any] = {"keys": names, "kv": values, "paths": paths}
     return reply(
         "KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if wanted == "paths" else "keys": told[wanted]}
     )
 
 
-def _rewritten(talk: Talk, name: str, value: Any, old: Entry) -> Set:
+def _rewritten(context: CommandContext, name: str, value: Any, old: Entry) -> Set:
     """The mutation that stores what was made of an entry's value; all else stays. Raises `Invalid` and `TooLarge`."""
-    most = talk.store.limits.json_depth
+    most = context.store.limits.json_depth
     try:
         new = setter(name, value)
         # Two values that are not too deep may be so together.
@@ -251,13 +255,13 @@ def _rewritten(talk: Talk, name: str, value: Any, old: Entry) -> Set:
 # -- KV_UPDATE ------------------------------------------------------------------------------------------------
 
 
-async def _update(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _update(context: CommandContext, body: dict[str, Any]) -> bytes:
     # Of two members beside the token, one names the pointer, even if it is called "path".
     by_path = "path" in body and "value" in body and len(body) > 3
-    return await (_update_by_path if by_path else _update_by_pointer)(talk, body)
+    return await (_update_by_path if by_path else _update_by_pointer)(context, body)
 
 
-async def _update_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _update_by_pointer(context: CommandContext, body: dict[str, Any]) -> bytes:
     if len(body) != 3:
         return _syntax("KV_UPDATE")
     if "key" not in body:
@@ -266,7 +270,7 @@ async def _update_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
     if name.__class__ is not str:
         return _wrong_type("KV_UPDATE", "key")
     ((pointer, new),) = ((member, value) for member, value in body.items() if member not in ("tkn", "key"))
-    space = await talk.space(body["tkn"])
+    space = await context.session(body["tkn"])
     status = Status.OK
 
     def change(entry: Entry | None) -> Mutation | None:
@@ -276,7 +280,7 @@ async def _update_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
             return None
         try:
             return _rewritten(
-                talk, name, json_pointer.replaced(_decode(entry.value), json_pointer.parts_of(pointer), new), entry
+                context, name, json_pointer.replaced(_decode(entry.value), json_pointer.parts_of(pointer), new), entry
             )
         except json_pointer.BadPointer:
             status = Status.PATH_INVALID
@@ -284,11 +288,11 @@ async def _update_by_pointer(talk: Talk, body: dict[str, Any]) -> bytes:
             status = Status.PATH_NOT_EXIST
         return None
 
-    await talk.store.update(talk.principal, space, pack((name,)), change)
+    await context.store.update(context.principal, space, pack((name,)), change)
     return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status})
 
 
-async def _update_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
     if len(body) != 4:
         return _syntax("KV_UPDATE")
     if "key" not in body:
@@ -296,16 +300,16 @@ async def _update_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
     for member in ("key", "path"):
         if body[member].__class__ is not str:
             return _wrong_type("KV_UPDATE", member)
-    space = await talk.space(body["tkn"])
+    space = await context.session(body["tkn"])
     try:
         path = compiler.compile(body["path"])
     except compiler.BadPath:
         return error(Status.UNKNOWN)
     name = body["key"]
-    budget = Budget(talk.limits.path_steps)
+    budget = Budget(context.limits.path_steps)
     outcome = {"st": Status.OK, "cnt": 0}
     while True:
-        entry = (await talk.get(space, [name]))[0]
+        entry = (await context.get(space, [name]))[0]
         if entry is None:
             outcome = {"st": Status.KEY_NOT_EXIST, "cnt": 0}
             break
@@ -313,39 +317,41 @@ async def _update_by_path(talk: Talk, body: dict[str, Any]) -> bytes:
         def replacing(budget: Budget, text: bytes = entry.value) -> tuple[Any, int]:
             return compiler.replace(path, _decode(text), body["value"], budget)
 
-        value, outcome["cnt"] = await _evaluate(talk, len(entry.value), budget, replacing)
-        if not outcome["cnt"] or await _put_if_unchanged(talk, space, entry, _rewritten(talk, name, value, entry)):
+        value, outcome["cnt"] = await _evaluate(context, len(entry.value), budget, replacing)
+        if not outcome["cnt"] or await _put_if_unchanged(
+            context, space, entry, _rewritten(context, name, value, entry)
+        ):
             break
     return reply("KV_UPDATE", {"tkn": body["tkn"], **outcome})
 
 
-async def _put_if_unchanged(talk: Talk, space: Space, seen: Entry, new: Mutation) -> bool:
+async def _put_if_unchanged(context: CommandContext, space: Space, seen: Entry, new: Mutation) -> bool:
     """Write unless the entry is another by now; the evaluation is too long to be done within the store's own turn."""
 
     def change(entry: Entry | None) -> Mutation | None:
         return new if entry is not None and entry.versionstamp == seen.versionstamp else None
 
-    _, commit = await talk.store.update(talk.principal, space, seen.key, change)
+    _, commit = await context.store.update(context.principal, space, seen.key, change)
     return commit is not None
 
 
 # -- KV_APPEND ------------------------------------------------------------------------------------------------
 
 
-async def _append(talk: Talk, body: dict[str, Any]) -> bytes | None:
+async def _append(context: CommandContext, body: dict[str, Any]) -> bytes | None:
     """One reply a key, in their order; the first that does not match ends the command."""
-    space = await talk.space(body["tkn"])
+    space = await context.session(body["tkn"])
     additions = [(name, addition) for name, addition in body.items() if name != "tkn"]
-    for some in sliced(additions, talk.store.limits.batch_keys):
-        statuses = await _append_all(talk, space, some)
+    for some in chunks(additions, context.store.limits.batch_keys):
+        statuses = await _append_all(context, space, some)
         for (name, _), status in zip(some, statuses, strict=False):
-            talk.say(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
+            context.send(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
         if len(statuses) < len(some):
             return error(Status.UNKNOWN)
     return None
 
 
-async def _append_all(talk: Talk, space: Space, additions: Sequence[tuple[str, Any]]) -> list[Status]:
+async def _append_all(context: CommandContext, space: Space, additions: Sequence[tuple[str, Any]]) -> list[Status]:
     """Carry them out as one write, up to the first whose stored value is of another type; the statuses of those."""
     statuses: list[Status] = []
 
@@ -360,19 +366,19 @@ async def _append_all(talk: Talk, space: Space, additions: Sequence[tuple[str, A
             else:
                 try:
                     mutations.append(
-                        _rewritten(talk, name, json_pointer.appended(_decode(entry.value), addition), entry)
+                        _rewritten(context, name, json_pointer.appended(_decode(entry.value), addition), entry)
                     )
                 except json_pointer.Mismatch:
                     break
                 statuses.append(Status.OK)
         return mutations
 
-    await talk.store.update_many(talk.principal, space, [pack((name,)) for name, _ in additions], change)
+    await context.store.update_many(context.principal, space, [pack((name,)) for name, _ in additions], change)
     return statuses
 
 
-COMMANDS = (
-    Command("KV_FIND", Shape(token()), run=_find),
-    Command("KV_UPDATE", Shape(token()), run=_update),
-    Command("KV_APPEND", Shape(token()), run=_append),
+COMMANDS: tuple[Command, ...] = (
+    OtherCommand("KV_FIND", Shape(token()), _find),
+    OtherCommand("KV_UPDATE", Shape(token()), _update),
+    OtherCommand("KV_APPEND", Shape(token()), _append),
 )

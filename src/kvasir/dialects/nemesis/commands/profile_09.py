@@ -1,32 +1,31 @@
-"""Profile 0.9: the commands of NemesisDB's last version on one keyspace, the organisation's store `nemesis`.
+"""Profile 0.9: the commands of NemesisDB's last version on a single keyspace, the organisation's store `nemesis`.
 
-Its clients match replies by order alone, so every command is answered exactly once. Errors carry a status and nothing
-else; the members of a reply are sorted.
+Its clients match replies to requests by order alone, so every command gets exactly one reply. An error is a status and
+nothing else; the members of a reply are sorted.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from kvasir.control import stores
-from kvasir.dialects.nemesis.commands.context import Command, Talk, sliced
-from kvasir.dialects.nemesis.commands.keyvalues import clear_and_set, key_names, setter, strings
+from kvasir.dialects.nemesis.commands.context import Command, CommandContext, OtherCommand, ReadCommand, WriteCommand
+from kvasir.dialects.nemesis.commands.keyvalues import add_all, clear, clear_and_set, key_names, remove_all, set_all
 from kvasir.dialects.nemesis.commands.saves import UNREADABLE, fill, pages, prepared, read_record
 from kvasir.dialects.nemesis.frames import Parameter, Refusal, Shape, encode, reply
 from kvasir.dialects.nemesis.statuses import SAVE_COMPLETE_09, SAVE_DIR_WRITE_FAIL_09, SAVE_ERROR_09, Status
 from kvasir.engine import Outcome
 from kvasir.errors import NotFound
-from kvasir.keys import pack
-from kvasir.model import Check, Commit, Delete, DeleteRange, Entry, Space, Write
+from kvasir.model import Commit, Entry, Space
 
 #: Name of the store that is the one keyspace.
 STORE = "nemesis"
 VERSION = "0.9"
-#: What comes before the underscore in a command of that version; others are answered another way.
+#: What precedes the underscore in that version's commands; an unknown command of another family is refused differently.
 FAMILIES = frozenset({"KV", "SV", "OARR", "IARR", "STRARR", "SIARR", "SSTRARR", "OLST"})
 
 
@@ -35,18 +34,15 @@ def _required(name: str, type: type, *, empty: bool = True) -> Parameter:
     return Parameter(name, type, missing, wrong, None if empty else Refusal(Status.VALUE_SIZE))
 
 
-def command_of(message: Any, known: Any) -> tuple[str, dict[str, Any]] | bytes:
-    """(command, parameters) of a parsed message, or the frame that refuses it."""
+def refuse_message(message: Any, _: Container[str]) -> bytes:
+    """The frame that refuses a message without a usable command."""
     if message.__class__ is not dict or len(message) != 1:
-        return encode({"ERR": {"st": Status.COMMAND_SYNTAX}})
-    name, body = next(iter(message.items()))
-    family, underscore, _ = name.partition("_")
-    if body.__class__ is not dict or not underscore:
+        return error(Status.COMMAND_SYNTAX)
+    ((name, body),) = message.items()
+    if body.__class__ is not dict or "_" not in name:
         return reply(name, {"st": Status.COMMAND_SYNTAX})
-    if not known(name):
-        unknown = {"st": Status.COMMAND_NOT_EXIST}
-        return encode({"ERR": unknown}) if family in FAMILIES else reply(name, unknown)
-    return name, body
+    known_family = name.partition("_")[0] in FAMILIES
+    return error(Status.COMMAND_NOT_EXIST) if known_family else reply(name, {"st": Status.COMMAND_NOT_EXIST})
 
 
 def refused(command: str, refusal: Refusal) -> bytes:
@@ -54,125 +50,108 @@ def refused(command: str, refusal: Refusal) -> bytes:
     return reply(command, {"st": refusal.status})
 
 
-def error(status: Status, message: str = "") -> bytes:  # noqa: ARG001  (the other profile tells it)
+def error(status: Status, message: str = "") -> bytes:  # noqa: ARG001  (only the other profile sends it)
     """The frame that answers a message without a usable command."""
     return encode({"ERR": {"st": status}})
 
 
-def cached_keyspace(talk: Talk) -> Space | None:
-    """The store behind this profile, if nobody need be asked for it."""
-    return talk.store.cached(talk.principal, stores.by_name(talk.principal.organisation, STORE))
+def keyspace_nowait(context: CommandContext, _: dict[str, Any]) -> Space | None:
+    """The store of this profile if it is cached; otherwise None."""
+    return context.store.cached(context.principal, stores.by_name(context.principal.organisation, STORE))
 
 
-async def keyspace(talk: Talk) -> Space:
-    """The store behind this profile, created when it is first used."""
-    alias = stores.by_name(talk.principal.organisation, STORE)
+async def keyspace(context: CommandContext, _: dict[str, Any]) -> Space:
+    """The store of this profile, created when it is first used."""
+    alias = stores.by_name(context.principal.organisation, STORE)
     try:
-        return await talk.store.resolve(talk.principal, alias)
+        return await context.store.resolve(context.principal, alias)
     except NotFound:
-        blueprint = stores.unmade(talk.principal.organisation, STORE)
+        blueprint = stores.unmade(context.principal.organisation, STORE)
         # Whoever may write may have this one store made.
-        maker = msgspec.structs.replace(talk.principal, role="admin") if _may_write(talk) else talk.principal
-        made = await talk.store.create(maker, blueprint, [alias])
-        return await talk.store.open(talk.principal, made.id)
+        maker = msgspec.structs.replace(context.principal, role="admin") if _may_write(context) else context.principal
+        made = await context.store.create(maker, blueprint, [alias])
+        return await context.store.open(context.principal, made.id)
 
 
-def _may_write(talk: Talk) -> bool:
-    return talk.principal.role == "developer"
+def _may_write(context: CommandContext) -> bool:
+    return context.principal.role == "developer"
 
 
-def _set(space: int, slice: int, body: dict[str, Any]) -> list[Write]:
-    sets = [setter(name, value) for name, value in body["keys"].items()]
-    return [Write(space, tuple(some)) for some in sliced(sets, slice)]
-
-
-def _add(space: int, _: int, body: dict[str, Any]) -> list[Write]:
-    sets = [setter(name, value) for name, value in body["keys"].items()]
-    return [Write(space, (mutation,), (Check(mutation.key, None),)) for mutation in sets]
-
-
-def _remove(space: int, slice: int, body: dict[str, Any]) -> list[Write]:
-    deletes = [Delete(pack((name,))) for name in strings(body["keys"])]
-    return [Write(space, tuple(some)) for some in sliced(deletes, slice)]
-
-
-def _clear(space: int, _: int, __: dict[str, Any]) -> list[Write]:
-    return [Write(space, (DeleteRange(None),))]
-
-
-def _done(command: str) -> Any:
+def _render_ok(command: str) -> Any:
     frame = reply(command, {"st": Status.OK})
     return lambda _, __: frame
 
 
-def _cleared(command: str) -> Any:
-    def told(_: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
+def _render_clear(command: str) -> Any:
+    def render(_: dict[str, Any], outcomes: Sequence[Outcome]) -> bytes:
         first = outcomes[0]
         return reply(command, {"cnt": first.counts[0] if isinstance(first, Commit) else 0, "st": Status.OK})
 
-    return told
+    return render
 
 
-def _shown(_: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
+def _render_get(_: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
     found = {name: Raw(entry.value) for name, entry in zip(names, entries, strict=True) if entry is not None}
     return reply("KV_GET", {"keys": found, "st": Status.OK})
 
 
-def _shown_contains(_: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
-    there = [name for name, entry in zip(names, entries, strict=True) if entry is not None]
-    return reply("KV_CONTAINS", {"contains": there, "st": Status.OK})
+def _render_contains(_: dict[str, Any], names: list[str], entries: list[Entry | None]) -> bytes:
+    existing = [name for name, entry in zip(names, entries, strict=True) if entry is not None]
+    return reply("KV_CONTAINS", {"contains": existing, "st": Status.OK})
 
 
-async def _count(talk: Talk, _: dict[str, Any]) -> bytes:
-    count = await talk.store.count(talk.principal, await keyspace(talk))
+async def _count(context: CommandContext, body: dict[str, Any]) -> bytes:
+    count = await context.store.count(context.principal, await keyspace(context, body))
     return reply("KV_COUNT", {"cnt": count, "st": Status.OK})
 
 
-async def _keys(talk: Talk, _: dict[str, Any]) -> bytes:
-    return reply("KV_KEYS", {"keys": await key_names(talk, await keyspace(talk)), "st": Status.OK})
+async def _keys(context: CommandContext, body: dict[str, Any]) -> bytes:
+    return reply("KV_KEYS", {"keys": await key_names(context, await keyspace(context, body)), "st": Status.OK})
 
 
-async def _info(talk: Talk, _: dict[str, Any]) -> bytes:
-    return reply("SV_INFO", {"persistEnabled": talk.saves is not None, "serverVersion": VERSION, "st": Status.OK})
+async def _info(context: CommandContext, _: dict[str, Any]) -> bytes:
+    return reply("SV_INFO", {"persistEnabled": context.saves is not None, "serverVersion": VERSION, "st": Status.OK})
 
 
-async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _save(context: CommandContext, body: dict[str, Any]) -> bytes:
     name = body["name"]
-    if talk.saves is None:
+    if context.saves is None:
         return reply("KV_SAVE", {"st": Status.COMMAND_DISABLED})
-    if not await prepared(talk, name):
+    if not await prepared(context, name):
         return reply("KV_SAVE", {"name": name, "st": SAVE_DIR_WRITE_FAIL_09})
-    started = talk.store.clock()
+    started = context.store.clock()
     try:
-        await talk.saves.save(talk.principal.organisation, name, _records(talk, await keyspace(talk)), started)
+        await context.saves.save(
+            context.principal.organisation, name, _records(context, await keyspace(context, body)), started
+        )
     except OSError:
         return reply("KV_SAVE", {"name": name, "st": SAVE_ERROR_09})
-    return reply("KV_SAVE", {"duration": talk.store.clock() - started, "name": name, "st": SAVE_COMPLETE_09})
+    return reply("KV_SAVE", {"duration": context.store.clock() - started, "name": name, "st": SAVE_COMPLETE_09})
 
 
-async def _records(talk: Talk, space: Space) -> AsyncIterator[bytes]:
-    async for keys in pages(talk, space):
+async def _records(context: CommandContext, space: Space) -> AsyncIterator[bytes]:
+    async for keys in pages(context, space):
         yield encode({"keys": keys})
 
 
-async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _load(context: CommandContext, body: dict[str, Any]) -> bytes:
     name = body["name"]
     failed = reply("KV_LOAD", {"name": name, "st": Status.LOAD_ERROR})
-    started = talk.store.clock()
+    started = context.store.clock()
     count = 0
     try:
-        records = None if talk.saves is None else await talk.saves.load(talk.principal.organisation, name)
+        records = None if context.saves is None else await context.saves.load(context.principal.organisation, name)
         if records is None:
             return failed
-        space = await keyspace(talk)
+        space = await keyspace(context, body)
         async for text in records:
             record = read_record(text)
             if record.sh is not None:
                 return failed
-            count += await fill(talk, space, record.keys)
+            count += await fill(context, space, record.keys)
     except UNREADABLE:
         return failed
-    took = talk.store.clock() - started
+    took = context.store.clock() - started
     return reply("KV_LOAD", {"duration": took, "keys": count, "name": name, "sessions": 0, "st": Status.LOAD_COMPLETE})
 
 
@@ -180,17 +159,17 @@ _OBJECT = Shape(_required("keys", dict))
 _ARRAY = Shape(_required("keys", list))
 _NAME = Shape(_required("name", str))
 
-COMMANDS = (
-    Command("KV_SET", _OBJECT, writes=_set, told=_done("KV_SET")),
-    Command("KV_ADD", _OBJECT, writes=_add, told=_done("KV_ADD")),
-    Command("KV_GET", _ARRAY, shown=_shown),
-    Command("KV_RMV", Shape(_required("keys", list, empty=False)), writes=_remove, told=_done("KV_RMV")),
-    Command("KV_COUNT", Shape(), run=_count),
-    Command("KV_CLEAR", Shape(), writes=_clear, told=_cleared("KV_CLEAR")),
-    Command("KV_KEYS", Shape(), run=_keys),
-    Command("KV_CONTAINS", _ARRAY, shown=_shown_contains),
-    Command("KV_CLEAR_SET", _OBJECT, writes=clear_and_set, told=_cleared("KV_CLEAR_SET")),
-    Command("KV_SAVE", _NAME, run=_save),
-    Command("KV_LOAD", _NAME, run=_load),
-    Command("SV_INFO", Shape(), run=_info),
+COMMANDS: tuple[Command, ...] = (
+    WriteCommand("KV_SET", _OBJECT, set_all, _render_ok("KV_SET")),
+    WriteCommand("KV_ADD", _OBJECT, add_all, _render_ok("KV_ADD")),
+    ReadCommand("KV_GET", _ARRAY, _render_get),
+    WriteCommand("KV_RMV", Shape(_required("keys", list, empty=False)), remove_all, _render_ok("KV_RMV")),
+    OtherCommand("KV_COUNT", Shape(), _count),
+    WriteCommand("KV_CLEAR", Shape(), clear, _render_clear("KV_CLEAR")),
+    OtherCommand("KV_KEYS", Shape(), _keys),
+    ReadCommand("KV_CONTAINS", _ARRAY, _render_contains),
+    WriteCommand("KV_CLEAR_SET", _OBJECT, clear_and_set, _render_clear("KV_CLEAR_SET")),
+    OtherCommand("KV_SAVE", _NAME, _save),
+    OtherCommand("KV_LOAD", _NAME, _load),
+    OtherCommand("SV_INFO", Shape(), _info),
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
 from msgspec import Struct
 
 from kvasir.dialects.nemesis import frames
 from kvasir.dialects.nemesis.commands import find, keyvalues, profile_09, saves, sessions
-from kvasir.dialects.nemesis.commands.context import Command, Talk
+from kvasir.dialects.nemesis.commands.context import Command, CommandContext
 from kvasir.model import Space
 
 #: What a message without a usable command counts as.
@@ -17,15 +17,17 @@ NO_COMMAND = "none"
 
 
 class Profile(Struct, frozen=True):
-    """A set of commands and the words for refusing others."""
+    """A set of commands, the frames that refuse everything else, and the space that the commands are about."""
 
     commands: dict[str, Command]
-    command_of: Callable[[Any, Callable[[str], bool]], tuple[str, dict[str, Any]] | bytes]
+    #: (message, known commands) -> the frame that refuses a message without a usable command
+    refuse_message: Callable[[Any, Container[str]], bytes]
     refused: Callable[[str, frames.Refusal], bytes]
     error: Callable[..., bytes]
-    #: The space a command is about, and the same if nobody need be asked for it.
-    space: Callable[[Talk, dict[str, Any]], Awaitable[Space]]
-    cached: Callable[[Talk, dict[str, Any]], Space | None]
+    #: (context, parameters) -> the space of a command
+    space: Callable[[CommandContext, dict[str, Any]], Awaitable[Space]]
+    #: The same if it is cached; otherwise None.
+    space_nowait: Callable[[CommandContext, dict[str, Any]], Space | None]
 
 
 def _table(*families: tuple[Command, ...]) -> dict[str, Command]:
@@ -35,18 +37,18 @@ def _table(*families: tuple[Command, ...]) -> dict[str, Command]:
 PROFILES: dict[str, Profile] = {
     "session": Profile(
         _table(sessions.COMMANDS, saves.COMMANDS, keyvalues.COMMANDS, find.COMMANDS),
-        frames.command_of,
+        frames.refuse_message,
         frames.refused,
         frames.error,
-        lambda talk, body: talk.space(body["tkn"]),
-        lambda talk, body: talk.cached(body["tkn"]),
+        CommandContext.session_of,
+        CommandContext.session_of_nowait,
     ),
     "0.9": Profile(
         _table(profile_09.COMMANDS),
-        profile_09.command_of,
+        profile_09.refuse_message,
         profile_09.refused,
         profile_09.error,
-        lambda talk, _: profile_09.keyspace(talk),
-        lambda talk, _: profile_09.cached_keyspace(talk),
+        profile_09.keyspace,
+        profile_09.keyspace_nowait,
     ),
 }

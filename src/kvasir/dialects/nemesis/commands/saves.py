@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from kvasir.control.sessions import Attributes, attributes_of
-from kvasir.dialects.nemesis.commands.context import Command, Talk, raised, sliced
+from kvasir.dialects.nemesis.commands.context import Command, CommandContext, OtherCommand, chunks, raise_failure
 from kvasir.dialects.nemesis.commands.keyvalues import name_of, strings
 from kvasir.dialects.nemesis.commands.sessions import LONGEST, Expiry, blank
 from kvasir.dialects.nemesis.frames import Shape, encode, reply, value_text
@@ -59,60 +59,60 @@ UNREADABLE = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
 read_record = msgspec.json.Decoder(Record).decode
 
 
-async def _save(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _save(context: CommandContext, body: dict[str, Any]) -> bytes:
     name = body.get("name")
-    if talk.saves is None:
+    if context.saves is None:
         return encode({"SH_SAVE_RSP": {"st": Status.COMMAND_DISABLED, "m": ""}})
     if name.__class__ is not str:
         return encode({"SH_SAVE_RSP": {"st": Status.COMMAND_SYNTAX, "m": ""}})
     wanted = body.get("tkns", [])
     if wanted.__class__ is not list:
         return encode({"SH_SAVE_RSP": {"st": Status.VALUE_TYPE_INVALID, "m": "tkns"}})
-    if not await prepared(talk, name):
+    if not await prepared(context, name):
         return reply("SH_SAVE", {"name": name, "st": Status.SAVE_DIR_WRITE_FAIL})
-    started = talk.store.clock()
-    talk.say(reply("SH_SAVE", {"name": name, "st": Status.SAVE_START}))
-    spaces = _wanted(talk, strings(wanted)) if wanted else _all(talk)
+    started = context.store.clock()
+    context.send(reply("SH_SAVE", {"name": name, "st": Status.SAVE_START}))
+    spaces = _wanted(context, strings(wanted)) if wanted else _all(context)
     try:
-        await talk.saves.save(talk.principal.organisation, name, _records(talk, spaces), started)
+        await context.saves.save(context.principal.organisation, name, _records(context, spaces), started)
     except OSError:
         return reply("SH_SAVE", {"name": name, "st": Status.SAVE_ERROR})
-    took = talk.store.clock() - started
+    took = context.store.clock() - started
     return reply("SH_SAVE", {"name": name, "st": Status.SAVE_COMPLETE, "duration": took})
 
 
-async def prepared(talk: Talk, name: str) -> bool:
+async def prepared(context: CommandContext, name: str) -> bool:
     """Whether there is a directory for a save of this name now. Raises `Forbidden` for one who only reads."""
-    require(talk.principal, WRITERS)
-    if talk.saves is None or not talk.saves.is_name(name):
+    require(context.principal, WRITERS)
+    if context.saves is None or not context.saves.is_name(name):
         return False
     try:
-        await talk.saves.prepare(talk.principal.organisation, name)
+        await context.saves.prepare(context.principal.organisation, name)
     except OSError as error:
         log.warning("the directory of the save %r cannot be made: %s", name, error)
         return False
     return True
 
 
-async def _all(talk: Talk) -> AsyncIterator[Space]:
+async def _all(context: CommandContext) -> AsyncIterator[Space]:
     after = ""
-    while spaces := await talk.store.list_spaces(talk.principal, "session", after=after, limit=_SESSIONS):
+    while spaces := await context.store.list_spaces(context.principal, "session", after=after, limit=_SESSIONS):
         for space in spaces:
             yield space
         after = spaces[-1].id
 
 
-async def _wanted(talk: Talk, tokens: list[str]) -> AsyncIterator[Space]:
+async def _wanted(context: CommandContext, tokens: list[str]) -> AsyncIterator[Space]:
     for tkn in dict.fromkeys(tokens):
         try:
-            space = await talk.space(tkn)
+            space = await context.session(tkn)
         except NotFound:
             continue
         if space.kind == "session":
             yield space
 
 
-async def _records(talk: Talk, spaces: AsyncIterator[Space]) -> AsyncIterator[bytes]:
+async def _records(context: CommandContext, spaces: AsyncIterator[Space]) -> AsyncIterator[bytes]:
     async for space in spaces:
         attributes = attributes_of(space)
         head = Head(
@@ -121,16 +121,16 @@ async def _records(talk: Talk, spaces: AsyncIterator[Space]) -> AsyncIterator[by
             name=space.name,
             expiry=Expiry(attributes.duration, space.expires_at is not None),
         )
-        async for keys in pages(talk, space):
+        async for keys in pages(context, space):
             yield encode({"sh": head, "keys": keys})
 
 
-async def pages(talk: Talk, space: Space) -> AsyncIterator[dict[str, Raw]]:
+async def pages(context: CommandContext, space: Space) -> AsyncIterator[dict[str, Raw]]:
     """The keys and values of a space, some at a time, oldest first; of an empty one, nothing once."""
     after = None
     more = True
     while more:
-        page = await talk.store.page(talk.principal, space, Query(order="oldest", limit=_ENTRIES, after=after))
+        page = await context.store.page(context.principal, space, Query(order="oldest", limit=_ENTRIES, after=after))
         named = [(name_of(entry.key), entry.value) for entry in page.entries]
         yield {name: Raw(value) for name, value in named if name is not None}
         more = page.more
@@ -140,13 +140,13 @@ async def pages(talk: Talk, space: Space) -> AsyncIterator[dict[str, Raw]]:
             await asyncio.sleep(0)
 
 
-async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _load(context: CommandContext, body: dict[str, Any]) -> bytes:
     name = body.get("name")
     if name.__class__ is not str:
         return encode({"SH_LOAD_RSP": {"st": Status.COMMAND_SYNTAX, "m": ""}})
-    loading = _Loading(talk)
+    loading = _Loading(context)
     try:
-        records = None if talk.saves is None else await talk.saves.load(talk.principal.organisation, name)
+        records = None if context.saves is None else await context.saves.load(context.principal.organisation, name)
         if records is None:
             return reply("SH_LOAD", {"st": Status.LOAD_ERROR, "name": name})
         async for text in records:
@@ -165,8 +165,8 @@ async def _load(talk: Talk, body: dict[str, Any]) -> bytes:
 class _Loading:
     """Sessions coming back, one after the other; those that live already are left as they are."""
 
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
+    def __init__(self, context: CommandContext) -> None:
+        self._context = context
         self._token = ""
         #: The session that is being filled; None: it was there before, so its records are passed over.
         self._space: Space | None = None
@@ -183,32 +183,32 @@ class _Loading:
             self._space = await self._created(record.sh)
             self.sessions += self._space is not None
         if self._space is not None:
-            self.keys += await fill(self._talk, self._space, record.keys)
+            self.keys += await fill(self._context, self._space, record.keys)
 
     async def finish(self) -> None:
         """All records of the session were taken up."""
         if self._space is not None:
-            await self._talk.store.write(self._talk.principal, self._space, Delete(_UNFINISHED))
+            await self._context.store.write(self._context.principal, self._space, Delete(_UNFINISHED))
             self._space = None
 
     async def _created(self, head: Head) -> Space | None:
         space = await self._found_or_made(head)
         if space is not None:
-            await self._talk.store.write(self._talk.principal, space, Set(_UNFINISHED, b"true"))
+            await self._context.store.write(self._context.principal, space, Set(_UNFINISHED, b"true"))
         return space
 
     async def _found_or_made(self, head: Head) -> Space | None:
         try:
-            space = await self._talk.space(self._token)
-            (unfinished,) = await self._talk.store.get(self._talk.principal, space, [_UNFINISHED])
+            space = await self._context.session(self._token)
+            (unfinished,) = await self._context.store.get(self._context.principal, space, [_UNFINISHED])
             return None if unfinished is None else space
         except NotFound:
             # Saves of the original name no shared session: only its token leads back to it.
             # The original took longer durations, too.
             duration = min(head.expiry.duration, LONGEST)
             attributes = Attributes(self._token, head.shared and bool(head.name), duration)
-            space, aliases = blank(self._talk, head.name, attributes, delete=head.expiry.delete_session)
-            made = await self._talk.store.create(self._talk.principal, space, aliases)
+            space, aliases = blank(self._context, head.name, attributes, delete=head.expiry.delete_session)
+            made = await self._context.store.create(self._context.principal, space, aliases)
             # Otherwise the name belongs to another session by now, or the token to one that the caller may not know.
             if made.organisation == space.organisation and attributes_of(made).token == self._token:
                 return made
@@ -217,18 +217,18 @@ class _Loading:
     async def give_up(self) -> None:
         """Half a session would be taken for a whole one by the next load, so it goes."""
         if self._space is not None:
-            await self._talk.store.end(self._talk.principal, self._space)
+            await self._context.store.end(self._context.principal, self._space)
 
 
-async def fill(talk: Talk, space: Space, keys: dict[str, Any]) -> int:
+async def fill(context: CommandContext, space: Space, keys: dict[str, Any]) -> int:
     """Store saved keys, a batch at a time; how many. Raises `KvasirError`, and ValueError for an impossible number."""
-    for names in sliced(list(keys), talk.store.limits.batch_keys):
+    for names in chunks(list(keys), context.store.limits.batch_keys):
         sets = tuple(Set(pack((name,)), value_text(keys[name])) for name in names)
-        raised(await talk.store.write_many(talk.principal, space, [Write(space.number, sets)]))
+        raise_failure(await context.store.write_many(context.principal, space, [Write(space.number, sets)]))
     return len(keys)
 
 
-COMMANDS = (
-    Command("SH_SAVE", Shape(), run=_save),
-    Command("SH_LOAD", Shape(), run=_load),
+COMMANDS: tuple[Command, ...] = (
+    OtherCommand("SH_SAVE", Shape(), _save),
+    OtherCommand("SH_LOAD", Shape(), _load),
 )

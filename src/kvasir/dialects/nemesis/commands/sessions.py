@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from kvasir.control.sessions import Attributes, attributes_of, by_name, by_token, new_token, token_among
-from kvasir.dialects.nemesis.commands.context import Command, Talk
+from kvasir.dialects.nemesis.commands.context import Command, CommandContext, OtherCommand
 from kvasir.dialects.nemesis.commands.keyvalues import strings
 from kvasir.dialects.nemesis.frames import Refusal, Shape, refused, reply, required, token
 from kvasir.dialects.nemesis.statuses import Status
@@ -33,17 +33,17 @@ class Expiry(Struct):
     delete_session: bool = msgspec.field(default=False, name="deleteSession")
 
 
-def blank(talk: Talk, name: str, attributes: Attributes, *, delete: bool) -> tuple[Space, list[Alias]]:
+def blank(context: CommandContext, name: str, attributes: Attributes, *, delete: bool) -> tuple[Space, list[Alias]]:
     """A session to be created now, and its aliases."""
     lasts = attributes.duration * 1000 or None
     space = Space(
         id="",
         number=0,
-        organisation=talk.principal.organisation,
+        organisation=context.principal.organisation,
         kind="session",
         name=name,
         created_at=0,
-        expires_at=talk.store.clock() + lasts if lasts and delete else None,
+        expires_at=context.store.clock() + lasts if lasts and delete else None,
         clear_every=lasts if lasts and not delete else None,
         attributes=msgspec.json.encode(attributes),
     )
@@ -65,7 +65,7 @@ def _expiry_of(body: dict[str, Any]) -> Expiry | None:
     return Expiry(duration, delete)
 
 
-async def _new(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _new(context: CommandContext, body: dict[str, Any]) -> bytes:
     expiry = _expiry_of(body)
     if expiry is None:
         return refused("SH_NEW", _EXPIRY)
@@ -73,40 +73,40 @@ async def _new(talk: Talk, body: dict[str, Any]) -> bytes:
     if shared.__class__ is not bool:
         return refused("SH_NEW", _SHARED)
     name = body["name"]
-    if len(name) > talk.store.limits.store_name_characters:
+    if len(name) > context.store.limits.store_name_characters:
         return refused("SH_NEW", Refusal(Status.VALUE_SIZE, "name"))
-    if not talk.may_create():
-        wait = f"at most {talk.limits.sessions_per_second:,} sessions a second on one connection"
+    if not context.may_create_session():
+        wait = f"at most {context.limits.sessions_per_second:,} sessions a second on one connection"
         return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL, wait))
     attributes = Attributes(new_token(), shared, expiry.duration)
-    space, aliases = blank(talk, name, attributes, delete=expiry.delete_session)
-    made = await talk.store.create(talk.principal, space, aliases)
+    space, aliases = blank(context, name, attributes, delete=expiry.delete_session)
+    made = await context.store.create(context.principal, space, aliases)
     try:
-        tkn = await _token_of(talk, made, attributes.token)
+        tkn = await _token_of(context, made, attributes.token)
     except NotFound:
         # The name is taken by somebody whose session this caller may not know.
         return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL))
     return reply("SH_NEW", {"st": Status.OK, "name": name, "tkn": tkn})
 
 
-async def _token_of(talk: Talk, space: Space, fresh: str = "") -> str:
+async def _token_of(context: CommandContext, space: Space, fresh: str = "") -> str:
     """The token of a space the caller may use. Raises `NotFound`."""
     known = attributes_of(space).token
     if fresh and known == fresh:
         return fresh
-    await talk.store.open(talk.principal, space.id)
+    await context.store.open(context.principal, space.id)
     if known:
         return known
-    shared_as = token_among(await talk.store.aliases(talk.principal, space))
+    shared_as = token_among(await context.store.aliases(context.principal, space))
     if shared_as is None:
         raise NotFound("the store is no longer shared")
     return shared_as
 
 
-async def _open(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _open(context: CommandContext, body: dict[str, Any]) -> bytes:
     try:
-        space = await talk.store.resolve(talk.principal, by_name(body["name"]))
-        return reply("SH_OPEN", {"tkn": await _token_of(talk, space), "st": Status.OK})
+        space = await context.store.resolve(context.principal, by_name(body["name"]))
+        return reply("SH_OPEN", {"tkn": await _token_of(context, space), "st": Status.OK})
     except NotFound:
         return reply("SH_OPEN", {"tkn": None, "st": Status.SESSION_OPEN_FAIL})
 
@@ -114,39 +114,39 @@ async def _open(talk: Talk, body: dict[str, Any]) -> bytes:
 # -- SH_END, SH_END_ALL, SH_EXISTS -------------------------------------------------------------------------------
 
 
-async def _ended(talk: Talk, space: Space) -> bool:
+async def _ended(context: CommandContext, space: Space) -> bool:
     """End a session; whether it was still there."""
     try:
-        return await talk.store.end(talk.principal, space)
+        return await context.store.end(context.principal, space)
     except NotFound:
         return False
 
 
-async def _end(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _end(context: CommandContext, body: dict[str, Any]) -> bytes:
     try:
-        space = await talk.space(body["tkn"])
+        space = await context.session(body["tkn"])
         if space.kind != "session":
             raise Forbidden("this is a store under a session's name; `kvasir store delete` ends it")
-        ended = await talk.store.end(talk.principal, space)
+        ended = await context.store.end(context.principal, space)
     except NotFound:
         ended = False
     return reply("SH_END", {"st": Status.OK if ended else Status.SESSION_NOT_EXIST, "tkn": body["tkn"]})
 
 
-async def _end_all(talk: Talk, _: dict[str, Any]) -> bytes:
+async def _end_all(context: CommandContext, _: dict[str, Any]) -> bytes:
     count = 0
     after = ""
-    while spaces := await talk.store.list_spaces(talk.principal, "session", after=after, limit=_END_AT_ONCE):
-        count += sum(await asyncio.gather(*[_ended(talk, space) for space in spaces]))
+    while spaces := await context.store.list_spaces(context.principal, "session", after=after, limit=_END_AT_ONCE):
+        count += sum(await asyncio.gather(*[_ended(context, space) for space in spaces]))
         after = spaces[-1].id
     return reply("SH_END_ALL", {"st": Status.OK, "cnt": count})
 
 
-async def _exists(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _exists(context: CommandContext, body: dict[str, Any]) -> bytes:
     found: dict[str, bool] = {}
     for tkn in strings(body["tkns"]):
         try:
-            await talk.space(tkn)
+            await context.session(tkn)
             found[tkn] = True
         except NotFound:
             found[tkn] = False
@@ -156,38 +156,38 @@ async def _exists(talk: Talk, body: dict[str, Any]) -> bytes:
 # -- SH_INFO, SH_INFO_ALL ----------------------------------------------------------------------------------------
 
 
-async def _info(talk: Talk, body: dict[str, Any]) -> bytes:
+async def _info(context: CommandContext, body: dict[str, Any]) -> bytes:
     tkn = body["tkn"]
     try:
-        space = await talk.space(tkn)
+        space = await context.session(tkn)
     except NotFound:
         nothing = {"st": Status.SESSION_NOT_EXIST, "tkn": tkn, "shared": None, "keyCnt": None}
         return reply("SH_INFO", nothing)
     attributes = attributes_of(space)
-    end = space.expires_at or period_end(space, talk.store.clock())
+    end = space.expires_at or period_end(space, context.store.clock())
     expiry = {
         "expires": end is not None,
         "duration": attributes.duration,
         "time": (end or 0) // 1000,
-        "remaining": max(0, end - talk.store.clock()) // 1000 if end else 0,
+        "remaining": max(0, end - context.store.clock()) // 1000 if end else 0,
         "deleteSession": space.expires_at is not None,
     }
-    count = await talk.store.count(talk.principal, space)
+    count = await context.store.count(context.principal, space)
     told = {"st": Status.OK, "tkn": tkn, "shared": attributes.shared, "keyCnt": count, "expiry": expiry}
     return reply("SH_INFO", told)
 
 
-async def _info_all(talk: Talk, _: dict[str, Any]) -> bytes:
-    sessions, keys = await talk.store.count_spaces(talk.principal, "session")
+async def _info_all(context: CommandContext, _: dict[str, Any]) -> bytes:
+    sessions, keys = await context.store.count_spaces(context.principal, "session")
     return reply("SH_INFO_ALL", {"totalSessions": sessions, "totalKeys": keys})
 
 
-COMMANDS = (
-    Command("SH_NEW", Shape(_NAME, fewest=1, most=3), run=_new),
-    Command("SH_OPEN", Shape(_NAME, fewest=1, most=1), run=_open),
-    Command("SH_END", Shape(token(bare=True)), run=_end),
-    Command("SH_END_ALL", Shape(most=0), run=_end_all),
-    Command("SH_EXISTS", Shape(required("tkns", list, Status.PARAM_MISSING)), run=_exists),
-    Command("SH_INFO", Shape(token(bare=True), fewest=1, most=1), run=_info),
-    Command("SH_INFO_ALL", Shape(most=0), run=_info_all),
+COMMANDS: tuple[Command, ...] = (
+    OtherCommand("SH_NEW", Shape(_NAME, min_members=1, max_members=3), _new),
+    OtherCommand("SH_OPEN", Shape(_NAME, min_members=1, max_members=1), _open),
+    OtherCommand("SH_END", Shape(token(bare=True)), _end),
+    OtherCommand("SH_END_ALL", Shape(max_members=0), _end_all),
+    OtherCommand("SH_EXISTS", Shape(required("tkns", list, Status.PARAM_MISSING)), _exists),
+    OtherCommand("SH_INFO", Shape(token(bare=True), min_members=1, max_members=1), _info),
+    OtherCommand("SH_INFO_ALL", Shape(max_members=0), _info_all),
 )

@@ -1,81 +1,246 @@
-"""Messages to commands, and outcomes to frames, by a profile's tables. Pure."""
+"""Messages to requests, and requests to results: at once where that takes no waiting, by themselves, or joined.
+
+Most reads take no waiting, nor do writes where nothing is made durable; a coroutine for each of those would cost as
+much as they do. No order of replies.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from kvasir.dialects.nemesis import frames
-from kvasir.dialects.nemesis.commands.context import Command, raised
-from kvasir.dialects.nemesis.commands.profiles import Profile
+from kvasir.dialects.nemesis.commands.context import (
+    Command,
+    CommandContext,
+    OtherCommand,
+    ReadCommand,
+    WriteCommand,
+    raise_failure,
+)
+from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, Profile
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound
-from kvasir.model import Write
+from kvasir.keys import pack
+from kvasir.model import Entry, Space, Write
 
 log = logging.getLogger(__name__)
 
+#: How a request went, for metrics, and its reply, if it has one.
+Result = tuple[str, bytes | None]
 
-class Begun(Struct):
-    """A message that has been taken in."""
 
-    #: None: it has no command of the profile.
-    command: Command | None
+class BaseRequest(Struct):
+    """A message that has been parsed."""
+
+    #: Of its command, for metrics
+    name: str
     body: dict[str, Any]
     #: A stopwatch's seconds
     started: float
-    #: The refusal, if it is one already, and how it counts.
-    answer: bytes | None = None
-    outcome: str = "invalid"
-    #: What a command that only writes, or only reads, wants.
+
+    def answer_nowait(self, context: CommandContext, profile: Profile, may_write: bool) -> Result | None:  # noqa: ARG002
+        """Carry it out if that takes no waiting. None: nothing was done."""
+        return None
+
+
+class RefusedRequest(BaseRequest):
+    """A request that failed before it was carried out."""
+
+    result: Result
+
+    def answer_nowait(self, context: CommandContext, profile: Profile, may_write: bool) -> Result:  # noqa: ARG002
+        return self.result
+
+
+class OtherRequest(BaseRequest):
+    """A request that runs by itself."""
+
+    command: OtherCommand
+
+
+class KeysRequest(BaseRequest):
+    """A request on keys, which may share a call to the store with others of its kind."""
+
+
+class ReadRequest(KeysRequest):
+    """A request that reads some keys."""
+
+    command: ReadCommand
+    names: list[str]
+
+    def answer_nowait(self, context: CommandContext, profile: Profile, may_write: bool) -> Result | None:  # noqa: ARG002
+        try:
+            space = profile.space_nowait(context, self.body)
+            if space is None or not 0 < len(self.names) <= context.store.limits.batch_keys:
+                return None
+            keys = [pack((name,)) for name in self.names]
+            entries = context.store.get_nowait(context.principal, space, keys)
+        except Exception:
+            return None  # It fails again where failures are rendered.
+        return None if entries is None else self.render(context, profile, entries)
+
+    async def carry_out(self, context: CommandContext, profile: Profile, space: Space) -> Result:
+        """Carry it out by itself."""
+        try:
+            entries = await context.get(space, self.names) if self.names else []
+        except Exception as error:
+            return render_failure(profile, self, error)
+        return self.render(context, profile, entries)
+
+    def render(self, context: CommandContext, profile: Profile, entries: list[Entry | None]) -> Result:
+        """The result of reading these entries, one for each name."""
+        try:
+            if len(entries) > 1 and sum([len(e.value) for e in entries if e is not None]) > context.limits.reply_bytes:
+                raise context.reply_too_long()
+            return "ok", self.command.render(self.body, self.names, entries)
+        except Exception as error:
+            return render_failure(profile, self, error)
+
+
+class WriteRequest(KeysRequest):
+    """A request that only writes."""
+
+    command: WriteCommand
+    #: Filled in when its space is known
     writes: list[Write] = []
-    names: list[str] = []
+
+    def answer_nowait(self, context: CommandContext, profile: Profile, may_write: bool) -> Result | None:
+        max_keys = context.store.limits.batch_keys
+        try:
+            space = profile.space_nowait(context, self.body) if may_write else None
+            if space is None or self.prepare(space, max_keys) > max_keys:
+                return None
+            outcomes = context.store.write_many_nowait(context.principal, space, self.writes)
+        except Exception as error:
+            return render_failure(profile, self, error)
+        return None if outcomes is None else self.render(profile, outcomes)
+
+    def prepare(self, space: Space, max_keys: int) -> int:
+        """Fill in `writes`; how many mutations they have. Raises `KvasirError` for a request that makes no sense."""
+        writes = self.writes = self.command.make_writes(space.number, max_keys, self.body)
+        return len(writes[0].mutations) if len(writes) == 1 else sum([len(write.mutations) for write in writes])
+
+    async def carry_out(self, context: CommandContext, profile: Profile, space: Space) -> Result:
+        """Carry it out by itself."""
+        try:
+            outcomes = await context.write(space, self.writes)
+        except Exception as error:
+            return render_failure(profile, self, error)
+        return self.render(profile, outcomes)
+
+    def render(self, profile: Profile, outcomes: Sequence[Outcome]) -> Result:
+        """The result of these outcomes, one for each write."""
+        try:
+            return "ok", self.command.render(self.body, raise_failure(outcomes))
+        except Exception as error:
+            return render_failure(profile, self, error)
 
 
-def take_in(profile: Profile, message: bytes | None, max_depth: int, started: float) -> Begun:
-    """Read a message; None stands for a binary one. Raises `wire.NotText`."""
+Request = RefusedRequest | OtherRequest | ReadRequest | WriteRequest
+
+
+class JoinedReads(Struct):
+    """Reads of one space that are carried out together."""
+
+    space: Space
+    requests: list[ReadRequest]
+
+    async def carry_out(self, context: CommandContext, profile: Profile) -> list[Result]:
+        """Make as few calls to the store as its bound on keys allows; one result per request."""
+        results: list[Result] = []
+        for group in self._groups(context.store.limits.batch_keys):
+            keys = [pack((name,)) for request in group for name in request.names]
+            try:
+                entries = await context.store.get(context.principal, self.space, keys) if keys else []
+            except Exception:
+                # Perhaps only some of them ask for too much, or for keys that the caller may not read.
+                results += [await request.carry_out(context, profile, self.space) for request in group]
+                continue
+            position = 0
+            for request in group:
+                end = position + len(request.names)
+                results.append(request.render(context, profile, entries[position:end]))
+                position = end
+        return results
+
+    def _groups(self, max_keys: int) -> Iterator[list[ReadRequest]]:
+        group: list[ReadRequest] = []
+        count = 0
+        for request in self.requests:
+            if group and count + len(request.names) > max_keys:
+                yield group
+                group, count = [], 0
+            group.append(request)
+            count += len(request.names)
+        yield group
+
+
+class JoinedWrites(Struct):
+    """Writes to one space that are carried out together."""
+
+    space: Space
+    requests: list[WriteRequest]
+    #: Mutations of all requests
+    weight: int
+
+    async def carry_out(self, context: CommandContext, profile: Profile) -> list[Result]:
+        """Make one call to the store; one result per request."""
+        writes = [write for request in self.requests for write in request.writes]
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = await context.store.write_many(context.principal, self.space, writes) if writes else ()
+        except KvasirError as failure:
+            outcomes = [failure] * len(writes)
+        except Exception:
+            log.exception("writing failed")
+            outcomes = [KvasirError("")] * len(writes)
+        results = []
+        position = 0
+        for request in self.requests:
+            end = position + len(request.writes)
+            results.append(request.render(profile, outcomes[position:end]))
+            position = end
+        return results
+
+
+def parse_request(profile: Profile, message: bytes | None, max_depth: int, started: float) -> Request:
+    """Parse a message; None stands for a binary one. Raises `frames.NotText`."""
     if message is None:
-        return Begun(None, {}, started, profile.error(Status.OP_CODE_INVALID))
+        return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.OP_CODE_INVALID)))
     try:
         value = frames.parse(message, max_depth)
     except frames.Malformed:
-        return Begun(None, {}, started, profile.error(Status.JSON_INVALID))
-    return begin(profile, value, started)
-
-
-def begin(profile: Profile, value: Any, started: float) -> Begun:
-    """The command that a parsed message is, or its refusal."""
+        return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.JSON_INVALID)))
     if value.__class__ is dict and len(value) == 1:
-        name, body = next(iter(value.items()))
+        ((name, body),) = value.items()
         command = profile.commands.get(name)
         if command is not None and body.__class__ is dict:
-            fault = command.shape.fault(body)
-            return Begun(command, body, started, None if fault is None else profile.refused(name, fault))
-    refusal = profile.command_of(value, profile.commands.__contains__)
-    return Begun(None, {}, started, cast("bytes", refusal))
+            return _request(profile, command, body, started)
+    refusal = profile.refuse_message(value, profile.commands)
+    return RefusedRequest(NO_COMMAND, {}, started, ("invalid", refusal))
 
 
-def failed(profile: Profile, name: str, body: dict[str, Any], failure: KvasirError) -> bytes:
-    """The frame that tells a failure."""
-    message = str(body.get("tkn", failure.message)) if isinstance(failure, NotFound) else failure.message
-    return profile.refused(name, frames.Refusal(OF_ERROR.get(type(failure), Status.UNKNOWN), message))
+def _request(profile: Profile, command: Command, body: dict[str, Any], started: float) -> Request:
+    fault = command.shape.fault(body)
+    if fault is not None:
+        return RefusedRequest(command.name, body, started, ("invalid", profile.refused(command.name, fault)))
+    if isinstance(command, ReadCommand):
+        return ReadRequest(command.name, body, started, command, [key for key in body["keys"] if key.__class__ is str])
+    if isinstance(command, WriteCommand):
+        return WriteRequest(command.name, body, started, command)
+    return OtherRequest(command.name, body, started, command)
 
 
-def told(profile: Profile, begun: Begun, outcomes: Sequence[Outcome]) -> tuple[str, bytes | None]:
-    """How a command that only writes went, for metrics and for the client."""
-    command = cast("Command", begun.command)
-    try:
-        return "ok", command.told(begun.body, raised(outcomes))  # type: ignore[misc]
-    except KvasirError as failure:
-        return failure.code, failed(profile, command.name, begun.body, failure)
-    except Exception:
-        return "internal", broken(profile, command.name)
-
-
-def broken(profile: Profile, name: str) -> bytes:
-    """The frame for a bug of ours, which is being handled."""
-    log.exception("%s failed", name)
-    return profile.refused(name, frames.Refusal(Status.UNKNOWN))
+def render_failure(profile: Profile, request: BaseRequest, error: Exception) -> Result:
+    """The result of a request that raised this. Whatever is not a `KvasirError` is a bug of ours, and logged."""
+    if not isinstance(error, KvasirError):
+        log.error("%s failed", request.name, exc_info=error)
+        return "internal", profile.refused(request.name, frames.Refusal(Status.UNKNOWN))
+    message = str(request.body.get("tkn", error.message)) if isinstance(error, NotFound) else error.message
+    status = OF_ERROR.get(type(error), Status.UNKNOWN)
+    return error.code, profile.refused(request.name, frames.Refusal(status, message))
