@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import os
 import re
 import resource
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+import kvasir.cli
 from kvasir.config.table import SETTINGS
 from tests.support.cli import run
 from tests.support.http_client import client
@@ -225,6 +230,54 @@ def test_an_organisation_that_contradicts_the_data(tmp_path: Path) -> None:
 def test_an_address_in_use(server: Server, tmp_path: Path) -> None:
     arguments = ("serve", "--data-dir", str(tmp_path), "--http", f"127.0.0.1:{server.port}", "--no-nemesis")
     assert str(server.port) in run(*arguments, status=1).stderr
+
+
+@pytest.mark.parametrize("system", ["win32", "cygwin", "freebsd14"])
+def test_other_systems_are_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], system: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kvasir", "--version"])
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(SystemExit) as ended:
+        kvasir.cli.main()
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"kvasir: runs on Linux and macOS, not on this system ({system})\n"
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_the_systems_it_runs_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], system: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kvasir", "--version"])
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(SystemExit) as ended:
+        kvasir.cli.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"kvasir {kvasir.__version__}\n"
+
+
+def test_other_systems_get_as_far_as_that_sentence() -> None:
+    """What is imported before it is said is there on every system."""
+    code = "import sys, kvasir.cli; print([name for name in sys.modules if name.startswith('kvasir')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(done.stdout)
+    assert "kvasir.cli.serve" in loaded
+    for name in loaded:
+        names = vars(importlib.import_module(name))
+        assert not {"fcntl", "resource", "uvloop", "mmap"} & set(names), name
+
+
+def test_the_limits_of_the_nemesis_api_are_settings(tmp_path: Path) -> None:
+    options = ("--nemesis-connections", "1", "--nemesis-sessions-per-second", "1")
+    with serving(tmp_path, *options) as server, connect(server.nemesis_url) as caller:
+        for name in "abcd":  # sent within at most two seconds of the clock, each of which allows one
+            caller.send(f'{{"SH_NEW":{{"name":"{name}"}}}}')
+        made = [json.loads(caller.recv(30))["SH_NEW_RSP"]["st"] for _ in "abcd"]
+        assert {1, 103} == set(made)
+        with pytest.raises(InvalidStatus, match="503"):
+            connect(server.nemesis_url)
 
 
 def test_no_variable_of_ours_reaches_the_server() -> None:

@@ -17,6 +17,9 @@ from kvasir.cli import application, check, db, dev_cert, key, moving, serve, ser
 from kvasir.cli.common import check_texts
 from kvasir.errors import Invalid, KvasirError
 
+#: Those with the file locks, forked workers and shared ports that Kvasir needs; `sys.platform` of each.
+SYSTEMS = ("linux", "darwin")
+
 app = typer.Typer(
     help="One key-value store that speaks the published APIs of several services.",
     no_args_is_help=True,
@@ -59,6 +62,9 @@ app.command("dev-cert")(dev_cert.dev_cert)
 
 def main() -> None:
     """Run the command line; ends the process."""
+    if sys.platform not in SYSTEMS:
+        typer.echo(f"kvasir: runs on Linux and macOS, not on this system ({sys.platform})", err=True)
+        sys.exit(1)
     try:
         check_texts(sys.argv[1:])
         app(prog_name="kvasir")

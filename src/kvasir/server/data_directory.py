@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import sys
 from pathlib import Path
 
 from kvasir.config.loading import FILE
@@ -21,8 +20,6 @@ FILES = ("", "-wal", "-shm", "-writer", "-cells")
 
 def keep_private(config: Config) -> None:
     """Take away what other users may do with what is kept. Made by hand or restored, it has the rights of a umask."""
-    if sys.platform == "win32":
-        return
     kept = [config.data_dir / SAVES, config.data_dir]
     if config.database is not None:
         kept += [config.database.with_name(config.database.name + ending) for ending in FILES]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+
+import uvloop
 
 from kvasir.config.parsers import split_address
 from kvasir.config.table import Config
@@ -59,10 +62,6 @@ def run(config: Config) -> int:
 
 def _warn_of_few_files(config: Config) -> None:
     """Say so where the system allows a process fewer files than connections are allowed, each of which is one."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415  # not there on Windows
-
     # The soft limit is no matter: the listener raises it to the hard one.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = OTHER_FILES + config.limits.connections * sum(map(bool, (config.http, config.https)))
@@ -94,10 +93,6 @@ def _claim(address: str) -> None:
 
 
 def _runner() -> asyncio.Runner:
-    if sys.platform == "win32":
-        return asyncio.Runner()
-    import uvloop  # noqa: PLC0415  # not there on Windows
-
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
