@@ -23,9 +23,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def caller(server: Server, *options: str) -> Iterator[Client]:
+def caller(server: Server, *options: str, path: str = "") -> Iterator[Client]:
     """A connection with a new key."""
-    with client(server.nemesis_url, additional_headers=headers(server, *options)) as connected:
+    with client(server.nemesis_url + path, additional_headers=headers(server, *options)) as connected:
         yield connected
 
 
@@ -68,6 +68,18 @@ def test_who_only_reads_saves_nothing(server: Server, tmp_path: Path) -> None:
     with caller(server, "--role", "viewer") as viewer:
         assert saved(viewer, "backup") == 14
     assert not (tmp_path / "data" / "saves").exists()
+
+
+def test_who_may_write_creates_the_store_of_profile_09(server: Server) -> None:
+    with (
+        caller(server, "--role", "viewer", path="/0.9") as viewer,
+        caller(server, "--role", "developer", "--store", server.store, path="/0.9") as elsewhere,
+        caller(server, "--role", "developer", path="/0.9") as developer,
+    ):
+        assert viewer.do("KV_COUNT") == elsewhere.do("KV_SET", keys={"a": 1}) == {"st": 14}
+        assert developer.do("KV_SET", keys={"a": 1}) == {"st": 1}
+        assert viewer.do("KV_COUNT") == {"cnt": 1, "st": 1}
+        assert viewer.do("KV_CLEAR") == {"st": 14}
 
 
 def test_sessions_of_others_are_not_counted(server: Server, tmp_path: Path) -> None:

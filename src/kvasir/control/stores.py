@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kvasir.errors import Invalid, NotFound
 from kvasir.limits import Limits
 from kvasir.model import Alias, Principal, Space
+from kvasir.store.permissions import MANAGERS, WRITERS, require
 from kvasir.store.store import Store
 
 
@@ -30,6 +33,21 @@ async def create(store: Store, principal: Principal, name: str) -> Space:
     check_name(name, store.limits)
     organisation = principal.organisation
     return await store.create(principal, unmade(organisation, name), [by_name(organisation, name)])
+
+
+async def resolve_or_create(store: Store, principal: Principal, name: str) -> Space:
+    """The store of this name, created at its first use by any principal who may write, not only by one who may manage.
+
+    For an API with one fixed store, which nobody creates explicitly. Raises `Forbidden` for one who may not write.
+    """
+    alias = by_name(principal.organisation, name)
+    try:
+        return await store.resolve(principal, alias)
+    except NotFound:
+        require(principal, WRITERS)
+        creator = principal if principal.role in MANAGERS else msgspec.structs.replace(principal, role="admin")
+        created = await store.create(creator, unmade(principal.organisation, name), [alias])
+        return await store.open(principal, created.id)
 
 
 async def find(store: Store, principal: Principal, name_or_id: str) -> Space:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Container, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from kvasir.control import stores
@@ -19,7 +18,6 @@ from kvasir.dialects.nemesis.commands.saves import UNREADABLE, fill, pages, prep
 from kvasir.dialects.nemesis.frames import Parameter, Refusal, Shape, encode, reply
 from kvasir.dialects.nemesis.statuses import SAVE_COMPLETE_09, SAVE_DIR_WRITE_FAIL_09, SAVE_ERROR_09, Status
 from kvasir.engine import Outcome
-from kvasir.errors import NotFound
 from kvasir.model import Commit, Entry, Space
 
 #: Name of the store that is the one keyspace.
@@ -62,19 +60,7 @@ def keyspace_nowait(context: CommandContext, _: dict[str, Any]) -> Space | None:
 
 async def keyspace(context: CommandContext, _: dict[str, Any]) -> Space:
     """The store of this profile, created when it is first used."""
-    alias = stores.by_name(context.principal.organisation, STORE)
-    try:
-        return await context.store.resolve(context.principal, alias)
-    except NotFound:
-        blueprint = stores.unmade(context.principal.organisation, STORE)
-        # Whoever may write may have this one store made.
-        maker = msgspec.structs.replace(context.principal, role="admin") if _may_write(context) else context.principal
-        made = await context.store.create(maker, blueprint, [alias])
-        return await context.store.open(context.principal, made.id)
-
-
-def _may_write(context: CommandContext) -> bool:
-    return context.principal.role == "developer"
+    return await stores.resolve_or_create(context.store, context.principal, STORE)
 
 
 def _render_ok(command: str) -> Any:
