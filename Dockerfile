@@ -1,4 +1,4 @@
-# The server, from this repository, as a user without rights. `docker build --tag kvasir .`
+# The server, from this repository, as an unprivileged user: `docker build --tag kvasir .`
 
 FROM python:3.12-slim AS build
 WORKDIR /build

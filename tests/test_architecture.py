@@ -210,7 +210,11 @@ def test_the_table_of_imports_in_architecture_is_the_one_that_is_held() -> None:
     assert {folder: set(re.findall(r"`(\w+)`", allowed)) for folder, allowed in rows} == ALLOWED
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+ABOUT_CODE = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/benchmarks.md"]
+ABOUT_CODE += [f"docs/decisions/{path.name}" for path in (ROOT / "docs" / "decisions").iterdir()]
+
+
+@pytest.mark.parametrize("name", ABOUT_CODE)
 def test_documents_name_no_path_that_is_not_there(name: str) -> None:
     for path in re.findall(r"`([\w./-]+(?:/|\.py))`", document(name)):
         found = [where for where in (ROOT, SOURCE) if (where / path).exists()]
