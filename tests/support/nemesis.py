@@ -18,7 +18,7 @@ from kvasir.dialects.nemesis.commands.context import Saves
 from kvasir.engine import Clock
 from kvasir.engines.numbering import wall_clock
 from kvasir.limits import Limits, NemesisLimits, WebSocketLimits
-from kvasir.listeners.websocket import ROUND_SECONDS, NemesisListener, start_nemesis
+from kvasir.listeners.websocket import ROUND_SECONDS, WebSocketListener
 from kvasir.model import Principal
 from kvasir.store.store import Store
 from tests.support.engines import new_engine
@@ -61,7 +61,7 @@ def client(url: str, **options: Any) -> Iterator[Client]:
 class Local:
     """A listener over the memory engine, in a thread of this process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, listener: NemesisListener, store: Store) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: WebSocketListener, store: Store) -> None:
         self.loop = loop
         self.listener = listener
         self.store = store
@@ -108,10 +108,11 @@ def local(
             saves=saves,
             observe=lambda dialect, operation, outcome, _, n: observed.extend([(dialect, operation, outcome)] * n),
         )
-        listening = start_nemesis(
-            dialect, "127.0.0.1", 0, sockets or WebSocketLimits(), origins=origins, round_seconds=round_seconds
+        listener = WebSocketListener(
+            dialect, sockets or WebSocketLimits(), origins=origins, round_seconds=round_seconds
         )
-        server = Local(loop, await listening, store)
+        await listener.start("127.0.0.1", 0)
+        server = Local(loop, listener, store)
         server.observed = observed
         made.append(server)
         started.set()
@@ -133,7 +134,7 @@ def local(
         loop.close()
 
 
-async def _ended(listener: NemesisListener) -> None:
+async def _ended(listener: WebSocketListener) -> None:
     """Stop; what clients that are gone have begun ends with the loop, as it does in a server."""
     await listener.stop(5)
     left = asyncio.all_tasks() - {asyncio.current_task()}

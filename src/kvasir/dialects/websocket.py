@@ -1,4 +1,4 @@
-"""What a listener needs of a WebSocket API. No sockets."""
+"""What a listener requires of a WebSocket API. No sockets."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Protocol
 
 
 class Conversation(Protocol):
-    """One connection's commands and replies."""
+    """The requests and replies of one connection."""
 
-    #: Messages taken in and not done with.
+    #: Messages received and not done with
     unanswered: int
 
     def look_after(self) -> None:
-        """Called when the connection begins, and then about once a second."""
+        """Called when the connection opens, and then every few seconds."""
 
     def feed(self, messages: Sequence[bytes | None]) -> None:
-        """Take in what arrived together, in order; None stands for a message that was binary."""
+        """Receive messages that arrived together, in order; None stands for a binary one."""
 
     async def settled(self) -> None:
-        """Return when everything taken in is done with."""
+        """Return when all messages received are done with."""
 
     def drop(self) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
 
 
 class Dialect(Protocol):
     """A published WebSocket API."""
 
-    #: Whether a connection must bring an access key.
+    #: Whether a connection has to send an access key
     needs_key: bool
 
     def converse(
@@ -40,10 +40,10 @@ class Dialect(Protocol):
     ) -> Conversation:
         """A conversation for a connection on this path.
 
-        It gives frames to `emit`, in order (none at all to tell progress), and ends itself by a close code and the
-        reason, given to `finish`.
+        It calls `emit` with frames to send, in order (none when a message without a reply is done with), and ends
+        the connection by calling `finish` with a close code and the reason.
         """
         ...
 
     def close(self) -> None:
-        """No connection will come any more."""
+        """There will be no more connections."""

@@ -29,7 +29,7 @@ from kvasir.dialects.voximplant import Settings as VoximplantSettings
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.engines.memory import MemoryEngine
 from kvasir.listeners.http import HttpListener, HttpSocket
-from kvasir.listeners.websocket import NemesisListener, start_nemesis
+from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Metrics
 from kvasir.model import Principal
 from kvasir.server import welcome
@@ -86,7 +86,7 @@ class Worker:
             dialects, metrics, config.limits, fallback=versori, log_requests=config.access_log
         )
         self._sockets = self._http_sockets()
-        self._nemesis: NemesisListener | None = None
+        self._nemesis: WebSocketListener | None = None
 
     def _http_sockets(self) -> list[HttpSocket]:
         config = self._config
@@ -99,7 +99,7 @@ class Worker:
             )
         return sockets
 
-    async def _start_nemesis(self) -> NemesisListener | None:
+    async def _start_nemesis(self) -> WebSocketListener | None:
         config = self._config
         if config.nemesis is None:
             return None
@@ -116,13 +116,9 @@ class Worker:
             saves=saves,
             observe=self._metrics.observe,
         )
-        return await start_nemesis(
-            dialect,
-            *split_address(config.nemesis),
-            config.websocket_limits,
-            origins=config.nemesis_origins,
-            share_port=config.workers > 1,
-        )
+        listener = WebSocketListener(dialect, config.websocket_limits, origins=config.nemesis_origins)
+        await listener.start(*split_address(config.nemesis), share_port=config.workers > 1)
+        return listener
 
     async def serve(self, *, announce: bool, parent: int | None, up: Callable[[], None] | None) -> int:
         """Start, wait for the signal to stop, drain; the exit status. `up` is called in between."""

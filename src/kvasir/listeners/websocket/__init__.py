@@ -1,12 +1,12 @@
-"""The WebSocket listener of the NemesisDB API: sockets, frames, limits and time. It knows no command.
+"""The listener for WebSocket APIs: sockets, frames, limits and time. It knows nothing of what messages say.
 
-    listener = await start_nemesis(dialect, "127.0.0.1", 1987, WebSocketLimits(...), share_port=workers > 1)
+    listener = WebSocketListener(dialect, WebSocketLimits(...))
+    await listener.start("127.0.0.1", 1987, share_port=workers > 1)
     await listener.stop(drain_seconds)
 
-`dialect` is a `kvasir.dialects.nemesis.app.NemesisDialect`. `stop` takes no new connections, lets what was begun be
-answered, and closes with 1001. Close codes: 1002 a frame that breaks the protocol, 1007 no UTF-8, 1008 a key that is
-not (or no longer) good or a message that takes too long to come in, 1009 a message that is too long, 1013 a client
-that does not read what it asked for, or too many bytes of unfinished messages.
+Close codes: 1001 the server stops, or a client was silent for too long; 1002 a frame breaks the protocol; 1008 a
+message takes too long to arrive; 1009 a message is too long; 1013 a client does not read its replies, or there are too
+many bytes of unfinished messages. The dialect has codes of its own.
 """
 
 from __future__ import annotations
@@ -21,56 +21,44 @@ from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_se
 from kvasir.dialects.websocket import Dialect
 from kvasir.limits import WebSocketLimits
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
-from kvasir.listeners.websocket.upgrade import may_come_from, refusal, welcome
+from kvasir.listeners.websocket.upgrade import accept, origin_allowed, refuse
 
-__all__ = ["Dialect", "NemesisListener", "start_nemesis"]
+__all__ = ["WebSocketListener"]
 
-#: What clients do wrong is answered on the wire; in the log it would only be noise that strangers can make. As an
-#: adapter it also saves a logger for every connection.
+# Clients learn of their mistakes on the wire; in the log these would be noise that any stranger can make. An adapter
+# also keeps picows from creating a logger for every connection.
 _silent = logging.getLogger("picows")
 _silent.setLevel(logging.CRITICAL)
 _frames_log = logging.LoggerAdapter(_silent, {})
 
-#: The version of RFC 6455. picows would also take two drafts, whose frames are the same but whose Origin is not.
+#: The version of RFC 6455. picows also accepts two drafts, which have the same frames but another name for Origin.
 VERSION = "13"
 
-#: How often each connection is checked for the limits on time, and whether it may stay.
+#: How often each connection is checked against the limits on time, and whether its key is still valid.
 ROUND_SECONDS = 2.0
 
-#: Connections are looked after in turns, a part of them at every tick.
+#: Connections are looked after in turns: one part of them at every tick.
 _PARTS = 8
 
 
-async def start_nemesis(
-    dialect: Dialect,
-    host: str,
-    port: int,
-    limits: WebSocketLimits,
-    *,
-    origins: tuple[str, ...] = (),
-    share_port: bool = False,
-    round_seconds: float = ROUND_SECONDS,
-) -> NemesisListener:
-    """Listen. Raises OSError if the address cannot be had. Port 0 takes a free one: see `NemesisListener.port`.
-
-    `origins`: web pages that may connect, besides those of this machine.
-    """
-    listener = NemesisListener(dialect, limits, origins, round_seconds)
-    await listener.start(host, port, share_port=share_port)
-    return listener
-
-
-class NemesisListener:
+class WebSocketListener:
     """A listening socket and its connections."""
 
     def __init__(
-        self, dialect: Dialect, limits: WebSocketLimits, origins: tuple[str, ...], round_seconds: float
+        self,
+        dialect: Dialect,
+        limits: WebSocketLimits,
+        *,
+        origins: tuple[str, ...] = (),
+        round_seconds: float = ROUND_SECONDS,
     ) -> None:
+        """`origins`: web pages that may connect, besides those of this machine."""
         self.dialect = dialect
         self.limits = limits
+        #: Bytes of unfinished messages of all connections
+        self.unfinished = 0
         self._origins = origins
         self._round_seconds = round_seconds
-        self.unfinished = 0
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]
         self._turn = 0
         self._server: Any = None
@@ -78,16 +66,16 @@ class NemesisListener:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port it listens on."""
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """Number of open connections."""
         return sum(map(len, self._parts))
 
-    async def start(self, host: str, port: int, *, share_port: bool) -> None:
-        """See `start_nemesis`."""
+    async def start(self, host: str, port: int, *, share_port: bool = False) -> None:
+        """Listen. Raises OSError if the address is not available. Port 0 takes a free one: see `port`."""
         self._server = await ws_create_server(
             self._upgrade,
             host,
@@ -102,7 +90,7 @@ class NemesisListener:
         self._tick()
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no more connections, answer what was begun, close."""
+        """Accept no more connections, answer the requests that have started, and close with 1001."""
         self._server.close()
         connections = [connection for part in self._parts for connection in part]
         if connections:
@@ -122,31 +110,31 @@ class NemesisListener:
         headers = request.headers
         path, _, query = request.path.decode("latin-1").partition("?")
         if "websocket" not in headers.get("upgrade", "").lower():
-            return refusal(404, b"File Not Found")
+            return refuse(404, b"File Not Found")
         if headers.get("sec-websocket-version") != VERSION:
-            return refusal(426, b"the version of WebSocket must be 13", {"Sec-WebSocket-Version": VERSION})
+            return refuse(426, b"the WebSocket version must be 13", {"Sec-WebSocket-Version": VERSION})
         if self.connections >= self.limits.connections:
-            return refusal(503, b"too many connections; try again later")
-        if not may_come_from(headers.get("origin"), headers.get("host", ""), self._origins):
-            return refusal(403, b"this origin may not connect; see the setting nemesis_origins")
+            return refuse(503, b"too many connections; try again later")
+        if not origin_allowed(headers.get("origin"), headers.get("host", ""), self._origins):
+            return refuse(403, b"pages of this origin may not connect, unless the server's settings list it")
         authorization = headers.get("authorization")
         if authorization is None and (keys := urllib.parse.parse_qs(query).get("key")):
             authorization = f"Bearer {keys[0]}"
         if self.dialect.needs_key and authorization is None:
-            return refusal(401, b"an access key is needed: Authorization: Bearer KEY, or ?key=KEY")
-        # Some clients send "keep-alive, Upgrade", which picows does not take apart.
+            return refuse(401, b"send an access key: Authorization: Bearer KEY, or ?key=KEY")
+        # Some clients send "keep-alive, Upgrade", which picows does not parse.
         if "upgrade" in headers.get("connection", "").lower():
             headers["connection"] = "Upgrade"
-        return welcome(headers.get("sec-websocket-protocol", ""), Connection(self, path, authorization))
+        return accept(headers.get("sec-websocket-protocol", ""), Connection(self, path, authorization))
 
     # -- connections --------------------------------------------------------------------------------------
 
     def joined(self, connection: Connection) -> None:
-        """A connection is there."""
+        """A connection has been opened."""
         min(self._parts, key=len).add(connection)
 
     def left(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """A connection is closed."""
         for part in self._parts:
             part.discard(connection)
 

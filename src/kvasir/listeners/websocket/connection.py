@@ -1,4 +1,4 @@
-"""One client's connection: frames to messages, replies to frames, and the limits in between."""
+"""One client's connection: frames to messages, replies to frames, and the limits on both."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from kvasir.dialects.websocket import Dialect
 from kvasir.limits import WebSocketLimits
 
-#: Bytes of the buffer that a connection starts with; it grows for longer messages and stays so.
+#: Bytes of the buffer that a connection starts with; it grows with longer messages and never shrinks.
 BUFFER_BYTES = 8_192
 
-#: How long a closed connection may take to read the close frame and answer it.
+#: How long a client may take to answer a close frame.
 _LINGER_SECONDS = 2.0
 
 _TEXT, _CLOSE, _PONG = WSMsgType.TEXT, WSMsgType.CLOSE, WSMsgType.PONG
@@ -21,7 +21,7 @@ _GOING_AWAY, _PROTOCOL, _POLICY, _TOO_BIG, _TRY_LATER = 1001, 1002, 1008, 1009, 
 
 
 class Listener(Protocol):
-    """What a connection tells the one that listens."""
+    """The listener, as a connection knows it."""
 
     limits: WebSocketLimits
     dialect: Dialect
@@ -29,19 +29,19 @@ class Listener(Protocol):
     unfinished: int
 
     def joined(self, connection: Connection) -> None:
-        """A connection is there."""
+        """A connection has been opened."""
 
     def left(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """A connection is closed."""
 
 
 class Watch(asyncio.BufferedProtocol):
-    """Stands between the socket and picows, to know when a read is over and how much of a frame is still to come."""
+    """Stands between the socket and picows to learn when a read is over, and how much of a frame has not arrived."""
 
     def __init__(self, inner: Any, connection: Connection) -> None:
         self._updated = inner.buffer_updated
         self._connection = connection
-        # Handed through without a Python frame in between.
+        # Passed on as they are, without a Python frame in between.
         vars(self).update(
             get_buffer=inner.get_buffer, eof_received=inner.eof_received, connection_lost=inner.connection_lost
         )
@@ -53,7 +53,7 @@ class Watch(asyncio.BufferedProtocol):
         connection.read(nbytes)
 
     def pause_writing(self) -> None:
-        """The limit on unread bytes is the connection's business."""
+        """The connection has its own limit on unread bytes."""
 
     def resume_writing(self) -> None:
         """See `pause_writing`."""
@@ -70,15 +70,15 @@ class Connection(WSListener):
         self._socket: Any = None
         self._loop = asyncio.get_running_loop()
         self._messages: list[bytes | None] = []
-        #: Whether picows is at work on what has just been read.
+        #: Whether picows is processing what has just been read.
         self.reading = False
         self._read_any = False
-        #: Bytes of a frame of which more is to come.
+        #: Bytes of a frame that has not fully arrived.
         self._tail = 0
         self._fragments: bytearray | None = None
         self._fragments_are_text = True
         self._message_since: float | None = None
-        #: What this connection has added to the sum of all unfinished messages.
+        #: This connection's share of the unfinished bytes of all connections.
         self._unfinished = 0
         self._last = self._loop.time()
         self._pinged = False
@@ -124,12 +124,12 @@ class Connection(WSListener):
         if self.reading:
             self._messages.append(message)
         else:
-            # It came together with the upgrade, before `Watch` was there.
+            # It arrived together with the upgrade, before there was a `Watch`.
             self._feed([message])
 
     def _fragment(self, frame: WSFrame, kind: WSMsgType) -> None:
         if (kind is WSMsgType.CONTINUATION) == (self._fragments is None):
-            self._close(_PROTOCOL, "a fragment out of turn")
+            self._close(_PROTOCOL, "an unexpected fragment")
             return
         if self._fragments is None:
             self._fragments = bytearray()
@@ -144,7 +144,7 @@ class Connection(WSListener):
             self._message(message if self._fragments_are_text else None)
 
     def read(self, nbytes: int) -> None:
-        """What has just been read has gone through picows."""
+        """picows has processed what has just been read."""
         self.reading = False
         if self._read_any:
             self._read_any = False
@@ -187,7 +187,7 @@ class Connection(WSListener):
         if len(frames) == 1:
             transport.send(_TEXT, frames[0])
         elif frames:
-            # One system call for all replies to what was read at once.
+            # One system call for all replies to one read.
             parts: list[bytes] = []
             for frame in frames:
                 length = len(frame)
@@ -197,7 +197,7 @@ class Connection(WSListener):
             self._go_on_reading()
             return
         if self._socket.get_write_buffer_size() > self._limits.unread_bytes:
-            self._close(_TRY_LATER, "replies are not read")
+            self._close(_TRY_LATER, "the client does not read its replies")
         self._go_on_reading()
 
     def _go_on_reading(self) -> None:
@@ -220,7 +220,7 @@ class Connection(WSListener):
         self._loop.call_later(_LINGER_SECONDS, self.abort)
 
     def _closed_by(self, frame: WSFrame) -> None:
-        """The client closes: answer what it asked before, then its close frame."""
+        """The client closes: answer its requests, then its close frame."""
         code, reason = frame.get_close_code(), frame.get_close_message()
         if self._messages:
             messages, self._messages = self._messages, []
@@ -247,22 +247,22 @@ class Connection(WSListener):
         self._loop.call_later(_LINGER_SECONDS, self.abort)
 
     async def leave(self) -> None:
-        """The server stops: read nothing more, answer what was begun, close."""
+        """The server stops: read nothing more, answer the requests that have started, close."""
         if self._socket is not None and not self._paused and not self._closing:
             self._paused = True
             self._socket.pause_reading()
         await self._conversation.settled()
-        self._close(_GOING_AWAY, "the server stops")
+        self._close(_GOING_AWAY, "the server is stopping")
         if self._transport is not None:
             await self._gone.wait()
 
     def abort(self) -> None:
-        """Let go of the socket, whatever is still to be sent."""
+        """Close the socket, whatever has not been sent yet."""
         if self._transport is not None:
             self._transport.disconnect(False)
 
     def look_after(self, now: float) -> None:
-        """Once in a while: pings, and the end of clients that take too long or may not stay."""
+        """From time to time: ping a silent client, and close if it takes too long or its key is no longer valid."""
         self._conversation.look_after()
         if self._last < 0:
             self._last = now
@@ -273,11 +273,11 @@ class Connection(WSListener):
         elif self._message_since is None:
             self._message_since = now
         elif now - self._message_since > self._limits.message_seconds:
-            self._close(_POLICY, "the message takes too long to come in")
+            self._close(_POLICY, "the message took too long to arrive")
             return
         silent = now - self._last
         if silent >= self._limits.idle_seconds:
-            self._close(_GOING_AWAY, "nothing came in for too long")
+            self._close(_GOING_AWAY, "nothing arrived for too long")
         elif silent >= self._limits.ping_seconds and not self._pinged and self._transport is not None:
             self._pinged = True
             self._transport.send_ping()
@@ -292,5 +292,5 @@ def _header(length: int) -> bytes:
     return b"\x81\x7f" + length.to_bytes(8, "big")
 
 
-#: Those of the lengths that replies mostly have.
+#: Headers for the lengths of most replies
 _HEADERS = [_header(length) for length in range(1_024)]

@@ -1,4 +1,4 @@
-"""Who may open a connection: the answers to an HTTP request that asks for one. Pure."""
+"""Responses to a request to open a connection, and the origins that may. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import urllib.parse
 
 from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 
-#: A token of RFC 9110, which every name of a subprotocol is.
+#: A token of RFC 9110, as every name of a subprotocol is
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def refusal(status: int, why: bytes, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
+def refuse(status: int, why: bytes, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
+    """The response to a request that is not accepted."""
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, why, headers), None)
 
 
-def welcome(offered: str, connection: WSListener) -> WSUpgradeResponseWithListener:
-    """The answer to a good request: the first subprotocol offered is the one that is spoken, whatever its name."""
+def accept(offered: str, connection: WSListener) -> WSUpgradeResponseWithListener:
+    """The response to a valid request. It echoes the first subprotocol offered, whatever its name."""
     first = offered.split(",", maxsplit=1)[0].strip()
     headers = {"Sec-WebSocket-Protocol": first} if _TOKEN.fullmatch(first) else None
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), connection)
@@ -31,11 +32,11 @@ def _is_address(netloc: str) -> bool:
         return False
 
 
-def may_come_from(origin: str | None, host: str, listed: tuple[str, ...]) -> bool:
-    """Whether a web page of this origin may connect; other programs name none.
+def origin_allowed(origin: str | None, host: str, listed: tuple[str, ...]) -> bool:
+    """Whether a web page of this origin may connect; programs other than browsers send none.
 
-    A page of this very server's address is welcome, unless the address is a name: whoever owns a name can point
-    it at 127.0.0.1 and let strangers' browsers connect.
+    A page may connect to the address it came from, if that is an IP address or localhost. Any other name could be
+    pointed at 127.0.0.1 by its owner, and the browsers of strangers would connect (DNS rebinding).
     """
     if origin is None or origin in listed:
         return True
