@@ -122,14 +122,14 @@ def test_what_is_made_by_hand_or_restored_becomes_its_owners_only(tmp_path: Path
         with serving(tmp_path) as server:
             save(server)
             assert open_to_others(data) == []
-            assert f"{data} was open to other users" in server.log
+            assert f"{data} was accessible to other users" in server.log
             assert server.stop() == 0
         (data / "kvasir.db").write_bytes((data / "kvasir.db").read_bytes())
         for path, mode in ((data, 0o750), (data / "kvasir.db", 0o644), (data / "saves", 0o755)):
             path.chmod(mode)
         with serving(tmp_path) as server:
             assert open_to_others(data) == []
-            assert all(f"{path} was open" in server.log for path in (data / "kvasir.db", data / "saves"))
+            assert all(f"{path} was accessible" in server.log for path in (data / "kvasir.db", data / "saves"))
     finally:
         os.umask(former)
 
@@ -139,7 +139,7 @@ def test_a_data_directory_that_holds_other_things_keeps_its_rights(tmp_path: Pat
     data.mkdir(mode=0o755)
     (data / "of somebody else").touch()
     with serving(tmp_path) as server:
-        assert "stays so: it holds other things too" in server.log
+        assert "remains so: it contains other files too" in server.log
         assert data.stat().st_mode & 0o777 == 0o755
 
 

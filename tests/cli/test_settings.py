@@ -244,8 +244,8 @@ def test_tls_files_that_cannot_serve_are_named_with_their_setting(tmp_path: Path
         (key, key, "tls_cert", ("chain", str(key))),
         (cert, junk, "tls_key", ("private key", str(junk))),
         (cert, cert, "tls_key", ("private key", str(cert))),
-        (cert, encrypted, "tls_key", ("pass phrase", str(encrypted), "openssl pkey")),
-        (cert, stranger, "tls_key", ("another one's", str(cert), str(stranger))),
+        (cert, encrypted, "tls_key", ("passphrase", str(encrypted), "openssl pkey")),
+        (cert, stranger, "tls_key", ("belongs to another one", str(cert), str(stranger))),
         (cert, tmp_path, "tls_key", (str(tmp_path),)),
     ]:
         found = tls_faults(one_cert, one_key)
@@ -266,7 +266,7 @@ def test_tls_files_that_cannot_serve_are_named_with_their_setting(tmp_path: Path
         ("u:top[secret@h/x", "%5B"),
         ("u:topsecret@h/x?sslmode=foo", "verify-full"),
         ("u:topsecret@h/x?sslmode=", "verify-full"),
-        ("u:topsecret@h/x?sslmode=verify-full&sslrootcert=/nope", "sslrootcert must be a file"),
+        ("u:topsecret@h/x?sslmode=verify-full&sslrootcert=/nope", "sslrootcert must be a readable file"),
         ("u:topsecret@h/x?sslmode=require&sslrootcert=kvasir.toml", "sslrootcert must be a file of certificates"),
         ("u:topsecret@h/x?sslcert=nope.pem", "there is none at nope.pem"),
         ("u:topsecret@h/x?sslkey=nope.pem", "there is none at nope.pem"),
@@ -340,13 +340,13 @@ def unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_tls_files_that_may_not_be_read(unreadable: Path) -> None:
     found = tls_faults(certificate() / "cert.pem", unreadable)
-    assert f"{unreadable} cannot be: Permission denied" in found["tls_key"]
+    assert f"{unreadable} cannot be read: Permission denied" in found["tls_key"]
     assert "Permission denied" in tls_faults(unreadable, unreadable)["tls_cert"]
 
 
 def test_a_key_set_that_may_not_be_read(unreadable: Path) -> None:
     found = faults({"jwks": str(unreadable), "jwt_issuer": "i", "jwt_audience": "a"})
-    assert f"{unreadable} cannot be: Permission denied" in found["jwks"]
+    assert f"{unreadable} cannot be read: Permission denied" in found["jwks"]
 
 
 def test_settings_that_go_together() -> None:

@@ -142,7 +142,7 @@ def test_a_worker_that_dies_while_the_database_is_away_comes_back_with_it(
             with contextlib.suppress(ProcessLookupError):  # one may still have been looking for the database
                 os.kill(int(pid), signal.SIGKILL)
         # Both and their first successors, who find no database.
-        wait_until(lambda: server.log.count("ended unexpectedly") >= 4, "the workers are replaced again and again")
+        wait_until(lambda: server.log.count("exited unexpectedly") >= 4, "the workers are replaced again and again")
         postgres.start()
         wait_until(server.is_ready, "the server is ready again")
         with Client(server, store) as client:

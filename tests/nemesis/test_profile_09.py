@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from kvasir.server.save_directory import Snapshots
+from kvasir.server.save_directory import SaveDirectory
 from tests.support.nemesis import Client, client, local
 from tests.support.organisations import ORGANISATION
 from tests.support.serving import serving
@@ -165,7 +165,7 @@ def test_each_refusal(caller: Client, message: str | bytes, reply: str) -> None:
 
 
 def test_a_save_of_sessions_is_none_of_keys(tmp_path: Path) -> None:
-    with local(saves=Snapshots(tmp_path, ORGANISATION)) as server:
+    with local(saves=SaveDirectory(tmp_path, ORGANISATION)) as server:
         with client(server.url + "/session") as sessions:
             sessions.session()
             sessions.send({"SH_SAVE": {"name": "s"}})

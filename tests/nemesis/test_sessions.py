@@ -18,7 +18,7 @@ from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import Limits, NemesisLimits
 from kvasir.model import Write
-from kvasir.server.save_directory import Snapshots
+from kvasir.server.save_directory import SaveDirectory
 from tests.support.cli import Commands, run
 from tests.support.clock import START, ManualClock
 from tests.support.nemesis import TEXT, Client, Raw, client, frame, local
@@ -464,7 +464,7 @@ def save(caller: Client, name: str, **parameters: Any) -> list[dict[str, Any]]:
 
 def test_a_save_holds_what_was_there(tmp_path: Path) -> None:
     clock = ManualClock()
-    with local(saves=Snapshots(tmp_path, ORGANISATION), clock=clock) as server, client(server.url) as caller:
+    with local(saves=SaveDirectory(tmp_path, ORGANISATION), clock=clock) as server, client(server.url) as caller:
         tokens = [
             caller.session("plain"),
             caller.session("shared", shared=True),
@@ -490,7 +490,7 @@ def test_a_save_holds_what_was_there(tmp_path: Path) -> None:
 
 def test_saves_stay_in_their_directory(tmp_path: Path) -> None:
     inside = tmp_path / "saves"
-    with local(saves=Snapshots(inside, ORGANISATION)) as server, client(server.url) as caller:
+    with local(saves=SaveDirectory(inside, ORGANISATION)) as server, client(server.url) as caller:
         for name in ("../x", "a/b", "..", ".", "", "/etc/x", "a\\b", "x" * 101, ".hidden", "nul\0", "a\nb", "é"):
             assert save(caller, name) == [{"name": name, "st": 122}]
             assert caller.do("SH_LOAD", name=name) == {"st": 142, "name": name}
@@ -507,14 +507,14 @@ def test_without_a_directory_saving_is_disabled() -> None:
 
 def test_a_save_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("in the way")
-    with local(saves=Snapshots(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
+    with local(saves=SaveDirectory(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
         caller.session()
         assert [reply["st"] for reply in save(caller, "x")] == [122]
 
 
 @pytest.mark.parametrize("damage", ["not json\n", "[\n{}\n]\n", '[\n{"sh":{"tkn":"1"},"keys":5}\n]\n', '[{"keys":{}}]'])
 def test_a_damaged_save_is_refused(tmp_path: Path, damage: str) -> None:
-    with local(saves=Snapshots(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
+    with local(saves=SaveDirectory(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
         caller.session()
         save(caller, "x")
         (file,) = (path for path in tmp_path.rglob("data/0/*"))
@@ -539,7 +539,7 @@ def test_saves_that_nemesisdb_wrote_are_read(tmp_path: Path) -> None:
             description = tmp_path / name / stamp / "md" / "md.json"
             description.parent.mkdir()
             description.write_text('{"name":"x","status":1,"pools":1,"start":1,"complete":2}')
-    with local(saves=Snapshots(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
+    with local(saves=SaveDirectory(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
         assert caller.do("SH_LOAD", name="s1") == {"name": "s1", "st": 141, "sessions": 2, "keys": 2}
         assert caller.do("SH_LOAD", name="v05") == {"name": "v05", "st": 141, "sessions": 1, "keys": 1}
         assert caller.do("KV_GET", tkn="123", keys=["a", "b"])["keys"] == {"a": 1, "b": [1]}
@@ -549,7 +549,7 @@ def test_saves_that_nemesisdb_wrote_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("duration", "loaded"), [(2**64 - 1, True), (10**17, True), (-1, False)])
 def test_a_save_with_an_impossible_duration(tmp_path: Path, duration: int, loaded: bool) -> None:
-    with local(saves=Snapshots(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
+    with local(saves=SaveDirectory(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
         token = caller.session(expiry={"duration": 77, "deleteSession": True})
         save(caller, "x")
         caller.do("SH_END", tkn=token)

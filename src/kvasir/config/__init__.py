@@ -1,1 +1,1 @@
-"""Settings: the table of all of them, how each is read, and what they mean together."""
+"""Settings: the table of all of them, how each is parsed, and how they are loaded and checked."""

@@ -1,4 +1,4 @@
-"""The text of a setting -> its value. Each parser raises ValueError with words that complete "must be …"."""
+"""The text of a setting -> its value. Each parser raises ValueError with a message that completes "must be …"."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 
 from ulid import ULID
 
-#: What turns an address off.
+#: In place of an address: no listener.
 OFF = "off"
+#: Minimum length of a secret
 SECRET_CHARACTERS = 32
-#: Signatures made with a private key. With the others whoever can check a token can also make one.
+#: Signatures made with a private key. With the others, anyone who can verify a token can also issue one.
 ASYMMETRIC = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA"}
 )
 
 
 def text(given: str) -> str:
-    """Any text but none."""
+    """Any text that is not empty."""
     if not given:
-        raise ValueError("some text, not empty")
+        raise ValueError("a text that is not empty")
     return given
 
 
 def path(given: str) -> Path:
-    """A path; `~` is the home directory."""
+    """A path; `~` stands for the home directory."""
     return Path(text(given)).expanduser()
 
 
@@ -37,7 +38,7 @@ def flag(given: str) -> bool:
 
 
 def words(given: str) -> tuple[str, ...]:
-    """Texts with commas between them; a list in the file."""
+    """Texts separated by commas."""
     return tuple(word.strip() for word in given.split(",") if word.strip())
 
 
@@ -45,7 +46,7 @@ def algorithms(given: str) -> tuple[str, ...]:
     """Names of asymmetric signature algorithms."""
     names = words(given)
     if not names or not ASYMMETRIC.issuperset(names):
-        raise ValueError(f"some of: {', '.join(sorted(ASYMMETRIC))}")
+        raise ValueError(f"one or more of: {', '.join(sorted(ASYMMETRIC))}")
     return names
 
 
@@ -61,7 +62,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def whole(least: int = 1, most: int = 2**53) -> Callable[[str], int]:
-    """A whole number; 1_000_000 may be written so."""
+    """A whole number in this range; underscores may group its digits, as in 1_000_000."""
 
     def parse(given: str) -> int:
         try:
@@ -76,7 +77,7 @@ def whole(least: int = 1, most: int = 2**53) -> Callable[[str], int]:
 
 
 def seconds(given: str) -> float:
-    """A number of seconds above 0, at most a day."""
+    """A number of seconds, more than 0 and at most a day."""
     try:
         number = float(given)
     except ValueError:
@@ -112,7 +113,7 @@ def is_loopback(host: str) -> bool:
 
 
 def ulid(given: str) -> str:
-    """A ULID, in capitals."""
+    """A ULID, in upper case."""
     try:
         return str(ULID.from_str(given.upper()))
     except ValueError:
@@ -120,7 +121,7 @@ def ulid(given: str) -> str:
 
 
 def engine_url(given: str) -> str:
-    """sqlite: (a file in the data directory), sqlite:PATH, memory: or a URL of PostgreSQL, as libpq has it"""
+    """sqlite: (a file in the data directory), sqlite:PATH, memory: or a libpq URL of a PostgreSQL database."""
     scheme, colon, rest = given.partition(":")
     good = {"sqlite": True, "memory": not rest, "postgresql": rest[:2] == "//", "postgres": rest[:2] == "//"}
     if not colon or not good.get(scheme):
@@ -129,9 +130,9 @@ def engine_url(given: str) -> str:
 
 
 def secret(given: str) -> str:
-    """A text long enough that nobody guesses it."""
+    """A text that is long enough not to be guessed."""
     if len(given) < SECRET_CHARACTERS:
-        raise ValueError(f"{SECRET_CHARACTERS} characters or more; `openssl rand -hex 32` makes a good one")
+        raise ValueError(f"at least {SECRET_CHARACTERS} characters; `openssl rand -hex 32` generates a good one")
     if not given.isascii() or not given.isprintable() or " " in given:
-        raise ValueError("printable ASCII without spaces, since it travels in a header")
+        raise ValueError("printable ASCII without spaces, since it is sent in a header")
     return given

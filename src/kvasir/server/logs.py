@@ -1,4 +1,4 @@
-"""How log events look: one line of text, or one JSON object, each on standard error."""
+"""The log on standard error: one line of text or one JSON object for each event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object an event: time, level, logger, message, and the traceback if there is one."""
+    """Formats an event as a JSON object: time, level, logger, process, message, and the traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         event = {
@@ -25,11 +25,11 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(event).decode()
 
 
-def set_up(level: str, form: str) -> None:
-    """Send every event of this level or above to standard error. `form`: "text" or "json"."""
+def set_up(level: str, format: str) -> None:
+    """Log every event of this level or above to standard error. `format`: "text" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        JsonLines() if format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -1,4 +1,4 @@
-"""`kvasir serve` as a whole: what is refused or warned of first, then one worker or several."""
+"""`kvasir serve` from start to end: checks what could go wrong, then runs one worker or several."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from kvasir.server.worker import Worker
 
 log = logging.getLogger("kvasir")
 
-#: What a process keeps open beside its connections, with room to spare.
+#: Files that a process has open besides its connections, with room to spare.
 OTHER_FILES = 100
 
-#: What metrics can count, by dialect.
+#: The operations that are counted, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     dialect.name: dialect.operations
     for dialect in (VersoriDialect, VoximplantDialect, NemesisDialect, HealthDialect, ReferenceDialect)
@@ -41,12 +41,12 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the process's exit status."""
+    """Serve until SIGTERM or SIGINT. Returns the exit status of the process."""
     logs.set_up(config.log_level, config.log_format)
     try:
         for address in (config.http, config.https, config.nemesis):
             if address:
-                _claim(address)
+                _check_free(address)
         keep_private(config)
         _warn_of_few_files(config)
         metrics = Metrics(OPERATIONS, config.workers)
@@ -54,32 +54,36 @@ def run(config: Config) -> int:
             return _serve(config, metrics, 0)
         with _runner() as runner:
             runner.run(_prepare(config))
-        return supervisor.supervise(config.workers, partial(_serve_among_others, config, metrics))
+        return supervisor.supervise(config.workers, partial(_serve_supervised, config, metrics))
     except KvasirError as error:
         print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
         return 1
 
 
 def _warn_of_few_files(config: Config) -> None:
-    """Say so where the system allows a process fewer files than connections are allowed, each of which is one."""
-    # The soft limit is no matter: the listener raises it to the hard one.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Warn if the settings allow more connections than the system allows the process open files."""
+    # The soft limit does not matter: the listener raises it to the hard one.
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = OTHER_FILES + config.limits.connections * sum(map(bool, (config.http, config.https)))
     if config.nemesis:
         needed += config.websocket_limits.connections
     if config.engine_name == "postgresql":
         needed += config.postgres_connections
-    if most != resource.RLIM_INFINITY and most < needed:
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
         log.warning(
-            "the system allows a process %d open files, but its connections may take %d; "
-            "raise the hard limit (LimitNOFILE= of systemd, ulimit -Hn) or lower --limit-connections",
-            most,
+            "the system allows a process %d open files, but its connections may need %d; "
+            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) or lower --limit-connections and "
+            "--nemesis-connections",
+            allowed,
             needed,
         )
 
 
-def _claim(address: str) -> None:
-    """Refuse an address that another program serves; workers share theirs, so the system would let them share it."""
+def _check_free(address: str) -> None:
+    """Raises `Unavailable` if another program serves this address.
+
+    The listeners would not notice: workers share their ports, so the system would let them share this one, too.
+    """
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -88,7 +92,7 @@ def _claim(address: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise Unavailable(
-                f"cannot listen on {address}: {error.strerror}. Stop what uses it or choose another address"
+                f"cannot listen on {address}: {error.strerror}. Stop the program that uses it or choose another address"
             ) from None
 
 
@@ -97,7 +101,7 @@ def _runner() -> asyncio.Runner:
 
 
 async def _prepare(config: Config) -> None:
-    """The first start, before there are workers."""
+    """Set up a new database before there are workers."""
     engine = create_engine(config)
     await engine.open()
     try:
@@ -107,21 +111,21 @@ async def _prepare(config: Config) -> None:
 
 
 def _serve(
-    config: Config, metrics: Metrics, worker: int, parent: int | None = None, up: Callable[[], None] | None = None
+    config: Config, metrics: Metrics, worker: int, parent: int | None = None, on_ready: Callable[[], None] | None = None
 ) -> int:
-    """Be one worker until asked to stop.
+    """Run one worker until it is told to stop.
 
-    `parent`: a descriptor that is readable once the supervisor is gone. `up` is called once it serves.
+    `parent`: a descriptor that becomes readable when the supervisor is gone. `on_ready` is called once it serves.
     """
     metrics.serve_as(worker)
     with _runner() as runner:
-        return runner.run(Worker(config, metrics).serve(announce=config.workers == 1, parent=parent, up=up))
+        return runner.run(Worker(config, metrics).serve(announce=config.workers == 1, parent=parent, on_ready=on_ready))
 
 
-def _serve_among_others(config: Config, metrics: Metrics, worker: int, parent: int, up: Callable[[], None]) -> int:
-    """Be one of several; what a single one would print as its last word is logged."""
+def _serve_supervised(config: Config, metrics: Metrics, worker: int, parent: int, on_ready: Callable[[], None]) -> int:
+    """Run one worker of several. An error that would end a single one with a message is logged."""
     try:
-        return _serve(config, metrics, worker, parent, up)
+        return _serve(config, metrics, worker, parent, on_ready)
     except KvasirError as error:
         log.error("worker %d cannot serve: %s", worker, error.message)
         return 1

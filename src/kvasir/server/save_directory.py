@@ -1,9 +1,9 @@
-"""The directory of saves: `<directory>/<name>/<nanoseconds>/md/md.json` and `data/0/<n>`, the layout of NemesisDB.
+"""The files of saves, laid out as NemesisDB does: `<directory>/<name>/<nanoseconds>/md/md.json` and `data/0/<n>`.
 
-Organisations other than the first have directories of their own in it, `_<ULID>`, which is the name of no save.
+The saves of organisations other than the first are in `<directory>/_<ULID>`, which is not a valid name of a save.
 
-A save appears as a whole, synced, or not at all, and only its owner can read it. Knows no session and no key: a record
-is a JSON object text. All file work is done in threads.
+A save appears complete and synced to disk or not at all, and only the user that runs the server can read it. To this
+module, a record is the text of a JSON object: it knows no sessions and no keys. All file operations run in threads.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-#: What a save may be called: nothing that could lead out of the directory, on any system.
+#: The names that a save may have; none of them leads out of the directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-#: Bytes after which the next data file begins, as NemesisDB did.
+#: Size at which a data file is full and the next one begins, as with NemesisDB.
 _FILE_BYTES = 10 * 2**20
-#: Largest data file in one line, as NemesisDB wrote them, that is read (whole).
-_FOREIGN_BYTES = 2**30
-#: A save in the making to which nothing was added for so long was left by a server that was killed.
+#: Largest data file of NemesisDB's own that is read. It is a single line, so it is read whole.
+_NEMESISDB_FILE_BYTES = 2**30
+#: An unfinished save that has not grown for this long was left behind by a server that was killed.
 _STALE_SECONDS = 900
-#: Bytes of records read ahead.
+#: Bytes of records read at a time.
 _READ_BYTES = 2**20
 
 
-class Snapshots:
-    """One directory of saves; made when the first save is."""
+class SaveDirectory:
+    """The saves of all organisations. The directory is created with the first save."""
 
-    def __init__(self, directory: Path, first: str) -> None:
-        """`first`: the organisation whose saves are in the directory itself."""
+    def __init__(self, directory: Path, first_organisation: str) -> None:
+        """The saves of the first organisation are in the directory itself."""
         self._directory = directory
-        self._first = first
+        self._first_organisation = first_organisation
         self._saving = asyncio.Lock()
 
     def is_name(self, name: str) -> bool:
@@ -48,11 +48,11 @@ class Snapshots:
         return _NAME.fullmatch(name) is not None
 
     async def prepare(self, owner: str, name: str) -> None:
-        """Make the directory of a save. Raises OSError."""
-        await asyncio.to_thread(_make, self._of(owner) / name)
+        """Create the directory of a save. Raises OSError."""
+        await asyncio.to_thread(_make_private, self._of(owner) / name)
 
     async def save(self, owner: str, name: str, records: AsyncIterator[bytes], started: int) -> None:
-        """Write all records, or nothing; one save at a time. `started` is in Unix ms. Raises OSError."""
+        """Write all records or nothing, one save at a time. `started` is in Unix ms. Raises OSError."""
         async with self._saving:
             working, final = await asyncio.to_thread(_begin, self._of(owner) / name)
             try:
@@ -65,22 +65,23 @@ class Snapshots:
                 raise
 
     async def load(self, owner: str, name: str) -> AsyncIterator[bytes] | None:
-        """The records of the newest complete save; None: there is none. Reading on raises OSError or ValueError."""
+        """The records of the newest complete save, or None. Iterating raises OSError and ValueError."""
         if not self.is_name(name):
             return None
         newest = await asyncio.to_thread(_newest, self._of(owner) / name)
         return None if newest is None else _records(newest)
 
     def _of(self, owner: str) -> Path:
-        return self._directory if owner == self._first else self._directory / f"_{owner}"
+        return self._directory if owner == self._first_organisation else self._directory / f"_{owner}"
 
 
 def _begin(saves: Path) -> tuple[Path, Path]:
-    """Make the directory a save is written into; also the one it then becomes, whose stamp is above all others.
+    """Create a directory to write a save into. Also returns the path to which it will be renamed.
 
-    So the newest save is the last one, also when the clock was set back. What killed servers have left goes.
+    The number in that path is larger than in all others, so that the newest save is the last one written even if the
+    clock was set back. What killed servers have left behind is removed.
     """
-    _make(saves)
+    _make_private(saves)
     for part in saves.glob(".*.part"):
         if _is_stale(part):
             shutil.rmtree(part, ignore_errors=True)
@@ -89,54 +90,54 @@ def _begin(saves: Path) -> tuple[Path, Path]:
         working, final = saves / f".{stamp}.part", saves / str(stamp)
         try:
             working.mkdir(mode=0o700)
-        except FileExistsError:  # another process saves at this moment
+        except FileExistsError:  # another process is saving right now
             continue
         if not final.exists():
             return working, final
-        working.rmdir()  # it has just finished
+        working.rmdir()  # the other process has just finished
     raise AssertionError("stamps do not end")
 
 
 def _is_stale(part: Path) -> bool:
-    """Whether nothing was written there for long; other processes, on other machines too, may be saving just now."""
+    """Whether nothing has been written there for a long time. Other processes, or other machines, may be saving now."""
     try:
         touched = [path.lstat().st_mtime for path in (part, *part.rglob("*"))]
-    except OSError:  # it became a save meanwhile
+    except OSError:  # the save has been finished and renamed
         return False
     return time.time() - max(touched) > _STALE_SECONDS
 
 
 class _Writer:
-    """A save in the making: one record a line, in files that are JSON arrays."""
+    """An unfinished save: files that are JSON arrays, with one record on each line."""
 
     def __init__(self, working: Path) -> None:
         self._working = working
         self._data = working / "data" / "0"
-        _make(self._data)
+        _make_private(self._data)
         self._files = 0
         self._file: BinaryIO | None = None
 
     def add(self, record: bytes) -> None:
         if self._file is None:
-            self._file = _new(self._data / str(self._files))
+            self._file = _create_private(self._data / str(self._files))
             self._file.write(b"[\n" + record)
             self._files += 1
         else:
             self._file.write(b",\n" + record)
         if self._file.tell() >= _FILE_BYTES:
-            self._end_file()
+            self._close_file()
 
-    def _end_file(self) -> None:
+    def _close_file(self) -> None:
         if self._file is not None:
             self._file.write(b"\n]\n")
             _sync(self._file)
             self._file = None
 
     def finish(self, final: Path, facts: dict[str, Any]) -> None:
-        self._end_file()
-        _make(self._working / "md")
+        self._close_file()
+        _make_private(self._working / "md")
         facts |= {"status": 1, "pools": 1, "complete": time.time_ns() // 1_000_000}
-        file = _new(self._working / "md" / "md.json")
+        file = _create_private(self._working / "md" / "md.json")
         file.write(json.dumps(facts).encode())
         _sync(file)
         for directory in (self._data, self._working / "md", self._working):
@@ -145,15 +146,15 @@ class _Writer:
         _sync_directory(final.parent)
 
 
-def _make(directory: Path) -> None:
-    """Make a directory, and those above it that are missing, for its owner only: tokens and values are kept in it."""
+def _make_private(directory: Path) -> None:
+    """Create a directory and its missing parents for their owner only: they will contain tokens and values."""
     if not directory.is_dir():
-        _make(directory.parent)
+        _make_private(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
-def _new(path: Path) -> BinaryIO:
-    """A file for its owner only, to be written."""
+def _create_private(path: Path) -> BinaryIO:
+    """A new file, open for writing, for its owner only."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
@@ -193,22 +194,22 @@ async def _records(save: Path) -> AsyncIterator[bytes]:
 
 
 def _batches(save: Path) -> Iterator[list[bytes]]:
-    """The records, about a megabyte at a time (a record may be longer)."""
+    """The records, about a megabyte at a time; a single record may be longer."""
     files = [path for path in (save / "data").rglob("*") if path.is_file() and path.name.isdigit()]
     for path in sorted(files, key=lambda path: (path.parent, int(path.name))):
         with path.open("rb") as file:
             if file.readline(3) != b"[\n":
-                yield _foreign(path)
+                yield _nemesisdb_records(path)
                 continue
             while lines := file.readlines(_READ_BYTES):
                 records = [line.rstrip(b",\n") for line in lines]
                 yield [record for record in records if record != b"]"]
 
 
-def _foreign(path: Path) -> list[bytes]:
-    """The records of a file that NemesisDB wrote: an array in one line, or in its last version one object."""
-    if path.stat().st_size > _FOREIGN_BYTES:
-        raise ValueError(f"{path.name}: larger than {_FOREIGN_BYTES:,} bytes")
+def _nemesisdb_records(path: Path) -> list[bytes]:
+    """The records of a file written by NemesisDB: an array on one line or, from its last version, a single object."""
+    if path.stat().st_size > _NEMESISDB_FILE_BYTES:
+        raise ValueError(f"{path.name} is larger than {_NEMESISDB_FILE_BYTES:,} bytes")
     text = path.read_bytes()
     if text.lstrip().startswith(b"{"):
         return [text]

@@ -1,4 +1,4 @@
-"""Several worker processes as one server: start them, replace one that dies, stop them together."""
+"""Runs several worker processes as one server: starts them, replaces one that dies, and stops them together."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from collections.abc import Callable
 
 log = logging.getLogger("kvasir.supervisor")
 
-#: A worker that dies is replaced after this pause, so that one that dies again and again does not spin.
+#: Pause before a worker that died is replaced, so that one that keeps dying does not use up the CPU.
 RESPAWN_SECONDS = 1.0
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
-#: Signals the supervisor waits for; SIGALRM ends the pause. They stay blocked in it: one that a handler took just
-#: before a call that waits would lie there until something else happens.
+#: The signals that the supervisor waits for; SIGALRM ends the pause. They stay blocked in it: a handler that ran just
+#: before the call that waits would leave the signal unnoticed until the next one.
 AWAITED = (*STOPPING, signal.SIGCHLD, signal.SIGALRM)
 
-#: What a worker does: its number, a descriptor that is readable once the supervisor is gone, and what it calls when
-#: it has begun to serve -> its exit status.
+#: What a worker runs: (its number, a descriptor that becomes readable when the supervisor is gone, what to call once
+#: it is serving) -> its exit status.
 Serve = Callable[[int, int, Callable[[], None]], int]
 
 
 def supervise(workers: int, serve: Serve) -> int:
-    """Fork workers that call `serve` and wait for all; 0 if each ended well.
+    """Fork workers that call `serve`, and wait for all of them. Returns 0 if each exited with 0.
 
-    One that ends unasked is replaced, but one that ends by itself before it has ever served ends them all: what kept it
-    from that would keep its successors. The descriptor is the reading end of a pipe that nobody writes to, so that no
-    worker is left behind however this process goes. Must be called before the process has started any thread.
+    A worker that ends unasked is replaced. But if one exits before it has ever served, all are stopped: whatever kept
+    it from serving would keep its successors from it, too. The descriptor is the reading end of a pipe to which nobody
+    writes, so no worker outlives this process, however it ends. Must be called before the process starts any thread.
     """
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # a signal that nobody handles may be dropped, even if blocked
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # a signal without a handler may be dropped, even if it is blocked
     signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     with _Workers(serve, workers) as group:
         for worker in range(workers):
             group.start(worker)
-        while group.goes_on:
+        while group.is_running:
             awaited = signal.sigwait(AWAITED)
-            # First of all: a worker that ended because it was asked to must not count as one that failed.
+            # Before `collect`: a worker that ended because it was told to must not count as failed.
             if awaited in STOPPING:
                 group.stop()
             group.collect()
@@ -50,15 +50,16 @@ def supervise(workers: int, serve: Serve) -> int:
 
 
 class _Workers:
-    """The processes, by number, and what has become of them."""
+    """The worker processes and what has become of them."""
 
     def __init__(self, serve: Serve, workers: int) -> None:
         self._serve = serve
         self._reading, self._writing = os.pipe()
-        #: Shared with the workers: 1 where one has begun to serve.
+        #: Memory shared with the workers: the byte of each is 1 once it has served.
         self._served = mmap.mmap(-1, workers)
+        #: Numbers of the workers that run, by process id
         self._numbers: dict[int, int] = {}
-        #: Those that are replaced after the pause.
+        #: Numbers of those to replace after the pause
         self._missing: list[int] = []
         self._stopping = False
         self.failed = False
@@ -73,13 +74,13 @@ class _Workers:
         self._served.close()
 
     @property
-    def goes_on(self) -> bool:
+    def is_running(self) -> bool:
         return bool(self._numbers or self._missing)
 
     def start(self, worker: int) -> None:
         pid = os.fork()
         if pid == 0:
-            self._be(worker)
+            self._run(worker)
         self._numbers[pid] = worker
 
     def start_missing(self) -> None:
@@ -94,46 +95,45 @@ class _Workers:
             os.kill(pid, signal.SIGTERM)
 
     def collect(self) -> None:
-        """Take note of every worker that has ended; one signal may stand for several."""
+        """Take note of every worker that has ended; one signal may stand for several of them."""
         for pid, status in _ended():
-            # As the first process of a container it inherits the children of others.
             worker = self._numbers.pop(pid, None)
             if worker is None:
-                continue
+                continue  # the first process of a container inherits the children of others
             if self._stopping:
-                # A worker that the signal itself ended had not begun to serve.
+                # A worker that was ended by the signal itself had not begun to serve.
                 self.failed = self.failed or status not in (0, *STOPPING)
             elif not self._served[worker] and not os.WIFSIGNALED(status):
-                log.error("worker %d ended before it could serve (status %d); giving up", worker, status)
+                log.error("worker %d exited before it could serve (status %d); giving up", worker, status)
                 self.failed = True
                 self.stop()
             else:
-                log.error("worker %d ended unexpectedly (status %d); starting another", worker, status)
+                log.error("worker %d exited unexpectedly (status %d); starting another", worker, status)
                 if not self._missing:
                     signal.setitimer(signal.ITIMER_REAL, RESPAWN_SECONDS)
                 self._missing.append(worker)
 
-    def _be(self, worker: int) -> None:
-        def up() -> None:
+    def _run(self, worker: int) -> None:
+        def on_ready() -> None:
             self._served[worker] = 1
 
         status = 1
         try:
             os.close(self._writing)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # Until the worker has a handler, an interrupt from the terminal ends it as the signal to stop does.
+            # Until the worker has handlers of its own, Ctrl-C in the terminal ends it just as SIGTERM does.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
-            status = self._serve(worker, self._reading, up)
+            status = self._serve(worker, self._reading, on_ready)
         except Exception:
             log.exception("worker %d failed", worker)
         finally:
-            # Not sys.exit: this is a copy of the supervisor and must not run what the supervisor still has to do.
+            # Not sys.exit: this is a copy of the supervisor, and must not run what is left for the supervisor to do.
             os._exit(status)
 
 
 def _ended() -> list[tuple[int, int]]:
-    """Process id and status of every child that has ended and was not asked for yet."""
+    """Process id and status of every child that has ended since the last call."""
     ended = []
     with contextlib.suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:

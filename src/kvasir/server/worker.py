@@ -1,6 +1,6 @@
-"""The composition root: the only module that names concrete engines, dialects and listeners.
+"""The composition root of one worker: a process with one event loop, one engine, all dialects and all listeners.
 
-One worker is one process with one event loop, one engine and all listeners; `kvasir.server.supervisor` starts several.
+`kvasir.server.run` starts one worker in its own process, or several through `kvasir.server.supervisor`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from kvasir.model import Principal
 from kvasir.server import welcome
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import SAVES
-from kvasir.server.save_directory import Snapshots
+from kvasir.server.save_directory import SaveDirectory
 from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir")
 
-#: How often a worker shows the others its writer's counters.
+#: How often a worker publishes its writer's counters to the other workers.
 PUBLISH_SECONDS = 1.0
 
-#: The memory engine does nothing by itself and looks at every entry when it is asked to sweep.
+#: How often the memory engine removes expired entries. It does not do so by itself, and has to look at all of them.
 MEMORY_SWEEP_SECONDS = 60.0
 
-#: Objects made before the youngest generation is collected. Requests leave no cycles behind.
+#: Net allocations before the youngest generation is collected. High, because requests leave no cycles behind.
 GC_THRESHOLD = 10_000
 
 
@@ -64,7 +64,7 @@ def voximplant_settings(config: Config) -> VoximplantSettings:
 
 
 class Worker:
-    """Everything one worker process is made of, built here and nowhere else."""
+    """Everything that one worker process consists of."""
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._config = config
@@ -107,7 +107,7 @@ class Worker:
         first = await organisation.first_organisation(self._engine)
         if config.nemesis_auth != "key":
             caller = Principal(first, "developer", "nemesis")
-        saves = Snapshots(config.nemesis_save_dir or config.data_dir / SAVES, first)
+        saves = SaveDirectory(config.nemesis_save_dir or config.data_dir / SAVES, first)
         dialect = NemesisDialect(
             self._store,
             caller,
@@ -120,8 +120,12 @@ class Worker:
         await listener.start(*split_address(config.nemesis), share_port=config.workers > 1)
         return listener
 
-    async def serve(self, *, announce: bool, parent: int | None, up: Callable[[], None] | None) -> int:
-        """Start, wait for the signal to stop, drain; the exit status. `up` is called in between."""
+    async def serve(self, *, announce: bool, parent: int | None, on_ready: Callable[[], None] | None) -> int:
+        """Serve until SIGTERM, SIGINT or the end of the supervisor, then drain. Returns the exit status.
+
+        `announce`: set up a new database and print what it contains. `parent`: a descriptor that becomes readable when
+        the supervisor is gone. `on_ready` is called once the worker serves.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,8 +145,8 @@ class Worker:
         if isinstance(self._engine, MemoryEngine):
             chores.append(loop.create_task(self._sweep()))
         log.info("listening on %s", ", ".join(_addresses(self._config)))
-        if up is not None:
-            up()
+        if on_ready is not None:
+            on_ready()
         await stop.wait()
         if parent is not None:
             loop.remove_reader(parent)
@@ -152,7 +156,7 @@ class Worker:
 
     async def _drain(self) -> int:
         self._health.stopping = True
-        log.info("stopping: requests in flight are answered first")
+        log.info("stopping; requests in flight are answered first")
         seconds = self._config.drain_seconds
         began = time.monotonic()
         stopping = [http.stop(seconds) for http in self._sockets]
@@ -160,7 +164,7 @@ class Worker:
             stopping.append(self._nemesis.stop(seconds))
         await asyncio.gather(*stopping)
         if not await self._listener.drained(max(0.0, seconds - (time.monotonic() - began))):
-            log.warning("%d requests were still in flight after the drain time", self._listener.in_flight)
+            log.warning("%d requests were still in flight when the drain time was over", self._listener.in_flight)
         await self._engine.close()
         self._metrics.publish(self._engine.writer)
         log.info("stopped")

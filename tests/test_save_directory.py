@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvasir.server.save_directory import Snapshots
+from kvasir.server.save_directory import SaveDirectory
 
 OWNER = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
 
@@ -21,11 +21,11 @@ async def records(*given: bytes) -> AsyncIterator[bytes]:
 
 
 async def save(directory: Path, record: bytes) -> None:
-    await Snapshots(directory, OWNER).save(OWNER, "x", records(record), 1)
+    await SaveDirectory(directory, OWNER).save(OWNER, "x", records(record), 1)
 
 
 async def loaded(directory: Path) -> list[bytes]:
-    found = await Snapshots(directory, OWNER).load(OWNER, "x")
+    found = await SaveDirectory(directory, OWNER).load(OWNER, "x")
     assert found is not None
     return [record async for record in found]
 
