@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import gc
 import importlib
 import json
 import os
 import re
 import resource
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 import kvasir.cli
-from kvasir.config.table import SETTINGS
+from kvasir.config.table import SETTINGS, Config
+from kvasir.listeners.websocket import WebSocketListener
+from kvasir.metrics import Metrics
+from kvasir.server.run import OPERATIONS
+from kvasir.server.worker import Worker
 from tests.support.cli import run
 from tests.support.http_client import client
 from tests.support.organisations import ORGANISATION
@@ -278,6 +286,30 @@ def test_the_limits_of_the_nemesis_api_are_settings(tmp_path: Path) -> None:
         assert {1, 103} == set(made)
         with pytest.raises(InvalidStatus, match="503"):
             connect(server.nemesis_url)
+
+
+def test_readyz_is_answered_only_when_all_listeners_are_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, nemesis_port = free_ports(2)
+    config = Config(data_dir=tmp_path, http=f"127.0.0.1:{port}", nemesis=f"127.0.0.1:{nemesis_port}")
+    supervisor, ready = os.pipe()
+    served, start = [], WebSocketListener.start
+
+    async def slow_start(self: WebSocketListener, *address: Any, **options: Any) -> None:
+        await asyncio.sleep(0.1)  # time enough for a listener that was started before
+        with socket.socket() as probe:
+            served.append(probe.connect_ex(("127.0.0.1", port)) == 0)
+        await start(self, *address, **options)
+
+    monkeypatch.setattr(WebSocketListener, "start", slow_start)
+    server = Worker(config, Metrics(OPERATIONS, 1))
+    threshold = gc.get_threshold()
+    try:
+        status = asyncio.run(server.serve(announce=True, parent=supervisor, on_ready=lambda: os.close(ready)))
+    finally:
+        os.close(supervisor)
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
+    assert (status, served) == (0, [False])
 
 
 def test_no_variable_of_ours_reaches_the_server() -> None:

@@ -135,9 +135,10 @@ class Worker:
         await self._engine.open()
         if announce:
             welcome.announce(await bootstrap.bootstrap(self._engine, self._config, self._engine.clock), self._config)
+        # Before HTTP, where /readyz says that the server is ready.
+        self._nemesis = await self._start_nemesis()
         for http in self._sockets:
             http.start()
-        self._nemesis = await self._start_nemesis()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
