@@ -1,4 +1,4 @@
-"""Loads the world's languages (ISO 639-3, from the package pycountry) and reads them back in every way there is.
+"""Loads the world's languages (ISO 639-3, from the package pycountry) and reads them back in every way the API offers.
 
 It needs nothing but the standard library and two variables: KV, the address of a store's keys
 (http://127.0.0.1:8901/api/v2/store/<ULID>/kv), and KEY, an access key that may write.
