@@ -1,4 +1,4 @@
-"""The NemesisDB API as a whole: what the server makes, and listeners talk to. Owns no socket and no clock."""
+"""The NemesisDB API as a whole, for the server to construct and a listener to serve. Owns no socket and no clock."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kvasir.store.store import Store
 
 
 class NemesisDialect:
-    """A `kvasir.listeners.websocket.Dialect`."""
+    """A `kvasir.dialects.websocket.Dialect`."""
 
     name: ClassVar[str] = "nemesis"
-    #: Every operation name that is observed.
+    #: The names of all operations that are observed
     operations: ClassVar[tuple[str, ...]] = (
         *dict.fromkeys(name for profile in PROFILES.values() for name in profile.commands),
         NO_COMMAND,
@@ -35,11 +35,11 @@ class NemesisDialect:
         saves: Saves | None = None,
         observe: Observe = lambda *_: None,
     ) -> None:
-        """`caller` is who everybody is taken for, or what knows them by their access key."""
-        # One thread, so that long searches take turns with each other and leave the rest of the machine alone.
+        """`caller` is who every client is taken to be, or what identifies clients by their access keys."""
+        # A single thread, so that long searches take turns with each other and leave the rest of the machine alone.
         self._threads = ThreadPoolExecutor(1, "nemesis-find")
         self._shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe)
-        #: Whether a connection must bring an access key.
+        #: Whether a connection has to send an access key
         self.needs_key = isinstance(caller, Auth)
 
     def converse(
@@ -54,5 +54,5 @@ class NemesisDialect:
         return Conversation(self._shared, profile, authorization, emit, finish)
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """End the thread."""
         self._threads.shutdown(wait=False, cancel_futures=True)

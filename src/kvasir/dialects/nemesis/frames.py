@@ -1,7 +1,7 @@
-"""Frames to commands and replies to frames, by tables. Pure: no I/O, no clock, no store.
+"""The JSON of messages and replies, and what parameters have to look like, by tables. Pure.
 
-A request is one JSON object with one member, the command; its value holds the parameters. The order of the checks is
-that of NemesisDB 0.3.0, whose clients compare whole replies.
+A request is a JSON object with one member, the command, whose value holds the parameters. The checks are made in the
+order of NemesisDB 0.3.0, since its clients compare whole replies.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from kvasir.dialects.nemesis.statuses import Status
 _decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
 
-#: What the fast encoder prints otherwise than NemesisDB did, seen with every digit as 0: exponents, and integers
-#: that may be beyond 64 bits.
+#: What the fast encoder prints differently than NemesisDB did, with every digit replaced by 0: exponents, and integers
+#: that may be longer than 64 bits.
 _ZEROS = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
 _EXPONENT, _LONG = b"0e", b"0" * 19
 _SMALLEST, _BIGGEST = -(2**63), 2**64 - 1
@@ -30,7 +30,7 @@ class NotText(Exception):
 
 
 class Malformed(Exception):
-    """The message is no JSON, or nested too deep."""
+    """The message is not JSON, or is nested too deeply."""
 
 
 class Refusal(Struct, frozen=True):
@@ -38,16 +38,16 @@ class Refusal(Struct, frozen=True):
 
     status: Status
     message: str = ""
-    #: Whether the reply is keyed by the bare command: a quirk of version 0.3 that its clients may rely on.
+    #: Whether the reply stands under the bare command: a quirk of version 0.3 that its clients may rely on.
     bare: bool = False
 
 
 class Parameter(Struct, frozen=True):
-    """One row of a command: a member of its value and the refusals it may earn."""
+    """A parameter of a command, and how it is refused."""
 
     name: str
     type: type
-    #: None: it may be left out.
+    #: None: it is optional.
     missing: Refusal | None
     wrong: Refusal
     #: None: it may be empty.
@@ -55,18 +55,18 @@ class Parameter(Struct, frozen=True):
 
 
 class Shape:
-    """How many members a command's value may have, and which."""
+    """The parameters of a command: how many, and which."""
 
     def __init__(self, *parameters: Parameter, min_members: int = 0, max_members: int | None = None) -> None:
         self.parameters = parameters
         self._min = min_members
         self._max = max_members
         self._counts = min_members > 0 or max_members is not None
-        # Looked at for every command, so taken apart once.
+        # Unpacked once, since they are needed for every command.
         self._rows = [(row.name, row.type, row.missing, row.wrong, row.empty) for row in parameters]
 
     def fault(self, body: dict[str, Any]) -> Refusal | None:
-        """The first refusal that the parameters of a command earn, in the order of the rows."""
+        """How these parameters are refused, the rows being checked in order; None if they are not."""
         if self._counts and (len(body) < self._min or (self._max is not None and len(body) > self._max)):
             return Refusal(Status.COMMAND_SYNTAX)
         for name, type, missing, wrong, empty in self._rows:
@@ -81,13 +81,13 @@ class Shape:
 
 
 def token(*, bare: bool = False) -> Parameter:
-    """The row of the session token: whatever is wrong with it is SessionTokenInvalid."""
+    """The session token, which has the same refusal whatever is wrong with it."""
     refusal = Refusal(Status.SESSION_TOKEN_INVALID, "", bare)
     return Parameter("tkn", str, refusal, refusal, refusal)
 
 
 def required(name: str, type: type, missing: Status, *, message: str | None = None, empty: bool = True) -> Parameter:
-    """A row for a parameter that must be there; `message` is what a missing one is answered with, else its name."""
+    """A parameter that must not be missing; the refusal of a missing one says `message`, by default its name."""
     return Parameter(
         name,
         type,
@@ -101,7 +101,7 @@ def parse(message: bytes, max_depth: int) -> Any:
     """The JSON value of a message. Raises `NotText` or `Malformed`."""
     try:
         value = _decode(message)
-        # A message of fewer bytes cannot be too deep.
+        # Brackets in strings are counted, too, so the count only says which messages need a closer look.
         if len(message) > max_depth and message.count(b"[") + message.count(b"{") > max_depth:
             _check_depth(value, max_depth)
     except (msgspec.MsgspecError, RecursionError, ValueError):
@@ -128,9 +128,10 @@ def _check_depth(value: Any, max_depth: int) -> None:
 
 
 def value_text(value: Any) -> bytes:
-    """A value as it is stored: compact JSON, printed as version 0.3.0 did.
+    """A value as it is stored: compact JSON in the format of version 0.3.0.
 
-    1e3 is 1000.0, and an integer beyond 64 bits is the nearest double. Raises ValueError for one beyond a double.
+    1e3 becomes 1000.0, and an integer that does not fit 64 bits the nearest double. Raises ValueError for a number that
+    does not fit a double.
     """
     text = encode(value)
     if len(text) < 4:
@@ -149,23 +150,23 @@ def _integer(digits: str) -> int | float:
 
 
 def reply(command: str, body: dict[str, Any]) -> bytes:
-    """The frame of a command's reply."""
+    """The frame of a reply."""
     return encode({command + "_RSP": body})
 
 
 def error(status: Status, message: str = "") -> bytes:
-    """The frame that answers a message without a usable command."""
+    """The reply to a message without a usable command."""
     return encode({"ERR": {"st": status, "m": message}})
 
 
 def refused(command: str, refusal: Refusal) -> bytes:
-    """The frame that refuses a command."""
+    """The reply that refuses a command."""
     key = command if refusal.bare else command + "_RSP"
     return encode({key: {"st": refusal.status, "tkn": None, "m": refusal.message}})
 
 
 def refuse_message(message: Any, known: Container[str]) -> bytes:
-    """The frame that refuses a message without a usable command."""
+    """The reply that refuses a message without a usable command."""
     if message.__class__ is not dict or not message:
         return error(Status.JSON_INVALID if message is None else Status.COMMAND_SYNTAX)
     name = next(iter(message))

@@ -1,4 +1,4 @@
-"""JSON values as version 0.3.0 looked at them: JSON Pointers, an order of all values, appending. Pure."""
+"""What version 0.3.0 did with JSON values: JSON Pointers, an order of all values, appending. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _INDEX = re.compile(r"0|[1-9][0-9]*")
 
 
 class BadPointer(ValueError):
-    """The text is no JSON Pointer."""
+    """The text is not a JSON Pointer."""
 
 
 class Mismatch(ValueError):
-    """The two values cannot be appended."""
+    """One value cannot be appended to the other."""
 
 
 def parts_of(pointer: str) -> list[str]:
@@ -29,19 +29,19 @@ def parts_of(pointer: str) -> list[str]:
 
 
 def resolve(value: Any, parts: list[str]) -> Any:
-    """What the parts lead to. Raises LookupError if there is nothing."""
+    """The value that the parts lead to. Raises LookupError if there is none."""
     for part in parts:
         value = value[_step(value, part)]
     return value
 
 
 def replaced(value: Any, parts: list[str], new: Any) -> Any:
-    """The value with `new` where the parts lead to. Raises LookupError if there is nothing to replace."""
+    """The value with `new` where the parts lead; changes it. Raises LookupError if there is nothing to replace."""
     if not parts:
         return new
     container = resolve(value, parts[:-1])
     step = _step(container, parts[-1])
-    container[step]  # must be there
+    container[step]  # raises if it does not exist
     container[step] = new
     return value
 
@@ -58,7 +58,7 @@ def _step(container: Any, part: str) -> str | int:
 
 _RANK: dict[type, int] = {type(None): 0, bool: 1, int: 2, float: 2, dict: 3, list: 4, str: 5}
 
-#: Operator of KV_FIND: whether `order` of the stored value and the one asked for says yes.
+#: Operator of KV_FIND: whether it holds, by the `order` of the stored value and the given one
 OPERATORS: dict[str, Callable[[int], bool]] = {
     "==": lambda order: order == 0,
     ">": lambda order: order > 0,
@@ -69,9 +69,9 @@ OPERATORS: dict[str, Callable[[int], bool]] = {
 
 
 def order(a: Any, b: Any) -> int:
-    """-1, 0 or 1: null < booleans < numbers < objects < arrays < strings; containers member by member.
+    """-1, 0 or 1: null < booleans < numbers < objects < arrays < strings; arrays are compared item by item.
 
-    Objects compare by their members sorted by name, as (name, value) pairs.
+    Objects are compared as arrays of their names and values, sorted by name.
     """
     todo = [(a, b)]
     while todo:
@@ -82,7 +82,7 @@ def order(a: Any, b: Any) -> int:
             return -1 if rank < other else 1
         if rank in (3, 4):
             pairs, tail = _paired(left, right)
-            # Looked at first to last, so pushed last to first; the lengths decide when all else is equal.
+            # To be compared from first to last, so pushed from last to first; the lengths decide if all else is equal.
             todo.append((tail, 0))
             todo += reversed(pairs)
         elif left != right:
@@ -111,7 +111,7 @@ def _before(left: Any, right: Any) -> bool:
 
 
 def appended(value: Any, addition: Any) -> Any:
-    """KV_APPEND: texts and arrays grow at the end, an object gets the members it lacks. Raises `Mismatch`."""
+    """KV_APPEND: strings and arrays are extended, an object gets the members it lacks. Raises `Mismatch`."""
     if value.__class__ is not addition.__class__ or addition.__class__ not in (str, list, dict):
         raise Mismatch
     if addition.__class__ is dict:

@@ -1,6 +1,6 @@
-"""Every status number on the wire, and which failure of the store becomes which. Numbers are those of NemesisDB 0.3.
+"""Every status that this server sends, with its number in NemesisDB 0.3, and the status of each failure of the store.
 
-Only the numbers that this server sends are here; docs/dialects/nemesis.md lists them with their meaning.
+docs/dialects/nemesis.md says what they mean.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from kvasir import errors
 
 
 class Status(IntEnum):
-    """What `st`, or the value of a key, says."""
+    """The value of `st`, or of a key's name in `keys`."""
 
     OK = 1
     OP_CODE_INVALID = 2
     JSON_INVALID = 3
     PATH_INVALID = 4
-    #: A pointer that leads nowhere; in the JSONPath form of KV_FIND: `path` is missing.
+    #: A pointer that leads nowhere; in the JSONPath form of KV_FIND, a missing `path`.
     PATH_NOT_EXIST = 5
     COMMAND_NOT_EXIST = 10
     COMMAND_MULTIPLE = 11
@@ -32,7 +32,7 @@ class Status(IntEnum):
     PARAM_MISSING = 26
     VALUE_MISSING = 40
     VALUE_TYPE_INVALID = 41
-    #: Empty where it must not be, or longer than a limit allows.
+    #: Empty where that is not allowed, or longer than a limit.
     VALUE_SIZE = 42
     FIND_NO_PATH = 60
     FIND_INVALID_OPERATOR = 62
@@ -49,12 +49,12 @@ class Status(IntEnum):
     UNKNOWN = 1000
 
 
-#: Profile 0.9 renumbered the statuses of saving.
+#: Version 0.9 renumbered the statuses of saving.
 SAVE_COMPLETE_09 = 120
 SAVE_DIR_WRITE_FAIL_09 = 121
 SAVE_ERROR_09 = 122
 
-#: The answer to a failure, in `st`; its message goes into `m`.
+#: The `st` of a failure; its message goes into `m`.
 OF_ERROR: dict[type[errors.KvasirError], Status] = {
     errors.Invalid: Status.COMMAND_SYNTAX,
     errors.TooLarge: Status.VALUE_SIZE,

@@ -1,7 +1,7 @@
-"""KV_FIND, KV_UPDATE and KV_APPEND: the commands that look into values, each of the first two in both its forms.
+"""KV_FIND, KV_UPDATE and KV_APPEND: the commands that look into values, the first two of them in two forms.
 
-Version 0.3.0 knew JSON Pointers; its successor knew JSONPath. A KV_FIND with `rsp`, and a KV_UPDATE with `path` and
-`value` beside its key, are of the second form. Whatever may take long is evaluated in a thread.
+The first form, of version 0.3.0, takes a JSON Pointer, the second, of its successors, a JSONPath. The second form is a
+KV_FIND with `rsp`, or a KV_UPDATE with `path` and `value` next to its key. What may take long runs in a thread.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from kvasir.model import Entry, Mutation, Query, Set, Space
 
 _decode = msgspec.json.decode
 
-#: Entries looked at between two breaths.
+#: Entries evaluated before other connections get their turn
 _PAGE = 32
-#: So often all keys are looked at twice before what was seen is good enough: values of one moment, keys of another.
-_LOOKS = 20
-#: Up to these many bytes of values and steps, an evaluation is done at once; beyond, in a thread.
-_AT_ONCE_BYTES = 16_384
-_AT_ONCE_STEPS = 2_000
+#: How often all entries are read anew to get keys and values of the same moment; then those of different ones will do.
+_ATTEMPTS = 20
+#: An evaluation of more bytes of values or more steps runs in a thread.
+_INLINE_BYTES = 16_384
+_INLINE_STEPS = 2_000
 
 T = TypeVar("T")
 
@@ -46,15 +46,15 @@ def _wrong_type(command: str, name: str) -> bytes:
 
 
 async def _evaluate(context: CommandContext, size: int, budget: Budget, work: Callable[[Budget], T]) -> T:
-    """What `work` gives, at once if that is quick, else from a thread. Raises `TooLarge` when the budget is spent."""
-    if size <= _AT_ONCE_BYTES and budget.left >= _AT_ONCE_STEPS:
-        quick = Budget(_AT_ONCE_STEPS)
+    """The result of `work`, computed here if that is quick, else in a thread. Raises `TooLarge` beyond the budget."""
+    if size <= _INLINE_BYTES and budget.left >= _INLINE_STEPS:
+        inline = Budget(_INLINE_STEPS)
         try:
-            result = work(quick)
+            result = work(inline)
         except TooMuch:
             pass
         else:
-            budget.left -= _AT_ONCE_STEPS - quick.left
+            budget.left -= _INLINE_STEPS - inline.left
             return result
     try:
         budget.spend(size // 64)
@@ -67,9 +67,9 @@ async def _evaluate(context: CommandContext, size: int, budget: Budget, work: Ca
 async def _batches(
     context: CommandContext, space: Space, names: Sequence[str] | None
 ) -> AsyncIterator[list[tuple[str, Entry]]]:
-    """The entries of these keys, or (None) of all, some at a time and with a breath for the others in between.
+    """The entries of these keys, or of all (None), in batches; other connections get their turn in between.
 
-    What fits into one batch is of one snapshot.
+    They are of one snapshot if they fit into one batch of the store.
     """
     if names is not None:
         names = list(dict.fromkeys(names))
@@ -78,25 +78,25 @@ async def _batches(
     except TooLarge:
         together = None
     if together is not None:
-        for some in chunks(together, _PAGE):
-            yield some
+        for chunk in chunks(together, _PAGE):
+            yield chunk
             await asyncio.sleep(0)
     elif names is not None:
-        for part in chunks(names, _PAGE):
-            yield _there(part, await context.get(space, part))
+        for chunk in chunks(names, _PAGE):
+            yield _existing(chunk, await context.get(space, chunk))
             await asyncio.sleep(0)
     else:
         after = None
         more = True
         while more:
             page = await context.store.page(context.principal, space, Query(order="oldest", limit=_PAGE, after=after))
-            yield _there([name_of(entry.key) for entry in page.entries], page.entries)
+            yield _existing([name_of(entry.key) for entry in page.entries], page.entries)
             more = page.more
             after = page.entries[-1].sequence if more else None
             await asyncio.sleep(0)
 
 
-def _there(names: Sequence[str | None], entries: Sequence[Entry | None]) -> list[tuple[str, Entry]]:
+def _existing(names: Sequence[str | None], entries: Sequence[Entry | None]) -> list[tuple[str, Entry]]:
     pairs = zip(names, entries, strict=True)
     return [(name, entry) for name, entry in pairs if name is not None and entry is not None]
 
@@ -104,25 +104,25 @@ def _there(names: Sequence[str | None], entries: Sequence[Entry | None]) -> list
 async def _named_together(
     context: CommandContext, space: Space, names: Sequence[str]
 ) -> list[tuple[str, Entry]] | None:
-    """The entries of these keys in one snapshot; None for more keys than a batch may have. Raises `TooLarge`."""
-    return _there(names, await context.get(space, names)) if len(names) <= context.store.limits.batch_keys else None
+    """The entries of these keys in one snapshot; None if they are more than a batch may have. Raises `TooLarge`."""
+    return _existing(names, await context.get(space, names)) if len(names) <= context.store.limits.batch_keys else None
 
 
 async def _all_together(context: CommandContext, space: Space) -> list[tuple[str, Entry]] | None:
     """All entries, oldest first; None if there are more than a batch may have. Raises `TooLarge`.
 
-    A listing with 1,000 values could take 1 GiB, so their sum is bounded by a second look. If no versionstamp has
-    changed until then, all is as it was at the moment of the first.
+    A listing with 1,000 values could take 1 GiB, so the values are read by a second call, which bounds their sum. If no
+    versionstamp has changed in between, the entries are a snapshot of the moment of the first.
     """
     query = Query(order="oldest", limit=context.store.limits.batch_keys, values=False)
     found: list[tuple[str, Entry]] = []
-    for _ in range(_LOOKS):
+    for _ in range(_ATTEMPTS):
         listed = await context.store.page(context.principal, space, query)
         if listed.more:
             return None
         keys = [entry.key for entry in listed.entries]
         entries = await context.store.get(context.principal, space, keys, extend=False) if keys else []
-        found = _there([name_of(key) for key in keys], entries)
+        found = _existing([name_of(key) for key in keys], entries)
         if [entry and entry.versionstamp for entry in entries] == [entry.versionstamp for entry in listed.entries]:
             break
     return found
@@ -143,7 +143,7 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
         return refused("KV_FIND", Refusal(Status.FIND_NO_PATH))
     if body["path"].__class__ is not str:
         return _wrong_type("KV_FIND", "path")
-    ((operator, wanted),) = conditions.items()
+    ((operator, operand),) = conditions.items()
     if operator not in json_pointer.OPERATORS:
         return refused("KV_FIND", Refusal(Status.FIND_INVALID_OPERATOR))
     space = await context.session(body["tkn"])
@@ -164,7 +164,7 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
                     value = json_pointer.resolve(_decode(entry.value), parts)
                 except LookupError:
                     continue
-                if test(json_pointer.order(value, wanted)):
+                if test(json_pointer.order(value, operand)):
                     found.append(name)
             return found
 
@@ -177,19 +177,19 @@ def _size(batch: list[tuple[str, Entry]]) -> int:
 
 
 def _path_fault(body: dict[str, Any]) -> bytes | None:
-    """What is wrong with the parameters of the second form, in its order of checks."""
+    """The reply to parameters of the second form that are wrong, in its order of checks."""
     if not 3 <= len(body) <= 4:
         return _syntax("KV_FIND")
-    path, wanted = body.get("path"), body["rsp"]
+    path, rsp = body.get("path"), body["rsp"]
     if "path" not in body:
         return refused("KV_FIND", Refusal(Status.PATH_NOT_EXIST))
     if path.__class__ is not str:
         return _wrong_type("KV_FIND", "path")
     if not path:
         return refused("KV_FIND", Refusal(Status.VALUE_SIZE, "path"))
-    if wanted.__class__ is not str:
+    if rsp.__class__ is not str:
         return _wrong_type("KV_FIND", "rsp")
-    if wanted not in ("keys", "kv", "paths"):
+    if rsp not in ("keys", "kv", "paths"):
         return _syntax("KV_FIND", "rsp")
     if body.get("keys", []).__class__ is not list:
         return _wrong_type("KV_FIND", "keys")
@@ -209,16 +209,16 @@ async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
     names: list[str] = []
     values: dict[str, Raw] = {}
     paths: list[str] = []
-    wanted = body["rsp"]
-    chosen = body.get("keys")  # none, or an empty list, means all
-    async for batch in _batches(context, space, strings(chosen) if chosen else None):
+    rsp = body["rsp"]
+    names_given = body.get("keys")  # missing or empty: all
+    async for batch in _batches(context, space, strings(names_given) if names_given else None):
 
         def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[tuple[str, Entry, list[str]]]:
             found = []
             for name, entry in batch:
                 nodes = compiler.find(path, _decode(entry.value), budget)
                 if nodes:
-                    texts = [node.path for node in nodes] if wanted == "paths" else []
+                    texts = [node.path for node in nodes] if rsp == "paths" else []
                     budget.spend(sum(len(text) // 64 for text in texts))
                     found.append((name, entry, texts))
             return found
@@ -226,28 +226,26 @@ async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
         for name, entry, texts in await _evaluate(context, _size(batch), budget, matching):
             names.append(name)
             paths += texts
-            if wanted == "kv":
+            if rsp == "kv":
                 values[name] = Raw(entry.value)
                 room -= len(entry.value)
             room -= len(name) + sum(map(len, texts))
         if room < 0:
             raise context.reply_too_long()
-    told: dict[str, Any] = {"keys": names, "kv": values, "paths": paths}
-    return reply(
-        "KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if wanted == "paths" else "keys": told[wanted]}
-    )
+    results: dict[str, Any] = {"keys": names, "kv": values, "paths": paths}
+    return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if rsp == "paths" else "keys": results[rsp]})
 
 
 def _rewritten(context: CommandContext, name: str, value: Any, old: Entry) -> Set:
-    """The mutation that stores what was made of an entry's value; all else stays. Raises `Invalid` and `TooLarge`."""
-    most = context.store.limits.json_depth
+    """The mutation that replaces an entry's value and nothing else. Raises `Invalid` and `TooLarge`."""
+    max_depth = context.store.limits.json_depth
     try:
         new = setter(name, value)
-        # Two values that are not too deep may be so together.
-        parse(new.value, most)
+        # Neither value is too deep, but together they may be.
+        parse(new.value, max_depth)
     except (Malformed, RecursionError):
-        raise TooLarge(f"the value of {name[:100]!r} would be nested deeper than {most} levels") from None
-    if old.refresh is not None:  # to look at it was to extend its life
+        raise TooLarge(f"the value of {name[:100]!r} would be nested deeper than {max_depth} levels") from None
+    if old.refresh is not None:  # reading it has extended its life
         return Set(new.key, new.value, old.metadata, ttl=old.refresh, refresh=True)
     return Set(new.key, new.value, old.metadata, expires_at=old.expires_at)
 
@@ -256,7 +254,7 @@ def _rewritten(context: CommandContext, name: str, value: Any, old: Entry) -> Se
 
 
 async def _update(context: CommandContext, body: dict[str, Any]) -> bytes:
-    # Of two members beside the token, one names the pointer, even if it is called "path".
+    # A command of three members is of the first form, even if its pointer is called "path".
     by_path = "path" in body and "value" in body and len(body) > 3
     return await (_update_by_path if by_path else _update_by_pointer)(context, body)
 
@@ -326,7 +324,7 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
 
 
 async def _put_if_unchanged(context: CommandContext, space: Space, seen: Entry, new: Mutation) -> bool:
-    """Write unless the entry is another by now; the evaluation is too long to be done within the store's own turn."""
+    """Write unless the entry has changed since. The evaluation takes too long to run within `Store.update`."""
 
     def change(entry: Entry | None) -> Mutation | None:
         return new if entry is not None and entry.versionstamp == seen.versionstamp else None
@@ -339,20 +337,20 @@ async def _put_if_unchanged(context: CommandContext, space: Space, seen: Entry, 
 
 
 async def _append(context: CommandContext, body: dict[str, Any]) -> bytes | None:
-    """One reply a key, in their order; the first that does not match ends the command."""
+    """One reply per key, in order; the first value of another type ends the command."""
     space = await context.session(body["tkn"])
     additions = [(name, addition) for name, addition in body.items() if name != "tkn"]
-    for some in chunks(additions, context.store.limits.batch_keys):
-        statuses = await _append_all(context, space, some)
-        for (name, _), status in zip(some, statuses, strict=False):
+    for chunk in chunks(additions, context.store.limits.batch_keys):
+        statuses = await _append_all(context, space, chunk)
+        for (name, _), status in zip(chunk, statuses, strict=False):
             context.send(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
-        if len(statuses) < len(some):
+        if len(statuses) < len(chunk):
             return error(Status.UNKNOWN)
     return None
 
 
 async def _append_all(context: CommandContext, space: Space, additions: Sequence[tuple[str, Any]]) -> list[Status]:
-    """Carry them out as one write, up to the first whose stored value is of another type; the statuses of those."""
+    """Append in one write, up to the first stored value that is of another type; the statuses of those before it."""
     statuses: list[Status] = []
 
     def change(entries: list[Entry | None]) -> list[Mutation]:

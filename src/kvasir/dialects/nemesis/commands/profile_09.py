@@ -20,7 +20,7 @@ from kvasir.dialects.nemesis.statuses import SAVE_COMPLETE_09, SAVE_DIR_WRITE_FA
 from kvasir.engine import Outcome
 from kvasir.model import Commit, Entry, Space
 
-#: Name of the store that is the one keyspace.
+#: Name of the store that is the keyspace
 STORE = "nemesis"
 VERSION = "0.9"
 #: What precedes the underscore in that version's commands; an unknown command of another family is refused differently.
@@ -33,7 +33,7 @@ def _required(name: str, type: type, *, empty: bool = True) -> Parameter:
 
 
 def refuse_message(message: Any, _: Container[str]) -> bytes:
-    """The frame that refuses a message without a usable command."""
+    """The reply that refuses a message without a usable command."""
     if message.__class__ is not dict or len(message) != 1:
         return error(Status.COMMAND_SYNTAX)
     ((name, body),) = message.items()
@@ -44,12 +44,12 @@ def refuse_message(message: Any, _: Container[str]) -> bytes:
 
 
 def refused(command: str, refusal: Refusal) -> bytes:
-    """The frame that refuses a command."""
+    """The reply that refuses a command."""
     return reply(command, {"st": refusal.status})
 
 
 def error(status: Status, message: str = "") -> bytes:  # noqa: ARG001  (only the other profile sends it)
-    """The frame that answers a message without a usable command."""
+    """The reply to a message without a usable command."""
     return encode({"ERR": {"st": status}})
 
 

@@ -1,7 +1,7 @@
-"""SH_SAVE and SH_LOAD: sessions as records of a save, and back. The files are `Saves`'s business.
+"""SH_SAVE and SH_LOAD: sessions to the records of a save, and back. The files belong to `Saves`.
 
-A record is what NemesisDB wrote, `{"sh":{…},"keys":{…}}`, with the name of a shared session added; a session of many
-keys is spread over records that follow each other, so that nothing is ever held in memory whole.
+A record is what NemesisDB wrote, `{"sh":{…},"keys":{…}}`, with the name of a shared session added. A session of many
+keys takes several records in a row, so that no session is ever held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _SESSIONS = 1_000
 _ENTRIES = 64
 
 
-#: In a session that is being loaded; of two parts, so that no client of this API has a key like it. A session that
-#: still has it was not loaded to its end, and the next load goes on with it.
+#: A key in a session that is being loaded. It has two parts, so that no client of this API can have one like it. A
+#: session that still has it was loaded only partly, and the next load continues with it.
 _UNFINISHED = pack(("", "loading"))
 
 
 class Head(Struct, omit_defaults=True):
-    """Member `sh`: the session. Old saves have the token as a number."""
+    """Member `sh`: the session. In old saves its token is a number."""
 
     tkn: str | int
     shared: bool = False
@@ -54,7 +54,7 @@ class Record(Struct, omit_defaults=True):
     keys: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-#: What reading a save may raise when the file is not one.
+#: What reading a file may raise if it is not a save
 UNREADABLE = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
 read_record = msgspec.json.Decoder(Record).decode
 
@@ -65,14 +65,14 @@ async def _save(context: CommandContext, body: dict[str, Any]) -> bytes:
         return encode({"SH_SAVE_RSP": {"st": Status.COMMAND_DISABLED, "m": ""}})
     if name.__class__ is not str:
         return encode({"SH_SAVE_RSP": {"st": Status.COMMAND_SYNTAX, "m": ""}})
-    wanted = body.get("tkns", [])
-    if wanted.__class__ is not list:
+    tokens = body.get("tkns", [])
+    if tokens.__class__ is not list:
         return encode({"SH_SAVE_RSP": {"st": Status.VALUE_TYPE_INVALID, "m": "tkns"}})
     if not await prepared(context, name):
         return reply("SH_SAVE", {"name": name, "st": Status.SAVE_DIR_WRITE_FAIL})
     started = context.store.clock()
     context.send(reply("SH_SAVE", {"name": name, "st": Status.SAVE_START}))
-    spaces = _wanted(context, strings(wanted)) if wanted else _all(context)
+    spaces = _named(context, strings(tokens)) if tokens else _all(context)
     try:
         await context.saves.save(context.principal.organisation, name, _records(context, spaces), started)
     except OSError:
@@ -82,14 +82,14 @@ async def _save(context: CommandContext, body: dict[str, Any]) -> bytes:
 
 
 async def prepared(context: CommandContext, name: str) -> bool:
-    """Whether there is a directory for a save of this name now. Raises `Forbidden` for one who only reads."""
+    """Create the directory of a save; whether that worked. Raises `Forbidden` for a caller who may not write."""
     require(context.principal, WRITERS)
     if context.saves is None or not context.saves.is_name(name):
         return False
     try:
         await context.saves.prepare(context.principal.organisation, name)
     except OSError as error:
-        log.warning("the directory of the save %r cannot be made: %s", name, error)
+        log.warning("cannot create the directory of the save %r: %s", name, error)
         return False
     return True
 
@@ -102,7 +102,7 @@ async def _all(context: CommandContext) -> AsyncIterator[Space]:
         after = spaces[-1].id
 
 
-async def _wanted(context: CommandContext, tokens: list[str]) -> AsyncIterator[Space]:
+async def _named(context: CommandContext, tokens: list[str]) -> AsyncIterator[Space]:
     for tkn in dict.fromkeys(tokens):
         try:
             space = await context.session(tkn)
@@ -126,7 +126,7 @@ async def _records(context: CommandContext, spaces: AsyncIterator[Space]) -> Asy
 
 
 async def pages(context: CommandContext, space: Space) -> AsyncIterator[dict[str, Raw]]:
-    """The keys and values of a space, some at a time, oldest first; of an empty one, nothing once."""
+    """The keys and values of a space in batches, oldest first; a single empty batch for an empty space."""
     after = None
     more = True
     while more:
@@ -136,7 +136,7 @@ async def pages(context: CommandContext, space: Space) -> AsyncIterator[dict[str
         more = page.more
         if more:
             after = page.entries[-1].sequence
-            # An engine that answers without waiting would keep everybody else waiting.
+            # An engine that answers without waiting would leave no turn to other connections.
             await asyncio.sleep(0)
 
 
@@ -163,65 +163,65 @@ async def _load(context: CommandContext, body: dict[str, Any]) -> bytes:
 
 
 class _Loading:
-    """Sessions coming back, one after the other; those that live already are left as they are."""
+    """Loads sessions, one after the other; those that exist already are left as they are."""
 
     def __init__(self, context: CommandContext) -> None:
         self._context = context
         self._token = ""
-        #: The session that is being filled; None: it was there before, so its records are passed over.
+        #: The session that is being filled. None: it existed before, so its records are skipped.
         self._space: Space | None = None
         self.sessions = 0
         self.keys = 0
 
     async def add(self, record: Record) -> None:
-        """Take up a record. Raises `KvasirError`, and ValueError for one without a session."""
+        """Load a record. Raises `KvasirError`, and ValueError for a record without a session."""
         if record.sh is None or record.sh.expiry.duration < 0:
             raise ValueError("not a save of sessions")
         if str(record.sh.tkn) != self._token:
             await self.finish()
             self._token = str(record.sh.tkn)
-            self._space = await self._created(record.sh)
+            self._space = await self._open(record.sh)
             self.sessions += self._space is not None
         if self._space is not None:
             self.keys += await fill(self._context, self._space, record.keys)
 
     async def finish(self) -> None:
-        """All records of the session were taken up."""
+        """All records of the session have been loaded."""
         if self._space is not None:
             await self._context.store.write(self._context.principal, self._space, Delete(_UNFINISHED))
             self._space = None
 
-    async def _created(self, head: Head) -> Space | None:
-        space = await self._found_or_made(head)
+    async def _open(self, head: Head) -> Space | None:
+        space = await self._find_or_create(head)
         if space is not None:
             await self._context.store.write(self._context.principal, space, Set(_UNFINISHED, b"true"))
         return space
 
-    async def _found_or_made(self, head: Head) -> Space | None:
+    async def _find_or_create(self, head: Head) -> Space | None:
         try:
             space = await self._context.session(self._token)
             (unfinished,) = await self._context.store.get(self._context.principal, space, [_UNFINISHED])
             return None if unfinished is None else space
         except NotFound:
-            # Saves of the original name no shared session: only its token leads back to it.
-            # The original took longer durations, too.
+            # Saves of the original have no names, so only its token leads to a shared session.
+            # The original also allowed longer durations.
             duration = min(head.expiry.duration, LONGEST)
             attributes = Attributes(self._token, head.shared and bool(head.name), duration)
             space, aliases = blank(self._context, head.name, attributes, delete=head.expiry.delete_session)
-            made = await self._context.store.create(self._context.principal, space, aliases)
-            # Otherwise the name belongs to another session by now, or the token to one that the caller may not know.
-            if made.organisation == space.organisation and attributes_of(made).token == self._token:
-                return made
+            created = await self._context.store.create(self._context.principal, space, aliases)
+            # Otherwise the name belongs to another session by now, or the token to one that is not the caller's.
+            if created.organisation == space.organisation and attributes_of(created).token == self._token:
+                return created
         return None
 
     async def give_up(self) -> None:
-        """Half a session would be taken for a whole one by the next load, so it goes."""
+        """Delete a session that is only partly loaded."""
         if self._space is not None:
             await self._context.store.end(self._context.principal, self._space)
 
 
 async def fill(context: CommandContext, space: Space, keys: dict[str, Any]) -> int:
-    """Store saved keys, a batch at a time; how many. Raises `KvasirError`, and ValueError for an impossible number."""
+    """Store saved keys, in batches; how many. Raises `KvasirError`, and ValueError for a number no double can hold."""
     for names in chunks(list(keys), context.store.limits.batch_keys):
         sets = tuple(Set(pack((name,)), value_text(keys[name])) for name in names)
         raise_failure(await context.store.write_many(context.principal, space, [Write(space.number, sets)]))

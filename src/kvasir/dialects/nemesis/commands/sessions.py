@@ -1,4 +1,4 @@
-"""The SH_ commands: a session is a space behind a token and, if it is shared, behind its name."""
+"""The SH_ commands. A session is a space with a token as its alias and, if it is shared, its name as another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kvasir.errors import Forbidden, NotFound
 from kvasir.model import Alias, Space
 from kvasir.store.clearing import period_end
 
-#: Longest duration in seconds: some three thousand years, which fits every engine in milliseconds.
+#: Longest duration in seconds: three thousand years, whose milliseconds fit every engine
 LONGEST = 10**11
 _END_AT_ONCE = 256
 
@@ -34,7 +34,7 @@ class Expiry(Struct):
 
 
 def blank(context: CommandContext, name: str, attributes: Attributes, *, delete: bool) -> tuple[Space, list[Alias]]:
-    """A session to be created now, and its aliases."""
+    """A session that is to be created now, and its aliases."""
     lasts = attributes.duration * 1000 or None
     space = Space(
         id="",
@@ -55,11 +55,11 @@ def blank(context: CommandContext, name: str, attributes: Attributes, *, delete:
 
 
 def _expiry_of(body: dict[str, Any]) -> Expiry | None:
-    """The expiry asked for; None: what was given makes no sense."""
-    given = body.get("expiry", {"duration": 0, "deleteSession": False})
-    if given.__class__ is not dict:
+    """The expiry among the parameters; None if it is invalid."""
+    expiry = body.get("expiry", {"duration": 0, "deleteSession": False})
+    if expiry.__class__ is not dict:
         return None
-    duration, delete = given.get("duration"), given.get("deleteSession")
+    duration, delete = expiry.get("duration"), expiry.get("deleteSession")
     if duration.__class__ is not int or delete.__class__ is not bool or not 0 <= duration <= LONGEST:
         return None
     return Expiry(duration, delete)
@@ -76,21 +76,21 @@ async def _new(context: CommandContext, body: dict[str, Any]) -> bytes:
     if len(name) > context.store.limits.store_name_characters:
         return refused("SH_NEW", Refusal(Status.VALUE_SIZE, "name"))
     if not context.may_create_session():
-        wait = f"at most {context.limits.sessions_per_second:,} sessions a second on one connection"
-        return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL, wait))
+        message = f"at most {context.limits.sessions_per_second:,} sessions per second on one connection"
+        return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL, message))
     attributes = Attributes(new_token(), shared, expiry.duration)
     space, aliases = blank(context, name, attributes, delete=expiry.delete_session)
-    made = await context.store.create(context.principal, space, aliases)
+    created = await context.store.create(context.principal, space, aliases)
     try:
-        tkn = await _token_of(context, made, attributes.token)
+        tkn = await _token_of(context, created, attributes.token)
     except NotFound:
-        # The name is taken by somebody whose session this caller may not know.
+        # The name belongs to a session that this caller must not learn of.
         return refused("SH_NEW", Refusal(Status.SESSION_NEW_FAIL))
     return reply("SH_NEW", {"st": Status.OK, "name": name, "tkn": tkn})
 
 
 async def _token_of(context: CommandContext, space: Space, fresh: str = "") -> str:
-    """The token of a space the caller may use. Raises `NotFound`."""
+    """The token of a space, if the caller may use it. Raises `NotFound`."""
     known = attributes_of(space).token
     if fresh and known == fresh:
         return fresh
@@ -115,7 +115,7 @@ async def _open(context: CommandContext, body: dict[str, Any]) -> bytes:
 
 
 async def _ended(context: CommandContext, space: Space) -> bool:
-    """End a session; whether it was still there."""
+    """End a session; whether it still existed."""
     try:
         return await context.store.end(context.principal, space)
     except NotFound:
@@ -126,7 +126,7 @@ async def _end(context: CommandContext, body: dict[str, Any]) -> bytes:
     try:
         space = await context.session(body["tkn"])
         if space.kind != "session":
-            raise Forbidden("this is a store under a session's name; `kvasir store delete` ends it")
+            raise Forbidden("this is a store that is shared as a session; delete it with `kvasir store delete`")
         ended = await context.store.end(context.principal, space)
     except NotFound:
         ended = False
@@ -173,8 +173,8 @@ async def _info(context: CommandContext, body: dict[str, Any]) -> bytes:
         "deleteSession": space.expires_at is not None,
     }
     count = await context.store.count(context.principal, space)
-    told = {"st": Status.OK, "tkn": tkn, "shared": attributes.shared, "keyCnt": count, "expiry": expiry}
-    return reply("SH_INFO", told)
+    info = {"st": Status.OK, "tkn": tkn, "shared": attributes.shared, "keyCnt": count, "expiry": expiry}
+    return reply("SH_INFO", info)
 
 
 async def _info_all(context: CommandContext, _: dict[str, Any]) -> bytes:

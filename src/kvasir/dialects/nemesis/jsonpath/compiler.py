@@ -1,8 +1,8 @@
 """JSONPath as NemesisDB's clients know it: the jsoncons dialect (after Goessner), on top of `python-jsonpath`.
 
-The library parses and walks; what jsoncons does otherwise is here: arithmetic, its functions, `^`, `.length`, quoted
-names after a dot, blanks, `@` as a start, missing compares as null, truth, no duplicates. Every evaluation spends from
-a `Budget`, and regular expressions run on RE2, whose time is linear, so that no path can hold up the server for long.
+The library parses and walks; here is what jsoncons does differently: arithmetic, its functions, `^`, `.length`, quoted
+names after a dot, blanks, `@` at the start, missing values that compare as null, truth, no duplicates. Every evaluation
+has a `Budget`, and regular expressions run on RE2 in linear time, so that no path can hold up the server for long.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ from kvasir.dialects.nemesis.jsonpath.nodes import (
 )
 from kvasir.dialects.nemesis.jsonpath.tokens import DIVIDE, MINUS, MODULO, PARENT, PLUS, BadPath, PathLexer
 
-#: Longest path that is looked at.
+#: Longest path that is compiled
 PATH_CHARACTERS = 8_192
 
-__all__ = ["PATH_CHARACTERS", "BadPath", "Budget", "Found", "TooMuch", "compile", "find", "replace"]
+__all__ = ["PATH_CHARACTERS", "BadPath", "Budget", "Node", "TooMuch", "compile", "find", "replace"]
 
 
 # -- grammar --------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class _Parser(Parser):
     """The library's parser, with jsoncons's operators and steps."""
 
     PRECEDENCE_PREFIX = 12
-    PRECEDENCES = {  # noqa: RUF012  (the library's own way to set it)
+    PRECEDENCES = {  # noqa: RUF012  (how the library sets it)
         TOKEN_OR: 3,
         TOKEN_AND: 4,
         TOKEN_EQ: 5,
@@ -190,7 +190,7 @@ class _Parser(Parser):
         ]
 
     def parse_slice(self, stream: TokenStream) -> Any:
-        """A slice; or an index, which the library takes for one if a slice without a start follows: [1,::2]."""
+        """A slice; or an index, which the library takes for a slice if one without a start follows: [1,::2]."""
         token = stream.current()
         if token.kind == TOKEN_INT and stream.peek().kind != TOKEN_COLON:
             stream.next()
@@ -222,7 +222,7 @@ class _Parser(Parser):
 
     def parse_infix_expression(self, stream: TokenStream, left: BaseExpression) -> BaseExpression:
         token = stream.next()
-        # One above its own, so that operators of one rank take from the left.
+        # One above its own, so that operators of one precedence associate to the left.
         right = self.parse_filter_expression(stream, self.PRECEDENCES[token.kind] + 1)
         return Binary(left, self.BINARY_OPERATORS[token.kind], right)
 
@@ -241,7 +241,7 @@ class _Parser(Parser):
         return Query(Path(env=self.env, segments=self.parse_query(stream)), absolute=False)
 
     def parse_function_extension(self, stream: TokenStream) -> BaseExpression:
-        function, fewest, most = functions.FUNCTIONS.get(stream.next().value, (None, 0, 0))
+        function, min_arguments, max_arguments = functions.FUNCTIONS.get(stream.next().value, (None, 0, 0))
         stream.eat(TOKEN_LPAREN)
         arguments: list[BaseExpression] = []
         while stream.current().kind != TOKEN_RPAREN:
@@ -249,7 +249,7 @@ class _Parser(Parser):
                 stream.eat(TOKEN_COMMA)
             arguments.append(self.parse_filter_expression(stream))
         stream.eat(TOKEN_RPAREN)
-        if function is None or not fewest <= len(arguments) <= most:
+        if function is None or not min_arguments <= len(arguments) <= max_arguments:
             raise BadPath
         call = Call(function, arguments)
         if stream.current().kind in (TOKEN_DOT, TOKEN_DDOT, TOKEN_LBRACKET):
@@ -268,10 +268,10 @@ class _Environment(jsonpath.JSONPathEnvironment):
 _ENVIRONMENT = _Environment()
 
 
-# -- the use of it --------------------------------------------------------------------------------------------
+# -- compile, find, replace --------------------------------------------------------------------------------------------
 
 
-class Found:
+class Node:
     """A node that a path selects."""
 
     __slots__ = ("steps", "value")
@@ -282,7 +282,7 @@ class Found:
 
     @property
     def path(self) -> str:
-        """Its normalised path, such as `$['address'][0]`."""
+        """Its normalized path, such as `$['address'][0]`."""
         return "$" + "".join(
             f"[{step}]" if step.__class__ is int else f"['{_escaped(str(step))}']" for step in self.steps
         )
@@ -294,7 +294,7 @@ def _escaped(name: str) -> str:
 
 @lru_cache(maxsize=256)
 def compile(path: str) -> Path | BaseExpression:
-    """A path, or the expression of a call at the top, ready for use. Raises `BadPath`."""
+    """A path, or the expression of a function call at the top, compiled. Raises `BadPath`."""
     if len(path) > PATH_CHARACTERS:
         raise BadPath(path[:100])
     try:
@@ -310,7 +310,7 @@ def compile(path: str) -> Path | BaseExpression:
 
 
 class _Context:
-    """What an expression at the top is evaluated in."""
+    """What an expression at the top is evaluated with."""
 
     __slots__ = ("current", "extra_context")
 
@@ -319,24 +319,24 @@ class _Context:
         self.extra_context = {SPENT: budget, "root": value}
 
 
-def find(path: Path | BaseExpression, value: Any, budget: Budget) -> list[Found]:
-    """The nodes of a value that a path selects, each once, in the order they are met. Raises `TooMuch`."""
+def find(path: Path | BaseExpression, value: Any, budget: Budget) -> list[Node]:
+    """The nodes of a value that a path selects, each once, in the order of the walk. Raises `TooMuch`."""
     context = _Context(value, budget)
     try:
         if not isinstance(path, Path):
-            return [Found((), path.evaluate(context))]  # type: ignore[arg-type]
-        found: dict[tuple[str | int, ...], Found] = {}
+            return [Node((), path.evaluate(context))]  # type: ignore[arg-type]
+        found: dict[tuple[str | int, ...], Node] = {}
         for match in path.finditer(value, filter_context=context.extra_context):
             steps = steps_to(match)  # type: ignore[arg-type]
             budget.spend(len(steps))
-            found.setdefault(steps, Found(steps, match.obj))
+            found.setdefault(steps, Node(steps, match.obj))
         return list(found.values())
     except RecursionError:
         raise TooMuch from None
 
 
 def replace(path: Path | BaseExpression, value: Any, new: Any, budget: Budget) -> tuple[Any, int]:
-    """(the value with `new` at every node selected, how many there were). Never creates a node. Raises `TooMuch`."""
+    """(the value with `new` at every node selected, number of these nodes). Never creates a node. Raises `TooMuch`."""
     if not isinstance(path, Path):
         return value, 0
     found = find(path, value, budget)

@@ -1,4 +1,4 @@
-"""Operators and functions within JSONPath filters, as jsoncons has them: what makes no sense gives null. Pure."""
+"""Operators and functions in JSONPath filters, as in jsoncons: applied to the wrong types they give null. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 import re2
 
-#: Longest regular expression that is looked at.
+#: Longest regular expression that is compiled
 PATTERN_CHARACTERS = 1_000
 
 
 class TooMuch(Exception):
-    """The budget of an evaluation is spent."""
+    """An evaluation has spent its budget."""
 
 
 class Budget:
-    """Steps an evaluation may take: nodes visited, values compared, characters looked at (64 a step)."""
+    """The steps an evaluation may take: nodes visited, values compared, characters read (64 to a step)."""
 
     __slots__ = ("left",)
 
@@ -32,7 +32,7 @@ class Budget:
             raise TooMuch
 
     def spend_on(self, value: Any) -> None:
-        """Pay for looking at a whole text, or at every item of a container. Raises `TooMuch`."""
+        """Pay for reading a whole string, or every item of a container. Raises `TooMuch`."""
         if value.__class__ is str:
             self.spend(1 + len(value) // 64)
         elif value.__class__ is list or value.__class__ is dict:
@@ -40,7 +40,7 @@ class Budget:
 
 
 def truth(value: Any) -> bool:
-    """null, false, and the empty text, array and object are false; every number is true."""
+    """null, false, and the empty string, array and object are false; every number is true."""
     return value is not None and value is not False and not (value.__class__ in (str, list, dict) and not value)
 
 
@@ -50,7 +50,7 @@ def is_number(value: Any) -> bool:
 
 
 def number(text: str) -> int | float:
-    """A number literal; an integer beyond 64 bits is a double."""
+    """The number of a literal; an integer that does not fit 64 bits is a double."""
     try:
         return bounded(int(text)) if len(text) < 40 else float(text)
     except ValueError:
@@ -58,13 +58,13 @@ def number(text: str) -> int | float:
 
 
 def bounded(value: int | float) -> int | float:
-    """The number, as a double if it is beyond 64 bits."""
+    """The number, as a double if it does not fit 64 bits."""
     return float(value) if value.__class__ is int and not -(2**63) <= value < 2**64 else value
 
 
 @lru_cache(maxsize=256)
 def pattern(text: str, ignore_case: bool) -> Any:
-    """A compiled regular expression; None if it is none, or one that RE2 refuses for its cost."""
+    """A compiled regular expression; None if it is invalid, or if RE2 refuses it for its cost."""
     if len(text) > PATTERN_CHARACTERS:
         return None
     options = re2.Options()
@@ -81,7 +81,7 @@ def pattern(text: str, ignore_case: bool) -> Any:
 
 
 def equal(a: Any, b: Any, budget: Budget) -> bool:
-    """JSON equality, every pair of values paid for. Raises `TooMuch`."""
+    """JSON equality; every pair of values is paid for. Raises `TooMuch`."""
     todo = [(a, b)]
     while todo:
         left, right = todo.pop()
@@ -146,7 +146,7 @@ def _matches(text: Any, pattern: Any, budget: Budget) -> bool:
     return pattern.search(text) is not None
 
 
-#: Each takes both values and the budget.
+#: Each takes both operands and the budget.
 BINARY: dict[str, Callable[[Any, Any, Budget], Any]] = {
     "==": equal,
     "!=": lambda a, b, budget: not equal(a, b, budget),
@@ -185,7 +185,7 @@ def _of_numbers(compute: Callable[[list[float]], Any]) -> Callable[..., Any]:
 
 
 def _extreme(pick: Callable[[list[Any]], Any]) -> Callable[..., Any]:
-    """The greatest or least of numbers, or of texts."""
+    """The greatest or least of numbers, or of strings."""
 
     def apply(budget: Budget, values: Any) -> Any:
         budget.spend_on(values)
@@ -250,7 +250,7 @@ def _tokenize(budget: Budget, text: Any, regex: Any) -> Any:
     return [*pieces, text[start:]]
 
 
-#: Name: (function, fewest arguments, most). Each takes the budget, then its arguments.
+#: Name: (function, fewest arguments, most arguments). Each takes the budget, then its arguments.
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "abs": (_of_number(abs), 1, 1),
     "avg": (_of_numbers(lambda values: sum(values) / len(values) if values else None), 1, 1),

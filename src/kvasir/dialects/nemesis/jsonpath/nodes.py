@@ -1,4 +1,4 @@
-"""What a compiled JSONPath is made of: steps, the nodes they lead to, and the expressions in filters.
+"""The parts of a compiled JSONPath: steps, the nodes they lead to, and the expressions in filters.
 
 Every node and every operation is paid for from the `Budget` of the evaluation.
 """
@@ -22,7 +22,7 @@ SPENT = "budget"
 
 
 class Match(JSONPathMatch):
-    """A node on the way. It builds no path text until asked, and every one is paid for."""
+    """A node that a step leads to. Its path is not rendered until it is needed."""
 
     __slots__ = ("key",)
 
@@ -38,7 +38,7 @@ class Match(JSONPathMatch):
         return Match(self, key, obj, self.root, self._filter_context)
 
     def add_child(self, *children: JSONPathMatch) -> None:
-        """Nobody asks for children."""
+        """The library collects them; nothing here needs them."""
 
 
 def steps_to(match: Match) -> tuple[str | int, ...]:
@@ -86,7 +86,7 @@ class Parent(JSONPathSegment):
 
 
 class Name(NameSelector):
-    """A member, an item by its index in digits, or the length of an array or a text."""
+    """A member, an item by its index in digits, or the length of an array or string."""
 
     def resolve(self, node: JSONPathMatch) -> Iterable[JSONPathMatch]:
         value: Any = node.obj
@@ -115,7 +115,7 @@ class Path(JSONPath):
 
 
 class Expression(BaseExpression):
-    """Base of the expressions here: evaluated to a JSON value, with None for what is missing."""
+    """Base of the expressions here: they evaluate to a JSON value, or None for a missing one."""
 
     async def evaluate_async(self, context: Any) -> object:
         raise NotImplementedError
@@ -128,20 +128,20 @@ class Expression(BaseExpression):
 
 
 class Query(Expression):
-    """`@…` or `$…` in a filter: the value, null for none, an array if the path may yield several."""
+    """`@…` or `$…` in a filter: the value, null if there is none, an array if the path may select several."""
 
-    __slots__ = ("absolute", "path", "several")
+    __slots__ = ("absolute", "multiple", "path")
 
     def __init__(self, path: Path, *, absolute: bool) -> None:
         super().__init__()
         self.path = path
         self.absolute = absolute
-        self.several = not path.singular_query()
+        self.multiple = not path.singular_query()
 
     def evaluate(self, context: Any) -> object:
         start = context.extra_context["root"] if self.absolute else context.current
         values = [match.obj for match in self.path.finditer(start, filter_context=context.extra_context)]
-        if self.several:
+        if self.multiple:
             return values
         return values[0] if values else None
 
@@ -196,7 +196,7 @@ class Call(Expression):
 
 
 class Onward(Expression):
-    """A path into what a call gave: `tokenize(@.name, ' ')[0]`."""
+    """A path into the result of a call: `tokenize(@.name, ' ')[0]`."""
 
     __slots__ = ("call", "path")
 
@@ -215,7 +215,7 @@ class Value(FilterExpressionLiteral[Any]):
 
 
 class Condition(FilterExpression):
-    """A filter as a whole: jsoncons's truth decides."""
+    """A filter as a whole, with jsoncons's idea of truth."""
 
     def evaluate(self, context: Any) -> bool:
         return functions.truth(self.expression.evaluate(context))

@@ -1,4 +1,4 @@
-"""The tokens of a JSONPath, as jsoncons cuts them: arithmetic, blanks anywhere, names that begin with digits."""
+"""The tokens of a JSONPath, as in jsoncons: arithmetic, blanks anywhere, names that begin with digits."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from jsonpath.token import (
     Token,
 )
 
-#: Operators that the library does not know.
+#: Tokens that the library does not have
 PLUS, MINUS, DIVIDE, MODULO, PARENT = "PLUS", "MINUS", "DIVIDE", "MODULO", "PARENT"
 
-#: Tokens after which an operator may follow, so that "-" is one and not a sign.
+#: Tokens after which "-" is an operator, not a sign
 _OPERANDS = {
     TOKEN_NAME,
     TOKEN_INT,
@@ -64,7 +64,7 @@ _OPERANDS = {
 
 
 class BadPath(ValueError):
-    """The text is no JSONPath."""
+    """The text is not a JSONPath."""
 
 
 _NAME = r"[0-9A-Za-z_\u0080-\U0010FFFF]+"
@@ -128,7 +128,7 @@ class PathLexer(Lexer):
             if kind == TOKEN_RE_PATTERN and last != TOKEN_RE:
                 kind, text = DIVIDE, "/"
             elif last in (TOKEN_DOT, TOKEN_DDOT) and kind not in ("BLANK", TOKEN_LBRACKET, TOKEN_WILD):
-                # After a dot everything that looks like a name is one: `.true`, `.10`, `.length`.
+                # After a dot, everything that looks like a name is one: `.true`, `.10`, `.length`.
                 named = re.compile(_NAME).match(path, position)
                 if named is not None:
                     kind, text = TOKEN_NAME, named.group()
