@@ -109,6 +109,21 @@ def test_interchangeable_folders_know_nothing_of_each_other(module: str) -> None
     assert children <= {None, child_of(module)}
 
 
+#: The NemesisDB API is the largest dialect. Its rooms by floor, from the top: each may import those below it.
+NEMESIS_FLOORS = (("app",), ("conversation",), ("commands",), ("frames",), ("statuses", "json_pointer", "jsonpath"))
+
+
+def test_the_rooms_of_nemesis_stand_on_each_other() -> None:
+    floor_of = {room: floor for floor, rooms in enumerate(NEMESIS_FLOORS) for room in rooms}
+    inside = "kvasir.dialects.nemesis."
+    for module in [name for name in MODULES if name.startswith(inside)]:
+        room = module.removeprefix(inside).split(".")[0]
+        for name in imported_by(MODULES[module]):
+            other = name.removeprefix(inside).split(".")[0]
+            if name.startswith(inside) and other != room:
+                assert floor_of[other] > floor_of[room], f"{module} may not import {name}"
+
+
 #: Input and output, threads and loops: for engines, listeners and the composition root, not for protocol code.
 OUTSIDE_WORLD = {"socket", "threading", "subprocess", "ssl", "selectors", "urllib.request", "apsw", "granian", "picows"}
 OUTSIDE_WORLD |= {"uvloop", "signal", "multiprocessing"}
