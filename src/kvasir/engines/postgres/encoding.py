@@ -1,4 +1,4 @@
-"""Writes -> arrays for one call of `kvasir_set` or `kvasir_write`, and their results -> outcomes. Pure."""
+"""Writes -> the arrays for one call of `kvasir_set` or `kvasir_write`, and its result -> outcomes. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ END = b"\xff"
 
 
 class Call(Protocol):
-    """One call of a function, and what its result means to whom."""
+    """One call of a function, and what its result means for each write."""
 
     sql: str
 
@@ -28,14 +28,14 @@ class Call(Protocol):
         ...
 
     def outcomes(self, results: list[int | None] | None) -> list[list[Outcome]]:
-        """For each job the outcomes of its writes."""
+        """For each job, the outcomes of its writes."""
         ...
 
 
 def encode(jobs: list[Sequence[Write]], *, may_set: bool) -> Call:
     """The call for jobs of one space; the writes of each job share a versionstamp.
 
-    `may_set`: whether `kvasir_set`, the quick way for plain Sets, is to be had.
+    `may_set`: whether `kvasir_set` may be called, which is faster but only for plain Sets.
     """
     return (_Sets.of(jobs) if may_set else None) or _Writes(jobs)
 
@@ -45,29 +45,29 @@ def _gone(jobs: list[Sequence[Write]]) -> list[list[Outcome]]:
 
 
 class _Sets:
-    """Unconditional single Sets. Of several of one key the last is sent, in the place of the first."""
+    """Unconditional single Sets. Of several Sets of one key only the last is sent, in the place of the first."""
 
     sql = CALL_SET
 
     def __init__(self, jobs: list[Sequence[Write]]) -> None:
         self._jobs = jobs
-        #: The last Set of each key with the number of its job, in the order of the first.
+        #: The last Set of each key with the number of its job, in the order of the first Sets.
         self._last: dict[bytes, tuple[Set, int]] = {}
 
     @classmethod
     def of(cls, jobs: list[Sequence[Write]]) -> _Sets | None:
         call = cls(jobs)
-        writes = until = 0
+        writes = expiring = 0
         for number, job in enumerate(jobs):
             for write in job:
                 if write.conditions or len(write.mutations) != 1 or write.mutations[0].__class__ is not Set:
                     return None
                 mutation = write.mutations[0]
-                until += mutation.expires_at is not None
+                expiring += mutation.expires_at is not None
                 writes += 1
                 call._last[mutation.key] = mutation, number
-        # A Set that was born expired would have made the next one of its key a new entry.
-        return None if until and writes > len(call._last) else call
+        # After a Set that expires before now, the next one of its key would create a new entry.
+        return None if expiring and writes > len(call._last) else call
 
     @property
     def values(self) -> Sequence[Any]:
@@ -90,20 +90,78 @@ class _Sets:
         counts = dict(zip(self._last, results[1:], strict=True))
         outcomes: list[list[Outcome]] = []
         for number, writes in enumerate(self._jobs):
-            told: list[Outcome] = []
+            commits: list[Outcome] = []
             for write in writes:
                 mutation: Any = write.mutations[0]
-                told.append(Commit(base + number, (counts[mutation.key] or 0,)))
+                commits.append(Commit(base + number, (counts[mutation.key] or 0,)))
                 counts[mutation.key] = 1
-            outcomes.append(told)
+            outcomes.append(commits)
         return outcomes
 
 
-Row = tuple[int, bytes | None, int | None, bool, bytes | None, bytes | None]
+class _Columns:
+    """The arrays of `kvasir_write`, one item an operation: a condition or a mutation."""
+
+    __slots__ = ("job", "key", "kind", "metadata", "number", "refresh", "value", "write")
+
+    def __init__(self) -> None:
+        self.job: list[int] = []
+        self.write: list[int] = []
+        self.kind: list[int] = []
+        self.key: list[bytes] = []
+        #: A versionstamp, an instant or a time to live, by kind.
+        self.number: list[int | None] = []
+        self.refresh: list[bool] = []
+        #: A value, or the end of a range.
+        self.value: list[bytes | None] = []
+        self.metadata: list[bytes | None] = []
+
+    def add(
+        self,
+        job: int,
+        write: int,
+        kind: int,
+        key: bytes,
+        number: int | None = None,
+        value: bytes | None = None,
+        metadata: bytes | None = None,
+        *,
+        refresh: bool = False,
+    ) -> None:
+        self.job.append(job)
+        self.write.append(write)
+        self.kind.append(kind)
+        self.key.append(key)
+        self.number.append(number)
+        self.refresh.append(refresh)
+        self.value.append(value)
+        self.metadata.append(metadata)
+
+    def add_condition(self, job: int, write: int, condition: Condition) -> None:
+        if isinstance(condition, Check):
+            self.add(job, write, kinds.CHECK, condition.key, condition.versionstamp)
+        else:
+            self.add(job, write, kinds.PRESENT, condition.key)
+
+    def add_mutation(self, job: int, write: int, mutation: Mutation) -> None:
+        if isinstance(mutation, Set):
+            kind, number = (kinds.SET, mutation.expires_at) if mutation.ttl is None else (kinds.SET_TTL, mutation.ttl)
+            self.add(
+                job, write, kind, mutation.key, number, mutation.value, mutation.metadata, refresh=mutation.refresh
+            )
+        elif isinstance(mutation, Delete):
+            self.add(job, write, kinds.DELETE, mutation.key)
+        elif isinstance(mutation, Touch):
+            kind = kinds.TOUCH_EXTEND if mutation.extend else kinds.TOUCH
+            self.add(job, write, kind, mutation.key, mutation.expires_at)
+        elif mutation.range is None:
+            self.add(job, write, kinds.DELETE_RANGE, b"", value=END)
+        else:
+            self.add(job, write, kinds.DELETE_RANGE, mutation.range.start, value=mutation.range.end)
 
 
 class _Writes:
-    """Any writes, one row a condition and a mutation."""
+    """Any writes."""
 
     sql = CALL_WRITE
 
@@ -112,58 +170,47 @@ class _Writes:
 
     @property
     def values(self) -> Sequence[Any]:
-        numbers: list[int] = []
-        of_write: list[int] = []
-        rows: list[Row] = []
+        columns = _Columns()
         writes = 0
         for number, job in enumerate(self._jobs):
             for write in job:
-                rows += [_condition(condition) for condition in write.conditions]
-                rows += [_mutation(mutation) for mutation in write.mutations]
-                numbers += [number] * (len(rows) - len(numbers))
-                of_write += [writes] * (len(rows) - len(of_write))
+                for condition in write.conditions:
+                    columns.add_condition(number, writes, condition)
+                for mutation in write.mutations:
+                    columns.add_mutation(number, writes, mutation)
                 writes += 1
-        columns = zip(*rows, strict=True) if rows else [()] * 6
-        return (len(self._jobs), writes, numbers, of_write, *map(list, columns))
+        return (
+            len(self._jobs),
+            writes,
+            columns.job,
+            columns.write,
+            columns.kind,
+            columns.key,
+            columns.number,
+            columns.refresh,
+            columns.value,
+            columns.metadata,
+        )
 
     def outcomes(self, results: list[int | None] | None) -> list[list[Outcome]]:
         if results is None:
             return _gone(self._jobs)
         base = results[0] or 0
         outcomes: list[list[Outcome]] = []
-        at = 1
-        for number, writes in enumerate(self._jobs):
-            told: list[Outcome] = []
-            for write in writes:
-                told.append(_outcome(write, base + number, results, at))
-                at += len(write.conditions) + len(write.mutations)
-            outcomes.append(told)
+        index = 1
+        for number, job in enumerate(self._jobs):
+            of_job: list[Outcome] = []
+            for write in job:
+                of_job.append(_outcome(write, base + number, results, index))
+                index += len(write.conditions) + len(write.mutations)
+            outcomes.append(of_job)
         return outcomes
 
 
-def _outcome(write: Write, stamp: int, results: list[int | None], at: int) -> Outcome:
+def _outcome(write: Write, stamp: int, results: list[int | None], index: int) -> Outcome:
     for condition in write.conditions:
-        actual = results[at]
+        actual = results[index]
         if actual is not None:
             return Conflict(condition.key, None if actual == -1 else actual)
-        at += 1
-    return Commit(stamp, tuple([count or 0 for count in results[at : at + len(write.mutations)]]))
-
-
-def _condition(condition: Condition) -> Row:
-    if isinstance(condition, Check):
-        return kinds.CHECK, condition.key, condition.versionstamp, False, None, None
-    return kinds.PRESENT, condition.key, None, False, None, None
-
-
-def _mutation(mutation: Mutation) -> Row:
-    if isinstance(mutation, Set):
-        life = (kinds.SET, mutation.expires_at) if mutation.ttl is None else (kinds.SET_TTL, mutation.ttl)
-        return life[0], mutation.key, life[1], mutation.refresh, mutation.value, mutation.metadata
-    if isinstance(mutation, Delete):
-        return kinds.DELETE, mutation.key, None, False, None, None
-    if isinstance(mutation, Touch):
-        kind = kinds.TOUCH_EXTEND if mutation.extend else kinds.TOUCH
-        return kind, mutation.key, mutation.expires_at, False, None, None
-    start, end = (b"", END) if mutation.range is None else (mutation.range.start, mutation.range.end)
-    return kinds.DELETE_RANGE, start, None, False, end, None
+        index += 1
+    return Commit(stamp, tuple([count or 0 for count in results[index : index + len(write.mutations)]]))
