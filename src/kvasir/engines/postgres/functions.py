@@ -1,22 +1,25 @@
-"""What the server does in one round trip: functions in PL/pgSQL, made anew by each migration (see `schema`).
+"""What the server does in one round trip: functions in PL/pgSQL. `schema` puts them into the database.
 
 They are VOLATILE and run in READ COMMITTED, where every statement inside sees what was committed before it began. So
-what is read after a lock was obtained is what the former holder of the lock left behind. "Now" is read after the lock,
-too: what this function finds expired was expired for everybody.
+what is read after obtaining a lock is what the previous holder of the lock left behind. "Now" is read after the lock,
+too: what a function finds expired had expired for everyone.
 """
 
 from __future__ import annotations
 
 from kvasir.keys import COUNTER_BITS
 
-#: What a row of an array of operations is (see `kvasir_write`).
+#: Raise it with the first change after a release. A server leaves functions of a higher revision alone (see `schema`).
+REVISION = 1
+
+#: The kinds of operations (`p_kind`).
 CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND = range(1, 9)
 
-#: Creations from this instant on, which only loads bring, do not pull the numbers along: none would be left soon.
+#: Creations from this instant on, which only a load can bring, do not raise the numbers: they would soon run out.
 FAR_FUTURE = 1 << 42
 
-# Plans are made once a connection and must stay good while tables grow from nothing to millions of rows, so the
-# planner is not to believe that a table is small.
+# A connection plans each statement once, and the plan must stay good while tables grow from nothing to millions of
+# rows. So the planner must never believe that a table is small.
 PLANS = "set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan"
 
 DURABILITY = """
@@ -27,15 +30,15 @@ DURABILITY = """
         end if;"""
 
 _NOW = """
-    create function @kvasir_clock() returns bigint language sql volatile parallel safe as $$
+    create or replace function @kvasir_clock() returns bigint language sql volatile parallel safe as $$
         select floor(extract(epoch from clock_timestamp()) * 1000)::bigint
     $$;
 """
 
-#: Many unconditional Sets of different keys. Gives the first number handed out, then for each Set 1 if it replaced a
-#: living entry, else 0; null: the space is gone. New entries are told by their sequence, which is one of ours.
+#: Many unconditional Sets of different keys. Returns the first number handed out, then for each Set 1 if it replaced a
+#: living entry, else 0; null: the space is gone. A new entry has a sequence that this call handed out.
 _SET = f"""
-    create function @kvasir_set(
+    create or replace function @kvasir_set(
         p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_job integer[], p_kind smallint[],
         p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
     ) returns bigint[] language plpgsql volatile {PLANS} as $$
@@ -46,7 +49,7 @@ _SET = f"""
         v_latest bigint;
         v_replaced bigint[];
     begin{DURABILITY}
-        -- When this waits for another writer, everything here is computed anew after the waiting.
+        -- If this has to wait for another writer, all of it is evaluated again afterwards.
         update @kvasir_head h
             set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << {COUNTER_BITS}) + v_numbers - 1,
                 latest = greatest(h.latest, coalesce(p_now, @kvasir_clock()))
@@ -56,8 +59,8 @@ _SET = f"""
         if not found then
             return null;
         end if;
-        -- The clock was read twice and may have ticked in between, or somebody loaded a later creation: the numbers
-        -- follow, so that none lags behind what is created with it (see `listing`).
+        -- The clock was read twice and may have ticked in between, or a later creation was loaded: raise the numbers,
+        -- so that no sequence says an earlier instant than the `created_at` of its entry (see `listing`).
         if v_latest > v_base >> {COUNTER_BITS} and v_latest < {FAR_FUTURE} then
             v_base := v_latest << {COUNTER_BITS};
             update @kvasir_head h set last = v_base + v_numbers - 1 where h.space = p_space;
@@ -85,11 +88,11 @@ _SET = f"""
     end $$;
 """  # noqa: S608
 
-#: Any writes, operation by operation; `p_write` tells which belong together. Gives the first number handed out, then
+#: Any writes, operation by operation; `p_write` says which belong together. Returns the first number handed out, then
 #: for each mutation its count, for each condition null if it is met, else the key's versionstamp or -1 for none.
-#: What follows an unmet condition in the same write is left out. Null as a whole: the space is gone.
+#: What follows an unmet condition in the same write is skipped. A single null: the space is gone.
 _WRITE = f"""
-    create function @kvasir_write(
+    create or replace function @kvasir_write(
         p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_writes integer,
         p_job integer[], p_write integer[], p_kind smallint[],
         p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
@@ -118,7 +121,7 @@ _WRITE = f"""
         v_latest := greatest(v_head.latest, v_now);
         v_base := greatest(v_head.last + 1, v_now << {COUNTER_BITS});
         if v_latest < {FAR_FUTURE} then
-            -- No number lags behind what is created with it (see `listing`).
+            -- No sequence may say an earlier instant than the `created_at` of its entry (see `listing`).
             v_base := greatest(v_base, v_latest << {COUNTER_BITS});
         end if;
         for op in
@@ -171,7 +174,7 @@ _WRITE = f"""
             end if;
             v_results[op.place] := v_count;
         end loop;
-        -- Without a commit no number was given, and the epoch, if this is the system space, stays where it is.
+        -- If every write failed, no number was handed out, and the epoch (in the system space) stays where it is.
         if v_failures < p_writes then
             update @kvasir_head h set last = v_base + p_jobs + cardinality(p_kind) - 1, latest = v_latest
                 where h.space = p_space;
@@ -184,10 +187,10 @@ _MOVE_EPOCH = f"""
         update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << {COUNTER_BITS})
             where h.space = 1;"""  # noqa: S608
 
-#: Lets aliases lead to a space. Gives the number of the living space that has one of them (then the caller undoes
-#: everything), or null; of several, that of the first alias. The primary key decides between two who want the same.
+#: Makes aliases lead to a space. Returns null, or the number of the living space that has one of them (of several, the
+#: first alias counts); then the caller undoes everything. The primary key decides if two want the same alias.
 _CLAIM = """
-    create function @kvasir_claim(
+    create or replace function @kvasir_claim(
         p_space bigint, p_now bigint, p_kind text[], p_organisation text[], p_handle bytea[]
     ) returns bigint language plpgsql volatile as $$
     declare
@@ -196,7 +199,7 @@ _CLAIM = """
         v_taken bigint;
         v_first bigint;
     begin
-        -- All servers claim in the same order, so that none waits for another in a circle.
+        -- All servers claim in the same order, so that they cannot deadlock.
         for g in
             select * from unnest(p_kind, p_organisation, p_handle) with ordinality
                 as d (kind, organisation, handle, place)
@@ -227,9 +230,9 @@ _CLAIM = """
     end $$;
 """
 
-#: `p_number` is where the search for a free number begins, unless the clock is further.
+#: `p_number` is where the search for a free number begins, unless the clock is ahead of it.
 _CREATE_SPACE = f"""
-    create function @kvasir_create_space(
+    create or replace function @kvasir_create_space(
         p_now bigint, p_durable boolean, p_number bigint, p_id text, p_organisation text, p_space_kind text,
         p_name bytea, p_created_at bigint, p_expires_at bigint, p_clear_every bigint, p_attributes bytea,
         p_kind text[], p_alias_organisation text[], p_handle bytea[]
@@ -259,7 +262,7 @@ _CREATE_SPACE = f"""
 """  # noqa: S608
 
 _ALTER_SPACE = f"""
-    create function @kvasir_alter_space(
+    create or replace function @kvasir_alter_space(
         p_now bigint, p_durable boolean, p_id text, p_name bytea,
         p_add_kind text[], p_add_organisation text[], p_add_handle bytea[],
         p_kind text[], p_organisation text[], p_handle bytea[]
@@ -291,7 +294,7 @@ _ALTER_SPACE = f"""
 """  # noqa: S608
 
 _END_SPACE = f"""
-    create function @kvasir_end_space(p_now bigint, p_durable boolean, p_id text)
+    create or replace function @kvasir_end_space(p_now bigint, p_durable boolean, p_id text)
     returns boolean language plpgsql volatile {PLANS} as $$
     declare
         v_number bigint;
@@ -308,9 +311,9 @@ _END_SPACE = f"""
     end $$;
 """  # noqa: S608
 
-#: Removes up to `p_rows` dead entries. What a writer holds is left for the next time, so that none waits for another.
+#: Removes up to `p_rows` dead entries. Rows that a writer holds are left for the next time, so that nobody waits.
 _SWEEP = f"""
-    create function @kvasir_sweep(p_now bigint, p_rows integer, p_wait boolean)
+    create or replace function @kvasir_sweep(p_now bigint, p_rows integer, p_wait boolean)
     returns integer language plpgsql volatile {PLANS} as $$
     declare
         v_lock bigint := hashtextextended('@kvasir_sweep', 0);

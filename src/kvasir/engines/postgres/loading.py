@@ -10,9 +10,9 @@ from kvasir.engines.postgres.link import Link
 from kvasir.errors import NotFound
 from kvasir.model import Entry
 
-#: Gives false if the space is gone. One row after the other, each by its key, which Citus knows how to route.
+#: Returns false if the space is gone. Row by row, each by its key, which Citus can route.
 FUNCTION = f"""
-    create function @kvasir_load(
+    create or replace function @kvasir_load(
         p_space bigint, p_now bigint, p_durable boolean, p_key bytea[], p_value bytea[], p_versionstamp bigint[],
         p_sequence bigint[], p_created_at bigint[], p_expires_at bigint[], p_refresh bigint[], p_metadata bytea[]
     ) returns boolean language plpgsql volatile {PLANS} as $$

@@ -1,19 +1,30 @@
 """The tables and how they came about. Migrations are append-only: number N brings a database from version N to N + 1.
-They hold tables only; the functions are made anew with each.
 
-Every data table is keyed by its space first, so that Citus can spread the tables over machines by space: no foreign
-keys, sequences or triggers. `@` stands for the schema: functions name it, wherever and for whomever they run.
+Every data table is keyed by its space first, so that Citus can distribute the tables over machines by space: no
+foreign keys, sequences or triggers. `@` stands for the schema: functions name it, wherever and for whomever they run.
+
+Migrations hold tables only. The functions are compared at every start, and renewed if the database has others:
+
+* After a migration all are dropped and created, since no server of an older version may go on.
+* Otherwise they are replaced and none is dropped, since other servers may be calling them. `create or replace` keeps
+  the identity by which prepared statements, and Citus, know a function. So the name, arguments and result of a function
+  change only together with a migration.
+* Functions of a higher `REVISION` are left alone. When servers of two versions start in turns on one database, as in a
+  rolling upgrade, the newer functions stay; the older servers work with them, as they must while they are running.
+* Functions of the same revision whose text differs are replaced: they are a developer's, or the schema was renamed,
+  whose name is part of the text.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from kvasir.engines.postgres import loading
-from kvasir.engines.postgres.functions import FUNCTIONS
+from kvasir.engines.postgres.functions import FUNCTIONS, REVISION
 from kvasir.errors import Unavailable
 
-#: Nobody waits longer for a migration that waits for a table.
+#: While a migration waits for a table, everyone else waits behind it: at most this long.
 LOCK_MILLISECONDS = 3_000
 
 TABLES = """
@@ -68,7 +79,7 @@ TABLES = """
     insert into @kvasir_head (space, last, latest) values (1, 1, 0);
 """
 
-#: Entries whose sequence says an earlier instant than their `created_at`: as other databases had them, or from before
+#: Entries whose sequence says an earlier instant than their `created_at`: loaded from another database, or from before
 #: the second migration. Listings by age look here for them; most databases have none.
 LAGGING = """
     create index kvasir_entry_lagging on @kvasir_entry (space, created_at, sequence)
@@ -83,44 +94,53 @@ ALIASES = """
 
 MIGRATIONS: tuple[str, ...] = (TABLES, LAGGING, ALIASES)
 
-#: What servers of before version 3 ask for with every request. They are told in a way that they take for "unavailable":
-#: a database that is starting or stopping (57P03).
+#: Servers made for a schema before version 3 call this with every request. They take 57P03, the state of a database
+#: that is starting or stopping, for "unavailable".
 RETIRED = """
-    create function @kvasir_now() returns bigint language plpgsql volatile as $$
+    create or replace function @kvasir_now() returns bigint language plpgsql volatile as $$
     begin
-        raise exception 'this database is one of a newer Kvasir: stop this server and start the newer one'
+        raise exception 'this database belongs to a newer Kvasir: stop this server and start the newer one'
             using errcode = '57P03';
     end $$;
 """
 
-#: Every function of Kvasir's in the schema, as `drop function` wants it.
+#: Every function that a database has at this version.
+ALL_FUNCTIONS = FUNCTIONS + loading.FUNCTION + RETIRED
+
+#: Says which functions a database has: their revision and a hash of their text.
+MARK = """
+    create or replace function @kvasir_functions() returns text language sql immutable as $$ select '{mark}' $$;
+"""
+INSTALLED = "select substring(prosrc from '''(.*)''') from pg_proc where oid = to_regprocedure($1)"
+
+#: Every function of Kvasir in the schema, in the form that `drop function` takes.
 OF_KVASIR = """
     select oid::regprocedure::text from pg_proc
     where pronamespace = quote_ident(current_schema())::regnamespace and proname like 'kvasir\\_%'"""
 
 VERSION_TABLE = "create table if not exists @kvasir_schema (version integer primary key)"
 
-#: Tables by how Citus keeps them: spread by space, or whole on every node.
+#: Tables by how Citus keeps them: distributed by space, or whole on every node.
 DISTRIBUTED = ("kvasir_head", "kvasir_entry")
 REFERENCE = ("kvasir_space", "kvasir_alias", "kvasir_schema")
 #: Functions that Citus may run where their first argument, the space, lives.
 BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load")
 
 HAS_CITUS = "select exists (select from pg_extension where extname = 'citus')"
-SPREAD = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
+IS_DISTRIBUTED = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
 
 
 async def migrate(connection: Any, now: int | None) -> None:
-    """Bring the schema that `search_path` leads to up to date, and spread its tables where there is Citus.
+    """Bring the schema that `search_path` leads to up to date, and distribute its tables where there is Citus.
 
-    Idempotent; of two who do it at once, one waits for the other. `now`: Unix milliseconds, None: the database's.
-    Raises `Unavailable` for a database that is newer than this program, and whatever asyncpg does.
+    Idempotent; of two that do it at once, one waits for the other. `now`: Unix milliseconds, None: the database's.
+    Raises `Unavailable` for a database that is newer than this program, and whatever asyncpg raises.
     """
     schema = await connection.fetchval("select quote_ident(current_schema())")
     if schema is None:
         raise Unavailable("the search_path of this PostgreSQL user leads to no schema; create it first")
     if "'" in schema or "$$" in schema:
-        # It stands amid quoted texts in the functions.
+        # The functions have it inside quoted texts.
         raise Unavailable(f"the schema {schema} cannot be used: choose one without ' and $$ in its name")
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = {LOCK_MILLISECONDS}")
@@ -135,33 +155,40 @@ async def migrate(connection: Any, now: int | None) -> None:
         for number in range(version, len(MIGRATIONS)):
             await connection.execute(MIGRATIONS[number].replace("@", f"{schema}."))
             await connection.execute("insert into kvasir_schema values ($1)", number + 1)
-        if version < len(MIGRATIONS):
-            await _renew_functions(connection, schema)
+        await _renew_functions(connection, schema, migrated=version < len(MIGRATIONS))
         if version == 0:
-            # Nothing in it may seem older than the database itself, even if the clock is set back.
+            # Even if the clock is set back, nothing in it may seem older than the database itself.
             await connection.execute("update kvasir_head set latest = coalesce($1, kvasir_clock())", now)
         if await connection.fetchval(HAS_CITUS):
-            await _spread(connection, schema)
+            await _distribute(connection, schema)
 
 
-async def _renew_functions(connection: Any, schema: str) -> None:
-    for row in await connection.fetch(OF_KVASIR):
-        await connection.execute(f"drop function {row[0]}")
-    await connection.execute((FUNCTIONS + loading.FUNCTION + RETIRED).replace("@", f"{schema}."))
+async def _renew_functions(connection: Any, schema: str, *, migrated: bool) -> None:
+    """Put this program's functions in place if the database has others (see the top of this module)."""
+    text = ALL_FUNCTIONS.replace("@", f"{schema}.")
+    mark = f"{REVISION} {hashlib.sha256(text.encode()).hexdigest()}"
+    if migrated:
+        for row in await connection.fetch(OF_KVASIR):
+            await connection.execute(f"drop function {row[0]}")
+    elif installed := await connection.fetchval(INSTALLED, f"{schema}.kvasir_functions()"):
+        revision = int(installed.partition(" ")[0])
+        if revision > REVISION or installed == mark:
+            return
+    await connection.execute(text + MARK.format(mark=mark).replace("@", f"{schema}."))
 
 
-async def _spread(connection: Any, schema: str) -> None:
-    """Let Citus keep each table where it belongs. What it keeps already stays as it is."""
+async def _distribute(connection: Any, schema: str) -> None:
+    """Let Citus distribute the tables and functions. Those that are distributed already stay as they are."""
     for table in DISTRIBUTED:
-        if not await connection.fetchval(SPREAD, f"{schema}.{table}"):
-            beside = "default" if table == DISTRIBUTED[0] else f"{schema}.{DISTRIBUTED[0]}"
+        if not await connection.fetchval(IS_DISTRIBUTED, f"{schema}.{table}"):
+            colocated = "default" if table == DISTRIBUTED[0] else f"{schema}.{DISTRIBUTED[0]}"
             await connection.execute(
                 "select create_distributed_table($1::text::regclass, 'space', colocate_with := $2)",
                 f"{schema}.{table}",
-                beside,
+                colocated,
             )
     for table in REFERENCE:
-        if not await connection.fetchval(SPREAD, f"{schema}.{table}"):
+        if not await connection.fetchval(IS_DISTRIBUTED, f"{schema}.{table}"):
             await connection.execute("select create_reference_table($1::text::regclass)", f"{schema}.{table}")
     for function in BY_SPACE:
         await connection.execute(
