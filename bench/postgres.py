@@ -11,11 +11,10 @@ from pathlib import Path
 
 from bench.harness import SECONDS, TURNS, Load, Report, wrk
 from bench.versori import BODY, PUT
-from kvasir.engines.postgres import PostgresEngine
 from kvasir.keys import pack
 from kvasir.model import Set, Space, Write
 from tests.support.organisations import ORGANISATION
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, postgres_engine
 from tests.support.serving import Server, serving
 
 #: Of the loads that show what a server carries.
@@ -143,7 +142,7 @@ def _spread(kvasir: Server, stores: list[str]) -> dict[str, float]:
 
 async def _filled(url: str, number: int) -> list[str]:
     """So many stores with 120 entries each; their ULIDs."""
-    engine = PostgresEngine(url)
+    engine = postgres_engine(url)
     await engine.open()
     value = b'"' + b"x" * 100 + b'"'
 

@@ -34,7 +34,7 @@ def _postgresql(clock: Clock) -> PostgresEngine:
     """On a schema of its own of the shared server."""
     server = postgres.shared_server()
     # The wall clock is what an engine without a clock keeps for itself, as the database tells it.
-    return PostgresEngine(server.new_schema(), clock=None if clock is wall_clock else clock)
+    return postgres.postgres_engine(server.new_schema(), clock=None if clock is wall_clock else clock)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from kvasir.config import loading
+from kvasir.config.database_url import connection_parameters
 from kvasir.config.table import SETTINGS
-from kvasir.engines.postgres import PostgresEngine
 from tests.support.serving import Server, environment, serving
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +64,7 @@ def test_the_servers_start_with_what_they_are_given(
     chosen = loading.load({}, image_environment | facts["environment"])
     assert chosen.engine_name == "postgresql"
     assert chosen.admin_key == CHOSEN["KVASIR_ADMIN_KEY"]
-    PostgresEngine(chosen.engine)  # understands the URL
+    assert connection_parameters(chosen.engine)["host"]
     assert chosen.http == "0.0.0.0:8901"
     assert facts["ports"][0].endswith(f":{instructions('EXPOSE')[0]}")
     assert instructions("VOLUME") == [str(chosen.data_dir)]

@@ -263,7 +263,8 @@ def test_tls_files_that_cannot_serve_are_named_with_their_setting(tmp_path: Path
         ("u:topsecret@[::1]:x/x", "as port"),
         ("u:topsecret@h/x?port=topsecret", "as port"),
         ("u:top/secret@h/x", "%2F"),
-        ("u:top[secret@h/x", "%5B"),
+        ("u:top%secret@h/x", "%25"),
+        ("u:top@secret@h/x", "%40"),
         ("u:topsecret@h/x?sslmode=foo", "verify-full"),
         ("u:topsecret@h/x?sslmode=", "verify-full"),
         ("u:topsecret@h/x?sslmode=verify-full&sslrootcert=/nope", "sslrootcert must be a readable file"),
@@ -281,7 +282,8 @@ def test_a_database_whose_url_can_never_work(rest: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "rest", ["", "/x", "u:p:w@h:65535/x", "u@h:1,i/x", "[::1]:5/x", "h,[::1]/x", "%2Frun/x", "/x?host=/run&port=5,6"]
+    "rest",
+    ["", "/x", "u:p:w@h:65535/x", "u@h:1,i/x", "[::1]:5/x", "h,[::1]/x", "%2Frun/x", "/x?host=/run,/tmp&port=5,6"],
 )
 def test_a_database_whose_url_may_work(rest: str) -> None:
     load({"engine": f"postgresql://{rest}"}, {})

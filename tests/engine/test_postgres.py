@@ -1,4 +1,4 @@
-"""What only the PostgreSQL engine has: its schema, its ways through the indexes, its sweep and its address."""
+"""What only the PostgreSQL engine has: its schema, its use of indexes and its sweep."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 from kvasir.config.database_url import POSTGRES_KEY_BYTES, POSTGRES_NAME_CHARACTERS
 from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS
-from kvasir.engines.postgres import PostgresEngine, gathering, listing
+from kvasir.engines.postgres import PostgresEngine, listing, read_batcher
 from kvasir.engines.postgres import schema as tables
-from kvasir.engines.postgres.address import connect_arguments, each_host
-from kvasir.errors import Invalid, Unavailable
+from kvasir.errors import Unavailable
 from kvasir.keys import millisecond_of, prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
 from tests.support.clock import START, ManualClock
 from tests.support.lab import Schema, alias, commit, k, new_space, one, put, there
+from tests.support.postgres import postgres_engine
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def told(schema: Schema, *stories: Callable[[PostgresEngine], Awaitable[Any]], c
 
     async def tell() -> list[Any]:
         engines = [
-            PostgresEngine(schema.url, clock=clock or ManualClock(), durable=False, connections=4) for _ in stories
+            postgres_engine(schema.url, clock=clock or ManualClock(), durable=False, connections=4) for _ in stories
         ]
         await asyncio.gather(*(engine.open() for engine in engines))
         try:
@@ -80,7 +80,7 @@ def test_every_table_could_be_spread_by_space(schema: Schema) -> None:
 
 def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
     """Every look at a table that is spread names the one space it is about."""
-    seen = [gathering.GET, gathering.EPOCH, listing.COUNT, listing.VALUES, listing.SIZE_OF_RANGE]
+    seen = [read_batcher.GET, read_batcher.EPOCH, listing.COUNT, listing.VALUES, listing.SIZE_OF_RANGE]
     for order in ("newest", "oldest", "key"):
         for position in (None, 5, "before"):
             query = Query(
@@ -127,7 +127,7 @@ def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: p
         with monkeypatch.context() as patch:
             patch.setattr(tables, "MIGRATIONS", changed)
             patch.setattr(tables, "LOCK_MILLISECONDS", 100)
-            late = PostgresEngine(schema.url, durable=False)
+            late = postgres_engine(schema.url, durable=False)
             with pytest.raises(Unavailable, match="lock"):
                 await late.open()
             await reader.close()
@@ -139,7 +139,7 @@ def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: p
 
 
 def test_without_a_schema_to_work_in_it_says_so(schema: Schema) -> None:
-    engine = PostgresEngine(schema.url.replace(schema.name, "nowhere"), durable=False)
+    engine = postgres_engine(schema.url.replace(schema.name, "nowhere"), durable=False)
     with pytest.raises(Unavailable, match="search_path"):
         asyncio.run(engine.open())
 
@@ -196,7 +196,7 @@ async def looked_at(schema: Schema, engine: PostgresEngine) -> tuple[int, int]:
     """(whole tables, rows) read so far by all connections of the engine."""
     # Each tells the server's statistics when its transaction ends; all are made to, since all are in use.
     flush = "select pg_stat_force_next_flush(), pg_sleep(0.05)"
-    await asyncio.gather(*(engine._link.fetch(flush) for _ in range(4)))
+    await asyncio.gather(*(engine._pool.fetch(flush) for _ in range(4)))
     rows = await schema.ask(
         "select sum(seq_scan)::bigint, sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint"
         " from pg_stat_user_tables where schemaname = current_schema()"
@@ -258,7 +258,7 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
 
 def test_the_clock_of_the_database_decides(schema: Schema) -> None:
     async def story() -> None:
-        engine = PostgresEngine(schema.url, durable=False)
+        engine = postgres_engine(schema.url, durable=False)
         await engine.open()
         space = await new_space(engine)
         ((now,),) = await schema.ask("select kvasir_clock()")
@@ -280,7 +280,7 @@ def test_the_clock_of_the_database_decides(schema: Schema) -> None:
 
 def test_a_server_whose_clock_is_wrong_goes_by_the_database(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvasir.engines.postgres.clock.wall_clock", lambda: 5)
-    engine = PostgresEngine(schema.url, durable=False)
+    engine = postgres_engine(schema.url, durable=False)
 
     async def story() -> None:
         await engine.open()
@@ -323,7 +323,7 @@ def test_no_sequence_lags_behind_the_creation_of_its_entry(schema: Schema) -> No
     """The clock may tick between any two looks; and who lists what was created since must not miss the very first."""
 
     async def story() -> None:
-        engine = PostgresEngine(schema.url, durable=False)
+        engine = postgres_engine(schema.url, durable=False)
         await engine.open()
         connection = await asyncpg.connect(schema.url)
         await connection.execute(HASTY.format(schema=schema.name))
@@ -356,7 +356,7 @@ def test_no_sequence_lags_behind_the_creation_of_its_entry(schema: Schema) -> No
 def test_the_dead_are_reclaimed_in_the_background_by_one_server_at_a_time(
     schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvasir.engines.postgres.sweeping.EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("kvasir.engines.postgres.sweeping.IDLE_SECONDS", 0.05)
     clock = ManualClock()
 
     async def story(first: PostgresEngine, second: PostgresEngine) -> None:
@@ -381,7 +381,7 @@ def test_the_dead_are_reclaimed_in_the_background_by_one_server_at_a_time(
         assert await first.sweep() == 0
 
     async def both() -> None:
-        engines = [PostgresEngine(schema.url, clock=clock, durable=False, connections=3) for _ in range(2)]
+        engines = [postgres_engine(schema.url, clock=clock, durable=False, connections=3) for _ in range(2)]
         for engine in engines:
             await engine.open()
         try:
@@ -439,62 +439,3 @@ def test_check_finds_what_does_not_belong_together(schema: Schema, damage: str, 
         assert any(finding in fault for fault in await engine.check())
 
     told(schema, story)
-
-
-# -- the address ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("given", "dsn"),
-    [
-        ("postgres://u:p%40@h:1/d", "postgresql://u:p%40@h:1/d"),
-        ("postgresql:///d?host=/run/x", "postgresql:///d?host=%2Frun%2Fx"),
-        ("postgresql://u@h/d?sslmode=verify-full&sslrootcert=/ca", "postgresql://u@h/d?sslmode=verify-full&sslrootcert=%2Fca"),
-        ("postgresql://u@h/d?gssencmode=prefer&channel_binding=prefer", "postgresql://u@h/d"),
-    ],
-)  # fmt: skip
-def test_urls_are_those_of_libpq(given: str, dsn: str) -> None:
-    arguments = connect_arguments(given)
-    assert arguments["dsn"] == dsn
-    assert arguments["server_settings"] == {"application_name": "kvasir"}
-    assert arguments["timeout"] == 5.0
-
-
-def test_parameters_that_the_driver_does_not_know_are_taken_or_refused() -> None:
-    arguments = connect_arguments("postgresql://h1,h2:5433/d?connect_timeout=7&application_name=mine")
-    assert arguments["timeout"] == 7.0
-    assert arguments["server_settings"] == {"application_name": "mine"}
-    assert arguments["target_session_attrs"] == "read-write"
-    for wrong in (
-        "gssencmode=require", "channel_binding=require", "keepalives_idle=5", "target_session_attrs=standby",
-        "connect_timeout=soon", "requirepeer=x", "client_encoding=latin1",
-    ):  # fmt: skip
-        with pytest.raises(Invalid, match=wrong.partition("=")[0]) as refusal:
-            connect_arguments(f"postgresql://u:topsecret@h/d?{wrong}")
-        assert "topsecret" not in refusal.value.message
-
-
-@pytest.mark.parametrize(
-    ("given", "hosts"),
-    [
-        ("postgresql://u:p%40@h1,[::1]:2/d?user=x", ["u:p%40@h1/d?user=x", "u:p%40@[::1]:2/d?user=x"]),
-        ("postgresql:///d", ["/d"]),
-        ("postgresql:///d?host=h1,h2&port=1,2", ["/d?host=h1&port=1", "/d?host=h2&port=2"]),
-        ("postgresql:///d?host=h1,h2&port=1", ["/d?host=h1&port=1", "/d?host=h2&port=1"]),
-        ("postgresql:///d?host=h1,h2", ["/d?host=h1", "/d?host=h2"]),
-    ],
-)  # fmt: skip
-def test_each_host_has_a_time_limit_of_its_own(given: str, hosts: list[str]) -> None:
-    assert each_host(given) == [f"postgresql://{rest}" for rest in hosts]
-
-
-def test_hosts_without_their_ports_are_refused() -> None:
-    with pytest.raises(Invalid, match="as many"):
-        each_host("postgresql:///d?host=h1,h2,h3&port=1,2")
-
-
-def test_nobody_is_shown_the_password(caplog: pytest.LogCaptureFixture) -> None:
-    engine = PostgresEngine("postgresql://somebody:topsecret@127.0.0.1:1/d")
-    with pytest.raises(Unavailable) as refusal:
-        asyncio.run(engine.open())
-    assert "topsecret" not in refusal.value.message + caplog.text

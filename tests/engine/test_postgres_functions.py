@@ -13,6 +13,7 @@ from kvasir.engines.postgres.functions import REVISION
 from kvasir.keys import pack
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Set, Write
 from tests.support.lab import Schema
+from tests.support.postgres import postgres_engine
 
 #: SHA-256 of the functions by `REVISION`. A line that is in a release stays as it is; until then it follows the text.
 REVISIONS = {
@@ -58,7 +59,7 @@ def opened(database: Schema, servers: int = 1) -> None:
 
 
 def engine_on(database: Schema) -> PostgresEngine:
-    return PostgresEngine(database.url, durable=False, connections=3)
+    return postgres_engine(database.url, durable=False, connections=3)
 
 
 def identities(database: Schema) -> dict[str, int]:

@@ -10,13 +10,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from kvasir.engines.postgres import PostgresEngine, failures, link
+from kvasir.engines.postgres import PostgresEngine, failures, pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Mutation, Query, Set, Write
 from tests.support.clock import ManualClock
 from tests.support.lab import Schema, alias, commit, k, new_space, one, put, there, ulid
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, postgres_engine
 from tests.support.serving import PATIENCE_SECONDS
 
 A, B, C = k("a"), k("b"), k("c")
@@ -35,7 +35,7 @@ def told(schema: Schema, story: Callable[[PostgresEngine], Awaitable[None]], url
 
     async def tell() -> None:
         given: dict[str, Any] = {"clock": ManualClock(), "durable": False, "connections": 4} | options
-        engine = PostgresEngine(url or schema.url, **given)
+        engine = postgres_engine(url or schema.url, **given)
         await engine.open()
         try:
             await asyncio.wait_for(story(engine), 20)
@@ -59,7 +59,7 @@ async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
 
 async def freshened(engine: PostgresEngine) -> None:
     """Use all connections at once, so that those which the server has ended are replaced."""
-    await asyncio.gather(*(engine._link.fetch("select pg_sleep(0.02)") for _ in range(8)))
+    await asyncio.gather(*(engine._pool.fetch("select pg_sleep(0.02)") for _ in range(8)))
 
 
 class Hold:
@@ -344,7 +344,7 @@ def test_when_all_connections_are_busy_the_wait_is_bounded(schema: Schema, monke
                 return len(await hold.waiting()) == 2
 
             await until(both, "both connections wait")
-            monkeypatch.setattr(link, "BUSY_SECONDS", 0.2)
+            monkeypatch.setattr(pool, "BUSY_SECONDS", 0.2)
             with pytest.raises(Unavailable, match="connections to the database are busy"):
                 await engine.write([Write(spaces[2], (put(A),))])
             with pytest.raises(Unavailable, match="busy"):
@@ -527,7 +527,7 @@ def test_what_was_never_sent_has_not_happened() -> None:
 
 def test_two_servers_never_both_get_an_alias(schema: Schema) -> None:
     async def story(first: PostgresEngine) -> None:
-        second = PostgresEngine(schema.url, clock=first.clock, durable=False, connections=4)
+        second = postgres_engine(schema.url, clock=first.clock, durable=False, connections=4)
         await second.open()
         try:
             for n in range(30):
@@ -549,7 +549,7 @@ def test_two_servers_never_both_get_an_alias(schema: Schema) -> None:
 
 def test_a_key_is_changed_once_however_many_servers_try(schema: Schema) -> None:
     async def story(first: PostgresEngine) -> None:
-        second = PostgresEngine(schema.url, clock=first.clock, durable=False, connections=4)
+        second = postgres_engine(schema.url, clock=first.clock, durable=False, connections=4)
         await second.open()
         space = (await new_space(first)).number
         won = 0

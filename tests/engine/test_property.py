@@ -23,7 +23,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from kvasir.engine import Engine, Outcome
 from kvasir.engines.memory import MemoryEngine
-from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack, prefix_range, text_range
 from kvasir.model import (
@@ -48,6 +47,7 @@ from kvasir.model import (
 from tests.support.clock import START, ManualClock
 from tests.support.lab import Schema, alias, ulid
 from tests.support.organisations import ORGANISATION
+from tests.support.postgres import postgres_engine
 
 EXAMPLES = 100 * int(os.environ.get("KVASIR_EXAMPLES", "1"))
 
@@ -412,7 +412,7 @@ class WithPostgres(BothEngines):
         self.schema = Schema()
 
     def made_engine(self) -> Engine:
-        return PostgresEngine(self.schema.url, clock=self.clock, durable=False, connections=3)
+        return postgres_engine(self.schema.url, clock=self.clock, durable=False, connections=3)
 
     def clear_away(self) -> None:
         self.schema.drop()

@@ -19,7 +19,6 @@ import pytest
 from kvasir.control.access_keys import digest_of, find_key
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
-from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.engines.sqlite.schema import MIGRATIONS
 from kvasir.errors import Unavailable
@@ -30,10 +29,11 @@ from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import fill
 from tests.support.lab import Schema
 from tests.support.organisations import ORGANISATION
+from tests.support.postgres import postgres_engine
 
 STORED = Path(__file__).parents[1] / "stored"
 
-#: What a server of that version asks before it answers any request, reads too. Source: its `gathering` module.
+#: What a server of that version asks before it answers any request, reads too. Source: its module `gathering`.
 OLD_EPOCH = "select last, kvasir_now() from kvasir_head where space = 1"
 #: What that version answers as "unavailable, nothing happened". Source: its `failures` module.
 OLD_RETRY = "57P03"
@@ -120,8 +120,8 @@ def test_a_file_that_a_server_of_before_has_open_is_left_to_it(old_file: Path) -
 
 def test_a_stored_schema_of_postgresql_is_migrated(old_schema: Schema) -> None:
     try:
-        told(PostgresEngine(old_schema.url, durable=False))
-        told(PostgresEngine(old_schema.url, durable=False))
+        told(postgres_engine(old_schema.url, durable=False))
+        told(postgres_engine(old_schema.url, durable=False))
     finally:
         old_schema.drop()
 
@@ -134,7 +134,7 @@ def test_a_server_of_before_is_told_that_postgresql_is_unavailable(old_schema: S
         try:
             epoch = await connection.prepare(OLD_EPOCH)
             assert await epoch.fetch()
-            engine = PostgresEngine(old_schema.url, durable=False)
+            engine = postgres_engine(old_schema.url, durable=False)
             await engine.open()
             await engine.close()
             with pytest.raises(asyncpg.PostgresError) as failed:
@@ -158,7 +158,7 @@ def test_a_dump_of_version_1_is_loaded_and_copied_on(tmp_path: Path) -> None:
         engines: list[Engine] = [
             MemoryEngine(),
             SqliteEngine(tmp_path / "copy.db"),
-            PostgresEngine(schema.url, durable=False),
+            postgres_engine(schema.url, durable=False),
         ]
         for engine in engines:
             await engine.open()

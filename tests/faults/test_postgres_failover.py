@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from kvasir.engines.postgres import PostgresEngine, address, link
+from kvasir.engines.postgres import address, pool
 from kvasir.errors import Unavailable, UnknownOutcome
 from kvasir.model import SYSTEM_SPACE, Query, Set, Write
 from tests.support.faults.history import Caller, Record
 from tests.support.faults.linearizable import violation
 from tests.support.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, postgres_engine
 from tests.support.raw_http import Client
 from tests.support.serving import Server, serving, wait_until
 
@@ -115,12 +115,12 @@ def test_a_primary_that_hangs_is_given_up(
     primary: PostgresServer, standby: PostgresServer, hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With limits that are shorter than the real ones, so that it does not take a minute."""
-    monkeypatch.setattr(link, "COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr(pool, "COMMAND_SECONDS", 1.0)
     monkeypatch.setattr(address, "CONNECT_SECONDS", 1.0)
 
     async def story() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
-        engine = PostgresEngine(both(primary, standby))
+        engine = postgres_engine(both(primary, standby))
         await engine.open()
         await engine.write([put(1)])
         # Some connections are idle when the hang begins.

@@ -13,13 +13,12 @@ import asyncpg
 
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
-from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
 from kvasir.model import Alias, Commit, Condition, Conflict, Entry, Mutation, Set, Space, Write
 from tests.support.clock import START, ManualClock
 from tests.support.organisations import ORGANISATION
-from tests.support.postgres import PostgresServer, shared_server
+from tests.support.postgres import PostgresServer, postgres_engine, shared_server
 
 ENGINES = ("memory", "sqlite", "postgres")
 
@@ -74,7 +73,7 @@ class Lab:
     def engine(self) -> Engine:
         """An engine on the database, not yet open. Several at a time stand for several processes."""
         if self.schema:
-            return PostgresEngine(self.schema.url, clock=self.clock, durable=False, connections=4)
+            return postgres_engine(self.schema.url, clock=self.clock, durable=False, connections=4)
         return SqliteEngine(self.file, clock=self.clock) if self.durable else self._memory
 
     def run(self, story: Callable[[Engine], Awaitable[T]]) -> T:

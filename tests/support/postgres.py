@@ -25,6 +25,8 @@ from urllib.parse import quote
 
 import asyncpg
 
+from kvasir.config.database_url import connection_parameters
+from kvasir.engines.postgres import PostgresEngine
 from tests.support.serving import PATIENCE_SECONDS, free_ports, wait_until
 
 MISSING = (
@@ -247,6 +249,11 @@ def close_shared_server() -> None:
     if shared_server.cache_info().currsize:
         shared_server().close()
         shared_server.cache_clear()
+
+
+def postgres_engine(url: str, **options: Any) -> PostgresEngine:
+    """An engine on the database that this URL leads to, not yet open."""
+    return PostgresEngine(connection_parameters(url), **options)
 
 
 class DatabasePerDirectory:

@@ -28,9 +28,9 @@ def init(engine: EngineUrl = None, config: ConfigFile = None, json: Json = False
     chosen = _chosen(engine, config)
 
     async def work() -> Status:
-        from kvasir.engines.postgres import PostgresEngine
+        from kvasir.server.create_engine import create_postgres_engine
 
-        database = PostgresEngine(chosen.engine, durable=chosen.durability == "full", limits=chosen.limits)
+        database = create_postgres_engine(chosen)
         await database.open()
         try:
             return await database.status()
@@ -46,9 +46,9 @@ def status(engine: EngineUrl = None, config: ConfigFile = None, json: Json = Fal
     chosen = _chosen(engine, config)
 
     async def work() -> Status:
-        from kvasir.engines.postgres import PostgresEngine
+        from kvasir.server.create_engine import create_postgres_engine
 
-        return await PostgresEngine(chosen.engine, durable=False).status()
+        return await create_postgres_engine(chosen).status()
 
     _show(asyncio.run(work()), json=json)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kvasir.config.database_url import too_long_for_postgres, wrong_database
+from kvasir.config.database_url import database_fault, too_long_for_postgres
 from kvasir.config.parsers import is_loopback, split_address
 from kvasir.config.table import PREFIX, SETTINGS, Config
 from kvasir.config.tls import unreadable, wrong_tls
@@ -118,7 +118,7 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
         yield "workers", "must be 1 with the engine memory:, which processes cannot share"
     if config.engine_name == "postgresql":
         yield from too_long_for_postgres(config.limits)
-        if fault := wrong_database(config.engine):
+        if fault := database_fault(config.engine):
             yield "engine", fault
     if config.jwks:
         if not config.jwt_issuer or not config.jwt_audience:

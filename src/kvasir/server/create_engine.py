@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from kvasir.config.database_url import connection_parameters
 from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
@@ -13,14 +14,21 @@ from kvasir.engines.sqlite import SqliteEngine
 
 def create_engine(config: Config) -> Engine:
     """The engine that the settings name, not yet open. Makes the data directory if it is missing."""
-    durable = config.durability == "full"
     if config.engine_name == "postgresql":
-        return PostgresEngine(
-            config.engine, durable=durable, limits=config.limits, connections=config.postgres_connections
-        )
+        return create_postgres_engine(config)
     if config.database is None:
         return MemoryEngine()
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Values are nobody else's business. SQLite gives its other files the mode of this one.
     os.close(os.open(config.database, os.O_RDWR | os.O_CREAT, 0o600))
-    return SqliteEngine(config.database, durable=durable, limits=config.limits)
+    return SqliteEngine(config.database, durable=config.durability == "full", limits=config.limits)
+
+
+def create_postgres_engine(config: Config) -> PostgresEngine:
+    """The same where the settings name PostgreSQL, for what only that engine has."""
+    return PostgresEngine(
+        connection_parameters(config.engine),
+        durable=config.durability == "full",
+        limits=config.limits,
+        connections=config.postgres_connections,
+    )

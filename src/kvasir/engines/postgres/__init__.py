@@ -1,21 +1,21 @@
 """The PostgreSQL engine: one database for any number of servers, perhaps spread over machines by Citus.
 
-A request costs round trips, so whatever waits travels together: reads of a space in one statement (see `gathering`),
-writes of a space in one function call that is a transaction (see `writing` and `functions`). The database's clock
-decides what has expired, for all servers; the row of a space in `kvasir_head` puts its writes in order.
+Round trips are what a request costs, so requests that wait share them: reads of a space one statement (see
+`read_batcher`), writes of a space one function call, which is a transaction (see `writing` and `functions`). The clock
+of the database decides what has expired, for all servers. The row of a space in `kvasir_head` puts its writes in order.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.postgres import checking, listing, loading
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.failures import failed_connecting
-from kvasir.engines.postgres.gathering import Gathering
-from kvasir.engines.postgres.link import CANNOT_CONNECT, Link
+from kvasir.engines.postgres.pool import CANNOT_CONNECT, Pool
+from kvasir.engines.postgres.read_batcher import ReadBatcher
 from kvasir.engines.postgres.schema import HAS_CITUS, migrate
 from kvasir.engines.postgres.spaces import Registry
 from kvasir.engines.postgres.status import Status, status
@@ -26,74 +26,74 @@ from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space, Stats, Writ
 
 STATS_SECONDS = 10.0
 
-#: Connections of one process, unless it is told otherwise.
-CONNECTIONS = 10
+#: Connections of one process, unless another number is given.
+MAX_CONNECTIONS = 10
 
 
 class PostgresEngine:
-    """See `kvasir.engine.Engine`. `url` is libpq's; raises `Invalid` for one that cannot be honoured.
+    """See `kvasir.engine.Engine`. `parameters`: what to connect to, by libpq's names for it (see `address`).
 
-    `clock` takes the place of the database's own, for tests.
+    `clock`, for tests, replaces the clock of the database.
     """
 
     write_nowait = None  # a commit waits for the database
 
     def __init__(
         self,
-        url: str,
+        parameters: Mapping[str, str],
         *,
         clock: Clock | None = None,
         durable: bool = True,
         limits: Limits | None = None,
-        connections: int = CONNECTIONS,
+        connections: int = MAX_CONNECTIONS,
     ) -> None:
         limits = limits or Limits()
         server_clock = None if clock else ServerClock()
         self.clock: Clock = clock or server_clock or ServerClock()
         self.writer = WriterStats()
-        self._given = clock
+        self._fixed_clock = clock
         self._durable = durable
-        self._link = Link(url, connections=connections, durable=durable)
-        self._reads = Gathering(self._link, self._now, server_clock)
+        self._pool = Pool(parameters, max_connections=connections, durable=durable)
+        self._reads = ReadBatcher(self._pool, self._now, server_clock)
         self._writes = Writer(
-            self._link,
+            self._pool,
             self._now,
             self.writer,
             durable=durable,
             queue_writes=limits.queue_writes,
             queue_bytes=limits.queue_bytes,
         )
-        self._registry = Registry(self._link, self._now, durable=durable)
-        self._sweeper = Sweeper(self._link, self._now, self.writer)
+        self._registry = Registry(self._pool, self._now, durable=durable)
+        self._sweeper = Sweeper(self._pool, self._now, self.writer)
         self._stats: tuple[float, Stats] | None = None
-        self._spread = False
+        self._distributed = False
 
     def _now(self) -> int | None:
-        """What the database takes for now: None is its own clock."""
-        return self._given() if self._given else None
+        """The instant to pass to the database; None: it reads its own clock."""
+        return self._fixed_clock() if self._fixed_clock else None
 
     async def open(self) -> None:
-        await self._link.open()
+        await self._pool.open()
         self._reads.start()
         self._writes.start()
-        async with self._link.alone() as connection:
+        async with self._pool.dedicated() as connection:
             try:
                 await migrate(connection, self._now())
             except CANNOT_CONNECT as error:
                 raise failed_connecting(error) from None
-            self._spread = await connection.fetchval(HAS_CITUS)
-        self._writes.spread = self._registry.spread = self._spread
+            self._distributed = await connection.fetchval(HAS_CITUS)
+        self._writes.distributed = self._registry.distributed = self._distributed
         await self.epoch()
         self._sweeper.start()
 
     async def close(self) -> None:
         await self._writes.close()
         await self._sweeper.stop()
-        await self._link.close()
+        await self._pool.close()
 
     async def status(self) -> Status:
-        """What `kvasir db status` tells; the engine need not be open. Raises `Unavailable`."""
-        return await status(self._link)
+        """What `kvasir db status` shows; the engine need not be open. Raises `Unavailable`."""
+        return await status(self._pool)
 
     # -- entries ------------------------------------------------------------------------------------------
 
@@ -107,14 +107,14 @@ class PostgresEngine:
         return await self._writes.submit(writes) if writes else []
 
     async def page(self, space: int, query: Query) -> Page:
-        return await listing.page(self._link, space, query, self._now())
+        return await listing.page(self._pool, space, query, self._now())
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        return await listing.count(self._link, space, range, self._now())
+        return await listing.count(self._pool, space, range, self._now())
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         if entries:
-            await loading.load(self._link, space, entries, self._now(), durable=self._durable)
+            await loading.load(self._pool, space, entries, self._now(), durable=self._durable)
 
     # -- spaces -------------------------------------------------------------------------------------------
 
@@ -158,9 +158,9 @@ class PostgresEngine:
         return await self._sweeper.step(wait=True)
 
     async def check(self) -> list[str]:
-        return await checking.check(self._link)
+        return await checking.check(self._pool)
 
     async def stats(self) -> Stats:
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:
-            self._stats = time.monotonic(), await checking.measure(self._link, spread=self._spread)
+            self._stats = time.monotonic(), await checking.measure(self._pool, distributed=self._distributed)
         return self._stats[1]

@@ -1,74 +1,66 @@
-"""A libpq URL -> what asyncpg wants to be told. Pure; opens nothing, and no message shows the password."""
+"""libpq's connection parameters -> the arguments of asyncpg. Pure; opens nothing.
+
+asyncpg takes some parameters for TLS only in a URL, so those are all that is in the URL it gets: it parses URLs with
+`urlsplit`, which refuses some of libpq's, and not the same ones in every Python.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from kvasir.errors import Invalid
+import msgspec
 
 #: Seconds until a server that does not answer counts as unreachable.
 CONNECT_SECONDS = 5.0
 
-#: Parameters of libpq that have no meaning here, with the only values they may have, and what to do about others.
-FIXED: dict[str, tuple[tuple[str, ...], str]] = {
-    "gssencmode": (("disable", "prefer"), "encryption by GSSAPI is not supported; use sslmode"),
-    "channel_binding": (("disable", "prefer"), "channel binding is not supported; use sslmode=verify-full"),
-    "client_encoding": (("utf8", "UTF8", "utf-8", "UTF-8", "auto"), "texts are always sent as UTF-8"),
-    "replication": (("false", "off", "no", "0"), "leave it out"),
-    "target_session_attrs": (("any", "read-write", "primary"), "Kvasir needs a server that takes writes"),
+#: What libpq calls it and what asyncpg does.
+ARGUMENTS = {
+    "user": "user",
+    "password": "password",
+    "passfile": "passfile",
+    "dbname": "database",
+    "service": "service",
+    "sslmode": "ssl",
+    "krbsrvname": "krbsrvname",
+    "gsslib": "gsslib",
+    "target_session_attrs": "target_session_attrs",
 }
-#: Parameters that Kvasir does by other means.
-NEEDLESS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
-UNKNOWN = ("sslcompression", "sslpassword_callback", "requirepeer", "load_balance_hosts", "hostaddr", "require_auth")
+IN_URL = (
+    "sslnegotiation", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
+    "ssl_min_protocol_version", "ssl_max_protocol_version",
+)  # fmt: skip
 
 
-def connect_arguments(url: str) -> dict[str, Any]:
-    """Arguments for `asyncpg.connect`. Raises `Invalid` for what cannot be honoured, naming the parameter."""
-    try:
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError:
-        raise _invalid("it is no URL") from None
-    for name, (allowed, advice) in FIXED.items():
-        if name in query and query[name] not in allowed:
-            raise _invalid(f"{name}={query[name]}: {advice}")
-        if name != "target_session_attrs":
-            query.pop(name, None)
-    for name in (*NEEDLESS, *UNKNOWN):
-        if name in query:
-            why = "Kvasir notices a dead server by time limits of its own" if name in NEEDLESS else "it is not known"
-            raise _invalid(f"leave out {name}: {why}")
-    timeout = query.pop("connect_timeout", None)
-    if timeout is not None and not (timeout.isascii() and timeout.isdigit()):
-        raise _invalid("connect_timeout must be a whole number of seconds")
-    application = query.pop("application_name", query.pop("fallback_application_name", "kvasir"))
-    seconds = float(timeout or 0) or CONNECT_SECONDS
-    # By hand: urlunsplit forgets the empty host of a Unix socket's URL.
-    dsn = f"postgresql://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
-    arguments: dict[str, Any] = {"dsn": dsn, "timeout": seconds, "server_settings": {"application_name": application}}
-    if "target_session_attrs" not in query and "," in parts.netloc + query.get("host", ""):
-        arguments["target_session_attrs"] = "read-write"
-    return arguments
+class Host(msgspec.Struct, frozen=True):
+    """One of the hosts a database may be on: a name, an address or the directory of a Unix socket."""
+
+    #: None: what the environment says, else this machine
+    name: str | None
+    #: None: what the environment says, else 5432
+    port: int | None
 
 
-def each_host(dsn: str) -> list[str]:
-    """A URL for each of its hosts: the driver would give one time limit to all of them together, which the first
-    one uses up when it hangs. Raises `Invalid`."""
-    parts = urlsplit(dsn)
-    user, at, hosts = parts.netloc.rpartition("@")
-    query = dict(parse_qsl(parts.query))
-    if hosts or "host" not in query:
-        rest = parts.path + (f"?{parts.query}" if parts.query else "")
-        return [f"postgresql://{user}{at}{host}{rest}" for host in hosts.split(",")]
-    names, ports = query["host"].split(","), query.get("port", "").split(",")
+def hosts(parameters: Mapping[str, str]) -> list[Host]:
+    """The hosts in the order in which to try them. asyncpg gets one at a time: several would share one time limit,
+    which the first uses up if it hangs."""
+    names = parameters.get("host", "").split(",")
+    ports = parameters.get("port", "").split(",")
     if len(ports) == 1:
         ports *= len(names)
-    if len(ports) != len(names):
-        raise _invalid("host and port must name as many")
-    alone = [query | {"host": name} | ({"port": port} if port else {}) for name, port in zip(names, ports, strict=True)]
-    return [f"postgresql://{parts.netloc}{parts.path}?{urlencode(one)}" for one in alone]
+    return [Host(name or None, int(port) if port else None) for name, port in zip(names, ports, strict=True)]
 
 
-def _invalid(why: str) -> Invalid:
-    return Invalid(f"the engine's URL cannot be used: {why}")
+def connect_arguments(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments for `asyncpg.connect`, all but the host and its port."""
+    rest = {name: value for name, value in parameters.items() if name not in ("host", "port")}
+    arguments: dict[str, Any] = {ARGUMENTS[name]: rest.pop(name) for name in ARGUMENTS if name in rest}
+    if "," in parameters.get("host", ""):
+        arguments.setdefault("target_session_attrs", "read-write")
+    arguments["timeout"] = float(rest.pop("connect_timeout", 0)) or CONNECT_SECONDS
+    if in_url := {name: rest.pop(name) for name in IN_URL if name in rest}:
+        arguments["dsn"] = f"postgresql://?{urlencode(in_url, quote_via=quote)}"
+    application = rest.pop("fallback_application_name", "kvasir")
+    arguments["server_settings"] = {"application_name": application} | rest
+    return arguments

@@ -1,15 +1,15 @@
-"""Examines a whole database for what must hold between its tables, and measures how large it is."""
+"""Checks a whole database for what must hold between its tables, and measures its size."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-from kvasir.engines.postgres.link import Link
+from kvasir.engines.postgres.pool import Pool
 from kvasir.engines.soundness import entry_fault, list_fault
 from kvasir.model import Stats
 
-ROWS_AT_A_TIME = 500
+PREFETCH_ROWS = 500
 
 COUNTED = (
     ("select count(*) from kvasir_entry e where not exists (select from kvasir_head h where h.space = e.space)",
@@ -27,10 +27,10 @@ COUNTED = (
      " where e.created_at > h.latest", "entries were created after the latest creation"),
 )  # fmt: skip
 SYSTEM = "select count(*) from kvasir_head where space = 1 and not ended"
-EVERYTHING = "select space, sequence, key, value, metadata from kvasir_entry"
+ENTRIES = "select space, sequence, key, value, metadata from kvasir_entry"
 
 SPACES = "select count(*) from kvasir_space"
-#: Like the planner: rows a page when last looked at, times the pages there are now. Small tables are counted.
+#: As the planner does it: rows per page when last analyzed, times the number of pages now. Small tables are counted.
 ESTIMATE = """
     select case when c.reltuples > 0 and c.relpages > 1000
         then (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int))::bigint
@@ -39,16 +39,16 @@ ESTIMATE = """
 SIZE = """
     select sum(pg_total_relation_size(name::regclass))::bigint
     from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
-SPREAD_ESTIMATE = "select count(*) from kvasir_entry"
-SPREAD_SIZE = """
+CITUS_ESTIMATE = "select count(*) from kvasir_entry"
+CITUS_SIZE = """
     select sum(citus_total_relation_size(name::regclass))::bigint
     from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
 
 
-async def check(link: Link) -> list[str]:
+async def check(pool: Pool) -> list[str]:
     """One sentence for every fault; empty if the database is sound. One snapshot."""
     faults: list[str] = []
-    async with link.alone() as connection, link.snapshot(connection):
+    async with pool.dedicated() as connection, pool.snapshot(connection):
         async for fault in _faults(connection):
             if not list_fault(faults, fault):
                 break
@@ -61,14 +61,14 @@ async def _faults(connection: Any) -> AsyncIterator[str]:
     for sql, what in COUNTED:
         if count := await connection.fetchval(sql):
             yield f"{count} {what}"
-    async for space, sequence, key, value, metadata in connection.cursor(EVERYTHING, prefetch=ROWS_AT_A_TIME):
+    async for space, sequence, key, value, metadata in connection.cursor(ENTRIES, prefetch=PREFETCH_ROWS):
         if fault := entry_fault(key, value, metadata):
             yield f"entry {sequence} of space {space}: {fault}"
 
 
-async def measure(link: Link, *, spread: bool) -> Stats:
-    """See `Engine.stats`. `spread`: Citus keeps the tables on several machines."""
-    ((spaces,),) = await link.fetch(SPACES)
-    ((entries,),) = await link.fetch(SPREAD_ESTIMATE if spread else ESTIMATE)
-    ((size,),) = await link.fetch(SPREAD_SIZE if spread else SIZE)
+async def measure(pool: Pool, *, distributed: bool) -> Stats:
+    """See `Engine.stats`. `distributed`: Citus keeps the tables on several machines."""
+    ((spaces,),) = await pool.fetch(SPACES)
+    ((entries,),) = await pool.fetch(CITUS_ESTIMATE if distributed else ESTIMATE)
+    ((size,),) = await pool.fetch(CITUS_SIZE if distributed else SIZE)
     return Stats(spaces, entries, size)

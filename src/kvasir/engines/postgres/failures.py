@@ -1,4 +1,4 @@
-"""What went wrong with the server -> what the caller is told. One table; pure."""
+"""What went wrong in the database -> the error the caller gets. One table; pure."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ log = logging.getLogger("kvasir.postgres")
 
 #: SQLSTATEs, or classes of them, after which nothing has happened and the same request may succeed later.
 RETRY: dict[str, str] = {
-    "25006": "the database is a read-only standby just now",
+    "25006": "the database is currently a read-only standby",
     "40001": "another transaction was in the way",
     "40P01": "another transaction was in the way",
-    "55P03": "a lock could not be had in time",
-    "57014": "the database ended the statement, which took too long",
+    "55P03": "a lock was not released in time",
+    "57014": "the database cancelled the statement because it took too long",
     "57P03": "the database is starting or stopping",
     "53100": "the database's disk is full; make room",
     "53300": "the database has no connection left; raise its max_connections or lower --postgres-connections",
     "53": "the database is short of resources",
-    "58": "the database's operating system failed",
+    "58": "the database server's operating system reported an error",
 }
-#: The server ends this connection, whatever it was doing.
+#: With these the server ends the connection, whatever it was doing.
 ENDED = ("57P01", "57P02", "57P05", "08")
 
-#: What the driver raises when a connection ends under it, in whatever state it was.
+#: What the driver raises when a connection breaks, in whatever state it was.
 BROKEN = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
-#: In this routine a commit waits for its standby. A warning out of it says that it waited in vain.
+#: The routine of PostgreSQL in which a commit waits for its standby. A warning from it says that it waited in vain.
 WAITS_FOR_STANDBY = "SyncRepWaitForLSN"
 
 UNKNOWN = "the connection to the database broke during the commit; the write may or may not have happened"
-NOT_REPLICATED = "the write was committed, but no standby has confirmed it; a failing primary may yet lose it"
+NOT_REPLICATED = "the write was committed, but no standby has confirmed it; if the primary fails now, it may be lost"
 
 
-def lost(error: BaseException) -> bool:
-    """Whether the connection went away, or is not to be used any more, so that a fresh one may do better."""
+def connection_lost(error: BaseException) -> bool:
+    """Whether the connection broke, or must not be used any more, so that a fresh one may do better."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state.startswith(ENDED) or state == "25006"
@@ -45,29 +45,29 @@ def lost(error: BaseException) -> bool:
 
 
 def failed_reading(error: Exception) -> KvasirError:
-    """The failure of something that changes nothing."""
+    """The error for a statement that changes nothing."""
     if isinstance(error, KvasirError):
         return error
     if isinstance(error, TimeoutError):
         return Unavailable("the database did not answer in time; try again")
-    if lost(error):
+    if connection_lost(error):
         return Unavailable("the connection to the database broke; try again")
-    return _told(error) or _unexpected(error, "the server failed to read")
+    return _retryable(error) or _unexpected(error, "the server failed to read")
 
 
 def failed_writing(error: Exception) -> KvasirError:
-    """The failure of a write that had been sent: `Unavailable` only where it is certain that nothing happened."""
+    """The error for a write that had been sent: `Unavailable` only where it is certain that nothing happened."""
     if isinstance(error, KvasirError):
         return error
     if isinstance(error, asyncpg.PostgresError):
-        if told := _told(error):
-            return told
-        if not lost(error):
-            # The server has refused a statement and so undone its transaction.
+        if retryable := _retryable(error):
+            return retryable
+        if not connection_lost(error):
+            # The server refused a statement and so rolled back its transaction.
             return _unexpected(error, "the server failed to apply this write; nothing of it was written")
     elif isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
-        # The driver had just heard the server end this connection, and sent nothing.
-        return Unavailable("the database ended the connection; nothing was written, try again")
+        # The driver had just learned that the server ended this connection, and sent nothing.
+        return Unavailable("the database closed the connection; nothing was written, try again")
     elif isinstance(error, ValueError):
         return _unexpected(error, "the server failed to apply this write; nothing of it was written")
     log.error("a write has an unknown outcome: %s", type(error).__name__)
@@ -75,25 +75,24 @@ def failed_writing(error: Exception) -> KvasirError:
 
 
 def failed_connecting(error: Exception) -> Unavailable:
-    """No connection could be made; nothing was sent."""
-    if isinstance(error, asyncpg.PostgresError) and (told := _told(error)):
-        return told
-    if isinstance(error, asyncpg.PostgresError):  # a wrong password, an unknown database: texts without secrets
-        return Unavailable(f"the database refuses: {error}")
+    """The error when no connection could be made; nothing was sent."""
+    if isinstance(error, asyncpg.PostgresError):
+        # Else a wrong password or an unknown database: the server's text has no secret in it.
+        return _retryable(error) or Unavailable(f"the database refused the connection: {error}")
     if isinstance(error, TimeoutError):
         return Unavailable("the database does not answer; nothing was written, try again")
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
-        return Unavailable("the database is a read-only standby just now; nothing was written, try again")
+        return Unavailable("the database is currently a read-only standby; nothing was written, try again")
     return Unavailable("the database cannot be reached; nothing was written, try again")
 
 
-def _told(error: Exception) -> Unavailable | None:
+def _retryable(error: Exception) -> Unavailable | None:
     state = getattr(error, "sqlstate", None) or ""
-    why = RETRY.get(state) or RETRY.get(state[:2])
-    return Unavailable(f"{why}; nothing was written, try again") if why else None
+    reason = RETRY.get(state) or RETRY.get(state[:2])
+    return Unavailable(f"{reason}; nothing was written, try again") if reason else None
 
 
 def _unexpected(error: Exception, message: str) -> KvasirError:
-    # Not the server's own words: they may quote keys and values.
+    # Not in the server's words: they may quote keys and values.
     log.error("%s: %s %s", message, type(error).__name__, getattr(error, "sqlstate", ""))
     return KvasirError(message)

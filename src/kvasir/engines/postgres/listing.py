@@ -1,6 +1,6 @@
-"""Pages and counts. Each page comes out of one statement (or, with a filter by metadata, one read-only transaction),
-so it shows one snapshot. The statements name their index by the order they ask for, and the planner, which is told
-that tables are large, has no other way to go.
+"""Pages and counts. Each page is read by one statement (or, with a filter by metadata, one read-only transaction), so
+it shows one snapshot. The order that a statement asks for names its index: the planner, which believes that all tables
+are large, has no other choice.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import msgspec
 
 from kvasir import jsontext
 from kvasir.engines.numbering import first_sequence
-from kvasir.engines.postgres.gathering import ALIVE, ENTRY
-from kvasir.engines.postgres.link import Link
+from kvasir.engines.postgres.pool import Pool
+from kvasir.engines.postgres.read_batcher import ALIVE, ENTRY
 from kvasir.keys import COUNTER_BITS
 from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "''::bytea")
 
-#: A listing by age of a range looks at so many entries before it chooses its way: those of the range, then the newest.
+#: A listing of a range by age looks at up to this many entries before it chooses how to go on: those of the range, then
+#: the newest of the space.
 WALK = 1_000
-#: Rows that come at a time when a filter by metadata goes through a listing.
-ROWS_AT_A_TIME = 200
+#: Rows fetched at a time by a listing with a filter by metadata.
+PREFETCH_ROWS = 200
 
 COUNT = f"select count(*) from kvasir_entry where space = $1 and {ALIVE}"  # noqa: S608
 #: How many keys a range holds, up to one more than the walk takes.
@@ -30,7 +31,7 @@ SIZE_OF_RANGE = f"""
     select count(*) from (
         select from kvasir_entry where space = $1 and key >= $2 and key < $3 order by key limit {WALK + 1}
     ) as few"""  # noqa: S608
-#: The first entry created from an instant on whose sequence says an earlier one; by the index of just those.
+#: The first entry created from an instant on whose sequence says an earlier instant; found by the index of just those.
 FIRST_LAGGING = f"""(
     with lagging as materialized (
         select sequence from kvasir_entry
@@ -39,34 +40,35 @@ FIRST_LAGGING = f"""(
 VALUES = "select key, value from kvasir_entry where space = $1 and key = any($2)"
 
 
-async def page(link: Link, space: int, query: Query, now: int | None) -> Page:
+async def page(pool: Pool, space: int, query: Query, now: int | None) -> Page:
     """See `Engine.page`."""
     listing = _Listing(space, query, now)
     if query.metadata is not None:
-        return await _filtered(link, listing, query.metadata)
+        return await _filtered(pool, listing, query.metadata)
     if query.range is None or query.order == "key":
-        return listing.page(await link.fetch(*listing.in_order()))
-    # By age within a range: no index leads there. A small range is sorted; in a large one the newest are a good guess.
+        return listing.page(await pool.fetch(*listing.in_order()))
+    # By age within a range: there is no index for that. A small range is sorted; of a large one, the newest entries of
+    # the space probably fill the page.
     if query.limit is not None and query.limit + query.skip <= WALK // 5:
-        ((size,),) = await link.fetch(SIZE_OF_RANGE, space, query.range.start, query.range.end)
+        ((size,),) = await pool.fetch(SIZE_OF_RANGE, space, query.range.start, query.range.end)
         if size > WALK:
-            rows = await link.fetch(*listing.walk())
-            # Every row tells how many were walked; none at all leaves that open.
+            rows = await pool.fetch(*listing.walk())
+            # Every row says how many were walked; without a row nobody knows.
             if len(rows) > query.limit or (rows and rows[0]["walked"] < WALK):
                 return listing.page(rows)
-    return listing.page(await link.fetch(*listing.sorted()))
+    return listing.page(await pool.fetch(*listing.sorted()))
 
 
-async def count(link: Link, space: int, key_range: KeyRange | None, now: int | None) -> int:
+async def count(pool: Pool, space: int, key_range: KeyRange | None, now: int | None) -> int:
     """See `Engine.count`."""
     within = " and key >= $3 and key < $4" if key_range else ""
     bounds = (key_range.start, key_range.end) if key_range else ()
-    ((found,),) = await link.fetch(COUNT + within, space, now, *bounds)
+    ((found,),) = await pool.fetch(COUNT + within, space, now, *bounds)
     return int(found)
 
 
-async def _filtered(link: Link, listing: _Listing, metadata: bytes) -> Page:
-    """A page of the entries whose metadata contains this: looked through here, row by row, until it is full."""
+async def _filtered(pool: Pool, listing: _Listing, metadata: bytes) -> Page:
+    """A page of the entries whose metadata contains this; filtered here, row by row, until the page is full."""
     query = listing.query
     wanted = msgspec.json.decode(metadata)
     sql, *values = listing.unlimited()
@@ -74,8 +76,8 @@ async def _filtered(link: Link, listing: _Listing, metadata: bytes) -> Page:
     async def look(connection: Any) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         skip = query.skip
-        async with link.snapshot(connection):
-            async for row in connection.cursor(sql, *values, prefetch=ROWS_AT_A_TIME):
+        async with pool.snapshot(connection):
+            async for row in connection.cursor(sql, *values, prefetch=PREFETCH_ROWS):
                 if not jsontext.contains(msgspec.json.decode(row["metadata"] or b"{}"), wanted):
                     continue
                 if skip:
@@ -89,11 +91,11 @@ async def _filtered(link: Link, listing: _Listing, metadata: bytes) -> Page:
                 found = [(row[0], texts[row[0]], *row[2:]) for row in found]
         return found
 
-    return listing.page(await link.read(look))
+    return listing.page(await pool.read(look))
 
 
 class _Listing:
-    """One query as SQL, with its values. The texts differ only in a few clauses, so they are prepared once each."""
+    """One query as SQL, with its values. There are few different texts, so each is soon a prepared statement."""
 
     def __init__(self, space: int, query: Query, now: int | None) -> None:
         self.space = space
@@ -132,7 +134,7 @@ class _Listing:
 
     @cached_property
     def _limit(self) -> str:
-        # Once: a listing may make two statements, and neither may come with a value that it does not name.
+        # Cached: a listing may send two statements, and every value must be used in both.
         query = self.query
         limit = "" if query.limit is None else f" limit {self._value(query.limit + 1)}"
         return limit + (f" offset {self._value(query.skip)}" if query.skip else "")
@@ -146,7 +148,7 @@ class _Listing:
         return sql, *self._values
 
     def sorted(self) -> tuple[Any, ...]:
-        """Everything in the range by the index of keys, sorted. Values are fetched for the page only."""
+        """The whole range by the index of keys, sorted. Values are fetched only for the page."""
         sql = (
             "with chosen as materialized (with found as materialized"  # noqa: S608
             f" (select key, sequence from kvasir_entry where space = $1{self._ahead}{self._filters})"
@@ -157,7 +159,7 @@ class _Listing:
         return sql, *self._values
 
     def walk(self) -> tuple[Any, ...]:
-        """The first entries of the space in listing order, filtered; with each, how many were looked at."""
+        """The first entries of the space in listing order, filtered; each with the number of entries looked at."""
         sql = (
             "with walk as materialized"  # noqa: S608
             f" (select * from kvasir_entry where space = $1{self._ahead} {self._order} limit {WALK})"
@@ -167,7 +169,7 @@ class _Listing:
         return sql, *self._values
 
     def unlimited(self) -> tuple[Any, ...]:
-        """The whole listing in its order without values and without an end."""
+        """The whole listing in order, without values or a limit."""
         by_index = self.query.range is None or self.query.order == "key"
         within = f"select {BARE_ENTRY} from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
         if by_index:

@@ -1,4 +1,4 @@
-"""Entries of another database, put there as they are: one call of a function, which is a transaction."""
+"""Loads entries of another database as they are: one call of a function, which is a transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kvasir.engines.numbering import check_room
 from kvasir.engines.postgres.functions import DURABILITY, PLANS
-from kvasir.engines.postgres.link import Link
+from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import NotFound
 from kvasir.model import Entry
 
@@ -57,10 +57,10 @@ FUNCTION = f"""
 CALL = "select kvasir_load($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
 
-async def load(link: Link, space: int, entries: Sequence[Entry], now: int | None, *, durable: bool) -> None:
+async def load(pool: Pool, space: int, entries: Sequence[Entry], now: int | None, *, durable: bool) -> None:
     """See `Engine.load`."""
     check_room(entries)
-    ((is_there,),) = await link.write(
+    ((is_living,),) = await pool.write(
         CALL,
         space,
         now,
@@ -74,5 +74,5 @@ async def load(link: Link, space: int, entries: Sequence[Entry], now: int | None
         [entry.refresh for entry in entries],
         [entry.metadata for entry in entries],
     )
-    if not is_there:
+    if not is_living:
         raise NotFound("the store is gone", code="store_not_found")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvasir.engines.postgres.gathering import ALIVE
-from kvasir.engines.postgres.link import Link
+from kvasir.engines.postgres.pool import Pool
+from kvasir.engines.postgres.read_batcher import ALIVE
 from kvasir.errors import Unavailable
 from kvasir.model import SYSTEM_SPACE, Alias, Space
 
@@ -33,34 +33,33 @@ COUNT = f"""
 CREATE = "select * from kvasir_create_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 ALTER = "select * from kvasir_alter_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 END = "select kvasir_end_space($1, $2, $3)"
-#: Where a cluster commits node by node, the epoch moves once more when all have done so.
+#: A cluster commits node by node, so the epoch moves once more when all have done so.
 MOVE_EPOCH = "update kvasir_head set last = last + 1 where space = $1 returning last"
 
-#: What is in no text: the type has no room for U+0000, and half a surrogate pair is no character. Only the latter is in
-#: no bytes.
+#: A text of the database cannot hold U+0000 nor half a surrogate pair; bytes cannot hold the latter.
 NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 NO_BYTES = re.compile(r"[\ud800-\udfff]")
 
-#: An alias that changes hands so often while somebody wants it is given up.
+#: How often an alias may change hands while a space is being created under it.
 ATTEMPTS = 10
 
 
 class Registry:
     """See the methods of `kvasir.engine.Engine`."""
 
-    def __init__(self, link: Link, now: Callable[[], int | None], *, durable: bool) -> None:
-        self._link = link
+    def __init__(self, pool: Pool, now: Callable[[], int | None], *, durable: bool) -> None:
+        self._pool = pool
         self._now = now
         self._durable = durable
-        #: The highest number given to this process: within it, later spaces have higher numbers.
+        #: The highest number given to this process, so that spaces it creates later have higher numbers.
         self._highest = 0
-        #: Whether Citus spreads the tables.
-        self.spread = False
+        #: Whether Citus distributes the tables.
+        self.distributed = False
 
     async def create(self, space: Space, aliases: Sequence[Alias]) -> Space:
         """See `Engine.create_space`."""
         for _ in range(ATTEMPTS):
-            rows = await self._link.write(
+            rows = await self._pool.write(
                 CREATE, self._now(), self._durable, self._highest + 1, space.id, space.organisation, space.kind,
                 space.name.encode(), space.created_at, space.expires_at, space.clear_every, space.attributes,
                 *_columns(aliases),
@@ -69,66 +68,66 @@ class Registry:
                 created = _space(rows[0])
                 self._highest = max(self._highest, created.number)
                 return created
-            # The space that had the alias has ended in this very moment.
-        raise Unavailable("the space's aliases change hands too fast; nothing was written, try again")
+            # The space that had the alias has just ended.
+        raise Unavailable("the aliases of the space keep changing hands; nothing was written, try again")
 
     async def alter(self, id: str, name: str | None, add: Sequence[Alias], remove: Sequence[Alias]) -> Space | None:
         """See `Engine.alter_space`."""
         if NO_TEXT.search(id):
             return None
-        remove = [alias for alias in remove if _may_be(alias)]
-        rows = await self._link.write(
+        remove = [alias for alias in remove if _can_exist(alias)]
+        rows = await self._pool.write(
             ALTER, self._now(), self._durable, id, None if name is None else name.encode(),
             *_columns(add), *_columns(set(remove) - set(add)),
         )  # fmt: skip
-        if rows and self.spread:
-            await self._link.write(MOVE_EPOCH, SYSTEM_SPACE)
+        if rows and self.distributed:
+            await self._pool.write(MOVE_EPOCH, SYSTEM_SPACE)
         return _space(rows[0]) if rows else None
 
     async def end(self, id: str) -> bool:
         """See `Engine.end_space`."""
         if NO_TEXT.search(id):
             return False
-        ((ended,),) = await self._link.write(END, self._now(), self._durable, id)
-        if ended and self.spread:
-            await self._link.write(MOVE_EPOCH, SYSTEM_SPACE)
-        return bool(ended)
+        ((was_living,),) = await self._pool.write(END, self._now(), self._durable, id)
+        if was_living and self.distributed:
+            await self._pool.write(MOVE_EPOCH, SYSTEM_SPACE)
+        return bool(was_living)
 
     async def by_id(self, id: str) -> Space | None:
         """See `Engine.get_space`."""
         if NO_TEXT.search(id):
             return None
-        rows = await self._link.fetch(BY_ID, id, self._now())
+        rows = await self._pool.fetch(BY_ID, id, self._now())
         return _space(rows[0]) if rows else None
 
     async def resolve(self, alias: Alias) -> Space | None:
         """See `Engine.resolve`."""
-        if not _may_be(alias):
+        if not _can_exist(alias):
             return None
         kind, organisation, handle = alias
-        rows = await self._link.fetch(RESOLVE, kind, self._now(), organisation, handle.encode())
+        rows = await self._pool.fetch(RESOLVE, kind, self._now(), organisation, handle.encode())
         return _space(rows[0]) if rows else None
 
     async def aliases(self, id: str) -> list[Alias]:
         """See `Engine.aliases`."""
         if NO_TEXT.search(id):
             return []
-        rows = await self._link.fetch(ALIASES, id, self._now())
+        rows = await self._pool.fetch(ALIASES, id, self._now())
         return sorted((kind, organisation, handle.decode()) for kind, organisation, handle in rows)
 
     async def living(self, organisation: str | None, kind: str | None, after: str, limit: int | None) -> list[Space]:
         """See `Engine.list_spaces`."""
-        rows = await self._link.fetch(LIST, after, self._now(), organisation, kind, limit)
+        rows = await self._pool.fetch(LIST, after, self._now(), organisation, kind, limit)
         return [_space(row) for row in rows]
 
     async def count(self, kind: str, organisation: str | None) -> tuple[int, int]:
         """See `Engine.count_spaces`."""
-        ((spaces, entries),) = await self._link.fetch(COUNT, kind, self._now(), organisation)
+        ((spaces, entries),) = await self._pool.fetch(COUNT, kind, self._now(), organisation)
         return spaces, entries
 
 
-def _may_be(alias: Alias) -> bool:
-    """Whether there can be such an alias. The database refuses to look for one that it cannot hold."""
+def _can_exist(alias: Alias) -> bool:
+    """Whether the database can hold such an alias. It refuses to look for one that it cannot hold."""
     kind, organisation, handle = alias
     return not (NO_TEXT.search(kind) or NO_TEXT.search(organisation) or NO_BYTES.search(handle))
 

@@ -1,7 +1,7 @@
-"""Group commit across the network: the writes of a space that wait go together, in one call and one transaction.
+"""Group commit across the network: the waiting writes of a space are sent together, in one call and one transaction.
 
-Groups of one space follow each other; groups of different spaces go at the same time, each on its own connection.
-There is no timer: the commit before is what lets a group gather.
+Groups of one space follow one another; groups of different spaces are sent in parallel, each on its own connection.
+There is no timer: a group forms while the previous commit is under way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from kvasir.engine import Outcome
 from kvasir.engines.commit_queue import CommitQueue, Job, take_group
 from kvasir.engines.postgres import encoding
-from kvasir.engines.postgres.link import Link
+from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import Write, WriterStats
 
@@ -23,7 +23,7 @@ class Writer:
 
     def __init__(
         self,
-        link: Link,
+        pool: Pool,
         now: Callable[[], int | None],
         stats: WriterStats,
         *,
@@ -31,7 +31,7 @@ class Writer:
         queue_writes: int,
         queue_bytes: int,
     ) -> None:
-        self._link = link
+        self._pool = pool
         self._now = now
         self._stats = stats
         self._durable = durable
@@ -39,33 +39,33 @@ class Writer:
         #: Jobs by their space
         self._waiting: dict[int, deque[Job]] = {}
         self._senders: set[asyncio.Task[None]] = set()
-        #: Whether Citus spreads the tables: it knows how to route the statements of `kvasir_write` only.
-        self.spread = False
+        #: Whether Citus distributes the tables: it cannot route the statements of `kvasir_set`.
+        self.distributed = False
         self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
-        """To be called on the event loop. To look for it at every write would cost a system call."""
+        """Must be called on the event loop. (Looking it up for every write would cost a system call.)"""
         self._loop = asyncio.get_running_loop()
 
     async def submit(self, writes: Sequence[Write]) -> list[Outcome]:
-        """See `Engine.write`. Raises `Unavailable` at once when the queue is full or the writer stops."""
+        """See `Engine.write`. Raises `Unavailable` at once when the queue is full or the writer is stopping."""
         space = writes[0].space
         if len(writes) == 1 or all(write.space == space for write in writes):
             return await self._enqueue(space, writes)
-        return await self._apart(writes)
+        return await self._submit_by_space(writes)
 
-    async def _apart(self, writes: Sequence[Write]) -> list[Outcome]:
+    async def _submit_by_space(self, writes: Sequence[Write]) -> list[Outcome]:
         """Writes of several spaces: a failure of one space is the outcome of its writes."""
-        places: dict[int, list[int]] = {}
-        for place, write in enumerate(writes):
-            places.setdefault(write.space, []).append(place)
-        jobs = [self._enqueue(space, [writes[place] for place in of]) for space, of in places.items()]
+        indices: dict[int, list[int]] = {}
+        for index, write in enumerate(writes):
+            indices.setdefault(write.space, []).append(index)
+        jobs = [self._enqueue(space, [writes[index] for index in chosen]) for space, chosen in indices.items()]
         outcomes: list[Outcome | None] = [None] * len(writes)
-        for of, told in zip(places.values(), await asyncio.gather(*jobs, return_exceptions=True), strict=True):
-            if isinstance(told, BaseException) and not isinstance(told, KvasirError):
-                raise told
-            for number, place in enumerate(of):
-                outcomes[place] = told if isinstance(told, KvasirError) else told[number]
+        for chosen, result in zip(indices.values(), await asyncio.gather(*jobs, return_exceptions=True), strict=True):
+            if isinstance(result, BaseException) and not isinstance(result, KvasirError):
+                raise result
+            for number, index in enumerate(chosen):
+                outcomes[index] = result if isinstance(result, KvasirError) else result[number]
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _enqueue(self, space: int, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
@@ -83,7 +83,7 @@ class Writer:
         return future
 
     async def close(self) -> None:
-        """Finish what was accepted."""
+        """Finish what was accepted, and accept no more."""
         self._queue.close()
         while self._senders:
             await asyncio.wait(self._senders)
@@ -105,7 +105,7 @@ class Writer:
         if failure is not None:
             self._stats.failures += 1
             if len(group) > 1 and not isinstance(failure, Unavailable | UnknownOutcome):
-                # Certainly nothing was written, and one of them is to blame: its neighbours go on.
+                # Certainly nothing was written. One of them is to blame; the others must not suffer for it.
                 for job in group:
                     await self._send(space, [job])
                 return
@@ -114,8 +114,8 @@ class Writer:
         self._queue.resolve(group)
 
     async def _commit(self, space: int, group: list[Job]) -> None:
-        call = encoding.encode([job.writes for job in group], may_set=not self.spread)
-        ((results,),) = await self._link.write(call.sql, space, self._now(), self._durable, *call.values)
+        call = encoding.encode([job.writes for job in group], may_set=not self.distributed)
+        ((results,),) = await self._pool.write(call.sql, space, self._now(), self._durable, *call.values)
         self._stats.committed(sum([job.weight for job in group]))
         for job, outcomes in zip(group, call.outcomes(results), strict=True):
             job.result = outcomes

@@ -1,7 +1,7 @@
 """The connections of this process: a bounded pool that mends itself, and what a failure on them means.
 
-Behind PgBouncer in transaction mode every statement may meet another server process. So nothing is ever kept in a
-session: no SET, no session lock, no LISTEN, and there no prepared statement either.
+Behind PgBouncer in transaction mode every transaction may meet another server process. So nothing is ever kept in a
+session: no SET, no session lock, no LISTEN, and, behind PgBouncer, no prepared statement either.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import asyncpg
 
 from kvasir.engines.postgres import failures
-from kvasir.engines.postgres.address import connect_arguments, each_host
+from kvasir.engines.postgres.address import Host, connect_arguments, hosts
 from kvasir.errors import Unavailable, UnknownOutcome
 
 T = TypeVar("T")
 
-#: How long a request waits for one of the connections.
+#: How long a request waits for a free connection.
 BUSY_SECONDS = 10.0
 #: How long one statement may take before the server counts as gone.
 COMMAND_SECONDS = 30.0
-#: After a connection could not be made, the next attempt comes after this long at first, and at most.
+#: How long to wait before the next attempt after a failure to connect: at first, and at most.
 BACK_OFF_SECONDS = (0.1, 2.0)
 
-#: The planner is told that tables are large (see `functions`), and what the functions rely on.
+#: What the functions rely on; the planner is to believe that tables are large (see `functions`).
 SESSION = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
@@ -35,9 +35,11 @@ SESSION = {
     "jit": "off",
     "default_transaction_isolation": "read committed",
 }
-_BEGIN = "begin isolation level read committed; " + "".join(
+#: The same for one transaction.
+_SET_LOCAL = "".join(
     f"set local {name} = {value}; " for name, value in SESSION.items() if name != "default_transaction_isolation"
 )
+_BEGIN = f"begin isolation level read committed; {_SET_LOCAL}"
 
 ABOUT = """
     select pg_backend_pid() as pid, pg_is_in_recovery() as recovering, current_setting('fsync') = 'on' as fsync,
@@ -49,26 +51,25 @@ CANNOT_CONNECT = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncp
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
-    """One that always ends: from a server that does not see it off it goes without a farewell."""
+    """One that can always be closed, even if the server no longer answers."""
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg has it
-        # The pool ends the connections it no longer wants in tasks of their own, whose failure nobody waits for.
+        # asyncpg's pool closes connections in tasks of its own; nobody would retrieve their exceptions.
         with contextlib.suppress(*CANNOT_CONNECT):
             await super().close(timeout=timeout)
 
 
-class Link:
-    """Connections to one database. `connections`: the most there may be at a time."""
+class Pool:
+    """Connections to one database, at most `max_connections` at a time. `parameters`: see `address`."""
 
-    def __init__(self, url: str, *, connections: int, durable: bool) -> None:
-        self._arguments = connect_arguments(url)
-        #: The one to be tried first comes first.
-        self._hosts = each_host(self._arguments.pop("dsn"))
-        self._most = connections
+    def __init__(self, parameters: Mapping[str, str], *, max_connections: int, durable: bool) -> None:
+        self._arguments = connect_arguments(parameters)
+        #: In the order in which to try them.
+        self._hosts = hosts(parameters)
+        self._max_connections = max_connections
         self._durable = durable
-        #: Whether a pooler sits in between that lends server processes by the transaction.
-        self.pooled = False
-        self.server_version = ""
+        #: Whether a pooler in between lends server processes by the transaction.
+        self.behind_pgbouncer = False
         self._pool: Any = None
         self._failures = 0
         self._not_before = 0.0
@@ -77,11 +78,11 @@ class Link:
 
     async def open(self) -> None:
         """Look at the server once, then be ready to connect. Raises `Unavailable`."""
-        async with self.alone() as connection:
+        async with self.dedicated() as connection:
             async with connection.transaction():
                 about = await connection.fetchrow(ABOUT)
             # PgBouncer makes up the process id that it shows to its clients.
-            self.pooled = about["pid"] != connection.get_server_pid()
+            self.behind_pgbouncer = about["pid"] != connection.get_server_pid()
         if about["recovering"]:
             raise Unavailable("the database is a read-only standby; name its primary too, in one URL with both hosts")
         if about["number"] < OLDEST_SERVER:
@@ -91,9 +92,8 @@ class Link:
                 "the database runs with fsync=off and would lose acknowledged writes in a power loss:"
                 " turn it on, or choose --durability relaxed"
             )
-        self.server_version = about["version"]
         arguments = dict(self._arguments)
-        if self.pooled:
+        if self.behind_pgbouncer:
             arguments["statement_cache_size"] = 0
         else:
             arguments["server_settings"] = arguments["server_settings"] | SESSION
@@ -102,23 +102,23 @@ class Link:
             connect=self._connect,
             connection_class=_Connection,
             min_size=0,
-            max_size=self._most,
+            max_size=self._max_connections,
             max_queries=1 << 40,
             max_inactive_connection_lifetime=300.0,
             command_timeout=COMMAND_SECONDS,
-            init=self._examine,
-            reset=_nothing,
+            init=_check_primary,
+            reset=_no_reset,
         )
 
     async def close(self) -> None:
-        """Let go of all connections; those in use first come to an end."""
+        """Close all connections, those in use when they are free."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.close()
 
     @contextlib.asynccontextmanager
-    async def alone(self) -> AsyncIterator[Any]:
-        """A connection beside the pool, without prepared statements and without a time limit."""
+    async def dedicated(self) -> AsyncIterator[Any]:
+        """A connection outside the pool, without prepared statements and without a time limit. Raises `Unavailable`."""
         try:
             connection = await self._connect(**self._arguments, connection_class=_Connection, statement_cache_size=0)
         except CANNOT_CONNECT as error:
@@ -129,39 +129,32 @@ class Link:
             await connection.close(timeout=BUSY_SECONDS)
 
     async def _connect(self, *__: Any, **options: Any) -> Any:
-        """A connection to a host that takes writes. One that fails is tried last by whoever connects next."""
+        """A connection to a host that takes writes. A host that fails becomes the last one to try."""
         failure: Exception = OSError("the hosts of the database change places")
         for _ in range(len(self._hosts) + 1):
-            dsn = self._hosts[0]
+            host = self._hosts[0]
             try:
-                connection = await asyncpg.connect(dsn, **options)
+                connection = await asyncpg.connect(host=host.name, port=host.port, **options)
             except CANNOT_CONNECT as error:
                 failure = error
-                if self._hosts[0] == dsn and len(self._hosts) > 1:
-                    await self._pass_over(dsn)
+                if self._hosts[0] == host and len(self._hosts) > 1:
+                    await self._pass_over(host)
                 continue
-            if self._hosts[0] == dsn:
+            if self._hosts[0] == host:
                 return connection
-            # It hung until others had found its successor, and knows nothing of what has happened since.
+            # This host hung while others found its successor, and knows nothing of what has happened since.
             connection.terminate()
         raise failure
 
-    async def _pass_over(self, dsn: str) -> None:
-        self._hosts = [*self._hosts[1:], dsn]
+    async def _pass_over(self, host: Host) -> None:
+        self._hosts = [*self._hosts[1:], host]
         if self._pool is not None:
-            # No two connections lead to different hosts for longer than a request.
+            # Connections must not lead to different hosts for longer than a request.
             await self._pool.expire_connections()
 
-    async def _examine(self, connection: Any) -> None:
-        # A former primary that came back as a standby must not be asked, or it would answer with old data.
-        async with connection.transaction():
-            recovering = await connection.fetchval("select pg_is_in_recovery()")
-        if recovering:
-            raise asyncpg.exceptions.TargetServerAttributeNotMatched("in recovery")
-
     @contextlib.asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Any]:
-        """One of the connections. Raises `Unavailable` if there is none to be had."""
+    async def _acquire(self) -> AsyncIterator[Any]:
+        """A connection of the pool. Raises `Unavailable` if none is free in time."""
         pool = self._pool
         if pool is None:
             raise Unavailable("the server is stopping; nothing was written")
@@ -171,21 +164,21 @@ class Link:
         try:
             connection = await pool.acquire(timeout=None if idle else BUSY_SECONDS)
         except TimeoutError as error:
-            if pool.get_size() - pool.get_idle_size() >= self._most:
+            if pool.get_size() - pool.get_idle_size() >= self._max_connections:
                 raise Unavailable("all connections to the database are busy; nothing was written, try again") from None
             raise self._unreachable(error) from None
         except CANNOT_CONNECT as error:
             raise self._unreachable(error) from None
         if self._failures:
             self._failures = 0
-            failures.log.warning("the database is reached again")
+            failures.log.warning("the database can be reached again")
         try:
             yield connection
         except BaseException as error:
-            if failures.lost(error) or self.pooled:
+            if failures.connection_lost(error) or self.behind_pgbouncer:
                 _drop(connection)
-            if failures.lost(error):
-                # What ended this connection has often ended them all: the others are made anew when they are free.
+            if failures.connection_lost(error):
+                # What ended this connection has often ended them all: the others are replaced once they are free.
                 await pool.expire_connections()
             raise
         finally:
@@ -195,18 +188,19 @@ class Link:
         failure = failures.failed_connecting(error)
         if not self._failures:
             failures.log.error("%s", failure.message)
-        least, most = BACK_OFF_SECONDS
-        self._not_before = time.monotonic() + min(most, least * 2**self._failures) * random.uniform(0.5, 1.0)  # noqa: S311
+        first, longest = BACK_OFF_SECONDS
+        delay = min(longest, first * 2**self._failures) * random.uniform(0.5, 1.0)  # noqa: S311
+        self._not_before = time.monotonic() + delay
         self._failures = min(self._failures + 1, 16)
         return failure
 
-    # -- asking -------------------------------------------------------------------------------------------
+    # -- statements ---------------------------------------------------------------------------------------
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
-        """The rows of a statement that changes nothing. Asked once more if the connection broke meanwhile."""
+        """The rows of a statement that changes nothing. Sent once more if the connection breaks meanwhile."""
 
         async def ask(connection: Any) -> list[Any]:
-            if not self.pooled:
+            if not self.behind_pgbouncer:
                 return list(await connection.fetch(sql, *values))
             await connection.execute(_BEGIN)
             rows = list(await connection.fetch(sql, *values))
@@ -216,11 +210,11 @@ class Link:
         return await self.read(ask)
 
     async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """What `work` makes of a connection, changing nothing. It may be called twice."""
+        """What `work` returns for a connection, on which it changes nothing. It may be called twice."""
         try:
             return await self._read(work)
         except Exception as error:
-            if isinstance(error, TimeoutError) or not failures.lost(error):
+            if isinstance(error, TimeoutError) or not failures.connection_lost(error):
                 raise failures.failed_reading(error) from None
         try:
             return await self._read(work)
@@ -228,63 +222,71 @@ class Link:
             raise failures.failed_reading(error) from None
 
     async def _read(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        async with self._lent() as connection:
+        async with self._acquire() as connection:
             return await work(connection)
 
     @contextlib.asynccontextmanager
     async def snapshot(self, connection: Any) -> AsyncIterator[None]:
         """Several statements that see the same instant."""
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            if self.pooled:
-                await connection.execute(_BEGIN.partition(";")[2])
+            if self.behind_pgbouncer:
+                await connection.execute(_SET_LOCAL)
             yield
 
     async def write(self, sql: str, *values: Any) -> list[Any]:
-        """The rows of one statement that is a transaction, durable when this returns. Sent once, whatever happens.
+        """The rows of one statement that is a transaction, durable when this returns. Never sent twice.
 
         Raises `Unavailable` when certainly nothing happened, else `UnknownOutcome`.
         """
         warnings: list[Any] = []
 
-        def hear(_: Any, message: Any) -> None:
+        def listen(_: Any, message: Any) -> None:
             if getattr(message, "server_source_function", None) == failures.WAITS_FOR_STANDBY:
                 warnings.append(message)
 
-        async with self._lent() as connection:
-            if self.pooled:
+        async with self._acquire() as connection:
+            if self.behind_pgbouncer:
                 try:
                     await connection.execute(_BEGIN)
                 except Exception as error:
                     raise failures.failed_reading(error) from None
             try:
-                connection.add_log_listener(hear)
+                connection.add_log_listener(listen)
             except asyncpg.InterfaceError as error:
-                # It ended while it was lent: nothing has been sent.
+                # The connection is already closed: nothing has been sent.
                 raise failures.failed_reading(error) from None
             try:
                 rows = list(await connection.fetch(sql, *values))
-                if self.pooled:
+                if self.behind_pgbouncer:
                     await connection.execute("commit")
             except Exception as error:
-                if failures.lost(error):
+                if failures.connection_lost(error):
                     _drop(connection)
                     if self._pool is not None:
                         await self._pool.expire_connections()
                 raise failures.failed_writing(error) from error
             finally:
                 with contextlib.suppress(asyncpg.InterfaceError):
-                    connection.remove_log_listener(hear)
+                    connection.remove_log_listener(listen)
         if warnings:
             failures.log.error("%s", failures.NOT_REPLICATED)
             raise UnknownOutcome(failures.NOT_REPLICATED)
         return rows
 
 
+async def _check_primary(connection: Any) -> None:
+    # A former primary that came back as a standby would answer with old data.
+    async with connection.transaction():
+        recovering = await connection.fetchval("select pg_is_in_recovery()")
+    if recovering:
+        raise asyncpg.exceptions.TargetServerAttributeNotMatched("in recovery")
+
+
 def _drop(connection: Any) -> None:
-    """End a connection. The pool has already let go of one that ended by itself, and refuses to hear of it again."""
+    """Terminate a connection. asyncpg's pool has already released one that closed by itself, and then raises."""
     with contextlib.suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
-async def _nothing(_: Any) -> None:
+async def _no_reset(_: Any) -> None:
     """Between two requests a connection needs no clean-up: nothing was left in its session."""

@@ -1,0 +1,151 @@
+"""Reads that arrive together share a round trip.
+
+While a statement for a space is in flight, further reads of that space wait; when it is back, all of them go out in the
+next one. More statements at a time would carry fewer reads each, and each costs as much as many reads. A statement is
+sent only after each of its reads was asked for, so no read is answered with an older state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kvasir.engines.postgres.clock import ServerClock
+from kvasir.engines.postgres.pool import Pool
+from kvasir.errors import answer_too_long
+from kvasir.model import SYSTEM_SPACE, Entry
+
+ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
+#: The instant at which this statement decides what has expired: the one passed in, or the database's own, one for all
+#: its rows.
+NOW = "(select coalesce($2::bigint, kvasir_clock()))"
+ALIVE = f"(expires_at is null or expires_at > {NOW})"
+
+GET = f"select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and {ALIVE}"  # noqa: S608
+#: The values only if they have no more bytes than $4 in all, so that no more than that ever comes over the wire.
+GET_BOUNDED = GET.replace("key, value", "key, case when sum(octet_length(value)) over () <= $4 then value end")
+EPOCH = f"select last, kvasir_clock() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
+
+#: Statements in flight at a time, each for another space.
+MAX_IN_FLIGHT = 8
+#: A statement takes no further read once it asks for this many keys.
+BATCH_KEYS = 256
+#: A read of more keys than this is sent by itself, so that small ones need not wait for it.
+MAX_BATCHED_READ_KEYS = 64
+
+Reads = list[tuple[Sequence[bytes], "asyncio.Future[list[Entry | None]]"]]
+
+
+class ReadBatcher:
+    """The reads of one process."""
+
+    def __init__(self, pool: Pool, now: Callable[[], int | None], clock: ServerClock | None) -> None:
+        self._pool = pool
+        self._now = now
+        self._clock = clock
+        #: By space
+        self._waiting: dict[int, Reads] = {}
+        self._in_flight: set[int] = set()
+        self._epoch_waiting: list[asyncio.Future[int]] = []
+        self._epoch_in_flight = False
+        self._send_scheduled = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop
+
+    def start(self) -> None:
+        """Must be called on the event loop. (Looking it up for every read would cost a system call.)"""
+        self._loop = asyncio.get_running_loop()
+
+    async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None) -> list[Entry | None]:
+        """See `Engine.get`."""
+        if max_bytes is not None:
+            rows = await self._pool.fetch(GET_BOUNDED, space, self._now(), keys, max_bytes)
+            if any(row[1] is None for row in rows):
+                raise answer_too_long(max_bytes)
+            bounded = {row[0]: Entry(*row) for row in rows}
+            return [bounded.get(key) for key in keys]
+        if len(keys) > MAX_BATCHED_READ_KEYS:
+            found = await self._fetch(space, keys)
+            return [found.get(key) for key in keys]
+        future: asyncio.Future[list[Entry | None]] = self._loop.create_future()
+        self._waiting.setdefault(space, []).append((keys, future))
+        self._schedule_send()
+        return await future
+
+    def epoch(self) -> asyncio.Future[int]:
+        """See `Engine.epoch`."""
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._epoch_waiting.append(future)
+        self._schedule_send()
+        return future
+
+    def _schedule_send(self) -> None:
+        # At the end of this turn of the loop, when every read that it brings is there.
+        if not self._send_scheduled:
+            self._send_scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._send_scheduled = False
+        if self._epoch_waiting and not self._epoch_in_flight:
+            self._epoch_in_flight = True
+            waiting, self._epoch_waiting = self._epoch_waiting, []
+            self._start_task(self._answer_epoch(waiting))
+        if self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
+            ready = (space for space in self._waiting if space not in self._in_flight)
+            for space in list(itertools.islice(ready, MAX_IN_FLIGHT - len(self._in_flight))):
+                self._in_flight.add(space)
+                self._start_task(self._answer(space, self._take(space)))
+
+    def _start_task(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take(self, space: int) -> Reads:
+        waiting = self._waiting.pop(space)
+        size = 0
+        for taken, (keys, _) in enumerate(waiting):
+            if size >= BATCH_KEYS:
+                # The rest queues up behind the other spaces.
+                self._waiting[space] = waiting[taken:]
+                return waiting[:taken]
+            size += len(keys)
+        return waiting
+
+    async def _answer_epoch(self, futures: list[asyncio.Future[int]]) -> None:
+        try:
+            ((epoch, now),) = await self._pool.fetch(EPOCH)
+            if self._clock is not None:
+                self._clock.observe(now)
+            for future in futures:
+                if not future.done():
+                    future.set_result(epoch)
+        except Exception as error:
+            _fail(futures, error)
+        finally:
+            self._epoch_in_flight = False
+            self._send()
+
+    async def _fetch(self, space: int, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        return {row[0]: Entry(*row) for row in await self._pool.fetch(GET, space, self._now(), keys)}
+
+    async def _answer(self, space: int, reads: Reads) -> None:
+        try:
+            found = await self._fetch(space, list({key for keys, _ in reads for key in keys}))
+            for keys, future in reads:
+                if not future.done():  # else the caller has left
+                    future.set_result([found.get(key) for key in keys])
+        except Exception as error:
+            _fail([future for _, future in reads], error)
+        finally:
+            self._in_flight.discard(space)
+            self._send()
+
+
+def _fail(futures: Sequence[asyncio.Future[Any]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
