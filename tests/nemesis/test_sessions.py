@@ -247,6 +247,14 @@ def test_a_reply_has_a_bound() -> None:
             assert "10,000 bytes" in refused["m"]
 
 
+def test_a_reply_of_just_as_many_bytes_passes() -> None:
+    with local(commands=NemesisLimits(reply_bytes=1_000)) as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"half": "x" * 498, "rest": "x" * 498, "more": "x" * 499})
+        assert caller.do("KV_GET", tkn=token, keys=["half", "rest"])["keys"].keys() == {"half", "rest"}
+        assert caller.do("KV_GET", tkn=token, keys=["half", "more"])["st"] == 42
+
+
 def test_a_search_has_a_bound_and_holds_nobody_up() -> None:
     with (
         local(commands=NemesisLimits(path_steps=200_000)) as server,
