@@ -1,4 +1,4 @@
-"""Writes the pages in docs/ that are made from tables in the code. `make docs` runs it; a test demands fresh pages."""
+"""Writes the pages in docs/ that are generated from tables in the code: `make docs`. A test fails if one is stale."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kvasir.dialects.voximplant.parameters import JSON_DEPTH as VOXIMPLANT_JSON_
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-_MADE = "<!-- Made by `make docs` from the code. Change it there. -->\n\n"
+_MADE = "<!-- Generated from the code by `make docs`. Change it there. -->\n\n"
 
 _SETTINGS_HEAD = f"""# Settings
 
@@ -52,9 +52,9 @@ What happens beyond a limit is in [limits.md](limits.md).
 
 _LIMITS_HEAD = """# Limits
 
-Each limit allows N and refuses N + 1; a request that is refused has changed nothing. Every limit is a setting:
-[settings.md](settings.md) has its variable and its key in the file. Codes such as `too_large` are explained in
-[errors.md](errors.md), which also says how each API expresses them.
+Each limit allows N. The last column says what happens beyond it; a request that is refused has changed nothing. All but
+the fixed limits at the end are settings: their variables and keys in the file are in [settings.md](settings.md). Codes
+such as `too_large` are explained in [errors.md](errors.md), which also says how each API expresses them.
 """
 
 #: Subject, value, unit and consequence.
@@ -72,15 +72,15 @@ FIXED: tuple[tuple[str, int, str, str], ...] = (
 
 _ERRORS_HEAD = """# Errors
 
-A caller can react to these failures, whatever API it speaks. A condition that is not met is no failure but an answer,
-where the API has room for one. *Retry* means: nothing happened, and the same request may succeed later.
+These are the failures a caller can react to, whichever API it uses. A condition that is not met is not a failure but a
+regular answer, if the API has one for it. *Retry* means: nothing has changed, and the same request may succeed later.
 """
 
 _ERRORS_TAIL = """
-The Versori column is the HTTP status; the body carries `code`, `message`, `details` and, where a member of the request
-is to blame, `fields`. The Voximplant API answers with HTTP 200 and this code in `error.code`. The NemesisDB API puts
-this status into `st` and the message into `m`. Whatever is none of these is a fault of the server: `internal`, logged
-with the id of the request and never with a value.
+The Versori column is the HTTP status; the body has `code`, `message`, `details` and, if a member of the request is to
+blame, `fields`. The Voximplant API answers with HTTP 200 and this code in `error.code`. The NemesisDB API has this
+status in `st` and the message in `m`. Anything else is a fault of the server: `internal`, logged with the id of the
+request and never with a value.
 """
 
 
@@ -117,7 +117,7 @@ def limits_page() -> str:
             for row in SETTINGS
             if row.group == group and row.limit
         )
-    page += "\n## Fixed\n\nThese few are not settings.\n\n"
+    page += "\n## Fixed\n\n"
     page += "| What is limited | Limit | Unit | Beyond it |\n|---|---:|---|---|\n"
     return page + "".join(f"| {what} | {limit:,} | {unit} | {beyond} |\n" for what, limit, unit, beyond in FIXED)
 

@@ -50,7 +50,7 @@ class Limits:
         1_000,
         "count",
         "Number of keys or entries in one batch request",
-        "`too_large`: send the rest in another request",
+        "Versori: `too_large` with HTTP 400; Voximplant: error 497",
     )
     batch_answer_bytes: int = row(
         134_217_728, "bytes", "Total size of the values that one batch request reads", "`too_large`: ask for fewer keys"
@@ -63,14 +63,18 @@ class Limits:
     connections: int = row(
         10_000, "count", "Number of open connections to each HTTP address of one process", "further ones wait"
     )
-    json_depth: int = row(512, "count", "Nesting depth of arrays and objects in a JSON text", INVALID)
+    json_depth: int = row(
+        512, "count", "Nesting depth of arrays and objects in a JSON text", "`invalid`; NemesisDB: status 3"
+    )
     page_entries: int = row(
         100,
         "count",
         "Number of entries on one page of a Versori listing; the API itself allows no more than 100",
         INVALID,
     )
-    store_name_characters: int = row(255, "characters", "Length of the name of a store", INVALID)
+    store_name_characters: int = row(
+        255, "characters", "Length of the name of a store", "`invalid`; NemesisDB: status 42"
+    )
     queue_writes: int = row(10_000, "count", "Number of writes of one process that wait for the disk", UNAVAILABLE)
     queue_bytes: int = row(
         268_435_456, "bytes", "Total size of the keys and values of one process that wait for the disk", UNAVAILABLE
