@@ -6,7 +6,7 @@ class to its own answer. Whatever is raised and is none of these is an internal 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class KvasirError(Exception):
@@ -31,15 +31,29 @@ class Invalid(KvasirError):
 
 
 class TooLarge(KvasirError):
-    """A documented limit was passed."""
+    """A documented limit was exceeded."""
 
     code = "too_large"
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        fields: tuple[tuple[str, str], ...] = (),
+        subject: Literal["key", "value", "metadata"] | None = None,
+        index: int = 0,
+    ) -> None:
+        super().__init__(message, fields=fields)
+        #: What is too large, if it is one of these.
+        self.subject = subject
+        #: Which of the keys or mutations of the call it belongs to.
+        self.index = index
 
-def answer_too_long(most: int) -> TooLarge:
-    """The failure of a read that would give more than this many bytes."""
+
+def response_too_long(max_bytes: int) -> TooLarge:
+    """The failure of a read that would return more bytes than this."""
     return TooLarge(
-        f"the values of these keys are longer than the {most:,} bytes allowed; ask for fewer keys at a time"
+        f"the values of these keys are longer than the {max_bytes:,} bytes allowed; ask for fewer keys at a time"
     )
 
 

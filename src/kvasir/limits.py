@@ -7,6 +7,7 @@ all come from it, see `kvasir.config.table`. Each limit allows N and refuses N +
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from kvasir.errors import Invalid, TooLarge
@@ -80,24 +81,31 @@ class Limits:
         268_435_456, "bytes", "Total size of the keys and values of one process that wait for the disk", UNAVAILABLE
     )
 
-    def check_key(self, key: bytes) -> None:
-        """Raises `TooLarge` or `Invalid` unless this packed key may be stored."""
+    def check_key(self, key: bytes, index: int = 0) -> None:
+        """Raises `TooLarge` with this index, or `Invalid`, unless the packed key may be stored."""
         if len(key) > self.key_bytes:
-            raise TooLarge(f"the key is {len(key):,} bytes packed; at most {self.key_bytes:,} are allowed")
+            message = f"the key is {len(key):,} bytes packed; at most {self.key_bytes:,} are allowed"
+            raise TooLarge(message, subject="key", index=index)
         if not key:
             raise Invalid("a key needs at least one part")
 
-    def check_value(self, value: bytes) -> None:
-        """Raises `TooLarge` unless a value of this many bytes of JSON may be stored."""
-        if len(value) > self.value_bytes:
-            raise TooLarge(f"the value is {len(value):,} bytes of JSON; at most {self.value_bytes:,} are allowed")
+    def check_keys(self, keys: Sequence[bytes]) -> None:
+        """Raises what `check_key` does for the first key that may not be stored."""
+        if keys and (max(map(len, keys)) > self.key_bytes or not all(keys)):
+            for index, key in enumerate(keys):
+                self.check_key(key, index)
 
-    def check_metadata(self, metadata: bytes) -> None:
-        """Raises `TooLarge` unless metadata of this many bytes of JSON may be stored."""
+    def check_value(self, value: bytes, index: int = 0) -> None:
+        """Raises `TooLarge` with this index unless a value of this many bytes of JSON may be stored."""
+        if len(value) > self.value_bytes:
+            message = f"the value is {len(value):,} bytes of JSON; at most {self.value_bytes:,} are allowed"
+            raise TooLarge(message, subject="value", index=index)
+
+    def check_metadata(self, metadata: bytes, index: int = 0) -> None:
+        """Raises `TooLarge` with this index unless metadata of this many bytes of JSON may be stored."""
         if len(metadata) > self.metadata_bytes:
-            raise TooLarge(
-                f"the metadata is {len(metadata):,} bytes of JSON; at most {self.metadata_bytes:,} are allowed"
-            )
+            message = f"the metadata is {len(metadata):,} bytes of JSON; at most {self.metadata_bytes:,} are allowed"
+            raise TooLarge(message, subject="metadata", index=index)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -102,7 +102,9 @@ def test_a_key_may_have_2048_bytes_packed_and_no_more(api: Api) -> None:
         assert api.call(method, longest + "x", {"value": 1}).refusal() == over
         assert api.call(method, "é" * 1023 + "x", {"value": 1}).refusal() == over
     assert api.call("POST", "batch", {"keys": [["a"], [longest + "x"]]}).refusal() == (413, "too_large", ["keys[1]"])
-    assert api.call("DELETE", "batch", {"keys": [[longest + "x"]]}).refusal() == (413, "too_large", ["keys[0]"])
+    for options in ({}, {"cascade": True}):
+        body = {"keys": [["a"], [longest + "x"]], "options": options}
+        assert api.call("DELETE", "batch", body).refusal() == (413, "too_large", ["keys[1]"])
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])

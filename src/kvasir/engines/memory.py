@@ -10,7 +10,7 @@ import msgspec
 from kvasir import jsontext
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.numbering import check_room, next_sequence, wall_clock
-from kvasir.errors import NotFound, answer_too_long
+from kvasir.errors import NotFound, response_too_long
 from kvasir.model import (
     SYSTEM_SPACE,
     Alias,
@@ -62,7 +62,7 @@ class MemoryEngine:
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
         entries = self._living_entries(space, keys)
         if max_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > max_bytes:
-            raise answer_too_long(max_bytes)
+            raise response_too_long(max_bytes)
         return entries
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:

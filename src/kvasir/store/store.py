@@ -16,14 +16,13 @@ import msgspec
 from ulid import ULID
 
 from kvasir.engine import Clock, Engine, Outcome
-from kvasir.errors import Forbidden, KvasirError, NotFound, Unavailable, answer_too_long
+from kvasir.errors import Forbidden, KvasirError, NotFound, Unavailable, response_too_long
 from kvasir.limits import Limits
 from kvasir.model import (
     Alias,
     Check,
     Commit,
     Conflict,
-    Delete,
     DeleteRange,
     Entry,
     KeyRange,
@@ -190,10 +189,9 @@ class Store:
         if principal.keys is not None:
             for key in keys:
                 confine(principal, only(key))
-        if len(keys) > self._light_keys:
-            entries = await self._weighed(space, keys)
-        else:
-            entries = await self._read(space, keys)
+        entries = self._engine.get_nowait(space.number, keys) if len(keys) <= self._light_keys else None
+        if entries is None:
+            entries = await self._get(space, keys)
         for entry in entries:
             if entry is not None and entry.refresh is not None and extend:
                 return await self._refreshed(space, keys, entries)
@@ -210,17 +208,15 @@ class Store:
                     return None  # its new life must be durable first
         return entries
 
-    async def _read(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
-        """The one place that tries to read without waiting and waits only if it must."""
-        entries = self._engine.get_nowait(space.number, keys)
-        return await self._engine.get(space.number, keys) if entries is None else entries
-
-    async def _weighed(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
-        most = self.limits.batch_answer_bytes
-        entries = await self._engine.get(space.number, keys, most)
-        # The engine weighs a key once; who asks for it twice gets it twice.
-        if sum([len(entry.value) for entry in entries if entry is not None]) > most:
-            raise answer_too_long(most)
+    async def _get(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
+        """The entries of keys that cannot be read without waiting, within the bound on a response."""
+        if len(keys) <= self._light_keys:
+            return await self._engine.get(space.number, keys)
+        max_bytes = self.limits.batch_answer_bytes
+        entries = await self._engine.get(space.number, keys, max_bytes)
+        # The engine counts each key once, but a caller who asks for it twice gets it twice.
+        if sum([len(entry.value) for entry in entries if entry is not None]) > max_bytes:
+            raise response_too_long(max_bytes)
         return entries
 
     async def _refreshed(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
@@ -327,14 +323,16 @@ class Store:
         if principal.keys is not None:
             for condition in write.conditions:
                 confine(principal, only(condition.key))
-        for mutation in write.mutations:
+        for index, mutation in enumerate(write.mutations):
             if mutation.__class__ is Set:
-                limits.check_key(mutation.key)
-                limits.check_value(mutation.value)
+                limits.check_key(mutation.key, index)
+                limits.check_value(mutation.value, index)
                 if mutation.metadata is not None:
-                    limits.check_metadata(mutation.metadata)
-            elif mutation.__class__ is Delete or mutation.__class__ is Touch:
-                limits.check_key(mutation.key)
+                    limits.check_metadata(mutation.metadata, index)
+            elif not isinstance(mutation, DeleteRange):
+                limits.check_key(mutation.key, index)
+            elif mutation.range is not None:
+                limits.check_key(mutation.range.start, index)
             if principal.keys is not None:
                 confine(principal, mutation.range if isinstance(mutation, DeleteRange) else only(mutation.key))
         if space.clear_every is not None:
@@ -376,7 +374,9 @@ class Store:
                 # Gone as soon as the last caller that waits for this key has let go of it.
                 await turns.enter_async_context(self._updating.setdefault((space.number, key), asyncio.Lock()))
             for _ in range(UPDATE_ROUNDS):
-                entries = await self._read(space, keys)
+                entries = self._engine.get_nowait(space.number, keys)
+                if entries is None:
+                    entries = await self._engine.get(space.number, keys)
                 mutations = change(entries)
                 if not mutations:
                     return entries, None

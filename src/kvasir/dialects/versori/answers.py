@@ -125,13 +125,13 @@ def batch_result(entries: Sequence[Put | Refused], outcomes: Iterable[Outcome]) 
                 b'{"ok":true,"versionstamp":"%020x","committed":true,"key":%b}' % (outcome.versionstamp, _json(key))
             )
         else:
-            failures.append({"key": key, "error": _why(outcome), "index": index})
+            failures.append({"key": key, "error": _why(outcome, index), "index": index})
     return b'{"successes":[%b],"failures":%b}' % (b",".join(successes), _json(failures))
 
 
-def _why(outcome: Conflict | KvasirError) -> str:
+def _why(outcome: Conflict | KvasirError, index: int) -> str:
     if isinstance(outcome, KvasirError):
-        return outcome.message
+        return _blamed(outcome, "BatchSetKV", index)[0]
     return f"the condition is not met: {_present_state(outcome)}"
 
 
@@ -206,16 +206,35 @@ FAILURES: dict[type[KvasirError], Failure] = {
 }
 
 
+#: What may be too large in a request -> the field that is to blame, by operation.
+_ENTRY = {"key": "key", "value": "value", "metadata": "options.metadata"}
+_FIELDS = {
+    "BatchSetKV": {subject: f"entries[{{}}].{field}" for subject, field in _ENTRY.items()},
+    "BatchGetKV": {"key": "keys[{}]"},
+    "BatchDeleteKV": {"key": "keys[{}]"},
+    "ListKV": {"key": "selector.prefix"},
+    "CountKV": {"key": "selector.prefix"},
+}
+
+
+def _blamed(error: KvasirError, operation: str, index: int | None = None) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The message of a failure and the fields to blame. Only here does what is too large get the name of a field.
+
+    `index`: the entry of a batch whose own write failed.
+    """
+    if not isinstance(error, errors.TooLarge) or error.subject is None:
+        return error.message, error.fields
+    field = _FIELDS.get(operation, _ENTRY)[error.subject].format(error.index if index is None else index)
+    return f"{field}: {error.message}", ((field, error.message),)
+
+
 def failure(error: KvasirError, operation: str, request: str) -> Response:
     """The answer to a request that failed; `request` is its id."""
     row = next(FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES)
-    body: dict[str, Any] = {
-        "code": error.reason,
-        "message": error.message,
-        "details": row.details.format(request=request),
-    }
-    if error.fields:
-        body["fields"] = [{"field": field, "message": message} for field, message in error.fields]
+    message, fields = _blamed(error, operation)
+    body: dict[str, Any] = {"code": error.reason, "message": message, "details": row.details.format(request=request)}
+    if fields:
+        body["fields"] = [{"field": field, "message": message} for field, message in fields]
     headers = row.headers
     if isinstance(error, MethodNotAllowed):
         headers = (("Allow", error.allow),)

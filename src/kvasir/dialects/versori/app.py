@@ -10,7 +10,6 @@ from kvasir.access.authenticator import Auth
 from kvasir.control import stores
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.versori import answers, requests, routes
-from kvasir.dialects.versori.members import bounded
 from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.keys import pack
 from kvasir.model import Conflict, Principal, Space, Write
@@ -75,7 +74,8 @@ class VersoriDialect:
     # -- one key ------------------------------------------------------------------------------------------
 
     async def _get(self, _request: Request, principal: Principal, owner: str, rest: str) -> Response:
-        packed = self._packed(rest)
+        packed = pack(routes.key_parts(rest))
+        self._store.limits.check_key(packed)  # a read has no such bound in the store
         space = await self._store.open(principal, owner)
         entry = (await self._store.get(principal, space, (packed,)))[0]
         if entry is None:
@@ -83,20 +83,17 @@ class VersoriDialect:
         return Response(200, answers.value(entry), "GetKV")
 
     async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
-        packed = self._packed(rest)
+        packed = pack(routes.key_parts(rest))
         principal, space, body = await self._opened(request, principal, owner)
         put = requests.read_set(body, packed, self._store.limits)
         outcome = await self._store.write(principal, space, put.set, when=put.conditions)
         return Response(200, answers.committed(outcome), "SetKV", _outcome(outcome))
 
     async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
-        packed = self._packed(rest)
+        packed = pack(routes.key_parts(rest))
         principal, space, body = await self._opened(request, principal, owner)
         removal = requests.read_delete(body, packed, self._store.limits)
         return await self._remove(principal, space, removal, "DeleteKV")
-
-    def _packed(self, text: str) -> bytes:
-        return bounded(self._store.limits.check_key, pack(routes.key_parts(text)), "key")
 
     # -- batches ------------------------------------------------------------------------------------------
 

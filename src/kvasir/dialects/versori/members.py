@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kvasir.dialects.versori import times
-from kvasir.errors import Invalid, KvasirError
+from kvasir.errors import Invalid
 from kvasir.keys import pack
-from kvasir.limits import Limits
 
 T = TypeVar("T", bool, str, dict[str, Any], list[Any])
 
@@ -23,15 +21,6 @@ _KINDS = {bool: "must be true or false", str: "must be a string", dict: "must be
 def blame(field: str, what: str) -> Invalid:
     """The refusal of one member."""
     return Invalid(f"{field} {what}", fields=((field, what),))
-
-
-def bounded(check: Callable[[bytes], None], data: bytes, field: str) -> bytes:
-    """`data`, once a limit's check has passed it; what the check raises is blamed on the field."""
-    try:
-        check(data)
-    except KvasirError as refusal:
-        raise type(refusal)(f"{field}: {refusal.message}", fields=((field, refusal.message),)) from None
-    return data
 
 
 def member(holder: dict[str, Any], name: str, kind: type[T], at: str, *, needed: bool = False) -> T | None:
@@ -71,20 +60,19 @@ def moment(holder: dict[str, Any], name: str, at: str, *, up: bool = False) -> i
     return value
 
 
-def key(parts: Any, field: str, limits: Limits) -> bytes:
-    """The packed key of an array of strings. Raises `Invalid` and `TooLarge`."""
+def key(parts: Any, field: str) -> bytes:
+    """The packed key of an array of strings. Raises `Invalid`."""
     if parts.__class__ is list and not parts:
         raise blame(field, "must have at least one part: an empty array is no key")
-    return prefix(parts, field, limits)
+    return prefix(parts, field)
 
 
-def prefix(parts: Any, field: str, limits: Limits) -> bytes:
+def prefix(parts: Any, field: str) -> bytes:
     """Like `key`, but an empty array is b"", the start of every key."""
     if parts.__class__ is not list:
         raise blame(field, "must be an array of strings")
     try:
-        packed = pack(parts)
+        return pack(parts)
     except TypeError:
         index = next(index for index, part in enumerate(parts) if part.__class__ is not str)
         raise blame(f"{field}[{index}]", "must be a string") from None
-    return bounded(limits.check_key, packed, field) if packed else packed

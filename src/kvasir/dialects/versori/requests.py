@@ -5,14 +5,14 @@ OpenAPI document. What it leaves open and Kvasir decided is in docs/dialects/ver
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw, Struct
 
 from kvasir import jsontext
 from kvasir.dialects.versori import cursor
-from kvasir.dialects.versori.members import blame, bounded, key, member, moment, positive_number, prefix
+from kvasir.dialects.versori.members import blame, key, member, moment, positive_number, prefix
 from kvasir.errors import Invalid, KvasirError
 from kvasir.keys import pack, parse_versionstamp, under, unpack
 from kvasir.limits import Limits
@@ -30,37 +30,40 @@ PAGE_ENTRIES = 100
 
 _BATCH_PATH = "this path is the batch form"
 
+# Values and metadata are kept byte for byte. These types cut their texts out of a body that `jsontext` has decoded and
+# found valid, and skip the rest of it.
 
-class _RawOptions(Struct, frozen=True):
+#: What may stand in place of an object; it is refused later, in our own words.
+_Other = list[Raw] | str | float | bool | None
+
+
+class _Metadata(Struct):
     metadata: Raw = Raw()
 
 
-class _RawEntry(Struct, frozen=True):
-    """Texts to keep byte for byte, cut from a body that `jsontext` has already found sound."""
-
+class _Cut(Struct):
     value: Raw = Raw()
-    options: _RawOptions = _RawOptions()
+    options: _Metadata | _Other = None
 
 
-class _RawBatch(Struct):
-    entries: list[Raw]
+class _Batch(Struct):
+    entries: list[_Cut | _Other]
 
 
-class _RawFilter(Struct):
-    metadata: Raw
+class _Selector(Struct):
+    filter: _Metadata
 
 
-class _RawSelector(Struct):
-    filter: _RawFilter
+class _Listing(Struct):
+    selector: _Selector
 
 
-class _RawListing(Struct):
-    selector: _RawSelector
+_cut = msgspec.json.Decoder(_Cut).decode
+_cut_batch = msgspec.json.Decoder(_Batch).decode
+_cut_listing = msgspec.json.Decoder(_Listing).decode
 
-
-_raw_entry = msgspec.json.Decoder(_RawEntry)
-_raw_batch = msgspec.json.Decoder(_RawBatch)
-_raw_listing = msgspec.json.Decoder(_RawListing)
+#: How a body begins that has nothing but a value, if it has a single member.
+_VALUE_ALONE = b'{"value":'
 
 
 class Put(Struct, frozen=True):
@@ -97,7 +100,10 @@ def read_object(text: bytes, limits: Limits) -> dict[str, Any]:
 
 def read_set(text: bytes, packed: bytes, limits: Limits) -> Put:
     """The body of SetKV for a packed key."""
-    return _put(read_object(text, limits), text, packed, "", limits)
+    body = read_object(text, limits)
+    if len(body) == 1 and text.startswith(_VALUE_ALONE) and text.endswith(b"}"):
+        return Put(Set(packed, text[len(_VALUE_ALONE) : -1].strip()), ())
+    return _put(body, _cut(text), packed, "")
 
 
 def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
@@ -108,42 +114,41 @@ def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
         raise blame("entries", f'is missing; {_BATCH_PATH}, also to set the key ["batch"]')
     _check_count(entries, "entries", limits)
     return [
-        _put_or_refuse(entry, bytes(raw), f"entries[{index}]", limits)
-        for index, (entry, raw) in enumerate(zip(entries, _raw_batch.decode(text).entries, strict=True))
+        _put_or_refuse(entry, cut, f"entries[{index}]")
+        for index, (entry, cut) in enumerate(zip(entries, _cut_batch(text).entries, strict=True))
     ]
 
 
-def _put_or_refuse(entry: Any, text: bytes, field: str, limits: Limits) -> Put | Refused:
+def _put_or_refuse(entry: Any, cut: Any, field: str) -> Put | Refused:
     packed = b""
     try:
         if entry.__class__ is not dict:
             raise blame(field, "must be an object")
         if "key" not in entry:
             raise blame(f"{field}.key", "is missing")
-        packed = key(entry["key"], f"{field}.key", limits)
-        return _put(entry, text, packed, f"{field}.", limits)
+        packed = key(entry["key"], f"{field}.key")
+        return _put(entry, cut, packed, f"{field}.")
     except KvasirError as refusal:
-        return Refused(unpack(packed) or _as_said(entry), refusal.message)
+        return Refused(unpack(packed) or _as_given(entry), refusal.message)
 
 
-def _as_said(entry: Any) -> list[str]:
-    """The key of an entry whose key is no good, if an answer can name it: never the key of another one."""
+def _as_given(entry: Any) -> list[str]:
+    """The key of an entry whose key is no good, if a response can name it: never the key of another one."""
     parts = entry.get("key") if entry.__class__ is dict else None
     return parts if parts.__class__ is list and all(part.__class__ is str for part in parts) else []
 
 
-def _put(body: dict[str, Any], text: bytes, packed: bytes, at: str, limits: Limits) -> Put:
+def _put(body: dict[str, Any], cut: _Cut, packed: bytes, at: str) -> Put:
     if "value" not in body:
         raise blame(f"{at}value", "is missing; null is a value too")
     options = member(body, "options", dict, at) if "options" in body else None
-    raw = _raw_entry.decode(text)
-    value = bounded(limits.check_value, bytes(raw.value), f"{at}value")
+    value = bytes(cut.value)
     if not options:
         return Put(Set(packed, value), ())
     at += "options."
     metadata = None
     if member(options, "metadata", dict, at) is not None:
-        metadata = bounded(limits.check_metadata, bytes(raw.options.metadata), f"{at}metadata")
+        metadata = bytes(cast("_Metadata", cut.options).metadata)
     ttl, expires_at = _expiry(options, at)
     refresh = member(options, "refreshOnAccess", bool, at) is True
     return Put(Set(packed, value, metadata, ttl, expires_at, refresh), _set_conditions(options, packed, at))
@@ -195,6 +200,7 @@ def read_batch_get(text: bytes, limits: Limits) -> tuple[list[list[str]], list[b
     """(keys, the same packed, whole milliseconds of patience or None) of BatchGetKV."""
     body = read_object(text, limits)
     packed = _keys(body, limits)
+    limits.check_keys(packed)
     timeout = positive_number(member(body, "options", dict, "") or {}, "timeout", "options.")
     return body.get("keys", []), packed, None if timeout is None else math.ceil(min(timeout, LONGEST_TIMEOUT_MS))
 
@@ -225,19 +231,17 @@ def _removal(keys: list[bytes], body: dict[str, Any]) -> Removal:
 def _keys(body: dict[str, Any], limits: Limits, *, needed: bool = False) -> list[bytes]:
     keys = member(body, "keys", list, "", needed=needed) or []
     _check_count(keys, "keys", limits)
-    packed = _sound(keys, limits)
-    return [key(parts, f"keys[{index}]", limits) for index, parts in enumerate(keys)] if packed is None else packed
+    packed = _packed(keys)
+    return [key(parts, f"keys[{index}]") for index, parts in enumerate(keys)] if packed is None else packed
 
 
-def _sound(keys: list[Any], limits: Limits) -> list[bytes] | None:
-    """The packed keys if nothing is wrong with any; None if one has to be blamed. Half the cost of asking each."""
+def _packed(keys: list[Any]) -> list[bytes] | None:
+    """The packed keys, or None if one of them is to blame. Half the cost of asking each."""
     try:
         packed = [pack(parts) for parts in keys if parts.__class__ is list]
     except TypeError:
         return None
-    sizes = [len(one) for one in packed]
-    sound = len(sizes) == len(keys) and (not sizes or (min(sizes) > 0 and max(sizes) <= limits.key_bytes))
-    return packed if sound else None
+    return packed if len(packed) == len(keys) and all(packed) else None
 
 
 def _check_count(items: list[Any], field: str, limits: Limits) -> None:
@@ -276,8 +280,11 @@ def read_count(text: bytes, limits: Limits) -> KeyRange | None:
 
 
 def _prefix(selector: dict[str, Any], limits: Limits) -> KeyRange | None:
-    packed = prefix(selector.get("prefix", []), "selector.prefix", limits)
-    return under(packed) if packed else None
+    packed = prefix(selector.get("prefix", []), "selector.prefix")
+    if not packed:
+        return None
+    limits.check_key(packed)
+    return under(packed)
 
 
 def _position(selector: dict[str, Any], name: str, space: str) -> int | None:
@@ -293,7 +300,7 @@ def _filters(given: dict[str, Any], text: bytes) -> tuple[int | None, int | None
     return (
         moment(given, "createdAfter", at, up=True),
         moment(given, "createdBefore", at),
-        bytes(_raw_listing.decode(text).selector.filter.metadata) if metadata else None,
+        bytes(_cut_listing(text).selector.filter.metadata) if metadata else None,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.pool import Pool
-from kvasir.errors import answer_too_long
+from kvasir.errors import response_too_long
 from kvasir.model import SYSTEM_SPACE, Entry
 
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
@@ -63,7 +63,7 @@ class ReadBatcher:
         if max_bytes is not None:
             rows = await self._pool.fetch(GET_BOUNDED, space, self._now(), keys, max_bytes)
             if any(row[1] is None for row in rows):
-                raise answer_too_long(max_bytes)
+                raise response_too_long(max_bytes)
             bounded = {row[0]: Entry(*row) for row in rows}
             return [bounded.get(key) for key in keys]
         if len(keys) > MAX_BATCHED_READ_KEYS:

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from kvasir.engines.numbering import first_sequence
-from kvasir.errors import answer_too_long
+from kvasir.errors import response_too_long
 from kvasir.keys import COUNTER_BITS
 from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space
 
@@ -86,7 +86,7 @@ def get(
                     if max_bytes is not None and row[0] not in found:
                         size += len(row[1])
                         if size > max_bytes:
-                            raise answer_too_long(max_bytes)
+                            raise response_too_long(max_bytes)
                     found[row[0]] = Entry(*row)
     return [found.get(key) for key in keys]
 
