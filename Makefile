@@ -6,7 +6,12 @@ BIN := .venv/bin
 # What people and programs use, which is tried on PostgreSQL too.
 APIS := tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py
 
-.PHONY: serve test check bench docs lock clean
+# What parses URLs, settings, keys, JSON, forms and dumps: with code of Python's that its versions change.
+PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_moving_dumps.py \
+  tests/versori/test_bodies.py tests/versori/test_key_encoding.py tests/voximplant/test_forms.py \
+  tests/nemesis/test_jsonpath.py
+
+.PHONY: serve test test-newest-python check bench docs lock clean
 
 serve: .venv/ready
 	$(BIN)/kvasir serve
@@ -14,14 +19,18 @@ serve: .venv/ready
 # Python before 3.11.8 fails to parse a file when a traceback with carets is made amid it, by the garbage collector's
 # doing (python/cpython#106905). Hypothesis parses files, and Debian 12 has 3.11.2: so without carets.
 test: export PYTHONNODEBUGRANGES := 1
-test: .venv/ready .venv/clients/ready
+test: .venv/ready .venv/clients/ready test-newest-python
 	$(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/pytest -n 2 --dist loadfile --engine postgresql $(APIS)
+
+test-newest-python: .venv/ready
+	$(BIN)/python -m tools.newest_python $(PARSING)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.commit_subjects
 
 bench: .venv/ready
 	$(BIN)/python -m bench
@@ -29,8 +38,9 @@ bench: .venv/ready
 docs: .venv/ready
 	$(BIN)/python -m tools.pages
 
+# An environment that another Python made is not mended but made anew, with the clients' inside it.
 .venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
@@ -38,7 +48,7 @@ docs: .venv/ready
 # The official clients of the APIs Kvasir speaks, which the tests run: in environments of their own.
 CLIENTS := tests/voximplant/clients
 .venv/clients/ready: .venv/ready $(CLIENTS)/requirements.lock $(CLIENTS)/package-lock.json
-	$(PYTHON) -m venv .venv/clients/python
+	$(PYTHON) -m venv --clear .venv/clients/python
 	.venv/clients/python/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(CLIENTS)/requirements.lock
 	mkdir -p .venv/clients/node
 	cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json .venv/clients/node
