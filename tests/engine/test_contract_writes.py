@@ -333,7 +333,7 @@ def test_many_writers_at_once_lose_nothing(lab: Lab) -> None:
 
         async def increment() -> None:
             while True:
-                entry = await one(engine, space, A)
+                (entry,) = await engine.get(space, [A])
                 number = int(entry.value) if entry else 0
                 check = Check(A, entry.versionstamp if entry else None)
                 if isinstance(await write(engine, space, put(A, str(number + 1).encode()), when=[check]), Commit):

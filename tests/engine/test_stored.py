@@ -110,7 +110,7 @@ def test_a_file_that_a_server_of_before_has_open_is_left_to_it(old_file: Path) -
     """Such a server cannot be told by its database to stop, so it is not migrated under it."""
     old = apsw.Connection(str(old_file))
     assert old.execute("SELECT count(*) FROM door").get == 5
-    with pytest.raises(Unavailable, match="stop every server and command of the version before"):
+    with pytest.raises(Unavailable, match="stop every server and command of the earlier version"):
         told(SqliteEngine(old_file))
     assert old.execute("SELECT count(*) FROM door").get == 5
     old.execute("UPDATE meta SET epoch = epoch + 1")

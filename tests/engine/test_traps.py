@@ -13,11 +13,11 @@ from typing import Any
 import apsw
 import pytest
 
-from kvasir.engine import Outcome
+from kvasir.engine import Clock, Outcome
 from kvasir.engines.sqlite import SqliteEngine, checkpoints
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import writer as writing
-from kvasir.engines.sqlite.cells import EPOCH, RANGES
+from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
@@ -31,12 +31,33 @@ A, B, C = k("a"), k("b"), k("c")
 POISON = k("poison")
 
 
-def told(folder: Path, story: Callable[[SqliteEngine], Awaitable[None]], limits: Limits | None = None) -> None:
+class FaultyEngine(SqliteEngine):
+    """Does instead of a commit what a test plants."""
+
+    def __init__(self, path: Path, *, clock: Clock, limits: Limits | None) -> None:
+        super().__init__(path, clock=clock, limits=limits, commit=lambda connection: self._planted(connection))
+        self._planted: Callable[[apsw.Connection], None] = writing.commit
+
+    @contextmanager
+    def commits_by(self, planted: Callable[[apsw.Connection], None]) -> Iterator[None]:
+        self._planted = planted
+        try:
+            yield
+        finally:
+            self._planted = writing.commit
+
+
+def fail(_: apsw.Connection) -> None:
+    """A commit that fails."""
+    raise apsw.IOError("planted")
+
+
+def told(folder: Path, story: Callable[[FaultyEngine], Awaitable[None]], limits: Limits | None = None) -> None:
     """Tell a story to a fresh engine; its database must be sound afterwards, and again after a restart."""
 
     async def tell() -> None:
         clock = ManualClock()
-        engine = SqliteEngine(folder / "kvasir.db", clock=clock, limits=limits)
+        engine = FaultyEngine(folder / "kvasir.db", clock=clock, limits=limits)
         await engine.open()
         try:
             await asyncio.wait_for(story(engine), 60)
@@ -54,26 +75,23 @@ def told(folder: Path, story: Callable[[SqliteEngine], Awaitable[None]], limits:
 class Hold:
     """Keeps the writing thread just before a commit, until it is released."""
 
-    def __init__(self, engine: SqliteEngine) -> None:
-        self._writer = engine._writes
+    def __init__(self, engine: FaultyEngine) -> None:
+        self._engine = engine
         self._reached = threading.Event()
         self._released = threading.Event()
 
     @contextmanager
     def now(self) -> Iterator[None]:
-        commit = self._writer._commit
-
-        def held() -> None:
+        def held(connection: apsw.Connection) -> None:
             self._reached.set()
             assert self._released.wait(60)
-            commit()
+            writing.commit(connection)
 
-        self._writer._commit = held  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            self._released.set()
-            self._writer._commit = commit  # type: ignore[method-assign]
+        with self._engine.commits_by(held):
+            try:
+                yield
+            finally:
+                self._released.set()
 
     async def reached(self) -> None:
         assert await asyncio.to_thread(self._reached.wait, 60)
@@ -93,7 +111,7 @@ def queued(engine: SqliteEngine, space: int, *mutations: Mutation) -> asyncio.Ta
 
 
 def test_callers_that_leave_take_nobody_with_them(tmp_path: Path) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         hold = Hold(engine)
         with hold.now():
@@ -142,7 +160,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Iterator[None
 def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, put(A, b'"old"'), put(k("many", "1")), put(k("many", "2")))
         before = await there(engine, space, A)
@@ -182,7 +200,7 @@ def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stan
 def test_when_the_database_itself_fails_the_whole_group_is_undone_and_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         epoch = await engine.epoch()
         hold = Hold(engine)
@@ -208,17 +226,17 @@ def test_when_the_database_itself_fails_the_whole_group_is_undone_and_told_so(
 
 
 def test_a_change_of_spaces_that_fails_half_way_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = await new_space(engine)
         epoch = await engine.epoch()
-        end = Transaction._end
+        remove_space = Transaction.remove_space
 
         def planted(self: Transaction, number: int) -> None:
-            end(self, number)
+            remove_space(self, number)
             raise RuntimeError("planted")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Transaction, "_end", planted)
+            patch.setattr(Transaction, "remove_space", planted)
             with pytest.raises(KvasirError, match="nothing of it"):
                 await engine.end_space(space.id)
         assert await engine.get_space(space.id) == space
@@ -240,7 +258,7 @@ def test_a_change_of_spaces_that_fails_half_way_leaves_no_half(tmp_path: Path, m
 def test_a_full_queue_refuses_at_once_and_loses_nothing_it_accepted(
     tmp_path: Path, limits: Limits, value: bytes
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         hold = Hold(engine)
         with hold.now():
@@ -274,7 +292,7 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing_it_accepted(
 
 
 def test_one_request_larger_than_the_queue_is_served_when_nothing_waits(tmp_path: Path) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         outcomes = await engine.write([Write(space, (put(k(str(n))),)) for n in range(50)])
         assert all(isinstance(outcome, Commit) for outcome in outcomes)
@@ -289,25 +307,21 @@ def test_one_request_larger_than_the_queue_is_served_when_nothing_waits(tmp_path
 def test_a_failed_commit_is_an_unknown_outcome_until_the_database_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, put(A, b'"old"'))
-        writer = engine._writes
-        real = writer._commit
 
-        def planted() -> None:
+        def planted(connection: apsw.Connection) -> None:
             if happened:
-                real()
+                writing.commit(connection)
             raise apsw.IOError("planted")
 
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 3_600.0)
-        with monkeypatch.context() as patch:
-            patch.setattr(writer, "_commit", planted)
-            with pytest.raises(UnknownOutcome, match="may or may not"):
-                await engine.write([Write(space, (put(A, b'"new"'), put(B)))])
+        with engine.commits_by(planted), pytest.raises(UnknownOutcome, match="may or may not"):
+            await engine.write([Write(space, (put(A, b'"new"'), put(B)))])
         assert engine.writer.broken
         # Nobody may answer from memory what the failed commit may yet have changed.
-        assert engine._writes.cells.odd()
+        assert engine._writes.seqlocks.held()
         # Refused, not queued: nothing may build on what nobody knows. Reading goes on.
         for _ in range(3):
             with pytest.raises(Unavailable, match="nothing was written"):
@@ -326,7 +340,7 @@ def test_a_failed_commit_is_an_unknown_outcome_until_the_database_is_checked(
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
         done = await commit(engine, space, put(C))
         assert not engine.writer.broken
-        assert not engine._writes.cells.odd()
+        assert not engine._writes.seqlocks.held()
         entries = await engine.get(space, [A, B, C])
         expected = [b'"new"', b"1", b"1"] if happened else [b'"old"', None, b"1"]
         assert [entry and entry.value for entry in entries] == expected
@@ -361,17 +375,12 @@ class Examined:
 def test_an_unsound_database_takes_no_writes_after_a_failed_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 3_600.0)
 
-        def planted() -> None:
-            raise apsw.IOError("planted")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(engine._writes, "_commit", planted)
-            with pytest.raises(UnknownOutcome):
-                await engine.write([Write(space, (put(A),))])
+        with engine.commits_by(fail), pytest.raises(UnknownOutcome):
+            await engine.write([Write(space, (put(A),))])
         with monkeypatch.context() as patch:
             Examined.by(patch, lambda: [("planted damage",)])
             patch.setattr(writing, "REOPEN_SECONDS", 0.0)
@@ -385,17 +394,12 @@ def test_an_unsound_database_takes_no_writes_after_a_failed_commit(
 
 
 def test_a_broken_writer_recovers_though_nobody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
 
-        def planted() -> None:
-            raise apsw.IOError("planted")
-
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
-        with monkeypatch.context() as patch:
-            patch.setattr(engine._writes, "_commit", planted)
-            with pytest.raises(UnknownOutcome):
-                await engine.write([Write(space, (put(A),))])
+        with engine.commits_by(fail), pytest.raises(UnknownOutcome):
+            await engine.write([Write(space, (put(A),))])
         await asyncio.to_thread(wait_until, lambda: not engine.writer.broken, "the writer has recovered")
         await commit(engine, space, put(A))
 
@@ -405,20 +409,20 @@ def test_a_broken_writer_recovers_though_nobody_writes(tmp_path: Path, monkeypat
 def test_what_a_writer_left_that_died_is_settled_before_writes_are_accepted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, put(A))
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
         with monkeypatch.context() as patch:
             patch.setattr(writing.Writer, "_sweep", lambda self: None)  # nobody but who starts
-            patch.setattr(writing, "SETTLE", "the disk fails")
-            engine._writes.cells.begin([RANGES])
+            patch.setattr(writing, "MOVE_EPOCH", "the disk fails")
+            engine._writes.seqlocks.write_begin([RANGES])
             another = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
             await another.open()
             assert another.writer.broken
             assert (await there(another, space, A)).value == b"1"
         await asyncio.to_thread(wait_until, lambda: not another.writer.broken, "the writer has recovered")
-        assert not another._writes.cells.odd()
+        assert not another._writes.seqlocks.held()
         await commit(another, space, put(B))
         await another.close()
 
@@ -426,16 +430,16 @@ def test_what_a_writer_left_that_died_is_settled_before_writes_are_accepted_agai
 
 
 def test_a_neighbour_settles_what_a_writer_left_that_died(tmp_path: Path) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         epoch = await engine.epoch()
-        cells = engine._writes.cells
-        cells.begin([RANGES])
-        assert cells.any_odd()
-        await asyncio.to_thread(wait_until, lambda: not cells.any_odd(), "somebody has settled it")
-        cells.begin([EPOCH])
+        seqlocks = engine._writes.seqlocks
+        seqlocks.write_begin([RANGES])
+        assert seqlocks.any_held()
+        await asyncio.to_thread(wait_until, lambda: not seqlocks.any_held(), "somebody has settled it")
+        seqlocks.write_begin([EPOCH])
         assert await engine.epoch() == epoch + 1
-        cells.end([EPOCH])
+        seqlocks.write_end([EPOCH])
         await commit(engine, space, put(A))
 
     told(tmp_path, story)
@@ -444,14 +448,13 @@ def test_a_neighbour_settles_what_a_writer_left_that_died(tmp_path: Path) -> Non
 def test_a_full_disk_at_the_commit_undoes_the_group_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
 
-        def planted() -> None:
+        def planted(_: apsw.Connection) -> None:
             raise apsw.FullError("planted")
 
-        with monkeypatch.context() as patch:
-            patch.setattr(engine._writes, "_commit", planted)
+        with engine.commits_by(planted):
             for _ in range(3):
                 with pytest.raises(Unavailable, match="disk is full"):
                     await engine.write([Write(space, (put(A), put(B)))])
@@ -463,19 +466,14 @@ def test_a_full_disk_at_the_commit_undoes_the_group_and_nothing_else(
 
 
 def test_another_process_writes_on_while_this_one_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         other = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
         await other.open()
         space = (await new_space(engine)).number
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 3_600.0)
 
-        def planted() -> None:
-            raise apsw.IOError("planted")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(engine._writes, "_commit", planted)
-            with pytest.raises(UnknownOutcome):
-                await engine.write([Write(space, (put(A),))])
+        with engine.commits_by(fail), pytest.raises(UnknownOutcome):
+            await engine.write([Write(space, (put(A),))])
         await asyncio.wait_for(commit(other, space, put(B)), 10)
         assert (await there(engine, space, B)).value == b"1"
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
@@ -488,7 +486,7 @@ def test_another_process_writes_on_while_this_one_is_broken(tmp_path: Path, monk
 def test_another_process_writes_on_while_this_one_examines_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         other = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
         await other.open()
         space = (await new_space(engine)).number
@@ -499,14 +497,10 @@ def test_another_process_writes_on_while_this_one_examines_the_database(
             assert go_on.wait(60)
             return [("ok",)]
 
-        def planted() -> None:
-            raise apsw.IOError("planted")
-
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
         with monkeypatch.context() as patch:
             Examined.by(patch, slowly)
-            patch.setattr(engine._writes, "_commit", planted)
-            with pytest.raises(UnknownOutcome):
+            with engine.commits_by(fail), pytest.raises(UnknownOutcome):
                 await engine.write([Write(space, (put(A),))])
             assert await asyncio.to_thread(examining.wait, 60)
             try:
@@ -542,7 +536,7 @@ def log_pages(folder: Path) -> int:
 def test_the_log_stays_short_though_at_every_moment_somebody_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         stopped, began = threading.Event(), threading.Event()
 
@@ -577,13 +571,13 @@ def test_a_log_that_a_long_read_holds_on_to_is_waited_for_seldom_and_cut_back_af
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[int] = []
-    begin_anew = checkpoints._begin_anew
+    restart = checkpoints._restart
 
     def counted(connection: apsw.Connection, pages: int) -> bool:
         waits.append(pages)
-        return begin_anew(connection, pages)
+        return restart(connection, pages)
 
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         reader = connections.for_reading(tmp_path / "kvasir.db")
         reader.execute("BEGIN; SELECT * FROM meta").fetchall()
@@ -599,7 +593,7 @@ def test_a_log_that_a_long_read_holds_on_to_is_waited_for_seldom_and_cut_back_af
                 return
         raise AssertionError("the log is as long as ever")
 
-    monkeypatch.setattr(checkpoints, "_begin_anew", counted)
+    monkeypatch.setattr(checkpoints, "_restart", counted)
     monkeypatch.setattr(connections, "LOG_BYTES", 100 * 4_096)
     with small_log(monkeypatch, 0):
         told(tmp_path, story)
@@ -628,7 +622,7 @@ def test_the_writer_waits_for_the_disk_unless_the_operator_says_otherwise(
 
 
 def test_closing_finishes_what_was_accepted_and_accepts_no_more(tmp_path: Path) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         hold = Hold(engine)
         with hold.now():
@@ -650,7 +644,7 @@ def test_closing_finishes_what_was_accepted_and_accepts_no_more(tmp_path: Path) 
 
 
 def test_housekeeping_that_fails_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(engine: SqliteEngine) -> None:
+    async def story(engine: FaultyEngine) -> None:
         space = (await new_space(engine)).number
         failed = threading.Event()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvasir.engines.sqlite.cells import Cells
+from kvasir.engines.sqlite.seqlocks import Seqlocks
 from tests.support.faults import disk
 from tests.support.raw_http import Client, Cut
 from tests.support.serving import Server, serving, wait_until
@@ -36,9 +36,9 @@ def test_what_a_killed_worker_left_in_the_log_stays_unseen(tmp_path: Path) -> No
                 client.put("ghost", 1)
         # The neighbour says what everybody may believe from now on.
         assert status(server, store, "ghost") == 404
-        cells = Cells(server.data_dir / "kvasir.db")
-        wait_until(lambda: not cells.odd(), "a worker has put things right")
-        cells.close()
+        seqlocks = Seqlocks(server.data_dir / "kvasir.db")
+        wait_until(lambda: not seqlocks.held(), "a worker has put things right")
+        seqlocks.close()
         assert {status(server, store, "ghost") for _ in range(20)} == {404}
         server.kill()
     with serving(tmp_path) as server:

@@ -62,11 +62,12 @@ class CommitQueue:
         self._max_writes = max_writes
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._closed = False
+        #: Whether it admits no further job
+        self.closed = False
 
     def admit(self, job: Job) -> None:
         """Count a job in. Raises `Unavailable` if the queue is full or closed."""
-        if self._closed:
+        if self.closed:
             raise Unavailable("the server is stopping; nothing was written")
         depth = self._stats.queue_depth
         # A job larger than the whole queue may still go in alone: it is within the limits of a request.
@@ -77,7 +78,7 @@ class CommitQueue:
 
     def close(self) -> None:
         """Admit no further job."""
-        self._closed = True
+        self.closed = True
 
     def resolve(self, jobs: Iterable[Job]) -> None:
         """Count these jobs out and give their callers the result or the failure."""

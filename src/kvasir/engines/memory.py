@@ -1,4 +1,4 @@
-"""The memory engine: plain dictionaries, no durability. It defines what is true; the others must agree with it."""
+"""The memory engine: plain dictionaries, no durability. It defines what is correct; the others must agree with it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,6 @@ from kvasir.model import (
     WriterStats,
 )
 
-SYSTEM = Space("00000000000000000000000000", SYSTEM_SPACE, "", "system", "kvasir", 0)
-
 
 class MemoryEngine:
     """See `kvasir.engine.Engine`."""
@@ -48,14 +46,14 @@ class MemoryEngine:
         self._numbers: dict[int, str] = {}
         self._last = 0
         self._epoch = 0
-        #: The newest `created_at` given
+        #: The latest `created_at` given
         self._latest = 0
 
     async def open(self) -> None:
         """Nothing to open."""
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     # -- entries ------------------------------------------------------------------------------------------
 
@@ -118,27 +116,27 @@ class MemoryEngine:
                 # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
                 self._latest = created_at = max(self._latest, now)
                 sequence = self._next(now)
-            entries[mutation.key] = made(mutation, stamp, sequence, created_at, now)
+            entries[mutation.key] = _new_entry(mutation, stamp, sequence, created_at, now)
         return 1 if old else 0
 
     async def page(self, space: int, query: Query) -> Page:
         now = self.clock()
-        position = position_of(query)
+        position = _position_of(query)
         found = [
             entry
             for entry in self._visible(space, now)
             if _in_range(entry.key, query.range)
-            and passes(entry, query)
+            and _passes(entry, query)
             and _beyond(position(entry), query.after, newest=query.order == "newest")
             and _beyond(query.before, position(entry), newest=query.order == "newest")
         ]
-        # A page that ends before something is cut from the far end of the listing.
+        # A page that ends before a position is found by walking back from there.
         backwards = query.before is not None
         found.sort(key=position, reverse=(query.order == "newest") != backwards)
         found = found[query.skip :]
         page = found if query.limit is None else found[: query.limit]
-        shown_entries = [shown(entry, query) for entry in page]
-        return Page(shown_entries[::-1] if backwards else shown_entries, len(page) < len(found))
+        entries = [_listed(entry, query) for entry in page]
+        return Page(entries[::-1] if backwards else entries, len(page) < len(found))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
         return sum(1 for entry in self._visible(space, self.clock()) if _in_range(entry.key, range))
@@ -148,15 +146,15 @@ class MemoryEngine:
         now = self.clock()
         if not self._alive(space, now):
             raise NotFound("the store is gone", code="store_not_found")
-        there = self._entries[space]
-        last = max((entry.sequence for entry in there.values()), default=0)
+        existing = self._entries[space]
+        last = max((entry.sequence for entry in existing.values()), default=0)
         for entry in entries:
-            old = _living(there, entry.key, now)
+            old = _living(existing, entry.key, now)
             if old is None:
                 last = max(entry.sequence, last + 1)
-            place = old.sequence if old else last
-            there[entry.key] = msgspec.structs.replace(entry, sequence=place)
-            self._last = max(self._last, place, entry.versionstamp)
+            sequence = old.sequence if old else last
+            existing[entry.key] = msgspec.structs.replace(entry, sequence=sequence)
+            self._last = max(self._last, sequence, entry.versionstamp)
             self._latest = max(self._latest, entry.created_at)
         if space == SYSTEM_SPACE:
             self._epoch += 1
@@ -310,15 +308,15 @@ def _unmet(condition: Condition, entry: Entry | None) -> Conflict | None:
     return None if met else Conflict(condition.key, actual)
 
 
-def made(mutation: Set, stamp: int, sequence: int, created_at: int, now: int) -> Entry:
+def _new_entry(mutation: Set, stamp: int, sequence: int, created_at: int, now: int) -> Entry:
     """The entry a Set leaves behind."""
     expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
     refresh = expires_at - now if mutation.refresh and expires_at is not None else None
     return Entry(mutation.key, mutation.value, stamp, sequence, created_at, expires_at, refresh, mutation.metadata)
 
 
-def position_of(query: Query) -> Callable[[Entry], Any]:
-    """What the query's order, `after` and `before` compare: sequences or keys."""
+def _position_of(query: Query) -> Callable[[Entry], Any]:
+    """What `after`, `before` and the order of a query compare: sequences or keys."""
     return (lambda entry: entry.key) if query.order == "key" else (lambda entry: entry.sequence)
 
 
@@ -328,8 +326,8 @@ def _beyond(position: Any, at: Any, *, newest: bool) -> bool:
     return bool(position < at if newest else position > at)
 
 
-def passes(entry: Entry, query: Query) -> bool:
-    """The filters that are no range: created_at and metadata."""
+def _passes(entry: Entry, query: Query) -> bool:
+    """Whether the entry passes the filters other than the range: by created_at and by metadata."""
     if query.created_from is not None and entry.created_at < query.created_from:
         return False
     if query.created_to is not None and entry.created_at > query.created_to:
@@ -339,6 +337,6 @@ def passes(entry: Entry, query: Query) -> bool:
     return jsontext.contains(msgspec.json.decode(entry.metadata or b"{}"), msgspec.json.decode(query.metadata))
 
 
-def shown(entry: Entry, query: Query) -> Entry:
+def _listed(entry: Entry, query: Query) -> Entry:
     """The entry as the listing gives it."""
     return entry if query.values else msgspec.structs.replace(entry, value=b"")

@@ -1,7 +1,7 @@
 """The SQLite engine: one file in WAL mode, any number of processes on it.
 
-Small reads run on the event loop, which they hold for microseconds; everything that may take longer runs in reader
-threads with connections of their own. Neither ever waits for the writer (see `writer`).
+Small reads run on the event loop and take microseconds; whatever may take longer runs in reader threads, each with its
+own connection. Neither ever waits for the writer (see `writer`).
 """
 
 from __future__ import annotations
@@ -19,38 +19,46 @@ import apsw
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.numbering import check_room, wall_clock
 from kvasir.engines.sqlite import connection as connections
-from kvasir.engines.sqlite import reading
-from kvasir.engines.sqlite.cells import EPOCH
+from kvasir.engines.sqlite import listing, reading, spaces
 from kvasir.engines.sqlite.checking import check
-from kvasir.engines.sqlite.recent import RecentEntries
-from kvasir.engines.sqlite.writer import Writer
+from kvasir.engines.sqlite.entry_cache import EntryCache
+from kvasir.engines.sqlite.seqlocks import EPOCH
+from kvasir.engines.sqlite.writer import Writer, commit
 from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 T = TypeVar("T")
 
-#: Threads for reads that may take longer than a moment.
+#: Threads for reads that may take long.
 READERS = 2
 
-#: More keys than this are read in a thread.
-KEYS_ON_THE_LOOP = 256
-#: And so are values that are longer together.
-BYTES_ON_THE_LOOP = 1 << 20
+#: More keys than this, or values with more bytes than this in all, are read in a thread.
+MAX_NOWAIT_KEYS = 256
+MAX_NOWAIT_BYTES = 1 << 20
 
 STATS_SECONDS = 10.0
 
 
 class SqliteEngine:
-    """See `kvasir.engine.Engine`. `path` is the database file; its folder must exist."""
+    """See `kvasir.engine.Engine`. `path` is the database file; its folder must exist.
+
+    `commit` is a seam: tests plant the failure of a commit there.
+    """
 
     write_nowait = None  # a commit waits for the disk
 
     def __init__(
-        self, path: Path, *, clock: Clock = wall_clock, durable: bool = True, limits: Limits | None = None
+        self,
+        path: Path,
+        *,
+        clock: Clock = wall_clock,
+        durable: bool = True,
+        limits: Limits | None = None,
+        commit: Callable[[apsw.Connection], None] = commit,
     ) -> None:
         limits = limits or Limits()
-        # As SQLite does with links: what processes share beside the file must be the same by whatever path they came.
+        # As SQLite does with links: the files that processes share beside the database must be the same by any path.
         path = path.resolve()
         self.writer = WriterStats()
         self._path = path
@@ -62,16 +70,19 @@ class SqliteEngine:
             durable=durable,
             queue_writes=limits.queue_writes,
             queue_bytes=limits.queue_bytes,
+            commit=commit,
         )
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="kvasir-reader")
-        self._of_thread = threading.local()
-        self._opened: list[apsw.Connection] = []
+        self._reader_local = threading.local()
+        self._read_connections: list[apsw.Connection] = []
         self._stats: tuple[float, Stats] | None = None
-        self._seen = -1
         self._epoch = -1
-        self._numbers: memoryview[int]
-        self._recent: RecentEntries
-        self._here: apsw.Connection
+        #: The seqlock counter of the epoch when it was read; -1: read it again
+        self._epoch_counter = -1
+        self._counters: memoryview[int]
+        self._cache: EntryCache
+        #: For reads on the event loop
+        self._connection: apsw.Connection
         self._cursor: apsw.Cursor
 
     async def open(self) -> None:
@@ -79,17 +90,17 @@ class SqliteEngine:
             self._writes.start()
         except apsw.Error as error:
             raise Unavailable(f"the database {self._path} cannot be opened: {error}") from None
-        self._here = self._new_connection()
-        self._cursor = self._here.cursor()
-        self._numbers = self._writes.cells.numbers
-        self._recent = RecentEntries(self._writes.cells)
+        self._connection = self._new_connection()
+        self._cursor = self._connection.cursor()
+        self._counters = self._writes.seqlocks.counters
+        self._cache = EntryCache(self._writes.seqlocks)
 
     async def close(self) -> None:
         await self._writes.close()
         self._readers.shutdown()
-        for connection in self._opened:
+        for connection in self._read_connections:
             connection.close()
-        self._opened.clear()
+        self._read_connections.clear()
 
     # -- entries ------------------------------------------------------------------------------------------
 
@@ -99,19 +110,19 @@ class SqliteEngine:
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         if len(keys) == 1:
             return [self._get_one(space, keys[0])]
-        return self._get_some(space, keys) if len(keys) <= KEYS_ON_THE_LOOP else None
+        return self._get_many(space, keys) if len(keys) <= MAX_NOWAIT_KEYS else None
 
     def write(self, writes: Sequence[Write]) -> Awaitable[list[Outcome]]:
         return self._writes.submit(writes)  # a coroutine around it would cost every write
 
     async def page(self, space: int, query: Query) -> Page:
-        page = reading.quick_page(self._here, space, query, self.clock(), BYTES_ON_THE_LOOP)
+        page = listing.page_nowait(self._connection, space, query, self.clock(), MAX_NOWAIT_BYTES)
         if page is not None:
             return page
-        return await self._in_thread(lambda connection: reading.page(connection, space, query, self.clock()))
+        return await self._in_thread(lambda connection: listing.page(connection, space, query, self.clock()))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        return await self._in_thread(lambda connection: reading.count(connection, space, range, self.clock()))
+        return await self._in_thread(lambda connection: listing.count(connection, space, range, self.clock()))
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         check_room(entries)
@@ -123,13 +134,13 @@ class SqliteEngine:
         return await self._writes.run(lambda transaction: transaction.create_space(space, aliases))
 
     async def resolve(self, alias: Alias) -> Space | None:
-        return reading.resolve(self._here, alias, self.clock())
+        return spaces.resolve(self._connection, alias, self.clock())
 
     async def get_space(self, id: str) -> Space | None:
-        return reading.space_by_id(self._here, id, self.clock())
+        return spaces.by_id(self._connection, id, self.clock())
 
     async def aliases(self, id: str) -> list[Alias]:
-        return reading.aliases(self._here, id, self.clock())
+        return spaces.aliases(self._connection, id, self.clock())
 
     async def alter_space(
         self, id: str, *, name: str | None = None, add: Sequence[Alias] = (), remove: Sequence[Alias] = ()
@@ -143,12 +154,12 @@ class SqliteEngine:
         self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
     ) -> list[Space]:
         return await self._in_thread(
-            lambda connection: reading.spaces(connection, organisation, kind, after, limit, self.clock())
+            lambda connection: spaces.list_spaces(connection, organisation, kind, after, limit, self.clock())
         )
 
     async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
         return await self._in_thread(
-            lambda connection: reading.count_spaces(connection, kind, organisation, self.clock())
+            lambda connection: spaces.count_spaces(connection, kind, organisation, self.clock())
         )
 
     # -- the whole ----------------------------------------------------------------------------------------
@@ -157,11 +168,11 @@ class SqliteEngine:
         return self.epoch_nowait()
 
     def epoch_nowait(self) -> int:
-        seen = self._numbers[EPOCH]
-        if seen != self._seen:
+        counter = self._counters[EPOCH]
+        if counter != self._epoch_counter:
             self._epoch = reading.epoch(self._cursor)
-            # An odd number says that a commit is under way: what was read now is true, but not for long.
-            self._seen = seen if not seen & 1 else -1
+            # An odd counter means that a commit is under way: what was read now is true, but not for long.
+            self._epoch_counter = counter if not counter & 1 else -1
         return self._epoch
 
     async def sweep(self) -> int:
@@ -177,31 +188,31 @@ class SqliteEngine:
             self._stats = time.monotonic(), await self._in_thread(self._measure)
         return self._stats[1]
 
+    # -- inside -------------------------------------------------------------------------------------------
+
     def _get_one(self, space: int, key: bytes) -> Entry | None:
         now = self.clock()
-        entry = self._recent.get(space, key, now)
+        entry = self._cache.get(space, key, now)
         if entry is None:
-            before = self._recent.before_reading(space, key)
+            version = self._cache.version_before_read(space, key)
             entry = reading.get_one(self._cursor, space, key, now)
             if entry is not None:
-                self._recent.keep(space, entry, before)
+                self._cache.put(space, entry, version)
         return entry
 
-    def _get_some(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
+    def _get_many(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         now = self.clock()
-        entries = self._recent.get_all(space, keys, now)
+        entries = self._cache.get_all(space, keys, now)
         if entries is None:
-            before = [self._recent.before_reading(space, key) for key in keys]
+            versions = [self._cache.version_before_read(space, key) for key in keys]
             try:
-                entries = reading.get(self._here, space, keys, now, BYTES_ON_THE_LOOP)
+                entries = reading.get(self._connection, space, keys, now, MAX_NOWAIT_BYTES)
             except TooLarge:
                 return None
-            for entry, state in zip(entries, before, strict=True):
+            for entry, version in zip(entries, versions, strict=True):
                 if entry is not None:
-                    self._recent.keep(space, entry, state)
+                    self._cache.put(space, entry, version)
         return entries
-
-    # -- inside -------------------------------------------------------------------------------------------
 
     def _measure(self, connection: apsw.Connection) -> Stats:
         spaces, entries = reading.totals(connection)
@@ -210,14 +221,14 @@ class SqliteEngine:
 
     def _new_connection(self) -> apsw.Connection:
         connection = connections.for_reading(self._path)
-        self._opened.append(connection)
+        self._read_connections.append(connection)
         return connection
 
     async def _in_thread(self, read: Callable[[apsw.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_connection, read)
 
     def _with_connection(self, read: Callable[[apsw.Connection], T]) -> T:
-        connection: Any = getattr(self._of_thread, "connection", None)
+        connection: Any = getattr(self._reader_local, "connection", None)
         if connection is None:
-            connection = self._of_thread.connection = self._new_connection()
+            connection = self._reader_local.connection = self._new_connection()
         return read(connection)

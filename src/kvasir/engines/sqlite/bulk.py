@@ -1,7 +1,7 @@
 """Many plain Sets in a few statements. Runs in the writer's thread, inside its transaction.
 
-One statement a Set would make the writer ask for the interpreter's lock several times a Set, each time against a busy
-event loop. A statement for many leaves the lock alone while SQLite works, so that the second core gets something to do.
+With one statement for each Set, the writer would have to get the interpreter's lock back several times a Set, each time
+from a busy event loop. One statement for many leaves the lock alone while SQLite works, so a second core can be used.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import apsw
 
 from kvasir.model import Set
 
-#: Most rows in one statement. Statements come in powers of two, so that the cache knows them all.
-ROWS = 256
+#: At most this many rows in one statement. Statements come in powers of two, so that the cache knows them all.
+MAX_ROWS = 256
 
-ABSENT, ALIVE, EXPIRED = "0", "1", "2"
+#: What the database says of a key; "0" is an absent one.
+ALIVE, EXPIRED = "1", "2"
 
 
 @lru_cache(maxsize=16)
@@ -24,8 +25,8 @@ def _states(rows: int) -> str:
     return f"""
         SELECT group_concat(coalesce(
             (SELECT CASE WHEN expires_at IS NULL OR expires_at > ?1 THEN 1 ELSE 2 END
-             FROM entry WHERE space = ?2 AND key = given.column1), 0), '')
-        FROM (VALUES {",".join(["(?)"] * rows)}) AS given"""  # noqa: S608
+             FROM entry WHERE space = ?2 AND key = wanted.column1), 0), '')
+        FROM (VALUES {",".join(["(?)"] * rows)}) AS wanted"""  # noqa: S608
 
 
 @lru_cache(maxsize=16)
@@ -50,16 +51,16 @@ def apply(
 ) -> list[int]:
     """Set different keys of one living space; for each 1 if it replaced a living entry, else 0.
 
-    `sequence` is the first of the numbers for new entries; up to twice as many as there are keys are used up.
+    `sequence` is the first of the numbers for new entries; up to twice as many numbers as keys are used.
     """
     replaced: list[int] = []
-    for start in range(0, len(sets), ROWS):
-        some = slice(start, start + ROWS)
-        replaced += _some(connection, space, sets[some], stamps[some], sequence + 2 * start, now, created_at)
+    for start in range(0, len(sets), MAX_ROWS):
+        chunk = slice(start, start + MAX_ROWS)
+        replaced += _set_chunk(connection, space, sets[chunk], stamps[chunk], sequence + 2 * start, now, created_at)
     return replaced
 
 
-def _some(
+def _set_chunk(
     connection: apsw.Connection,
     space: int,
     sets: list[Set],
@@ -68,8 +69,8 @@ def _some(
     now: int,
     created_at: int,
 ) -> list[int]:
-    # The last row fills up the statement: set once more, to the same, it changes nothing. It needs a sequence of its
-    # own each time, or it would collide with itself in that column, too.
+    # The last row is repeated to fill the statement: set again to the same value, it changes nothing. Each time it
+    # needs a sequence of its own, or it would collide with itself in that column, too.
     missing = (1 << (len(sets) - 1).bit_length()) - len(sets)
     keys = [mutation.key for mutation in sets]
     filled = keys + keys[-1:] * missing

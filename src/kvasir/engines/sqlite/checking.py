@@ -17,7 +17,7 @@ EVERYTHING = "SELECT sequence, key, value, metadata FROM entry ORDER BY sequence
 
 
 def check(connection: apsw.Connection) -> list[str]:
-    """One sentence for every fault; empty if the database is sound. One snapshot."""
+    """One sentence for every fault in one snapshot; empty if the database is sound."""
     with connection:
         faults: list[str] = []
         for fault in _faults(connection):

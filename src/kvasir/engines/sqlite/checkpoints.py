@@ -1,7 +1,7 @@
-"""Keeps the write-ahead log short: copies it into the database file, and sees to it that it begins anew.
+"""Keeps the write-ahead log short: copies it into the database file and gets SQLite to restart it.
 
-SQLite begins the log anew at a write that finds everything copied and nobody reading from it. Readers that follow each
-other closely never leave such an instant, so from some length on the writer makes one.
+SQLite restarts the log at a write that finds everything copied and nobody reading from it. Readers that follow each
+other closely never leave such a moment, so once the log has some length the writer makes one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kvasir.engines.sqlite import connection as connections
 COPY_PAGES = 2_000
 
 #: Pages in the log before the writer waits until nobody reads from it. All writers wait meanwhile: for a time that
-#: grows with the log, and after a wait in vain not again before the log is twice as long.
+#: grows with the log, and after a vain wait not again before the log is twice as long.
 WAIT_PAGES = 4 * COPY_PAGES
 WAIT_PAGES_A_MILLISECOND = 40
 WAIT_MILLISECONDS = 1_000
@@ -24,7 +24,7 @@ WAIT_PAUSE_SECONDS = 0.005
 
 
 class Checkpoints:
-    """One process's part in it, in the writer's thread."""
+    """One process's share of that work, in the writer's thread."""
 
     def __init__(self) -> None:
         self._wait_at = WAIT_PAGES
@@ -36,19 +36,19 @@ class Checkpoints:
         if pages < self._wait_at:
             copy(connection)
         else:
-            self._wait_at = WAIT_PAGES if _begin_anew(connection, pages) else 2 * pages
+            self._wait_at = WAIT_PAGES if _restart(connection, pages) else 2 * pages
 
 
 def copy(connection: apsw.Connection) -> None:
-    """Copy what no reader is in the way of."""
+    """Copy as much as readers allow."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _begin_anew(connection: apsw.Connection, pages: int) -> bool:
-    """Copy the log and wait a moment until nobody reads from it: the next write then begins it anew.
+def _restart(connection: apsw.Connection, pages: int) -> bool:
+    """Copy the log and wait a moment until nobody reads from it: then the next write restarts it. False: in vain.
 
-    Readers that come while nothing is written do without the log. SQLite's own wait is of no use: it waits until one of
-    the few places for readers is free, and new ones keep it taken; to ask again finds that they are in nobody's way.
+    Readers that come while nothing is written do without the log. SQLite's own way of waiting is of no use: it waits
+    for one of the few slots for readers, which new readers keep taken, though asking again shows they do no harm.
     """
     deadline = time.monotonic() + min(pages / WAIT_PAGES_A_MILLISECOND, WAIT_MILLISECONDS) / 1000
     connection.set_busy_timeout(0)

@@ -1,4 +1,4 @@
-"""Connections to the database file, each for one thread, set up for their purpose."""
+"""Connections to the database file, each for one thread and one purpose."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import msgspec
 
 from kvasir import jsontext
 
-#: Bytes of the file that reads see through the page cache of the operating system instead of a private copy.
+#: Bytes of the file that are read through the page cache of the operating system instead of a private copy.
 MAPPED_BYTES = 64 << 30
 
-#: How long a statement waits for a lock of a program that is not Kvasir (Kvasir's own writers queue elsewhere).
+#: How long a statement waits for a lock that a program other than Kvasir holds (Kvasir's writers queue elsewhere).
 BUSY_MILLISECONDS = 5_000
 
-#: A write-ahead log that has grown beyond this is cut back to it when it begins anew. What it takes in ordinary times
-#: stays, since to make a file longer costs more than to write over it.
+#: A write-ahead log that has grown beyond this is cut back to it when it restarts. Below that it keeps its length,
+#: since writing over a file is cheaper than making it longer.
 LOG_BYTES = 32 << 20
 
 
 def for_reading(path: Path) -> apsw.Connection:
-    """A connection that never takes a write lock."""
+    """A connection that never takes a write lock. The file must exist."""
     connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
     connection.pragma("query_only", True)
     connection.pragma("mmap_size", MAPPED_BYTES)
@@ -33,11 +33,15 @@ def for_reading(path: Path) -> apsw.Connection:
 def for_writing(path: Path, *, durable: bool) -> apsw.Connection:
     """The connection of the one writer; creates the file."""
     connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
-    connection.pragma("journal_mode", "wal")
-    connection.pragma("synchronous", "full" if durable else "normal")
-    connection.pragma("wal_autocheckpoint", 0)
-    connection.pragma("journal_size_limit", LOG_BYTES)
-    connection.pragma("cache_size", -16_384)
+    try:
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "full" if durable else "normal")
+        connection.pragma("wal_autocheckpoint", 0)
+        connection.pragma("journal_size_limit", LOG_BYTES)
+        connection.pragma("cache_size", -16_384)
+    except BaseException:
+        connection.close(True)
+        raise
     return connection
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import apsw
+from msgspec import Struct
 
 from kvasir.engine import Outcome
 from kvasir.engines.commit_queue import Job
@@ -21,9 +22,9 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 #: Fewer plain Sets than this are applied one by one.
-SMALLEST_RUN = 4
+MIN_RUN = 4
 
-#: Failures of the database itself: whatever the group had done is undone with them.
+#: Failures of the database itself: they undo whatever the group had done.
 FATAL = (
     apsw.FullError,
     apsw.IOError,
@@ -48,18 +49,28 @@ class WorkJob(Job):
         self.work = work
 
 
+class PlainSet(Struct, gc=False):
+    """A write that is one unconditional Set, and where its outcome goes."""
+
+    write: Write
+    stamp: int
+    outcomes: list[Outcome]
+    #: Its place among `outcomes`
+    place: int
+
+
 class Group:
     """Jobs that share a commit."""
 
-    def __init__(self, connection: apsw.Connection, transaction: Transaction) -> None:
-        self._connection = connection
+    def __init__(self, transaction: Transaction) -> None:
+        self._connection = transaction.connection
         self._transaction = transaction
-        #: Plain Sets of one space that wait to be applied together, by key, with where each outcome goes.
-        self._run: dict[bytes, tuple[Write, int, list[Outcome], int]] = {}
+        #: Plain Sets of one space, by key, that are to be applied together
+        self._run: dict[bytes, PlainSet] = {}
         self._run_space = 0
 
     def apply(self, jobs: list[Job]) -> None:
-        """Fill in every job's result or failure. Raises when the database itself fails: then all is undone."""
+        """Fill in every job's result or failure. If the database itself fails this raises, and everything is undone."""
         run = self._run
         for job in jobs:
             if isinstance(job, WorkJob):
@@ -70,46 +81,46 @@ class Group:
                 continue
             stamp = self._transaction.stamp()
             job.result = [None] * len(job.writes)
-            for at, write in enumerate(job.writes):
+            for place, write in enumerate(job.writes):
                 key = _plain_key(write)
                 if key is None:
                     self._apply_run()
-                    job.result[at] = self._apply_one(write, stamp)
+                    job.result[place] = self._apply_write(write, stamp)
                     continue
                 if key in run or write.space != self._run_space:
                     self._apply_run()
                     self._run_space = write.space
-                run[key] = (write, stamp, job.result, at)
+                run[key] = PlainSet(write, stamp, job.result, place)
         self._apply_run()
 
     def _apply_run(self) -> None:
-        """Apply what waits together; if that fails, each by itself."""
+        """Apply the run as a whole; if that fails, each of its writes alone."""
         run = list(self._run.values())
         self._run.clear()
-        if len(run) >= SMALLEST_RUN:
+        if len(run) >= MIN_RUN:
             outcomes = self._whole_or_not(self._set_many, run)
             if not isinstance(outcomes, KvasirError):
-                for (_, _, results, at), outcome in zip(run, outcomes, strict=True):
-                    results[at] = outcome
+                for plain, outcome in zip(run, outcomes, strict=True):
+                    plain.outcomes[plain.place] = outcome
                 return
-        for write, stamp, results, at in run:
-            results[at] = self._apply_one(write, stamp)
+        for plain in run:
+            plain.outcomes[plain.place] = self._apply_write(plain.write, plain.stamp)
 
-    def _set_many(self, run: list[tuple[Write, int, list[Outcome], int]]) -> list[Outcome]:
-        sets: Any = [write.mutations[0] for write, _, _, _ in run]
-        return self._transaction.set_many(self._run_space, sets, [stamp for _, stamp, _, _ in run])
+    def _set_many(self, run: list[PlainSet]) -> list[Outcome]:
+        sets: Any = [plain.write.mutations[0] for plain in run]
+        return self._transaction.set_many(self._run_space, sets, [plain.stamp for plain in run])
 
-    def _apply_one(self, write: Write, stamp: int) -> Outcome:
-        # One mutation is whole or not by itself; a savepoint would double its cost.
+    def _apply_write(self, write: Write, stamp: int) -> Outcome:
+        # A single mutation is all-or-nothing by itself; a savepoint would double its cost.
         guard = self._guarded if len(write.mutations) == 1 else self._whole_or_not
         return guard(lambda write: self._transaction.write(write, stamp), write)
 
     def _whole_or_not(self, work: Callable[[A], T], argument: A) -> T | KvasirError:
-        self._connection.execute("SAVEPOINT one")
+        self._connection.execute("SAVEPOINT work")
         result = self._guarded(work, argument)
         if isinstance(result, KvasirError):
-            self._connection.execute("ROLLBACK TO one")
-        self._connection.execute("RELEASE one")
+            self._connection.execute("ROLLBACK TO work")
+        self._connection.execute("RELEASE work")
         return result
 
     def _guarded(self, work: Callable[[A], T], argument: A) -> T | KvasirError:

@@ -1,4 +1,4 @@
-"""The tables and how they came about. Migrations are append-only: number N brings a database from version N to N + 1.
+"""The tables and their history. Migrations are append-only: number N brings a database from version N to N + 1.
 
 `entry.sequence` is the row id: the newest entries lie together on disk, and both indexes lead straight to the row.
 """
@@ -78,8 +78,8 @@ MIGRATIONS: tuple[str, ...] = (
 def migrate(connection: apsw.Connection) -> None:
     """Bring the database to the newest version, in one transaction.
 
-    Raises `Unavailable` for one that is newer than this program, and for an older one that another program has open:
-    a server of the version before would go on with tables that are no longer what it knows.
+    Raises `Unavailable` for one that is newer than this program, and for an older one that another program has open: a
+    server of the earlier version would go on working with tables that it does not know.
     """
     version = connection.pragma("user_version")
     if not isinstance(version, int) or version > len(MIGRATIONS):
@@ -98,14 +98,14 @@ def migrate(connection: apsw.Connection) -> None:
 
 
 def _refuse_company(connection: apsw.Connection) -> None:
-    """Raise `Unavailable` if any other connection to the database is open. Only who is alone can leave WAL mode."""
+    """Raise `Unavailable` if any other connection to the database is open: only the last one can leave WAL mode."""
     connection.set_busy_timeout(0)
     try:
         connection.pragma("journal_mode", "delete")
     except apsw.BusyError:
         raise Unavailable(
-            "the database is to be brought to the schema of this version, and another program has it open:"
-            " stop every server and command of the version before, then start this one again"
+            "the database has to be migrated to the schema of this version, but another program has it open:"
+            " stop every server and command of the earlier version, then start this one again"
         ) from None
     finally:
         connection.set_busy_timeout(BUSY_MILLISECONDS)

@@ -1,9 +1,8 @@
-"""What one transaction of the writer does to the tables. Runs in the writer's thread; never begins or commits."""
+"""What one transaction of the writer does to the tables. Runs in the writer's thread; never begins or commits one."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -11,8 +10,8 @@ import msgspec
 
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.numbering import next_sequence
-from kvasir.engines.sqlite import bulk, reading
-from kvasir.engines.sqlite.cells import EPOCH, RANGES, cell_of
+from kvasir.engines.sqlite import bulk, listing, spaces
+from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES, lock_of
 from kvasir.errors import NotFound
 from kvasir.model import (
     SYSTEM_SPACE,
@@ -39,7 +38,7 @@ INSERT = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REPLACE = "UPDATE entry SET value = ?, versionstamp = ?, expires_at = ?, refresh = ?, metadata = ? WHERE sequence = ?"
 TOUCH = "UPDATE entry SET expires_at = ? WHERE sequence = ?"
 DELETE = "DELETE FROM entry WHERE sequence = ?"
-COUNT_RANGE = reading.COUNT
+COUNT_RANGE = listing.COUNT
 DELETE_RANGE = "DELETE FROM entry WHERE space = :space AND key >= :start AND key < :end"
 DELETE_SPACE = "DELETE FROM entry WHERE space = :space"
 
@@ -53,49 +52,35 @@ ADD_SPACE = "INSERT INTO space VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ADD_ALIAS = "INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?)"
 REMOVE_ALIAS = "DELETE FROM alias WHERE kind = ? AND organisation = ? AND handle = ? AND space = ?"
 RENAME = "UPDATE space SET name = ? WHERE number = ?"
-END_SPACE = (
+REMOVE_SPACE = (
     "DELETE FROM alias WHERE space = ?",
     "DELETE FROM space WHERE number = ?",
     "INSERT INTO ended VALUES (?)",
 )
-
-EXPIRED_SPACES = "SELECT number FROM space WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
-EXPIRED_ENTRIES = "SELECT sequence FROM entry WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
-ENDED_SPACE = "SELECT space FROM ended LIMIT 1"
-ENTRIES_OF = "SELECT sequence FROM entry INDEXED BY entry_order WHERE space = ? LIMIT ?"
-FORGET_ENDED = "DELETE FROM ended WHERE space = ?"
-
-ANYTHING_DEAD = """
-    SELECT EXISTS (SELECT 1 FROM ended)
-        OR EXISTS (SELECT 1 FROM entry INDEXED BY entry_expiry WHERE expires_at <= ?1)
-        OR EXISTS (SELECT 1 FROM space INDEXED BY space_expiry WHERE expires_at <= ?1)"""
-
-#: Rows that the sweep fetches at a time; it looks at the clock after each row.
-SWEEP_ROWS = 256
 
 
 class Transaction:
     """The writer's view of the database between BEGIN and COMMIT."""
 
     def __init__(self, connection: apsw.Connection, clock: Clock) -> None:
-        self._connection = connection
-        self._clock = clock
+        self.connection = connection
+        self.clock = clock
         self._last = 0
         self._latest = 0
-        #: The cells (see `cells`) of all that this transaction changes.
+        #: The seqlocks (see `seqlocks`) of everything that this transaction changes
         self.changes: set[int] = set()
         self._alive: set[int] = set()
 
-    def begun(self) -> None:
+    def begin(self) -> None:
         """Read what other processes left behind. To be called right after BEGIN."""
-        row: Any = self._connection.execute(META).fetchone()
+        row: Any = self.connection.execute(META).fetchone()
         self._last, self._latest = row
         self.changes.clear()
         self._alive.clear()
 
-    def ending(self) -> None:
+    def end(self) -> None:
         """Leave behind what the next transaction needs. To be called right before COMMIT."""
-        self._connection.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
+        self.connection.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
 
     def _next(self, now: int) -> int:
         self._last = next_sequence(self._last, now)
@@ -105,11 +90,11 @@ class Transaction:
 
     def stamp(self) -> int:
         """A new versionstamp, for writes that belong together."""
-        return self._next(self._clock())
+        return self._next(self.clock())
 
     def write(self, write: Write, stamp: int) -> Outcome:
         """Apply one write. If it raises, the caller undoes what it had changed."""
-        now = self._clock()
+        now = self.clock()
         if not self._is_alive(write.space, now):
             return NotFound("the store is gone", code="store_not_found")
         for condition in write.conditions:
@@ -122,25 +107,25 @@ class Transaction:
 
     def set_many(self, space: int, sets: list[Set], stamps: list[int]) -> list[Outcome]:
         """Apply unconditional Sets of different keys, each with its versionstamp, in few statements (see `bulk`)."""
-        now = self._clock()
+        now = self.clock()
         if not self._is_alive(space, now):
             return [NotFound("the store is gone", code="store_not_found") for _ in sets]
         self._latest = created_at = max(self._latest, now)
-        self.changes.update([cell_of(space, mutation.key) for mutation in sets])
+        self.changes.update([lock_of(space, mutation.key) for mutation in sets])
         first = self._next(now)
         self._last += 2 * len(sets)
-        replaced = bulk.apply(self._connection, space, sets, stamps, first, now, created_at)
+        replaced = bulk.apply(self.connection, space, sets, stamps, first, now, created_at)
         return [Commit(stamp, (count,)) for stamp, count in zip(stamps, replaced, strict=True)]
 
     def _is_alive(self, space: int, now: int) -> bool:
         if space not in self._alive:
-            if self._connection.execute(IS_ALIVE, (space, now)).fetchone() is None:
+            if self.connection.execute(IS_ALIVE, (space, now)).fetchone() is None:
                 return False
             self._alive.add(space)
         return True
 
     def _look(self, space: int, key: bytes) -> tuple[int, int, int | None] | None:
-        for row in self._connection.execute(LOOK, (space, key)):
+        for row in self.connection.execute(LOOK, (space, key)):
             return row  # type: ignore[no-any-return]  # the columns of LOOK
         return None
 
@@ -154,16 +139,16 @@ class Transaction:
         if isinstance(mutation, DeleteRange):
             self.changes.add(RANGES)
             return self._delete_range(space, mutation, now)
-        self.changes.add(cell_of(space, mutation.key))
+        self.changes.add(lock_of(space, mutation.key))
         row = self._look(space, mutation.key)
         alive = row is not None and (row[2] is None or row[2] > now)
         if isinstance(mutation, Set):
             self._set(space, mutation, row, alive, stamp, now)
         elif isinstance(mutation, Delete):
             if row:
-                self._connection.execute(DELETE, row[:1])
+                self.connection.execute(DELETE, row[:1])
         elif row and alive and not (mutation.extend and _not_later(mutation.expires_at, row[2])):
-            self._connection.execute(TOUCH, (mutation.expires_at, row[0]))
+            self.connection.execute(TOUCH, (mutation.expires_at, row[0]))
         return int(alive)
 
     def _set(
@@ -172,33 +157,33 @@ class Transaction:
         expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
         refresh = expires_at - now if mutation.refresh and expires_at is not None else None
         if row and alive:
-            self._connection.execute(REPLACE, (mutation.value, stamp, expires_at, refresh, mutation.metadata, row[0]))
+            self.connection.execute(REPLACE, (mutation.value, stamp, expires_at, refresh, mutation.metadata, row[0]))
             return
         if row:
-            self._connection.execute(DELETE, row[:1])
+            self.connection.execute(DELETE, row[:1])
         # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
         self._latest = created_at = max(self._latest, now)
-        self._connection.execute(
+        self.connection.execute(
             INSERT,
             (self._next(now), space, mutation.key, mutation.value, stamp, created_at,
              expires_at, refresh, mutation.metadata),
         )  # fmt: skip
 
     def _delete_range(self, space: int, mutation: DeleteRange, now: int) -> int:
-        start, end = (b"", reading.END) if mutation.range is None else (mutation.range.start, mutation.range.end)
+        start, end = (b"", listing.END) if mutation.range is None else (mutation.range.start, mutation.range.end)
         values = {"space": space, "start": start, "end": end, "now": now}
-        count = int(self._connection.execute(COUNT_RANGE, values).get)
-        self._connection.execute(DELETE_RANGE if mutation.range else DELETE_SPACE, values)
+        count = int(self.connection.execute(COUNT_RANGE, values).get)
+        self.connection.execute(DELETE_RANGE if mutation.range else DELETE_SPACE, values)
         return count
 
     def load(self, space: int, entries: Sequence[Entry]) -> None:
         """See `Engine.load`. Raises `NotFound`."""
-        now = self._clock()
+        now = self.clock()
         if not self._is_alive(space, now):
             raise NotFound("the store is gone", code="store_not_found")
-        last = self._connection.execute(LAST_IN_SPACE, (space,)).get or 0
+        last = self.connection.execute(LAST_IN_SPACE, (space,)).get or 0
         for entry in entries:
-            self.changes.add(cell_of(space, entry.key))
+            self.changes.add(lock_of(space, entry.key))
             last = self._load(space, entry, last, now)
             self._last = max(self._last, last, entry.versionstamp)
             self._latest = max(self._latest, entry.created_at)
@@ -206,104 +191,73 @@ class Transaction:
             self.changes.add(EPOCH)
 
     def _load(self, space: int, entry: Entry, last: int, now: int) -> int:
-        """Put one entry there; the last sequence in the space afterwards."""
+        """Load one entry; returns the last sequence in the space afterwards."""
         row = self._look(space, entry.key)
         rest = (entry.created_at, entry.expires_at, entry.refresh, entry.metadata)
         if row and (row[2] is None or row[2] > now):
-            self._connection.execute(LOAD_OVER, (entry.value, entry.versionstamp, *rest, row[0]))
+            self.connection.execute(LOAD_OVER, (entry.value, entry.versionstamp, *rest, row[0]))
             return last
         if row:
-            self._connection.execute(DELETE, row[:1])
+            self.connection.execute(DELETE, row[:1])
         sequence = max(entry.sequence, last + 1)
-        # Other engines may have given the same number in two spaces; here a number is a row.
-        while self._connection.execute(IS_TAKEN, (sequence,)).fetchone():
+        # Other engines may give the same number in two spaces; here a number identifies a row.
+        while self.connection.execute(IS_TAKEN, (sequence,)).fetchone():
             sequence += 1
-        self._connection.execute(INSERT, (sequence, space, entry.key, entry.value, entry.versionstamp, *rest))
+        self.connection.execute(INSERT, (sequence, space, entry.key, entry.value, entry.versionstamp, *rest))
         return sequence
 
     # -- spaces -------------------------------------------------------------------------------------------
 
     def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
         """See `Engine.create_space`."""
-        now = self._clock()
+        now = self.clock()
         for alias in aliases:
-            if taken := reading.resolve(self._connection, alias, now):
+            if taken := spaces.resolve(self.connection, alias, now):
                 return taken
         created = msgspec.structs.replace(space, number=self._next(now))
-        self._connection.execute(
+        self.connection.execute(
             ADD_SPACE,
             (created.number, created.id, created.organisation, created.kind, created.name, created.created_at,
              created.expires_at, created.clear_every, created.attributes),
         )  # fmt: skip
         for alias in aliases:
-            self._connection.execute(ADD_ALIAS, (*alias, created.number))
+            self.connection.execute(ADD_ALIAS, (*alias, created.number))
         return created
 
     def alter_space(self, id: str, name: str | None, add: Sequence[Alias], remove: Sequence[Alias]) -> Space | None:
         """See `Engine.alter_space`."""
-        now = self._clock()
-        space = reading.space_by_id(self._connection, id, now)
+        now = self.clock()
+        space = spaces.by_id(self.connection, id, now)
         if space is None:
             return None
         for alias in add:
-            taken = reading.resolve(self._connection, alias, now)
+            taken = spaces.resolve(self.connection, alias, now)
             if taken and taken.id != id:
                 return taken
         for alias in remove:
-            self._connection.execute(REMOVE_ALIAS, (*alias, space.number))
+            self.connection.execute(REMOVE_ALIAS, (*alias, space.number))
         for alias in add:
-            self._connection.execute(ADD_ALIAS, (*alias, space.number))
+            self.connection.execute(ADD_ALIAS, (*alias, space.number))
         if name is not None:
-            self._connection.execute(RENAME, (name, space.number))
+            self.connection.execute(RENAME, (name, space.number))
             space = msgspec.structs.replace(space, name=name)
         self.changes.add(EPOCH)
         return space
 
     def end_space(self, id: str) -> bool:
         """See `Engine.end_space`. The entries go later, in the sweep."""
-        space = reading.space_by_id(self._connection, id, self._clock())
+        space = spaces.by_id(self.connection, id, self.clock())
         if space is None:
             return False
-        self._end(space.number)
+        self.remove_space(space.number)
         self.changes.add(EPOCH)
         return True
 
-    def _end(self, number: int) -> None:
-        for statement in END_SPACE:
-            self._connection.execute(statement, (number,))
+    def remove_space(self, number: int) -> None:
+        """End a space and its aliases. Its entries await the sweep."""
+        for statement in REMOVE_SPACE:
+            self.connection.execute(statement, (number,))
         self._alive.discard(number)
-
-    # -- the sweep ----------------------------------------------------------------------------------------
-
-    def sweep(self, milliseconds: float) -> int:
-        """Remove what is dead, for about this long; how many entries and spaces went. 0: nothing is left to do."""
-        deadline = time.perf_counter() + milliseconds / 1000
-        now = self._clock()
-        swept = self._sweep(EXPIRED_SPACES, now, self._end, deadline)
-        swept += self._sweep(EXPIRED_ENTRIES, now, self._delete_row, deadline)
-        while time.perf_counter() < deadline:
-            ended: Any = self._connection.execute(ENDED_SPACE).fetchone()
-            if ended is None:
-                break
-            gone = self._sweep(ENTRIES_OF, ended[0], self._delete_row, deadline)
-            swept += gone
-            if not gone and time.perf_counter() < deadline:
-                self._connection.execute(FORGET_ENDED, ended)
-        return swept
-
-    def _delete_row(self, sequence: int) -> None:
-        self._connection.execute(DELETE, (sequence,))
-
-    def _sweep(self, find: str, what: int, remove: Callable[[int], None], deadline: float) -> int:
-        swept = 0
-        row: Any
-        while rows := self._connection.execute(find, (what, SWEEP_ROWS)).fetchall():
-            for row in rows:
-                if time.perf_counter() > deadline:
-                    return swept
-                remove(row[0])
-                swept += 1
-        return swept
 
 
 def _not_later(new: int | None, old: int | None) -> bool:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvasir.engines.sqlite import BYTES_ON_THE_LOOP, SqliteEngine, reading
-from kvasir.engines.sqlite.cells import RANGES, Cells, cell_of
-from kvasir.engines.sqlite.recent import ENTRIES, VALUE_BYTES, RecentEntries
+from kvasir.engines.sqlite import MAX_NOWAIT_BYTES, SqliteEngine, reading
+from kvasir.engines.sqlite.entry_cache import ENTRIES, VALUE_BYTES, EntryCache
+from kvasir.engines.sqlite.seqlocks import RANGES, Seqlocks, lock_of
 from kvasir.keys import pack
 from kvasir.model import Delete, DeleteRange, Entry, KeyRange, Query, Set, Space, Touch, Write
 from tests.support.clock import START, ManualClock
@@ -118,21 +118,21 @@ def test_an_unchanged_entry_is_read_from_the_database_once(tmp_path: Path) -> No
 
 
 def test_what_is_under_way_or_large_is_not_kept(tmp_path: Path) -> None:
-    cells = Cells(tmp_path / "kvasir.db")
-    recent = RecentEntries(cells)
+    seqlocks = Seqlocks(tmp_path / "kvasir.db")
+    cache = EntryCache(seqlocks)
     entry = Entry(KEY, b"1", 1, 1, START)
-    for cell in (cell_of(7, KEY), RANGES):
-        cells.begin([cell])
-        recent.keep(7, entry, recent.before_reading(7, KEY))
-        assert recent.get(7, KEY, START) is None
-        cells.end([cell])
-    recent.keep(7, Entry(KEY, b"1" * (VALUE_BYTES + 1), 1, 1, START), recent.before_reading(7, KEY))
-    assert recent.get(7, KEY, START) is None
-    recent.keep(7, entry, recent.before_reading(7, KEY))
-    assert recent.get(7, KEY, START) == entry
-    cells.begin([cell_of(7, KEY)])
-    assert recent.get(7, KEY, START) is None
-    assert recent.get_all(7, [KEY], START) is None
+    for lock in (lock_of(7, KEY), RANGES):
+        seqlocks.write_begin([lock])
+        cache.put(7, entry, cache.version_before_read(7, KEY))
+        assert cache.get(7, KEY, START) is None
+        seqlocks.write_end([lock])
+    cache.put(7, Entry(KEY, b"1" * (VALUE_BYTES + 1), 1, 1, START), cache.version_before_read(7, KEY))
+    assert cache.get(7, KEY, START) is None
+    cache.put(7, entry, cache.version_before_read(7, KEY))
+    assert cache.get(7, KEY, START) == entry
+    seqlocks.write_begin([lock_of(7, KEY)])
+    assert cache.get(7, KEY, START) is None
+    assert cache.get_all(7, [KEY], START) is None
 
 
 def test_what_was_swept_does_not_come_back_with_a_clock_that_is_set_back(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_what_was_swept_does_not_come_back_with_a_clock_that_is_set_back(tmp_pat
         assert await seen() == [None, None]
         await there.write([Write(space, (Set(KEY, b"1", ttl=1), Set(OTHER, b"1", ttl=1)))])
         assert None not in await seen()
-        assert here._recent.get(space, KEY, clock.now) is not None
+        assert here._cache.get(space, KEY, clock.now) is not None
         await here.close()
         await there.close()
 
@@ -169,30 +169,30 @@ def test_what_was_swept_does_not_come_back_with_a_clock_that_is_set_back(tmp_pat
 
 
 def test_the_copies_are_bounded(tmp_path: Path) -> None:
-    cells = Cells(tmp_path / "kvasir.db")
-    recent = RecentEntries(cells)
+    seqlocks = Seqlocks(tmp_path / "kvasir.db")
+    cache = EntryCache(seqlocks)
     keys = [pack([str(n)]) for n in range(ENTRIES + 1)]
     for key in keys:
-        recent.keep(7, Entry(key, b"1", 1, 1, START), recent.before_reading(7, key))
-    kept = [key for key in keys if recent.get(7, key, START)]
+        cache.put(7, Entry(key, b"1", 1, 1, START), cache.version_before_read(7, key))
+    kept = [key for key in keys if cache.get(7, key, START)]
     assert 0 < len(kept) <= ENTRIES
 
 
 def test_a_writer_that_died_in_between_makes_everybody_ask_until_it_is_put_right(tmp_path: Path) -> None:
-    cells = Cells(tmp_path / "kvasir.db")
-    cells.begin([cell_of(7, KEY), RANGES])
-    cells.close()
-    later = Cells(tmp_path / "kvasir.db")
-    assert later.numbers[RANGES] & 1
-    later.put_right()
-    assert not later.numbers[RANGES] & 1
-    assert not later.numbers[cell_of(7, KEY)] & 1
+    seqlocks = Seqlocks(tmp_path / "kvasir.db")
+    seqlocks.write_begin([lock_of(7, KEY), RANGES])
+    seqlocks.close()
+    later = Seqlocks(tmp_path / "kvasir.db")
+    assert later.counters[RANGES] & 1
+    later.repair()
+    assert not later.counters[RANGES] & 1
+    assert not later.counters[lock_of(7, KEY)] & 1
 
 
 def test_long_values_are_not_read_on_the_event_loop(tmp_path: Path) -> None:
     async def story() -> None:
         here, there, space = await _two(tmp_path, ManualClock())
-        long = b'"%b"' % (b"x" * (BYTES_ON_THE_LOOP // 2))
+        long = b'"%b"' % (b"x" * (MAX_NOWAIT_BYTES // 2))
         await here.write([Write(space, (Set(KEY, long), Set(OTHER, b"1")))])
         assert here.get_nowait(space, [KEY, OTHER]) is not None
         await there.write([Write(space, (Set(OTHER, long),))])

@@ -1,0 +1,151 @@
+"""Pages and counts, over one connection. Each is one consistent look at the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+
+from kvasir.engines.numbering import first_sequence
+from kvasir.engines.sqlite.reading import ALIVE, ENTRY
+from kvasir.keys import COUNTER_BITS
+from kvasir.model import Entry, KeyRange, Page, Query
+
+BARE_ENTRY = ENTRY.replace("value", "x''")
+
+#: Counts through covering indexes, minus the expired entries, which the sweep keeps few.
+COUNT = """
+    SELECT (SELECT count(*) FROM entry INDEXED BY entry_key WHERE space = :space AND key >= :start AND key < :end)
+         - (SELECT count(*) FROM entry INDEXED BY entry_expiry
+            WHERE expires_at <= :now AND space = :space AND key >= :start AND key < :end)"""
+
+#: The lowest sequence of any entry created from an instant on: the first that stands for the instant, unless such an
+#: entry has a sequence that stands for an earlier one, as a loaded entry may; those have an index of their own.
+FIRST = f"""
+    min(:first, ifnull((SELECT min(sequence) FROM entry INDEXED BY entry_lagging
+        WHERE space = :space AND created_at > sequence >> {COUNTER_BITS} AND created_at >= :from), :first))"""  # noqa: S608
+
+#: A listing may look at this many entries on the event loop: those of a small range, or the first in listing order.
+WALK = 1_000
+
+#: Sorts above every packed key, which begins with 02.
+END = b"\xff"
+
+
+def count(connection: apsw.Connection, space: int, key_range: KeyRange | None, now: int) -> int:
+    """How many living entries the range holds."""
+    start, end = _bounds(key_range)
+    return int(connection.execute(COUNT, {"space": space, "start": start, "end": end, "now": now}).get)
+
+
+def _bounds(key_range: KeyRange | None) -> tuple[bytes, bytes]:
+    return (b"", END) if key_range is None else (key_range.start, key_range.end)
+
+
+def page_nowait(connection: apsw.Connection, space: int, query: Query, now: int, max_bytes: int) -> Page | None:
+    """The page, if a bounded number of entries with values of at most so many bytes have to be looked at; else None."""
+    if query.order == "key" or query.limit is None or query.limit + query.skip > WALK // 5 or query.metadata:
+        return None
+    listing = _Listing(space, query, now)
+    with connection:
+        if query.range is not None and connection.execute(listing.in_range(), listing.values).get <= WALK:
+            rows = _bounded(connection.execute(listing.scan(), listing.values), max_bytes)
+            return None if rows is None else listing.page(rows)
+        rows = _bounded(connection.execute(listing.walk(), listing.values), max_bytes)
+        enough = rows is not None and len(rows) > query.limit
+        if not enough and connection.execute(listing.walked(), listing.values).get > WALK:
+            return None
+    return None if rows is None else listing.page(rows)
+
+
+def _bounded(cursor: apsw.Cursor, max_bytes: int) -> list[Any] | None:
+    """All rows of entries; None if their values have more bytes than this in all."""
+    rows: list[Any] = []
+    for row in cursor:
+        rows.append(row)
+        max_bytes -= len(row[1])
+        if max_bytes < 0:
+            cursor.close(True)
+            return None
+    return rows
+
+
+def page(connection: apsw.Connection, space: int, query: Query, now: int) -> Page:
+    """The page, whatever it takes: at worst a look at every key in the range."""
+    listing = _Listing(space, query, now)
+    return listing.page(connection.execute(listing.scan(), listing.values).fetchall())
+
+
+class _Listing:
+    """One query as SQL. The texts differ only in a few clauses, so the statement cache knows them all."""
+
+    def __init__(self, space: int, query: Query, now: int) -> None:
+        self._query = query
+        start, end = _bounds(query.range)
+        self.values: dict[str, int | bytes | None] = {
+            "space": space, "start": start, "end": end, "now": now, "walk": WALK,
+            "position": query.before if query.before is not None else query.after,
+            "limit": -1 if query.limit is None else query.limit + 1, "skip": query.skip,
+            "from": query.created_from, "first": first_sequence(query.created_from or 0),
+            "to": query.created_to, "metadata": query.metadata,
+        }  # fmt: skip
+        backwards = query.before is not None
+        descending = (query.order == "newest") != backwards
+        column = "key" if query.order == "key" else "sequence"
+        self._order = f"ORDER BY {column} {'DESC' if descending else 'ASC'}"
+        self._ahead = f" AND {column} {'<' if descending else '>'} :position" if self._positioned() else ""
+        self._columns = ENTRY if query.values else BARE_ENTRY
+
+    def _positioned(self) -> bool:
+        return self.values["position"] is not None
+
+    def _filters(self) -> str:
+        clauses = ["", ALIVE]
+        query = self._query
+        if query.range is not None:
+            clauses.append("key >= :start AND key < :end")
+        if query.created_from is not None:
+            clauses.append("created_at >= :from")
+        if query.created_to is not None:
+            clauses.append("created_at <= :to")
+        if query.metadata is not None:
+            clauses.append("metadata_contains(metadata, :metadata)")
+        return " AND ".join(clauses)
+
+    def walk(self) -> str:
+        """The first WALK entries of the space in listing order, filtered."""
+        return f"""SELECT {self._columns} FROM (
+            SELECT * FROM entry INDEXED BY entry_order WHERE space = :space{self._ahead} {self._order} LIMIT :walk)
+            WHERE 1{self._filters()} LIMIT :limit OFFSET :skip"""  # noqa: S608
+
+    def walked(self) -> str:
+        """How many entries lie ahead in listing order, up to one more than the walk takes."""
+        return f"""SELECT count(*) FROM (
+            SELECT 1 FROM entry INDEXED BY entry_order WHERE space = :space{self._ahead} LIMIT :walk + 1)"""  # noqa: S608
+
+    def in_range(self) -> str:
+        """How many keys the range holds, up to one more than the walk takes."""
+        return """SELECT count(*) FROM (
+            SELECT 1 FROM entry INDEXED BY entry_key WHERE space = :space AND key >= :start AND key < :end
+            LIMIT :walk + 1)"""
+
+    def scan(self) -> str:
+        """The whole listing, by the index that fits it. Values are fetched for the page only."""
+        by_keys = self._query.order == "key" or self._query.range is not None
+        index = "entry_key" if by_keys else "entry_order"
+        # Both indexes hold the sequence, so this needs no look at the row.
+        first = "" if self._query.created_from is None else f" AND sequence >= {FIRST}"
+        return f"""SELECT {self._columns} FROM (
+            SELECT sequence AS chosen FROM entry INDEXED BY {index}
+            WHERE space = :space{self._ahead}{self._filters()}{first}
+            {self._order} LIMIT :limit OFFSET :skip) JOIN entry ON sequence = chosen {self._order}"""  # noqa: S608
+
+    def page(self, rows: list[Any]) -> Page:
+        entries = [Entry(*row) for row in rows]
+        limit = self._query.limit
+        more = limit is not None and len(entries) > limit
+        if more:
+            del entries[limit:]
+        if self._query.before is not None:
+            entries.reverse()
+        return Page(entries, more)

@@ -1,0 +1,94 @@
+"""Seqlocks in shared memory: they tell every process, for the price of a memory read, what has not changed.
+
+A small file beside the database, mapped by every process, holds sequence counters: one for the epoch, one for ranges of
+keys, and one for each of some thousand buckets that keys fall into. A counter is even while nothing is going on. Before
+its COMMIT a writer makes the counters of everything its transaction changes odd; afterwards, and before it reports the
+commit to anyone, it makes them even again, with new values. So a reader that finds the even value it saw before it read
+something knows that it has not changed since. If a writer dies in between, counters stay odd: then everyone asks the
+database, until another writer repairs them.
+
+The sweep makes no counter odd, since what has expired does not exist for anyone. Only a clock that is set back could
+bring it back to life, so the file also holds the moment up to which the sweep may have removed expired entries.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from zlib import crc32
+
+#: What the file is called after the database. The name is older than the present one of its contents; another would
+#: leave the old file behind beside every database.
+SUFFIX = "-cells"
+
+EPOCH = 0
+RANGES = 1
+_FIRST_BUCKET = 2
+_LOCKS = 8_192
+#: The place behind the counters: a moment in Unix milliseconds, which may be any number.
+SWEPT_UNTIL = _LOCKS
+_FILE_BYTES = (_LOCKS + 1) * 8
+_ODD = int.from_bytes((1).to_bytes(8, sys.byteorder) * _LOCKS, sys.byteorder)
+
+
+def lock_of(space: int, key: bytes) -> int:
+    """The index of the seqlock for a key's bucket, the same in every process."""
+    return _FIRST_BUCKET + crc32(key, space & 0xFFFFFFFF) % (_LOCKS - _FIRST_BUCKET)
+
+
+class Seqlocks:
+    """One process's view of them. Whoever changes anything holds the writers' lock; to read needs no lock."""
+
+    def __init__(self, database: Path) -> None:
+        """Open the file beside the database; make it if there is none."""
+        descriptor = os.open(f"{database}{SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < _FILE_BYTES:
+                # Written, not merely made longer: filling a hole when the disk is full would kill the process.
+                os.pwrite(descriptor, bytes(_FILE_BYTES - size), size)
+            self._map = mmap.mmap(descriptor, _FILE_BYTES)
+        finally:
+            os.close(descriptor)
+        #: The counters by index, then the moment at `SWEPT_UNTIL`
+        self.counters = memoryview(self._map).cast("Q")
+
+    def write_begin(self, locks: Iterable[int]) -> None:
+        """What these locks stand for is about to change."""
+        counters = self.counters
+        for lock in locks:
+            counters[lock] |= 1
+
+    def write_end(self, locks: Iterable[int]) -> None:
+        """It has changed, or perhaps not: either way each counter gets a new even value."""
+        counters = self.counters
+        for lock in locks:
+            counters[lock] = (counters[lock] | 1) + 1
+
+    def sweep_begin(self, moment: int) -> None:
+        """The present transaction removes what had expired by this moment."""
+        # If the clock was set back, what an earlier sweep removed may still be cached: nothing cached is good any more.
+        outdated = (RANGES,) if moment < self.counters[SWEPT_UNTIL] else ()
+        self.write_begin(outdated)
+        self.counters[SWEPT_UNTIL] = max(moment, 0)
+        self.write_end(outdated)
+
+    def held(self) -> list[int]:
+        """The locks of commits under way; for the holder of the writers' lock: of interrupted commits."""
+        return [lock for lock, counter in enumerate(self.counters[:_LOCKS]) if counter & 1]
+
+    def any_held(self) -> bool:
+        """Whether there are any, in a fiftieth of the time."""
+        return bool(int.from_bytes(self._map[: _LOCKS * 8], sys.byteorder) & _ODD)
+
+    def repair(self) -> None:
+        """Release the locks that interrupted commits have left held."""
+        self.write_end(self.held())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.counters.release()
+        self._map.close()
