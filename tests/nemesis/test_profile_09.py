@@ -1,4 +1,4 @@
-"""Profile 0.9: what the last official Python client sends, and what it makes of the answers."""
+"""Profile 0.9: what the last official Python client sends, and what it makes of the replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ST_SUCCESS, ST_SAVE_COMPLETE, ST_LOAD_COMPLETE = 1, 120, 141
 
 
 class ResponseError(Exception):
-    """What that client raises for any status but the one it expects."""
+    """What that client raises for any status other than the one it expects."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -29,7 +29,7 @@ class ResponseError(Exception):
 
 
 class NdbClient:
-    """Its calls, its messages and its rules: one request under way, a reply is the next message."""
+    """Its calls, messages and rules: one request at a time, and the next message is its reply."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -164,7 +164,7 @@ def test_each_refusal(caller: Client, message: str | bytes, reply: str) -> None:
     assert caller.connection.recv(timeout=30) == reply
 
 
-def test_a_save_of_sessions_is_none_of_keys(tmp_path: Path) -> None:
+def test_a_save_of_sessions_is_not_one_of_keys(tmp_path: Path) -> None:
     with local(saves=SaveDirectory(tmp_path, ORGANISATION)) as server:
         with client(server.url + "/session") as sessions:
             sessions.session()

@@ -1,4 +1,4 @@
-"""What an access key may do through the NemesisDB API, and what it learns of others: nothing."""
+"""What an access key may do through the NemesisDB API, and that it learns nothing of others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_saves_are_those_of_one_organisation(server: Server, tmp_path: Path) -> 
         assert foreign.do("SH_LOAD", name="backup") == {"st": 142, "name": "backup"}
         foreign.session()
         assert saved(foreign, "backup") == 121
-        # Even a copy of the files leaves what belongs to others alone.
+        # Not even a copy of the files changes what belongs to others.
         (theirs,) = (tmp_path / "data" / "saves").glob("_*/backup/*/data/0/0")
         (ours,) = (tmp_path / "data" / "saves").glob("backup/*/data/0/0")
         theirs.write_bytes(ours.read_bytes())
@@ -64,13 +64,13 @@ def test_saves_are_those_of_one_organisation(server: Server, tmp_path: Path) -> 
         assert foreign.do("KV_GET", tkn=living, keys=["a"])["st"] == 100
 
 
-def test_who_only_reads_saves_nothing(server: Server, tmp_path: Path) -> None:
+def test_a_viewer_saves_nothing(server: Server, tmp_path: Path) -> None:
     with caller(server, "--role", "viewer") as viewer:
         assert saved(viewer, "backup") == 14
     assert not (tmp_path / "data" / "saves").exists()
 
 
-def test_who_may_write_creates_the_store_of_profile_09(server: Server) -> None:
+def test_anyone_who_may_write_creates_the_store_of_profile_09(server: Server) -> None:
     with (
         caller(server, "--role", "viewer", path="/0.9") as viewer,
         caller(server, "--role", "developer", "--store", server.store, path="/0.9") as elsewhere,
@@ -119,7 +119,7 @@ def test_a_key_for_one_session_finds_it_among_many(server: Server, tmp_path: Pat
         assert mine.do("SH_INFO_ALL")["totalSessions"] == 299
 
 
-def test_a_silent_connection_needs_a_good_key_too(server: Server) -> None:
+def test_a_silent_connection_needs_a_valid_key_too(server: Server) -> None:
     with Raw(server.nemesis_port, "Authorization: Bearer wrong\r\n") as raw:
         assert raw.closed_with() == 1008
 

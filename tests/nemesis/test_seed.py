@@ -101,7 +101,7 @@ def test_store_multiple_keys(caller: Client) -> None:
         {"profile": {"forename": "James", "surname": "Bond", "email": "jb@mi5.com"}},
     ],
 )
-def test_what_the_text_shows(caller: Client, keys: dict[str, object]) -> None:
+def test_examples_within_the_text(caller: Client, keys: dict[str, object]) -> None:
     token = caller.session()
     assert caller.do("KV_SET", tkn=token, keys=keys) == {"tkn": token, "keys": dict.fromkeys(keys, 20)}
     assert caller.do("KV_GET", tkn=token, keys=list(keys)) == {"tkn": token, "keys": keys}

@@ -1,4 +1,4 @@
-"""Sessions: order and commits, life and death, rights and bounds, saves, and the same keys over HTTP."""
+"""Sessions: order and commits, expiry, rights and limits, saves, and the same keys over HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.serving import Server, serving, wait_until
 
 
 class Counting(MemoryEngine):
-    """Counts commits, and fails when told to; like an engine whose writes wait."""
+    """Counts commits and fails on command; its writes wait, as on a disk."""
 
     write_nowait = None  # type: ignore[assignment]
 
@@ -48,7 +48,7 @@ class Counting(MemoryEngine):
 
 
 def test_replies_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
-    """Writes, reads, refusals and commands that take long, all sent before the first reply is read."""
+    """Writes, reads, refusals and slow commands, all sent before the first reply is read."""
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
         token = caller.session()
         expected: list[Any] = []
@@ -182,7 +182,7 @@ def test_a_write_that_takes_no_waiting_and_fails_says_so() -> None:
         assert ("nemesis", "KV_SET", "internal") in server.observed
 
 
-def test_a_bug_is_an_answer_and_no_end() -> None:
+def test_a_bug_is_a_reply_and_not_the_end() -> None:
     engine = Counting()
     with local(engine=engine) as server, client(server.url) as caller:
         token = caller.session()
@@ -197,7 +197,7 @@ def test_a_bug_is_an_answer_and_no_end() -> None:
         assert caller.do("SH_EXISTS", tkns=[token])["tkns"] == {token: True}
 
 
-def test_limits_are_told_and_nothing_is_written() -> None:
+def test_beyond_a_limit_nothing_is_written() -> None:
     with local(limits=Limits(key_bytes=50, value_bytes=100)) as server, client(server.url) as caller:
         token = caller.session()
         for keys, words in (({"k" * 49: 1}, "key"), ({"fine": 1, "v": "x" * 99}, "value")):
@@ -208,7 +208,7 @@ def test_limits_are_told_and_nothing_is_written() -> None:
         assert caller.do("KV_SET", tkn=token, keys={"k" * 48: "x" * 98})["keys"] == {"k" * 48: 20}
 
 
-def test_numbers_beyond_a_double_are_no_json() -> None:
+def test_numbers_that_do_not_fit_a_double_are_not_json() -> None:
     with local() as server, client(server.url) as caller:
         token = caller.session()
         for number in ("1e400", "1" * 400):
@@ -255,7 +255,7 @@ def test_a_reply_of_just_as_many_bytes_passes() -> None:
         assert caller.do("KV_GET", tkn=token, keys=["half", "more"])["st"] == 42
 
 
-def test_a_search_has_a_bound_and_holds_nobody_up() -> None:
+def test_a_search_has_a_bound_and_delays_no_one() -> None:
     with (
         local(commands=NemesisLimits(path_steps=200_000)) as server,
         client(server.url) as caller,
@@ -275,7 +275,7 @@ def test_a_search_has_a_bound_and_holds_nobody_up() -> None:
         assert slowest < 1
 
 
-# -- life and death -------------------------------------------------------------------------------------------
+# -- expiry -------------------------------------------------------------------------------------------
 
 
 def test_expiry_is_exact() -> None:
@@ -349,7 +349,7 @@ def test_everything_survives_kill_9(tmp_path: Path) -> None:
         assert caller.do("SH_INFO_ALL") == {"totalSessions": 2, "totalKeys": 3}
 
 
-def test_many_sessions_that_end_together_hold_nobody_up(tmp_path: Path) -> None:
+def test_many_sessions_that_end_together_delay_no_one(tmp_path: Path) -> None:
     with serving(tmp_path, "--durability", "relaxed") as server, client(server.nemesis_url) as caller:
         mine = caller.session()
         caller.do("KV_SET", tkn=mine, keys={"a": 1})
@@ -401,7 +401,7 @@ def test_a_session_is_read_and_written_over_http_by_its_ulid(tmp_path: Path) -> 
 # -- who may connect ------------------------------------------------------------------------------------------
 
 
-def test_a_listener_for_others_says_how_they_are_known(tmp_path: Path) -> None:
+def test_a_listener_for_other_machines_needs_a_choice_of_login(tmp_path: Path) -> None:
     data = str(tmp_path / "d")
     refused = run("serve", "--data-dir", data, "--http", "off", "--nemesis", "0.0.0.0:19870", status=2)
     assert "--nemesis-auth key" in refused.stderr
@@ -441,7 +441,7 @@ def test_a_revoked_key_ends_its_connection(tmp_path: Path) -> None:
         assert closed.value.rcvd.code == 1008
 
 
-def test_a_viewer_may_look_and_nothing_else(tmp_path: Path) -> None:
+def test_a_viewer_may_only_read(tmp_path: Path) -> None:
     with serving(tmp_path, "--nemesis-auth", "key") as server:
         made = Commands(server).json("key", "create", "--role", "viewer", "--name", "look")
         viewer = {"Authorization": f"Bearer {made.get('key') or made.get('secret')}"}
@@ -534,7 +534,7 @@ def test_a_damaged_save_is_refused(tmp_path: Path, damage: str) -> None:
 
 
 def test_saves_that_nemesisdb_wrote_are_read(tmp_path: Path) -> None:
-    """Version 0.3.4 with tokens as texts and empty sessions without keys, 0.5 with tokens as numbers."""
+    """Version 0.3.4 has tokens as strings and no keys for empty sessions; 0.5 has tokens as numbers."""
     record = {"tkn": "123", "shared": False, "expiry": {"duration": 0, "deleteSession": False}}
     for name, place, records in (
         ("s1", "data/0/0", [{"sh": {**record, "tkn": "5"}}, {"sh": record, "keys": {"a": 1, "b": [1]}}]),
@@ -567,7 +567,7 @@ def test_a_save_with_an_impossible_duration(tmp_path: Path, duration: int, loade
         assert caller.do("SH_EXISTS", tkns=[token])["tkns"] == {token: loaded}
 
 
-def test_a_load_goes_on_with_a_session_that_was_not_loaded_to_its_end(tmp_path: Path) -> None:
+def test_a_load_continues_with_a_session_that_is_partly_loaded(tmp_path: Path) -> None:
     keys = {f"k{number}": number for number in range(3_000)}
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
         token = caller.session()
@@ -582,12 +582,12 @@ def test_a_load_goes_on_with_a_session_that_was_not_loaded_to_its_end(tmp_path: 
         again = caller.do("SH_LOAD", name="x")
         assert again["st"] == 141
         assert caller.do("KV_COUNT", tkn=token)["cnt"] == len(keys)
-        # Now it is whole, and left as it is.
+        # Now it is complete, and left as it is.
         caller.do("KV_RMV", tkn=token, keys=["k1"])
         assert caller.do("SH_LOAD", name="x") == {"name": "x", "st": 141, "sessions": 0, "keys": 0}
 
 
-def test_an_update_keeps_the_life_that_another_api_gave(tmp_path: Path) -> None:
+def test_an_update_keeps_the_expiry_that_another_api_set(tmp_path: Path) -> None:
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
         token = caller.session()
         space = Commands(server).json("session", "list")[0]["id"]
@@ -603,7 +603,7 @@ def test_an_update_keeps_the_life_that_another_api_gave(tmp_path: Path) -> None:
 
 
 def test_a_key_for_a_prefix_reads_what_it_may_and_no_more(tmp_path: Path) -> None:
-    """Reads that arrive together are one read; what one of them may not see is no loss to the others."""
+    """Reads that arrive together are one read; a key that one of them must not see does not fail the others."""
     with serving(tmp_path, "--nemesis-auth", "key") as server:
         options = ("--role", "developer", "--name", "part", "--prefix", '["mine"]')
         made = Commands(server).json("key", "create", *options)

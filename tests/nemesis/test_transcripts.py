@@ -1,4 +1,4 @@
-"""Every recorded exchange of the session profile, against a real server: whole, in fragments, and all at once."""
+"""Every recorded exchange of the session profile, with a real server: whole, in fragments, and all at once."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_every_reply_is_the_recorded_one(tmp_path: Path, send: object) -> None:
         connect(server.nemesis_url, compression=None, subprotocols=None) as connection,
     ):
         replay.run(TRANSCRIPT, connection)
-        # Nothing is left over: not one reply more than recorded.
+        # There is not one reply more than recorded.
         connection.send('{"NOPE":1}')
         assert connection.recv(timeout=30) == '{"ERR":{"st":10,"m":"NOPE"}}'
     assert replay.compared == sum(len(step.replies) for step in steps(TRANSCRIPT)) > 200
 
 
-def test_the_transcript_speaks_of_every_command() -> None:
+def test_the_transcript_has_every_command() -> None:
     said = TRANSCRIPT.read_text(encoding="utf-8")
     assert [name for name in PROFILES["session"].commands if f'>> {{"{name}"' not in said] == []

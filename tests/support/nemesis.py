@@ -1,4 +1,4 @@
-"""What the tests of the NemesisDB API talk with: the client people use, a bare socket, and a listener in a thread."""
+"""For tests of the NemesisDB API: the client people use, a bare socket, and a listener in a thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.organisations import ORGANISATION
 
 
 class Client:
-    """A connection: `ask` sends a message and gives the next reply."""
+    """A connection: `ask` sends a message and returns the next reply."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -42,7 +42,7 @@ class Client:
         return self.receive()
 
     def do(self, command: str, **parameters: Any) -> Any:
-        """A command's reply body."""
+        """Send a command; the body of its reply."""
         reply = self.ask({command: parameters})
         return reply[command + "_RSP"]
 
@@ -53,7 +53,7 @@ class Client:
 
 @contextlib.contextmanager
 def client(url: str, **options: Any) -> Iterator[Client]:
-    """A client of the library that people use."""
+    """A client with the library that people use."""
     with connect(url, compression=None, max_size=None, **options) as connection:
         yield Client(connection)
 
@@ -70,7 +70,7 @@ class Local:
         self.observed: list[tuple[str, str, str]] = []
 
     def call(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives in the listener's thread."""
+        """The result of `work`, run in the listener's thread."""
 
         async def run() -> Any:
             return work()
@@ -135,7 +135,7 @@ def local(
 
 
 async def _ended(listener: WebSocketListener) -> None:
-    """Stop; what clients that are gone have begun ends with the loop, as it does in a server."""
+    """Stop; what disconnected clients have started ends with the loop, as it does in a server."""
     await listener.stop(5)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
@@ -183,7 +183,7 @@ class Raw:
         self.socket.sendall(b"".join(frames))
 
     def receive(self) -> tuple[int, bytes] | None:
-        """(opcode, payload) of the next frame; None: the connection ended without one."""
+        """(opcode, payload) of the next frame; None if the connection has ended without one."""
         try:
             head = self._file.read(2)
         except ConnectionResetError:
@@ -196,7 +196,7 @@ class Raw:
         return head[0] & 15, self._file.read(length)
 
     def closed_with(self) -> int | None:
-        """The code of the close frame, after whatever else comes; None: there was none."""
+        """The code of the close frame, whatever comes before it; None if there is none."""
         while (got := self.receive()) is not None:
             if got[0] == CLOSE:
                 return int.from_bytes(got[1][:2], "big")
