@@ -18,6 +18,7 @@ from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.versori import answers
 from kvasir.dialects.voximplant import errors as voximplant
 from kvasir.engines.postgres.schema import MIGRATIONS
+from kvasir.server.data_directory import SUFFIXES
 from tests.support import postgres
 from tests.support.cli import run
 from tests.support.serving import KVASIR, Server, environment, serving
@@ -285,6 +286,11 @@ def test_names_of_code_in_the_documents_are_there(file: Path) -> None:
     for name in re.findall(r"`([A-Za-z_][\w.]*)`", prose(file)):
         if re.search(r"[._]|[a-z][A-Z]", name) and not name.endswith((".py", ".toml", ".lock", ".yaml")):
             assert set(name.split(".")) <= WORDS_OF_CODE, f"{file.name} names {name}"
+
+
+def test_every_file_of_a_database_is_documented() -> None:
+    listed = re.findall(r"`kvasir\.db([\w-]*)`", section("What is in the data directory", OPERATE))
+    assert listed == list(SUFFIXES)
 
 
 def test_messages_quoted_for_operators_are_those_of_the_code() -> None:
