@@ -110,13 +110,6 @@ def test_several_hosts_may_make_the_schema_at_once(schema: Schema) -> None:
     assert schema.query("select count(*) from kvasir_head")[0][0] == 1
 
 
-def test_a_newer_schema_is_refused_and_left_alone(schema: Schema) -> None:
-    told(schema, nothing)
-    schema.query("insert into kvasir_schema values (99)")
-    with pytest.raises(Unavailable, match="made by a newer Kvasir"):
-        told(schema, nothing)
-
-
 def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for the lock of a busy table makes everybody behind him wait, too."""
 
