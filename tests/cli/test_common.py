@@ -22,7 +22,7 @@ from tests.support.cli import run
 )
 def test_an_argument_that_is_no_text(tmp_path: Path, arguments: tuple[str, ...], place: int) -> None:
     done = run(*arguments, status=2, cwd=tmp_path)
-    assert done.stderr == f"kvasir: argument {place} is no UTF-8 text\n"
+    assert done.stderr == f"kvasir: argument {place} is not UTF-8 text\n"
 
 
 def test_durations_end_with_the_year_9999(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,14 @@ def schema() -> Iterator[Schema]:
 def test_tables_are_made_once_and_shown(tmp_path: Path, schema: Schema) -> None:
     before = json.loads(run("db", "status", "--json", cwd=tmp_path, KVASIR_ENGINE=schema.url).stdout)
     assert (before["version"], before["tables"], before["spaces"]) == (0, {}, {})
+    assert set(before) == {
+        "server_version", "database", "schema", "version", "newest", "pooled", "spaces", "tables", "nodes", "shards"
+    }  # fmt: skip
     assert not schema.query("select relname from pg_class where relnamespace = current_schema()::regnamespace")
     for _ in range(2):
         made = json.loads(run("db", "init", "--json", cwd=tmp_path, KVASIR_ENGINE=schema.url).stdout)
         assert made["version"] == made["newest"] == len(MIGRATIONS)
-        assert (made["schema"], made["nodes"], made["behind_pgbouncer"]) == (schema.name, None, False)
+        assert (made["schema"], made["nodes"], made["pooled"]) == (schema.name, None, False)
         assert set(made["tables"]) == {"kvasir_entry", "kvasir_head", "kvasir_space", "kvasir_alias"}
     schema.query("insert into kvasir_space values (7, 'X', '', 'store', '', 0, null, null, '{}')")
     shown = run("db", "status", cwd=tmp_path, KVASIR_ENGINE=schema.url).stdout

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from kvasir import __version__
-from kvasir.cli import application, check, db, dev_cert, key, moving, serve, service_account, session, store
+from kvasir.cli import application, check, db, dev_cert, key, serve, service_account, session, store, transfer
 from kvasir.cli.common import check_texts
 from kvasir.errors import Invalid, KvasirError
 
@@ -54,9 +54,9 @@ store.app.command("unshare")(session.unshare)
 app.add_typer(session.app, name="session")
 app.add_typer(application.app, name="application")
 app.add_typer(service_account.app, name="service-account")
-app.command("copy")(moving.copy)
-app.command("dump")(moving.dump)
-app.command("load")(moving.load)
+app.command("copy")(transfer.copy)
+app.command("dump")(transfer.dump)
+app.command("load")(transfer.load)
 app.command("dev-cert")(dev_cert.dev_cert)
 
 

@@ -1,12 +1,13 @@
-"""What the administrative commands share: their options, the open database, and how they print."""
+"""What the administrative commands share: their options, opening the database, and printing."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -34,19 +35,21 @@ ConfigFile = Annotated[
 ]
 Organisation = Annotated[
     str | None,
-    typer.Option("--organisation", metavar="ULID", help="Organisation it is about. [default: that of the first start]"),
+    typer.Option(
+        "--organisation", metavar="ULID", help="Organisation to work on. [default: the one created at the first start]"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
-#: The last millisecond of the year 9999, after which RFC 3339 and Python have no dates.
+#: The last millisecond of the year 9999, the last year that RFC 3339 and Python can express.
 LAST_MS = 253_402_300_799_999
 
 _DURATIONS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Database(NamedTuple):
-    """An open database and who works on it: the operator, with all rights in one organisation."""
+    """An open database and the operator who works on it, with all rights in one organisation."""
 
     engine: Engine
     store: Store
@@ -64,15 +67,14 @@ def administer(
 ) -> T:
     """Do some work on the database of a server, which may be running. Raises any `KvasirError`.
 
-    Unless it only looks (`writes=False`), it makes a copy a database of its own, as the start of a server does: what it
-    writes would be removed by the next `kvasir copy` or `load`. A copy that is not complete is refused.
+    Work that writes begins the use of a copy, as the start of a server does: otherwise the next `kvasir copy` or `load`
+    would remove what it writes. It refuses an incomplete copy. Read-only work (`writes=False`) does neither.
     """
     chosen = loading.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
-    if chosen.engine_name == "memory":
-        raise Invalid("the engine memory: lives inside its server; nothing else can reach it")
+    refuse_memory(chosen, "--engine")
     if chosen.database is not None and not chosen.database.is_file():
         raise NotFound(
-            f"there is no database at {chosen.database}; `kvasir serve` makes it, --data-dir says where it is"
+            f"there is no database at {chosen.database}; `kvasir serve` creates one, --data-dir says where it is"
         )
     return asyncio.run(_administer(work, chosen, organisation, writes=writes))
 
@@ -82,42 +84,54 @@ async def _administer(
 ) -> T:
     from kvasir.control.copy_mark import begin_use
     from kvasir.control.organisation import first_organisation
+
+    async with opened(chosen) as engine:
+        if writes:
+            await begin_use(engine)
+        owner = _organisation_id(organisation) if organisation else await first_organisation(engine)
+        operator = Principal(owner, "owner", "command line")
+        return await work(Database(engine, Store(engine, chosen.limits, engine.clock), operator))
+
+
+@contextlib.asynccontextmanager
+async def opened(chosen: Config) -> AsyncIterator[Engine]:
+    """The engine that the settings name, open."""
     from kvasir.server.create_engine import create_engine
 
     engine = create_engine(chosen)
     await engine.open()
     try:
-        if writes:
-            await begin_use(engine)
-        owner = _ulid(organisation) if organisation else await first_organisation(engine)
-        operator = Principal(owner, "owner", "command line")
-        return await work(Database(engine, Store(engine, chosen.limits, engine.clock), operator))
+        yield engine
     finally:
         await engine.close()
 
 
-def _ulid(given: str) -> str:
+def refuse_memory(chosen: Config, option: str) -> None:
+    """Raise `Invalid`, blaming an option, if the entries are kept in the memory of another process."""
+    if chosen.engine_name == "memory":
+        raise Invalid(f"{option}: the engine memory: exists only inside its server; no command can reach it")
+
+
+def _organisation_id(text: str) -> str:
     try:
-        return parsers.ulid(given)
+        return parsers.ulid(text)
     except ValueError as error:
         raise Invalid(f"--organisation must be {error}") from None
 
 
-def duration_ms(given: str) -> int:
+def duration_ms(text: str) -> int:
     """Milliseconds of "90s", "15m", "12h" or "30d". Raises `Invalid`."""
-    number, unit = given[:-1], given[-1:]
+    number, unit = text[:-1], text[-1:]
     if unit not in _DURATIONS or not number.isascii() or not number.isdigit() or len(number) > 9 or int(number) == 0:
-        raise Invalid(f"{given!r} is no duration: write a whole number and s, m, h or d, for example 30d")
+        raise Invalid(f"{text!r} is not a duration: write a whole number and s, m, h or d, for example 30d")
     milliseconds = int(number) * _DURATIONS[unit] * 1_000
     if time.time() * 1_000 + milliseconds > LAST_MS:
-        raise Invalid(
-            f"{given!r} from now is after the year 9999, which no date can say: choose less, or no end at all"
-        )
+        raise Invalid(f"{text!r} from now is after the year 9999: choose a shorter duration, or none for no expiry")
     return milliseconds
 
 
 def date_text(milliseconds: int | None) -> str | None:
-    """RFC 3339 in UTC; a time after its last year, which a key of before has perhaps, is shown as its last moment."""
+    """RFC 3339 in UTC; times after the year 9999, which old keys may have, are shown as its last moment."""
     if milliseconds is None:
         return None
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(milliseconds, LAST_MS))
@@ -125,30 +139,30 @@ def date_text(milliseconds: int | None) -> str | None:
 
 
 def check_texts(arguments: Sequence[str]) -> None:
-    """Refuse bytes that are no UTF-8, which could be neither stored nor shown. Raises `Invalid`."""
+    """Refuse arguments that are not UTF-8, which could be neither stored nor shown. Raises `Invalid`."""
     for place, argument in enumerate(arguments, 1):
         try:
             argument.encode()
         except UnicodeEncodeError:
-            # Not shown: it may be a secret, and a terminal cannot show it as it is.
-            raise Invalid(f"argument {place} is no UTF-8 text") from None
+            # Not quoted: it may be a secret, and a terminal could not show it.
+            raise Invalid(f"argument {place} is not UTF-8 text") from None
 
 
 def print_json(value: Any) -> None:
-    """One JSON text on standard output."""
+    """Print a value as JSON on standard output."""
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns as wide as they need to be."""
+    """Print columns as wide as they need to be."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for line in [head, *rows]:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; ends the command if the answer is no. Raises `Invalid`."""
+    """Ask before something that cannot be undone; a no ends the command. Raises `Invalid` without a terminal."""
     if not yes:
         if not sys.stdin.isatty():
-            raise Invalid("nobody can be asked here: add --yes to do it without asking")
+            raise Invalid("there is no terminal to ask on: add --yes to go ahead without asking")
         typer.confirm(question, abort=True, err=True)

@@ -1,4 +1,4 @@
-"""`kvasir db`: the tables in PostgreSQL, made before a server needs them, and looked at."""
+"""`kvasir db`: create and inspect the tables in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from kvasir.config.table import Config
 from kvasir.errors import Invalid
 
 if TYPE_CHECKING:
-    from kvasir.engines.postgres.status import Status
+    from kvasir.server.create_engine import PostgresStatus
 
-app = typer.Typer(help="The tables in PostgreSQL.", no_args_is_help=True)
+app = typer.Typer(help="Create and inspect the tables in PostgreSQL.", no_args_is_help=True)
 
 
 @app.command("init")
 def init(engine: EngineUrl = None, config: ConfigFile = None, json: Json = False) -> None:
-    """Create the tables or bring them up to date, and spread them over the nodes where the database has Citus.
+    """Create the tables or bring them up to date; with Citus, distribute them over the nodes.
 
-    Does no harm when repeated, nor from two hosts at once. `kvasir serve` does the same when it starts.
+    It is safe to repeat, and to run from two hosts at once. `kvasir serve` does the same when it starts.
     """
     chosen = _chosen(engine, config)
 
-    async def work() -> Status:
+    async def work() -> PostgresStatus:
         from kvasir.server.create_engine import create_postgres_engine
 
         database = create_postgres_engine(chosen)
@@ -45,7 +45,7 @@ def status(engine: EngineUrl = None, config: ConfigFile = None, json: Json = Fal
     """Show versions, sizes and, with Citus, nodes and shards. Changes nothing."""
     chosen = _chosen(engine, config)
 
-    async def work() -> Status:
+    async def work() -> PostgresStatus:
         from kvasir.server.create_engine import create_postgres_engine
 
         return await create_postgres_engine(chosen).status()
@@ -56,15 +56,15 @@ def status(engine: EngineUrl = None, config: ConfigFile = None, json: Json = Fal
 def _chosen(engine: str | None, config: ConfigFile) -> Config:
     chosen = loading.load({"engine": engine}, os.environ, config)
     if chosen.engine_name != "postgresql":
-        raise Invalid("these commands are for PostgreSQL: give --engine postgresql://… or set KVASIR_ENGINE")
+        raise Invalid("this command is for PostgreSQL: give --engine postgresql://… or set KVASIR_ENGINE")
     return chosen
 
 
-def _show(found: Status, *, json: bool) -> None:
+def _show(found: PostgresStatus, *, json: bool) -> None:
     if json:
         print_json(found)
         return
-    tables = "none yet; `kvasir db init` or `kvasir serve` makes them"
+    tables = "none yet; `kvasir db init` or `kvasir serve` creates them"
     if found.version:
         tables = f"version {found.version} of {found.newest}"
     rows = [

@@ -1,4 +1,4 @@
-"""The engine that the settings name. The only module that names all of them."""
+"""Creates the engine that the settings name. The only module that names all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.postgres import PostgresEngine
+from kvasir.engines.postgres.status import Status as PostgresStatus
 from kvasir.engines.sqlite import SqliteEngine
+
+__all__ = ["PostgresStatus", "create_engine", "create_postgres_engine"]
 
 
 def create_engine(config: Config) -> Engine:
@@ -25,7 +28,7 @@ def create_engine(config: Config) -> Engine:
 
 
 def create_postgres_engine(config: Config) -> PostgresEngine:
-    """The same where the settings name PostgreSQL, for what only that engine has."""
+    """The same where the settings name PostgreSQL, for `kvasir db`, which asks it for more than an `Engine` has."""
     return PostgresEngine(
         connection_parameters(config.engine),
         durable=config.durability == "full",

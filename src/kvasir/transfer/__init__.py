@@ -1,5 +1,6 @@
-"""Moving house: everything in one database, as it is, into another one, whatever the engines, or by way of a file.
+"""Everything in one database, unchanged, into another one, whatever their engines, directly or through a file.
 
-`source` says what there is to move, `target` brings a database to hold just that and proves it, `lines` and `dumps` are
-the file between them (docs/dump-format.md). What is moved at a time is a page; memory does not grow with the data.
+`source` says what there is to transfer, `target` makes a database hold exactly that and proves it; `dump_file` and
+`dump_lines` are the file in between (docs/dump-format.md). Entries travel a page at a time, so memory does not grow
+with the data.
 """

@@ -1,4 +1,4 @@
-"""What there is to move: spaces one after another, each with its entries in creation order. Never writes."""
+"""What there is to transfer: the spaces one after another, each with its entries in creation order. Never writes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from kvasir.engine import Engine
 from kvasir.errors import Conflicting, NotFound
 from kvasir.model import SYSTEM_SPACE, Alias, Entry, Query, Space
 
-#: How the system space, which no engine lists, is called here. It comes last: before its records are there, nobody has
-#: access to a copy.
+#: Stands for the system space, which no engine lists. It comes last: until its records are there, nobody has access
+#: to a copy.
 SYSTEM = Space("0" * 26, SYSTEM_SPACE, "", "system", "kvasir", 0)
 
-#: Spaces in a page.
+#: Spaces on a page.
 SPACES = 1_000
-#: Most entries in a page, which bounds the memory to as many of the largest values, and the bytes aimed at.
+#: The most entries on a page, which bounds the memory to as many of the largest values, and the bytes aimed at.
 PAGE_ENTRIES = 64
 FIRST_ENTRIES = 8
 PAGE_BYTES = 1 << 20
 
-#: Entries that end within this time are moved like all others, but no checksum depends on them: they may end between
-#: two readings. A quarter of an hour, in milliseconds.
-SOON = 900_000
+#: Entries that expire within this time are transferred but left out of every checksum, since they may expire between
+#: two readings: a quarter of an hour, in milliseconds.
+EXPIRING_SOON_MS = 900_000
+
+#: Called with the number of entries just read.
+OnEntries = Callable[[int], None]
 
 
 class Section(Struct, frozen=True):
@@ -35,29 +38,29 @@ class Section(Struct, frozen=True):
 
     space: Space
     aliases: list[Alias]
-    #: The instant from which an entry must live on to count for the checksum
+    #: Only entries that live beyond this instant count for the checksum
     until: int
-    #: Gives the living entries in creation order; to be read to its end, once.
+    #: Gives the living entries in creation order; to be read once, to its end
     entries: Callable[[], AsyncIterator[Entry]]
-    #: The checksum of what the source holds now that `entries` has been read
+    #: The checksum of what the source holds once `entries` has been read
     checksum: Callable[[], Awaitable[str]]
 
 
 class Source(Protocol):
-    """A database, or the file that was made of one."""
+    """A database, or a dump of one."""
 
-    #: Names the database; copies of it, and dumps, have the same.
+    #: Identifies the database; its copies and dumps have the same.
     origin: str
-    #: How many entries there are, roughly; None: nobody knows
+    #: Roughly how many entries there are; None: unknown
     total: int | None
 
     def sections(self) -> AsyncIterator[Section]:
-        """The spaces by ascending ULID, the system space last. One is finished with before the next is asked for."""
+        """The spaces by ascending ULID, the system space last. Finish with one before asking for the next."""
         ...
 
 
 class EngineSource:
-    """A database as a source. Servers may go on using it; then what is read is no single instant."""
+    """A database as a source. Servers may keep using it; then what is read is not one single snapshot."""
 
     def __init__(self, engine: Engine, origin: str, total: int) -> None:
         self.origin = origin
@@ -66,19 +69,19 @@ class EngineSource:
 
     @classmethod
     async def of(cls, engine: Engine) -> EngineSource:
-        """A source of this open database. Raises `NotFound` if it is empty, and see `_must_be_whole`."""
-        await _must_be_whole(engine)
+        """A source of this open database. Raises `NotFound` if it is empty and `Conflicting` for an incomplete copy."""
+        await _refuse_incomplete(engine)
         return cls(engine, await organisation.origin(engine), (await engine.stats()).entries)
 
     async def sections(self) -> AsyncIterator[Section]:
         async for space in spaces_of(self._engine):
             yield self._section(space, await self._engine.aliases(space.id))
         yield self._section(SYSTEM, [])
-        # The last line of a dump, or the mark of a copy, comes after this.
-        await _must_be_whole(self._engine)
+        # What comes next is the last line of a dump, or the mark of a complete copy.
+        await _refuse_incomplete(self._engine)
 
     def _section(self, space: Space, aliases: list[Alias]) -> Section:
-        until = self._engine.clock() + SOON
+        until = self._engine.clock() + EXPIRING_SOON_MS
         return Section(
             space,
             aliases,
@@ -88,18 +91,18 @@ class EngineSource:
         )
 
 
-async def _must_be_whole(engine: Engine) -> None:
-    """Raise `Conflicting` for an incomplete copy: what is made of one would pass for complete."""
+async def _refuse_incomplete(engine: Engine) -> None:
+    """Raise `Conflicting` for an incomplete copy: whatever is made from one would pass for complete."""
     mark = await copy_mark.read(engine)
     if mark is not None and not mark.complete:
         raise Conflicting(
-            "the database to be read is an incomplete copy: the `kvasir copy` or `kvasir load` that fills it has not"
-            " come to its end, or was interrupted; let it end, or run it again, and then this"
+            "the source database is an incomplete copy: the `kvasir copy` or `kvasir load` that fills it has not"
+            " finished or was interrupted; let it finish or run it again, then repeat this command"
         )
 
 
 async def spaces_of(engine: Engine) -> AsyncIterator[Space]:
-    """All living spaces by ascending ULID, but for the system space."""
+    """All living spaces by ascending ULID, except the system space."""
     after = ""
     while spaces := await engine.list_spaces(after=after, limit=SPACES):
         for space in spaces:
@@ -108,15 +111,15 @@ async def spaces_of(engine: Engine) -> AsyncIterator[Space]:
 
 
 async def entries_of(engine: Engine, space: int) -> AsyncIterator[Entry]:
-    """The living entries of a space in creation order, up to the newest there was at the beginning.
+    """The living entries of a space in creation order, up to the newest there was at the start; never a copy's mark.
 
-    So it comes to an end whatever writers do, and no key comes twice. The mark of a copy is left out.
+    So it ends whatever writers do, and no key comes twice.
     """
     newest = (await engine.page(space, Query(limit=1, values=False))).entries
-    at: int | None = None
+    after: int | None = None
     limit = FIRST_ENTRIES
     while newest:
-        page = await engine.page(space, Query(order="oldest", limit=limit, after=at))
+        page = await engine.page(space, Query(order="oldest", limit=limit, after=after))
         size = 0
         for entry in page.entries:
             if entry.sequence > newest[0].sequence:
@@ -126,14 +129,16 @@ async def entries_of(engine: Engine, space: int) -> AsyncIterator[Entry]:
                 yield entry
         if not page.more:
             return
-        at = page.entries[-1].sequence
+        after = page.entries[-1].sequence
         fitting = PAGE_BYTES * len(page.entries) // max(1, size)
         limit = max(1, min(2 * limit, fitting, PAGE_ENTRIES))
 
 
 class Checksum:
-    """SHA-256 over a space with its aliases and entries: all fields in creation order but the numbers that are the
-    engine's own (`number`, `sequence`)."""
+    """SHA-256 of a space with its aliases and entries in creation order.
+
+    Covers every field except the numbers that belong to the engine (`number`, `sequence`).
+    """
 
     def __init__(self, space: Space | None, aliases: list[Alias], until: int) -> None:
         facts = None if space is None else msgspec.structs.replace(space, number=0)
@@ -161,8 +166,8 @@ class Checksum:
         return self._hash.hexdigest()
 
 
-async def checksum_of(engine: Engine, id: str, until: int, report: Callable[[int], None] = lambda _: None) -> str:
-    """The checksum of a space as the database has it now; `report` is told of entries as they are read."""
+async def checksum_of(engine: Engine, id: str, until: int, on_entries: OnEntries = lambda _: None) -> str:
+    """The checksum of a space as the database holds it now."""
     space = SYSTEM if id == SYSTEM.id else await engine.get_space(id)
     if space is None:
         return Checksum(None, [], until).text()
@@ -170,7 +175,7 @@ async def checksum_of(engine: Engine, id: str, until: int, report: Callable[[int
     try:
         async for entry in entries_of(engine, space.number):
             checksum.add(entry)
-            report(1)
+            on_entries(1)
     except NotFound:
         return Checksum(None, [], until).text()
     return checksum.text()

@@ -35,7 +35,7 @@ class Status(msgspec.Struct, frozen=True):
     #: The version that this program creates
     newest: int
     #: Whether a pooler in between lends server processes by the transaction
-    behind_pgbouncer: bool
+    behind_pgbouncer: bool = msgspec.field(name="pooled")  # its name in `kvasir db status --json`
     #: Living and expired spaces by kind
     spaces: dict[str, int]
     #: Bytes by table, indexes included

@@ -16,12 +16,13 @@ import pytest
 
 from kvasir.config.table import Config
 from kvasir.control import bootstrap
+from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.keys import pack
 from kvasir.model import SYSTEM_SPACE, Entry, Query, Set
 from kvasir.transfer import dump_file, dump_lines
 from kvasir.transfer.source import EngineSource
-from kvasir.transfer.target import Moved, fill
+from kvasir.transfer.target import Report, fill
 from tests.support.clock import START, ManualClock
 from tests.support.lab import commit, k, new_space
 from tests.support.organisations import ORGANISATION
@@ -39,7 +40,7 @@ ENTRIES = [
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: repr(entry.key))
 def test_a_line_gives_back_every_byte_of_an_entry(entry: Entry) -> None:
-    text = dump_lines.encode(dump_lines.of_entry(entry))
+    text = dump_lines.encode(dump_lines.entry_line(entry))
     assert text.count(b"\n") == 1
     assert text.decode()
     line = dump_lines.decode(text)
@@ -51,7 +52,7 @@ def test_a_line_gives_back_every_byte_of_an_entry(entry: Entry) -> None:
 
 
 def test_bytes_that_are_no_text_are_base64() -> None:
-    line = dump_lines.of_entry(ENTRIES[2])
+    line = dump_lines.entry_line(ENTRIES[2])
     assert line.key == dump_lines.Raw(b"\x02\xff\x00")
     assert line.value == dump_lines.Raw(b'"\xff"')
     assert dump_lines.decode(dump_lines.encode(line)) == line
@@ -65,6 +66,10 @@ async def _dumped(clock: ManualClock) -> bytes:
         for at in range(5):
             await commit(engine, space.number, Set(k("k", str(at)), b'{"n": %d}' % at, b'{"m": 1}', ttl=10**9))
             clock.now += 1
+    return await _dump_of(engine)
+
+
+async def _dump_of(engine: Engine) -> bytes:
     out = io.BytesIO()
     await dump_file.write(await EngineSource.of(engine), out, lambda _: None)
     return out.getvalue()
@@ -76,8 +81,8 @@ def dump() -> bytes:
     return asyncio.run(_dumped(ManualClock()))
 
 
-def loaded(text: bytes) -> tuple[Moved, MemoryEngine]:
-    async def load() -> tuple[Moved, MemoryEngine]:
+def loaded(text: bytes) -> tuple[Report, MemoryEngine]:
+    async def load() -> tuple[Report, MemoryEngine]:
         clock = ManualClock()
         engine = MemoryEngine(clock)
         return await fill(dump_file.FileSource(io.BytesIO(text), "file", None, clock), engine, lambda _: None), engine
@@ -86,23 +91,17 @@ def loaded(text: bytes) -> tuple[Moved, MemoryEngine]:
 
 
 def test_a_dump_of_what_was_loaded_is_the_same_byte_for_byte(dump: bytes) -> None:
-    moved, engine = loaded(dump)
-    assert moved.differences == []
-
-    async def again() -> bytes:
-        out = io.BytesIO()
-        await dump_file.write(await EngineSource.of(engine), out, lambda _: None)
-        return out.getvalue()
-
-    assert asyncio.run(again()) == dump
+    report, engine = loaded(dump)
+    assert report.differences == []
+    assert asyncio.run(_dump_of(engine)) == dump
 
 
 def test_a_second_load_of_the_same_file_changes_nothing(dump: bytes) -> None:
     _, engine = loaded(dump)
     clock = ManualClock()
     source = dump_file.FileSource(io.BytesIO(dump), "file", None, clock)
-    moved = asyncio.run(fill(source, engine, lambda _: None))
-    assert (moved.written, moved.removed, moved.differences) == (0, 0, [])
+    report = asyncio.run(fill(source, engine, lambda _: None))
+    assert (report.written, report.removed, report.differences) == (0, 0, [])
 
 
 def refusal(text: bytes) -> str:
@@ -162,25 +161,25 @@ def test_something_behind_the_end_is_noticed(dump: bytes) -> None:
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 12])
 def test_a_packed_file_that_lost_its_end_is_refused_with_the_line(dump: bytes, cut: int) -> None:
-    assert_cannot_be_unpacked(dump, gzip.compress(dump, mtime=0)[:-cut])
+    assert_cannot_be_decompressed(dump, gzip.compress(dump, mtime=0)[:-cut])
 
 
 def test_a_packed_file_with_another_checksum_is_refused_with_the_line(dump: bytes) -> None:
     packed = bytearray(gzip.compress(dump, mtime=0))
     packed[-6] ^= 1
-    assert_cannot_be_unpacked(dump, bytes(packed))
+    assert_cannot_be_decompressed(dump, bytes(packed))
 
 
 def test_something_behind_a_packed_file_is_refused_with_the_line(dump: bytes) -> None:
-    assert_cannot_be_unpacked(dump, gzip.compress(dump, mtime=0) + b"garbage")
+    assert_cannot_be_decompressed(dump, gzip.compress(dump, mtime=0) + b"garbage")
 
 
-def assert_cannot_be_unpacked(dump: bytes, packed: bytes) -> None:
+def assert_cannot_be_decompressed(dump: bytes, packed: bytes) -> None:
     """All lines but perhaps the last can be read, so the message names one of these two."""
     lines = dump.count(b"\n")
     with gzip.open(io.BytesIO(packed)) as file, pytest.raises(dump_file.Damaged) as refused:
         dump_file.check(cast("BinaryIO", file), "file.gz")
-    named = re.match(r"file\.gz: it cannot be unpacked after line ([\d,]+): ", refused.value.message)
+    named = re.match(r"file\.gz: it cannot be decompressed after line ([\d,]+): ", refused.value.message)
     assert named, refused.value.message
     assert int(named[1]) in (lines - 1, lines)
 
@@ -192,15 +191,25 @@ def test_a_newer_version_is_refused(dump: bytes) -> None:
     )
 
 
+def test_each_version_has_its_own_word_for_aliases(dump: bytes) -> None:
+    doors = dump.replace(b'"aliases":', b'"doors":')
+    version_1 = b'"version":1'
+    report, engine = loaded(rewritten(doors.replace(b'"version":2', version_1, 1)))
+    assert report.differences == []
+    assert asyncio.run(_dump_of(engine)) == dump
+    for mixed in (doors, dump.replace(b'"version":2', version_1, 1)):
+        assert "not a line of a dump" in refusal(rewritten(mixed))
+
+
 @pytest.mark.parametrize(
     "text", [b"\x1f\x8b\n", b"[]\n", b"{}\n", b'{"format":"kvasir-dump"}\n', b'{"line":"entry"}\n']
 )
 def test_another_file_is_refused(text: bytes) -> None:
-    assert refusal(text) == "file, line 1: this is no dump of Kvasir"
+    assert refusal(text) == "file, line 1: this is not a Kvasir dump"
 
 
-def rewritten(dump: bytes, number: int, line: dict[str, Any]) -> bytes:
-    """The dump with another line in place of one, and with checksums that are right again."""
+def rewritten(dump: bytes, number: int = 0, line: dict[str, Any] | None = None) -> bytes:
+    """The dump with another line in place of one, if any, and with checksums that are right again."""
     out = []
     part = whole = hashlib.sha256()
     for at, text in enumerate(dump.splitlines(keepends=True), 1):
@@ -224,23 +233,23 @@ def rewritten(dump: bytes, number: int, line: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"value": "{"}, "no JSON"),
+        ({"value": "{"}, "not JSON"),
         ({"value": "1"}, None),
-        ({"metadata": "nonsense"}, "no JSON"),
-        ({"key": ["\ud800"]}, "no line of a dump"),
+        ({"metadata": "nonsense"}, "not JSON"),
+        ({"key": ["\ud800"]}, "not a line of a dump"),
         ({"versionstamp": "1"}, "versionstamp"),
         ({"versionstamp": "f" * 20}, "versionstamp"),
         ({"versionstamp": f"{(1 << 62) - 1:020x}"}, None),
         ({"versionstamp": f"{1 << 62:020x}"}, "versionstamp"),
         ({"sequence": str((1 << 62) - 1)}, None),
-        ({"sequence": str(1 << 62)}, "its sequence is none"),
+        ({"sequence": str(1 << 62)}, "its sequence is not"),
         ({"sequence": "0"}, None),
-        ({"sequence": "-1"}, "its sequence is none"),
+        ({"sequence": "-1"}, "its sequence is not"),
         ({"sequence": "9" * 19}, "63 bits"),
         ({"sequence": "soon"}, "63 bits"),
-        ({"created_at": 1.5}, "no line of a dump"),
-        ({"sequence": 5}, "no line of a dump"),
-        ({"surprise": 1}, "no line of a dump"),
+        ({"created_at": 1.5}, "not a line of a dump"),
+        ({"sequence": 5}, "not a line of a dump"),
+        ({"surprise": 1}, "not a line of a dump"),
     ],
 )
 def test_a_line_of_another_program(dump: bytes, change: dict[str, Any], why: str | None) -> None:
@@ -252,15 +261,15 @@ def test_a_line_of_another_program(dump: bytes, change: dict[str, Any], why: str
         assert message.startswith(f"file, line {number}: ")
         assert why in message
     else:
-        moved, _ = loaded(other)
-        assert moved.differences == []
+        report, _ = loaded(other)
+        assert report.differences == []
 
 
 def test_the_example_of_the_page_is_a_dump() -> None:
     (example,) = re.findall(r"^```jsonl\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert dump_file.check(io.BytesIO(example.encode()), "example").spaces == 1
-    moved, engine = loaded(example.encode())
-    assert moved.differences == []
+    report, engine = loaded(example.encode())
+    assert report.differences == []
     (space,) = asyncio.run(engine.list_spaces())
     (entry,) = asyncio.run(engine.page(space.number, Query())).entries
     assert entry.key == k("products", "1")

@@ -19,7 +19,7 @@ from kvasir.keys import pack
 from kvasir.model import SYSTEM_SPACE, Alias, Delete, DeleteRange, Entry, Mutation, Page, Query, Space, Touch
 from kvasir.transfer import source as sources
 from kvasir.transfer.source import EngineSource
-from kvasir.transfer.target import NEARLY_OVER, Moved, fill
+from kvasir.transfer.target import EXPIRING_NOW_MS, Report, fill
 from tests.support.clock import START
 from tests.support.lab import ENGINES, Lab, alias, commit, k, new_space, put, there, ulid
 from tests.support.organisations import ORGANISATION
@@ -58,7 +58,7 @@ class Pair:
 
         self.labs[0].run(outer)
 
-    async def fill(self, old: Engine, new: Engine) -> Moved:
+    async def fill(self, old: Engine, new: Engine) -> Report:
         return await fill(await EngineSource.of(old), new, lambda _: None)
 
 
@@ -111,10 +111,10 @@ async def contents(engine: Engine, *, sequences: bool) -> dict[str, tuple[Space,
 def test_everything_is_there_and_life_goes_on(pair: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         spaces = await furnished(old, pair)
-        moved = await pair.fill(old, new)
+        report = await pair.fill(old, new)
         # The entries are those of the three spaces and of the system space; there is one space more, the store default.
         everything = await contents(old, sequences=False)
-        assert moved == Moved(4, count := sum(len(entries) for _, _, entries in everything.values()), count)
+        assert report == Report(4, count := sum(len(entries) for _, _, entries in everything.values()), count)
         assert await contents(new, sequences=False) == everything
         assert await bootstrap.bootstrap(new, Config(), pair.clock) is None
         key = await access_keys.find_key(new, access_keys.digest_of(SECRET))
@@ -142,10 +142,10 @@ def test_a_second_run_brings_what_has_changed(pair: Pair) -> None:
         await old.end_space(session.id)
         await new_space(old, 4, aliases=[alias("t", "session-token", ""), alias("näme")])
         await commit(old, application.number, DeleteRange(None), put(A))
-        moved = await pair.fill(old, new)
-        assert moved.differences == []
+        report = await pair.fill(old, new)
+        assert report.differences == []
         # Replaced, twice with another expiry, made anew, new; and the one of the application.
-        assert (moved.written, moved.removed) == (6, 2 + 100)
+        assert (report.written, report.removed) == (6, 2 + 100)
         assert await contents(new, sequences=False) == await contents(old, sequences=False)
         assert (await pair.fill(old, new)).written == 0
 
@@ -172,8 +172,8 @@ def test_the_same_numbers_in_two_spaces_are_copied_in_their_order(tmp_path: Path
             number = (await new_space(old, n)).number
             entries = [Entry(k(str(at)), b"1", START << 20, (START << 20) + at, START) for at in range(700)]
             await old.load(number, entries)
-        moved = await pair.fill(old, new)
-        assert moved.differences == []
+        report = await pair.fill(old, new)
+        assert report.differences == []
         assert await contents(new, sequences=False) == await contents(old, sequences=False)
 
     pair.run(story)
@@ -196,7 +196,7 @@ def test_random_histories_with_runs_in_between(toys: Pair) -> None:
                 toys.wait(dice.choice([0, 0, 1, 700]))
             assert (await toys.fill(old, new)).differences == []
             # What was about to end may have been left out.
-            toys.wait(NEARLY_OVER)
+            toys.wait(EXPIRING_NOW_MS)
             assert await contents(new, sequences=False) == await contents(old, sequences=False)
 
     toys.run(story)
@@ -207,10 +207,10 @@ def test_what_has_expired_is_not_copied(toys: Pair) -> None:
         await bootstrap.bootstrap(old, Config(), toys.clock)
         number = (await new_space(old, 1)).number
         await new_space(old, 2, expires_at=START + 5)
-        await commit(old, number, put(A, ttl=5), put(B, ttl=sources.SOON + 6))
+        await commit(old, number, put(A, ttl=5), put(B, ttl=sources.EXPIRING_SOON_MS + 6))
         toys.wait(5)
-        moved = await toys.fill(old, new)
-        assert moved.spaces == 2
+        report = await toys.fill(old, new)
+        assert report.spaces == 2
         assert await new.get_space(ulid(2)) is None
         copied = await new.get_space(ulid(1))
         assert copied is not None
@@ -261,8 +261,8 @@ def test_any_difference_is_found_and_named(toys: Pair, leak: Callable[[Entry], E
         def leaking(entries: Sequence[Entry]) -> list[Entry]:
             return [one for entry in entries if (one := leak(entry) if entry.key == A else entry)]
 
-        moved = await toys.fill(old, Leaky(new, leaking))  # type: ignore[arg-type]
-        assert [space.id for space in moved.differences] == [other.id]
+        report = await toys.fill(old, Leaky(new, leaking))  # type: ignore[arg-type]
+        assert [space.id for space in report.differences] == [other.id]
         with pytest.raises(Unavailable, match="run it again"):
             await bootstrap.bootstrap(new, Config(), toys.clock)
         assert (await toys.fill(old, new)).differences == []
@@ -275,8 +275,8 @@ def test_the_order_of_creation_is_compared_too(toys: Pair) -> None:
         await bootstrap.bootstrap(old, Config(), toys.clock)
         space = await new_space(old)
         await commit(old, space.number, put(A), put(B))
-        moved = await toys.fill(old, Leaky(new, lambda entries: list(reversed(entries))))  # type: ignore[arg-type]
-        assert space in moved.differences
+        report = await toys.fill(old, Leaky(new, lambda entries: list(reversed(entries))))  # type: ignore[arg-type]
+        assert space in report.differences
 
     toys.run(story)
 
@@ -297,8 +297,8 @@ def test_writers_are_noticed_and_a_run_without_them_puts_it_right(toys: Pair) ->
                 await old.end_space(second.id)
 
         new.load = meddle  # type: ignore[method-assign]
-        moved = await toys.fill(old, new)
-        assert [space.id for space in moved.differences] == [first.id, second.id]
+        report = await toys.fill(old, new)
+        assert [space.id for space in report.differences] == [first.id, second.id]
         assert (await toys.fill(old, new)).differences == []
         assert await contents(new, sequences=False) == await contents(old, sequences=False)
 
@@ -321,10 +321,10 @@ def test_an_interruption_anywhere_is_made_up_for(toys: Pair, at: int, monkeypatc
         with pytest.raises(Unavailable, match="gone"):
             await toys.fill(old, Leaky(new, gives_out))  # type: ignore[arg-type]
         there_already = (await new.stats()).entries
-        moved = await toys.fill(old, new)
-        assert moved.differences == []
-        assert moved.removed == 0
-        assert moved.written <= moved.entries - max(0, there_already - 1)
+        report = await toys.fill(old, new)
+        assert report.differences == []
+        assert report.removed == 0
+        assert report.written <= report.entries - max(0, there_already - 1)
         assert await contents(new, sequences=True) == await contents(old, sequences=True)
 
     toys.run(story)
@@ -459,11 +459,11 @@ def test_an_entry_that_ends_in_one_of_the_two_first_does_not_upset_the_others(to
     async def story(old: Engine, new: Engine) -> None:
         await bootstrap.bootstrap(old, Config(), toys.clock)
         space = await new_space(old)
-        await commit(old, space.number, put(A, ttl=NEARLY_OVER), put(B), put(C))
+        await commit(old, space.number, put(A, ttl=EXPIRING_NOW_MS), put(B), put(C))
         await toys.fill(old, new)
-        toys.labs[1].clock.now += NEARLY_OVER
-        moved = await toys.fill(old, new)
-        assert (moved.written, moved.removed, moved.differences) == (0, 0, [])
+        toys.labs[1].clock.now += EXPIRING_NOW_MS
+        report = await toys.fill(old, new)
+        assert (report.written, report.removed, report.differences) == (0, 0, [])
 
     toys.run(story)
 

@@ -21,7 +21,7 @@ from kvasir.errors import Conflicting, Unavailable
 from kvasir.model import SYSTEM_SPACE, Query
 from kvasir.transfer import dump_file
 from kvasir.transfer.source import EngineSource
-from kvasir.transfer.target import Moved, fill
+from kvasir.transfer.target import Report, fill
 from tests.support.cli import run
 from tests.support.clock import ManualClock
 from tests.support.lab import commit, k, new_space, put, ulid
@@ -64,7 +64,7 @@ async def source(clock: ManualClock) -> Engine:
     return engine
 
 
-async def copied(old: Engine, new: Engine) -> Moved:
+async def copied(old: Engine, new: Engine) -> Report:
     return await fill(await EngineSource.of(old), new, lambda _: None)
 
 
@@ -97,16 +97,16 @@ def test_a_server_that_starts_while_a_copy_begins_loses_nothing(at: int, again: 
                 started = True
 
         try:
-            moved = await copied(old, Between(new, at, start))
+            report = await copied(old, Between(new, at, start))
         except Conflicting:
-            moved = None
+            report = None
         if started:
-            assert moved is None
+            assert report is None
             assert await new.get_space(ulid(9)) is not None
             await organisation.first_organisation(new)
             await bootstrap.bootstrap(new, config, clock)
-        elif moved is not None:
-            assert moved.differences == []
+        elif report is not None:
+            assert report.differences == []
             assert await dumped(new) == await dumped(old)
 
     asyncio.run(story())
@@ -122,21 +122,21 @@ def test_a_copy_made_while_a_server_starts_is_a_copy(at: int, again: bool, confi
         if again:
             await copied(old, new)
             await old.end_space(ulid(1))
-        moved = None
+        report = None
 
         async def move() -> None:
-            nonlocal moved
+            nonlocal report
             with contextlib.suppress(Conflicting):
-                moved = await copied(old, new)
+                report = await copied(old, new)
 
         try:
             made = await bootstrap.bootstrap(Between(new, at, move), config, clock)
             assert await copy_mark.read(new) is None
         except Unavailable:
             made = None
-        if moved is not None:
+        if report is not None:
             assert made is None
-            assert moved.differences == []
+            assert report.differences == []
             assert await dumped(new) == await dumped(old)
 
     asyncio.run(story())
@@ -147,16 +147,16 @@ def test_of_two_copies_at_once_one_comes_to_its_end(at: int) -> None:
     async def story() -> None:
         clock = ManualClock()
         old, new = await source(clock), MemoryEngine(clock)
-        other: list[Moved] = []
+        other: list[Report] = []
 
         async def move() -> None:
             other.append(await copied(old, new))
 
         try:
-            moved = [await copied(old, Between(new, at, move))]
+            report = [await copied(old, Between(new, at, move))]
         except Conflicting:
-            moved = []
-        assert len(moved + other) >= 1
+            report = []
+        assert len(report + other) >= 1
         assert await dumped(new) == await dumped(old)
         assert await bootstrap.bootstrap(new, Config(), clock) is None
 
