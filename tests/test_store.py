@@ -32,7 +32,7 @@ from kvasir.model import (
     Touch,
     Write,
 )
-from kvasir.store.clearing import period_end
+from kvasir.store.clearing import next_clear
 from kvasir.store.deadline import within
 from kvasir.store.store import Store
 from tests.support.clock import START, ManualClock
@@ -465,7 +465,7 @@ def test_no_entry_outlives_its_period() -> None:
 
     async def story() -> None:
         bench.clock.now = START + 2_500
-        assert period_end(bench.space, bench.clock()) == START + 3_000
+        assert next_clear(bench.space, bench.clock()) == START + 3_000
         await bench.commit(
             put(k("forever")),
             put(k("long"), ttl=10_000),
@@ -524,7 +524,7 @@ def test_a_space_that_is_never_cleared_has_no_period() -> None:
     bench = Bench()
 
     async def story() -> None:
-        assert period_end(bench.space, bench.clock()) is None
+        assert next_clear(bench.space, bench.clock()) is None
 
     bench.run(story)
 
@@ -680,7 +680,7 @@ class Slow(MemoryEngine):
         return space
 
 
-def test_what_was_found_before_a_change_is_not_remembered_after_it() -> None:
+def test_a_space_found_before_a_change_is_not_cached_after_it() -> None:
     engine = Slow()
     bench = Bench(engine=engine)
 

@@ -82,8 +82,8 @@ class ServiceTokens:
         self._tokens: dict[bytes, tuple[Caller, float]] = {}
         self._keys: dict[str, _Key] = {}
 
-    def remembered(self, authorization: str | None) -> Caller | None:
-        """What `caller` would say, if that takes no waiting; None says nothing."""
+    def caller_nowait(self, authorization: str | None) -> Caller | None:
+        """What `caller` returns, if that takes no waiting; None says nothing."""
         if authorization is None or self._store.refresh_nowait() != self._epoch:
             return None
         known = self._tokens.get(_digest(authorization))

@@ -1,4 +1,4 @@
-"""Spaces whose keys are cleared again and again: no entry outlives its period. Pure."""
+"""Spaces whose keys are cleared again and again: no entry may outlive the next time. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 from kvasir.model import Delete, DeleteRange, Mutation, Set, Space, Touch
 
 
-def period_end(space: Space, now: int) -> int | None:
+def next_clear(space: Space, now: int) -> int | None:
     """When the keys of a space with `clear_every` are cleared next; None for other spaces."""
     if space.clear_every is None:
         return None
@@ -15,20 +15,20 @@ def period_end(space: Space, now: int) -> int | None:
     return space.created_at + (elapsed // space.clear_every + 1) * space.clear_every
 
 
-def ended(space: Space, since: int, now: int) -> bool:
-    """Whether a period has ended since: a write that began then may have been born dead, and is done again."""
-    end = period_end(space, since)
-    return end is not None and end <= now
+def was_cleared_since(space: Space, since: int, now: int) -> bool:
+    """Whether the keys have been cleared: a write that began before may have expired at once, so it is repeated."""
+    clear_at = next_clear(space, since)
+    return clear_at is not None and clear_at <= now
 
 
-def ending(mutation: Mutation, end: int | None, now: int) -> Mutation:
-    """The mutation, with nothing that outlives its period."""
-    if end is None or isinstance(mutation, Delete | DeleteRange):
+def clamp_expiry(mutation: Mutation, clear_at: int | None, now: int) -> Mutation:
+    """The mutation, changed so that no entry lives longer than until `clear_at`."""
+    if clear_at is None or isinstance(mutation, Delete | DeleteRange):
         return mutation
     wanted = mutation.expires_at
     if isinstance(mutation, Set) and mutation.ttl is not None:
         wanted = now + mutation.ttl
-    expires_at = end if wanted is None else min(wanted, end)
+    expires_at = clear_at if wanted is None else min(wanted, clear_at)
     if isinstance(mutation, Touch):
         return msgspec.structs.replace(mutation, expires_at=expires_at)
     return msgspec.structs.replace(mutation, expires_at=expires_at, ttl=None)

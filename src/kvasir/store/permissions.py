@@ -13,7 +13,12 @@ MANAGERS = frozenset({"owner", "admin"})
 def require(principal: Principal, roles: frozenset[str]) -> None:
     """Raises `Forbidden` unless the principal has one of these roles."""
     if principal.role not in roles:
-        raise Forbidden(f"the role {principal.role!r} does not allow this; it takes one of: {', '.join(sorted(roles))}")
+        raise forbidden(principal, roles)
+
+
+def forbidden(principal: Principal, roles: frozenset[str]) -> Forbidden:
+    """The failure of a principal that has none of these roles."""
+    return Forbidden(f"the role {principal.role!r} does not allow this; it takes one of: {', '.join(sorted(roles))}")
 
 
 def confine(principal: Principal, asked: KeyRange | None) -> None:

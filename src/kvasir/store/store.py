@@ -1,15 +1,15 @@
-"""The data plane: the only way from dialects to an engine. Limits, rights and caches that are never stale.
+"""The data plane: the only way from dialects to an engine. Limits, permissions, and a cache that is never stale.
 
 A request calls `refresh` once (authentication does it), opens its space, then reads or writes. What `refresh` leaves
-in the caches was true at that moment in every process: the engine's epoch says so.
+in the cache was true at that moment for every process, which the engine's epoch proves. Trying to do something without
+waiting, and waiting only if that fails, is done here or by callers of the methods that end in `_nowait`; never below.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -36,16 +36,12 @@ from kvasir.model import (
     Touch,
     Write,
 )
-from kvasir.store.clearing import ended, ending, period_end
-from kvasir.store.permissions import MANAGERS, READERS, WRITERS, confine, only, require
-
-#: Spaces remembered by one process before it starts over; each is a few hundred bytes.
-CACHED_SPACES = 10_000
+from kvasir.store.clearing import clamp_expiry, next_clear, was_cleared_since
+from kvasir.store.permissions import MANAGERS, READERS, WRITERS, confine, forbidden, only, require
+from kvasir.store.space_cache import SpaceCache
 
 #: Rounds of read, compute, compare-and-set before a contended `update` gives up.
 UPDATE_ROUNDS = 100
-
-T = TypeVar("T")
 
 
 class Store:
@@ -56,59 +52,55 @@ class Store:
         self.clock = clock
         self._engine = engine
         self._write_nowait = engine.write_nowait
-        #: Values of this many keys cannot pass the bound on an answer, so nobody weighs them.
+        #: The values of this many keys cannot exceed the bound on a response, so nobody adds them up.
         self._light_keys = max(1, limits.batch_answer_bytes // limits.value_bytes)
-        #: Whether `write_many_nowait` always says None.
+        #: Whether `write_many_nowait` always returns None.
         self.writes_wait = engine.write_nowait is None
-        self._epoch = -1
-        self._spaces: dict[str | Alias, Space] = {}
+        self._spaces = SpaceCache(clock)
         self._updating: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = WeakValueDictionary()
 
     async def refresh(self) -> int:
-        """Forget whatever another process may have changed. Returns the epoch the caches now stand for."""
+        """Forget whatever another process may have changed. Returns the epoch that the cache is now true for."""
         epoch = self.refresh_nowait()
-        return self._refreshed_to(await self._engine.epoch()) if epoch is None else epoch
+        return self._spaces.move_to(await self._engine.epoch()) if epoch is None else epoch
 
     def refresh_nowait(self) -> int | None:
-        """The same, if it takes no waiting; else None."""
+        """Like `refresh`, if that takes no waiting; otherwise None, and nothing is forgotten."""
         epoch = self._engine.epoch_nowait()
-        return epoch if epoch is None or epoch == self._epoch else self._refreshed_to(epoch)
-
-    def _refreshed_to(self, epoch: int) -> int:
-        if epoch != self._epoch:
-            self._spaces.clear()
-            self._epoch = epoch
-        return epoch
+        return epoch if epoch is None or epoch == self._spaces.epoch else self._spaces.move_to(epoch)
 
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def open(self, principal: Principal, id: str) -> Space:
-        """The living space with this ULID that the principal may know of.
+        """The living space with this ULID, if the principal may know of it.
 
-        Raises `NotFound` with the code "store_not_found" for one that is not there, and likewise for one of another
+        Raises `NotFound` with the code "store_not_found" if there is none, and just so for a space of another
         organisation or outside the credential's scope: nobody learns that it exists.
         """
-        space = self._spaces.get(id)
-        if space is None or self._expired(space):
-            space = await self._remembered(id, lambda: self._engine.get_space(id))
+        space = self._spaces.peek(id)
+        if space is None or (space.expires_at is not None and self._spaces.is_expired(space)):
+            space = await self._spaces.fetch(id, self._engine.get_space(id))
         return self._known_to(principal, space)
 
     async def resolve(self, principal: Principal, alias: Alias) -> Space:
         """The living space under an alias, on the same terms as `open`."""
-        return self._known_to(principal, await self._remembered(alias, lambda: self._engine.resolve(alias)))
+        space = self._spaces.peek(alias)
+        if space is None or (space.expires_at is not None and self._spaces.is_expired(space)):
+            space = await self._spaces.fetch(alias, self._engine.resolve(alias))
+        return self._known_to(principal, space)
 
-    def cached(self, principal: Principal, alias: Alias) -> Space | None:
-        """What `resolve` would find, if it is remembered; None says nothing. Saves a caller in a hurry the waiting."""
-        space = self._spaces.get(alias)
+    def resolve_nowait(self, principal: Principal, alias: Alias) -> Space | None:
+        """What `resolve` finds, if it is cached and no scope has to be examined; None says nothing."""
+        space = self._spaces.peek(alias)
         if space is None or principal.spaces is not None or space.organisation != principal.organisation:
             return None
-        return None if space.expires_at is not None and self._expired(space) else space
+        return None if space.expires_at is not None and self._spaces.is_expired(space) else space
 
     async def create(self, principal: Principal, space: Space, aliases: Sequence[Alias]) -> Space:
-        """Create a space (`number`, `id` and `created_at` are filled in), or get the one that has an alias already."""
+        """Create a space, with `number`, `id` and `created_at` filled in; or get the one that already has an alias."""
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         if principal.spaces is not None:
-            raise Forbidden("this access key is limited to certain stores and cannot create one")
+            raise Forbidden("this access key is limited to certain stores, so it cannot create one")
         now = self.clock()
         return await self._engine.create_space(
             msgspec.structs.replace(space, id=str(ULID.from_timestamp(now / 1000)), created_at=now), aliases
@@ -117,7 +109,7 @@ class Store:
     async def list_spaces(
         self, principal: Principal, kind: str, *, after: str = "", limit: int | None = None
     ) -> list[Space]:
-        """The spaces of one kind that the principal may know of, by ascending ULID."""
+        """The spaces of one kind that the principal may know of, in ascending order of ULIDs."""
         require(principal, READERS)
         owner = principal.organisation
         if principal.spaces is None:
@@ -139,7 +131,7 @@ class Store:
         return len(spaces), sum([await self._engine.count(space.number) for space in spaces])
 
     async def end(self, principal: Principal, space: Space) -> bool:
-        """End a space with all its keys. False: somebody else just did."""
+        """End a space and all its keys. False: it was already gone."""
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         confine(principal, None)
         return await self._engine.end_space(self._known_to(principal, space).id)
@@ -149,29 +141,12 @@ class Store:
         require(principal, READERS)
         return await self._engine.aliases(self._known_to(principal, space).id)
 
-    async def _remembered(self, name: str | Alias, find: Callable[[], Awaitable[Space | None]]) -> Space | None:
-        space = self._spaces.get(name)
-        # The alias of an expired space may lead to a successor; expiry moves no epoch.
-        if space is not None and not self._expired(space):
-            return space
-        epoch = self._epoch
-        space = await find()
-        # What was found before the caches were last cleared may be what they were cleared for.
-        if space is not None and epoch == self._epoch:
-            if len(self._spaces) >= CACHED_SPACES:
-                self._spaces.clear()
-            self._spaces[name] = space
-        return space
-
-    def _expired(self, space: Space) -> bool:
-        return space.expires_at is not None and space.expires_at <= self.clock()
-
     def _known_to(self, principal: Principal, space: Space | None) -> Space:
         if (
             space is None
             or space.organisation != principal.organisation
             or (principal.spaces is not None and space.id not in principal.spaces)
-            or self._expired(space)
+            or (space.expires_at is not None and self._spaces.is_expired(space))
         ):
             raise NotFound("there is no such store, or it is not yours", code="store_not_found")
         return space
@@ -181,11 +156,12 @@ class Store:
     async def get(
         self, principal: Principal, space: Space, keys: Sequence[bytes], *, extend: bool = True
     ) -> list[Entry | None]:
-        """The entries of packed keys in one snapshot; reading extends the life of those set so. Raises `TooLarge`.
+        """The entries of packed keys in one snapshot. Raises `TooLarge`.
 
-        Without `extend` it is the look of a listing, which extends nothing.
+        Reading extends the life of entries that were set with `refresh`; without `extend` it does not, as in a listing.
         """
-        require(principal, READERS)
+        if principal.role not in READERS:
+            raise forbidden(principal, READERS)
         if principal.keys is not None:
             for key in keys:
                 confine(principal, only(key))
@@ -198,14 +174,14 @@ class Store:
         return entries
 
     def get_nowait(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:
-        """What `get` gives, if it takes no waiting and is the principal's good right; None says nothing."""
+        """What `get` gives, if that takes no waiting and the principal may read every key; None says nothing."""
         if principal.keys is not None or principal.role not in READERS:
             return None
         entries = self._engine.get_nowait(space.number, keys)
         if entries is not None:
             for entry in entries:
                 if entry is not None and entry.refresh is not None:
-                    return None  # its new life must be durable first
+                    return None  # its new expiry must be durable first
         return entries
 
     async def _get(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
@@ -220,14 +196,14 @@ class Store:
         return entries
 
     async def _refreshed(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
-        """Extend the entries that want it; durable before the answer, since the answer promises the new expiry."""
+        """Extend the life of the entries set so; durable before the response, which promises the new expiry."""
         for _ in range(UPDATE_ROUNDS):
             now = self.clock()
-            end = period_end(space, now)
+            clear_at = next_clear(space, now)
             due = {entry.key: entry for entry in entries if entry is not None and entry.refresh is not None}
             expiries = {key: now + (entry.refresh or 0) for key, entry in due.items()}
-            if end is not None:
-                expiries = {key: min(expiry, end) for key, expiry in expiries.items()}
+            if clear_at is not None:
+                expiries = {key: min(expiry, clear_at) for key, expiry in expiries.items()}
             outcomes = await self._engine.write(
                 [
                     Write(
@@ -248,11 +224,11 @@ class Store:
                     else entry
                     for entry in entries
                 ]
-            # One was replaced, removed or expired since: the answer is what is there now, all of it at one moment.
+            # One has been replaced, removed or has expired since: read them all again, in one snapshot.
             entries = await self._engine.get(space.number, keys, self.limits.batch_answer_bytes)
             if not any(entry is not None and entry.refresh is not None for entry in entries):
                 return entries
-        raise Unavailable("the entry changes faster than its life can be extended; try again")
+        raise Unavailable("the entry changes faster than its expiry can be extended; try again")
 
     async def page(self, principal: Principal, space: Space, query: Query) -> Page:
         """A page of one snapshot; see `Query`."""
@@ -272,50 +248,52 @@ class Store:
         self, principal: Principal, space: Space, *mutations: Mutation, when: Sequence[Check | Present] = ()
     ) -> Commit | Conflict:
         """Apply mutations at one instant if all conditions hold; durable before it returns."""
-        require(principal, WRITERS)
+        if principal.role not in WRITERS:
+            raise forbidden(principal, WRITERS)
         began = 0 if space.clear_every is None else self.clock()
         admitted = self._admit(principal, space, Write(space.number, mutations, tuple(when)))
         outcome = (await self._engine.write((admitted,)))[0]
         if isinstance(outcome, KvasirError):
             raise outcome
-        if began and isinstance(outcome, Commit) and ended(space, began, self.clock()):
+        if began and isinstance(outcome, Commit) and was_cleared_since(space, began, self.clock()):
             again = await self.write(principal, space, *mutations, when=when)
             return again if isinstance(again, Commit) else outcome
         return outcome
 
     async def write_many(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome]:
-        """Apply independent writes of one space in order with one durable commit; one outcome each."""
-        require(principal, WRITERS)
+        """Apply independent writes to one space in order, with one durable commit; one outcome each."""
+        if principal.role not in WRITERS:
+            raise forbidden(principal, WRITERS)
         began = 0 if space.clear_every is None else self.clock()
         admitted, refused = self._admit_all(principal, space, writes)
         outcomes = await self._engine.write(admitted) if admitted else []
-        if began and ended(space, began, self.clock()):
+        if began and was_cleared_since(space, began, self.clock()):
             later = await self._engine.write(self._admit_all(principal, space, writes)[0])
             outcomes = [
                 first if isinstance(first, Commit) and isinstance(again, Conflict) else again
                 for first, again in zip(outcomes, later, strict=True)
             ]
-        return _in_place(outcomes, refused)
+        return _merged(outcomes, refused)
 
     def write_many_nowait(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:
-        """What `write_many` gives, if writes take no waiting here; None says nothing, and nothing was done."""
+        """What `write_many` gives, if the engine writes without waiting; None: it does not, and nothing was written."""
         if self._write_nowait is None:
             return None
         require(principal, WRITERS)
         admitted, refused = self._admit_all(principal, space, writes)
-        return _in_place(self._write_nowait(admitted) if admitted else [], refused)
+        return _merged(self._write_nowait(admitted) if admitted else [], refused)
 
     def _admit_all(
         self, principal: Principal, space: Space, writes: Sequence[Write]
     ) -> tuple[list[Write], dict[int, KvasirError]]:
-        """What may be written, and the refusals of the others by their place."""
+        """The writes that are allowed, and why each of the others is not, by its index."""
         admitted: list[Write] = []
         refused: dict[int, KvasirError] = {}
-        for place, write in enumerate(writes):
+        for index, write in enumerate(writes):
             try:
                 admitted.append(self._admit(principal, space, write))
             except KvasirError as refusal:
-                refused[place] = refusal
+                refused[index] = refusal
         return admitted, refused
 
     def _admit(self, principal: Principal, space: Space, write: Write) -> Write:
@@ -337,14 +315,15 @@ class Store:
                 confine(principal, mutation.range if isinstance(mutation, DeleteRange) else only(mutation.key))
         if space.clear_every is not None:
             now = self.clock()
-            end = period_end(space, now)
-            return msgspec.structs.replace(write, mutations=tuple(ending(m, end, now) for m in write.mutations))
+            clear_at = next_clear(space, now)
+            clamped = tuple(clamp_expiry(mutation, clear_at, now) for mutation in write.mutations)
+            return msgspec.structs.replace(write, mutations=clamped)
         return write
 
     async def update(
         self, principal: Principal, space: Space, key: bytes, change: Callable[[Entry | None], Mutation | None]
     ) -> tuple[Entry | None, Commit | None]:
-        """Read, compute and write one key as one atomic step; `change` returns None to leave things as they are."""
+        """Read, compute and write one key as one atomic step; `change` returns None to leave it as it is."""
 
         def change_all(entries: list[Entry | None]) -> Sequence[Mutation]:
             mutation = change(entries[0])
@@ -360,18 +339,18 @@ class Store:
         keys: Sequence[bytes],
         change: Callable[[list[Entry | None]], Sequence[Mutation]],
     ) -> tuple[list[Entry | None], Commit | None]:
-        """Read, compute and write several keys (each once) as one atomic step, by compare-and-set.
+        """Read, compute and write several different keys as one atomic step, by compare-and-set.
 
-        `change` gets the living entries or None and returns the mutations, none to leave things as they are; what it
-        raises comes through. Returns the entries it last saw and the commit. Callers of one process take turns, so
-        that they do not make each other fail.
+        `change` gets the living entries, None for a key that has none, and returns the mutations, none to leave things
+        as they are; what it raises passes through. Returns the entries it last got and the commit. Callers in one
+        process take turns, so that they do not make each other fail.
         """
         require(principal, WRITERS)
         for key in keys:
             confine(principal, only(key))
         async with contextlib.AsyncExitStack() as turns:
-            for key in sorted(keys):  # in one order, so that nobody waits for somebody who waits
-                # Gone as soon as the last caller that waits for this key has let go of it.
+            for key in sorted(keys):  # everyone in the same order: no deadlock
+                # The lock vanishes once the last caller that waits for this key has released it.
                 await turns.enter_async_context(self._updating.setdefault((space.number, key), asyncio.Lock()))
             for _ in range(UPDATE_ROUNDS):
                 entries = self._engine.get_nowait(space.number, keys)
@@ -385,10 +364,10 @@ class Store:
                 outcome = await self.write(principal, space, *mutations, when=checks)
                 if isinstance(outcome, Commit):
                     return entries, outcome
-        raise Unavailable("too many writers change this key at once; try again")
+        raise Unavailable("too many writers change this key at the same time; try again")
 
 
-def _in_place(outcomes: list[Outcome], refused: dict[int, KvasirError]) -> list[Outcome]:
-    for place, refusal in refused.items():  # in ascending order, so each finds its place
-        outcomes.insert(place, refusal)
+def _merged(outcomes: list[Outcome], refused: dict[int, KvasirError]) -> list[Outcome]:
+    for index, refusal in refused.items():  # in ascending order, so each gets its own index
+        outcomes.insert(index, refusal)
     return outcomes

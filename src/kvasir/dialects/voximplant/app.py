@@ -51,7 +51,7 @@ class VoximplantDialect:
             if request.method not in {"POST", "GET"}:
                 return _not_allowed()
             authorization = request.header("authorization")
-            caller = self._tokens.remembered(authorization) or await self._tokens.caller(authorization)
+            caller = self._tokens.caller_nowait(authorization) or await self._tokens.caller(authorization)
             kind, options = forms.content_type(request.header("content-type"))
             body = await request.body(self._settings.json_bytes if kind == JSON else self._settings.form_bytes)
             if request.slow:  # the key may have been revoked meanwhile
@@ -64,7 +64,7 @@ class VoximplantDialect:
             if not COMMON.isdisjoint(given):
                 _check_common(given, caller)
             principal = caller.principal
-            space = self._remembered(principal, given) or await self._application(principal, given)
+            space = self._application_nowait(principal, given) or await self._application(principal, given)
             call = Call(self._store, self._settings, principal, space, Parameters(given, self._settings))
             answer = command.run(call)
             return Response(200, answer if isinstance(answer, bytes) else await answer, operation)
@@ -85,12 +85,12 @@ class VoximplantDialect:
             failure = errors.recoded(failure, self._settings.unknown_key_id_code)
         return ApiError(failure)
 
-    def _remembered(self, principal: Principal, given: dict[str, str]) -> Space | None:
+    def _application_nowait(self, principal: Principal, given: dict[str, str]) -> Space | None:
         """What `_application` would find, if nothing has to be looked up for it; None says nothing."""
         id = given.get("application_id")
         if not id or "application_name" in given:
             return None
-        return self._store.cached(principal, applications.by_id(principal.organisation, id))
+        return self._store.resolve_nowait(principal, applications.by_id(principal.organisation, id))
 
     async def _application(self, principal: Principal, given: dict[str, str]) -> Space:
         """The application a request names: the id wins, a name beside it must agree. One of another account, or
@@ -107,7 +107,7 @@ class VoximplantDialect:
                 alias = applications.by_id(principal.organisation, int(id))
             else:
                 raise ApiError(errors.APPLICATION_ID, field="application_id")
-            space = self._store.cached(principal, alias) or await self._store.resolve(principal, alias)
+            space = self._store.resolve_nowait(principal, alias) or await self._store.resolve(principal, alias)
         except NotFound:
             raise self._unknown_application(by_id=bool(id)) from None
         if short and space.name != short:

@@ -98,7 +98,7 @@ class CommandContext:
     def session_of_nowait(self, body: dict[str, Any]) -> Space | None:
         """The same if it is cached; otherwise None."""
         # `by_token` spelled out, since this runs for every command on keys.
-        return self.store.cached(self.principal, (TOKEN_ALIAS, "", body["tkn"]))
+        return self.store.resolve_nowait(self.principal, (TOKEN_ALIAS, "", body["tkn"]))
 
     async def get(self, space: Space, names: Sequence[str]) -> list[Entry | None]:
         """The entries of these keys; one snapshot if they fit into one batch of the store. Raises `TooLarge`."""

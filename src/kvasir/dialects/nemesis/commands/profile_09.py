@@ -55,7 +55,7 @@ def error(status: Status, message: str = "") -> bytes:  # noqa: ARG001  (only th
 
 def keyspace_nowait(context: CommandContext, _: dict[str, Any]) -> Space | None:
     """The store of this profile if it is cached; otherwise None."""
-    return context.store.cached(context.principal, stores.by_name(context.principal.organisation, STORE))
+    return context.store.resolve_nowait(context.principal, stores.by_name(context.principal.organisation, STORE))
 
 
 async def keyspace(context: CommandContext, _: dict[str, Any]) -> Space:

@@ -15,7 +15,7 @@ from kvasir.dialects.nemesis.frames import Refusal, Shape, refused, reply, requi
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.errors import Forbidden, NotFound
 from kvasir.model import Alias, Space
-from kvasir.store.clearing import period_end
+from kvasir.store.clearing import next_clear
 
 #: Longest duration in seconds: three thousand years, whose milliseconds fit every engine
 LONGEST = 10**11
@@ -164,7 +164,7 @@ async def _info(context: CommandContext, body: dict[str, Any]) -> bytes:
         nothing = {"st": Status.SESSION_NOT_EXIST, "tkn": tkn, "shared": None, "keyCnt": None}
         return reply("SH_INFO", nothing)
     attributes = attributes_of(space)
-    end = space.expires_at or period_end(space, context.store.clock())
+    end = space.expires_at or next_clear(space, context.store.clock())
     expiry = {
         "expires": end is not None,
         "duration": attributes.duration,
