@@ -131,6 +131,25 @@ def test_parameters_have_other_names_in_the_driver() -> None:
     assert connect_arguments({})["server_settings"] == {"application_name": "kvasir"}
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGPORT", "abc"),
+        ("PGHOST", "a..b"),
+        ("PGSSLMODE", "foo"),
+        ("PGTARGETSESSIONATTRS", "foo"),
+    ],
+)
+def test_what_the_driver_cannot_use_of_the_environment_is_no_crash(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("PGHOST", "127.0.0.1")
+    monkeypatch.setenv("PGPORT", str(schema.server.port))
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(Unavailable, match="PG… variable"):
+        opened("postgresql://kvasir@/postgres")
+
+
 def test_nobody_is_shown_the_password(caplog: pytest.LogCaptureFixture) -> None:
     engine = postgres_engine("postgresql://somebody:topsecret@127.0.0.1:1/d")
     with pytest.raises(Unavailable) as refusal:

@@ -83,6 +83,10 @@ def failed_connecting(error: Exception) -> Unavailable:
         return Unavailable("the database does not answer; nothing was written, try again")
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
         return Unavailable("the database is currently a read-only standby; nothing was written, try again")
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        # The URL was checked with the settings; the driver reads these by itself. Other texts could quote a password.
+        detail = f": {error}" if isinstance(error, asyncpg.exceptions.ClientConfigurationError) else ""
+        return Unavailable(f"a PG… variable or the service file has a value that cannot be used{detail}")
     return Unavailable("the database cannot be reached; nothing was written, try again")
 
 
