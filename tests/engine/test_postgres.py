@@ -31,10 +31,10 @@ def schema() -> Iterator[Schema]:
     schema.drop()
 
 
-def told(schema: Schema, *stories: Callable[[PostgresEngine], Awaitable[Any]], clock: Any = None) -> list[Any]:
-    """Tell stories to engines on one database, at the same time; their results."""
+def run_stories(schema: Schema, *stories: Callable[[PostgresEngine], Awaitable[Any]], clock: Any = None) -> list[Any]:
+    """The results of stories about engines on one database, all at the same time."""
 
-    async def tell() -> list[Any]:
+    async def run() -> list[Any]:
         engines = [
             postgres_engine(schema.url, clock=clock or ManualClock(), durable=False, connections=4) for _ in stories
         ]
@@ -45,7 +45,7 @@ def told(schema: Schema, *stories: Callable[[PostgresEngine], Awaitable[Any]], c
             for engine in engines:
                 await engine.close()
 
-    return asyncio.run(tell())
+    return asyncio.run(run())
 
 
 async def nothing(_: PostgresEngine) -> None:
@@ -57,7 +57,7 @@ async def nothing(_: PostgresEngine) -> None:
 
 def test_every_table_could_be_spread_by_space(schema: Schema) -> None:
     """What Citus cannot distribute must not be there: keys without the space, foreign keys, sequences, triggers."""
-    told(schema, nothing)
+    run_stories(schema, nothing)
     keys = schema.query(
         "select c.relname, a.attname from pg_index i join pg_class c on c.oid = i.indrelid"
         " join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]"
@@ -79,7 +79,7 @@ def test_every_table_could_be_spread_by_space(schema: Schema) -> None:
 
 
 def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
-    """Every look at a table that is spread names the one space it is about."""
+    """Every statement about a distributed table names the one space it is about."""
     seen = [read_batcher.GET, read_batcher.EPOCH, listing.COUNT, listing.VALUES, listing.SIZE_OF_RANGE]
     for order in ("newest", "oldest", "key"):
         for position in (None, 5, "before"):
@@ -89,7 +89,7 @@ def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
             )  # fmt: skip
             made = listing._Listing(1, query, None)
             seen += [ask()[0] for ask in (made.in_order, made.sorted, made.walk, made.unlimited)]
-    told(schema, nothing)
+    run_stories(schema, nothing)
     bodies = schema.query(
         "select prosrc from pg_proc where pronamespace = current_schema()::regnamespace and proname = any($1)",
         [*tables.BY_SPACE],
@@ -104,14 +104,14 @@ def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
 
 
 def test_several_hosts_may_make_the_schema_at_once(schema: Schema) -> None:
-    told(schema, *[nothing] * 6)
+    run_stories(schema, *[nothing] * 6)
     made = [row["version"] for row in schema.query("select version from kvasir_schema order by 1")]
     assert made == [*range(1, len(tables.MIGRATIONS) + 1)]
     assert schema.query("select count(*) from kvasir_head")[0][0] == 1
 
 
 def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for the lock of a busy table makes everybody behind him wait, too."""
+    """A migration that waits for the lock of a busy table blocks everyone who comes after it."""
 
     async def story(_: PostgresEngine) -> None:
         reader = await asyncpg.connect(schema.url)
@@ -127,7 +127,7 @@ def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: p
             await late.open()
             await late.close()
 
-    told(schema, story)
+    run_stories(schema, story)
     assert schema.query("select max(version) from kvasir_schema")[0][0] == len(tables.MIGRATIONS) + 1
 
 
@@ -148,11 +148,11 @@ def renamed(schema: Schema, name: str) -> None:
 def test_a_schema_whose_name_would_end_a_quotation_is_refused(schema: Schema, name: str) -> None:
     renamed(schema, name)
     with pytest.raises(Unavailable, match="choose one without"):
-        told(schema, nothing)
+        run_stories(schema, nothing)
     assert schema.query("select count(*) from pg_class where relnamespace = current_schema()::regnamespace")[0][0] == 0
 
 
-@pytest.mark.parametrize("name", ["An @ of ours", 'a"b', "a$b$c", "a\\b", "ü;--"])
+@pytest.mark.parametrize("name", ["An @ of ours", "{x}", 'a"b', "a$b$c", "a\\b", "ü;--"])
 def test_any_other_name_of_a_schema_will_do(schema: Schema, name: str) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = (await new_space(engine)).number
@@ -164,7 +164,7 @@ def test_any_other_name_of_a_schema_will_do(schema: Schema, name: str) -> None:
         assert await engine.check() == []
 
     renamed(schema, f"{name} {schema.name}")
-    told(schema, story)
+    run_stories(schema, story)
 
 
 def test_the_longest_names_and_keys_that_the_settings_allow_fit_into_the_indexes(schema: Schema) -> None:
@@ -179,15 +179,15 @@ def test_the_longest_names_and_keys_that_the_settings_allow_fit_into_the_indexes
             await commit(engine, made.number, put(key))
             await there(engine, made.number, key)
 
-    told(schema, story)
+    run_stories(schema, story)
 
 
-# -- the ways through the indexes -------------------------------------------------------------------------------
+# -- the use of indexes -----------------------------------------------------------------------------------------
 
 
 async def looked_at(schema: Schema, engine: PostgresEngine) -> tuple[int, int]:
     """(whole tables, rows) read so far by all connections of the engine."""
-    # Each tells the server's statistics when its transaction ends; all are made to, since all are in use.
+    # A connection reports its figures when a transaction ends; this makes all of them report, by using all at once.
     flush = "select pg_stat_force_next_flush(), pg_sleep(0.05)"
     await asyncio.gather(*(engine._pool.fetch(flush) for _ in range(4)))
     rows = await schema.ask(
@@ -199,7 +199,7 @@ async def looked_at(schema: Schema, engine: PostgresEngine) -> tuple[int, int]:
 
 
 def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_spaces(schema: Schema) -> None:
-    """The plans are made on empty tables, and must be right for full ones; nobody has analyzed them."""
+    """Plans are made for empty tables that were never analyzed, and must be right for full ones."""
     clock = ManualClock()
 
     async def requests(engine: PostgresEngine) -> None:
@@ -243,7 +243,7 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
         assert many[0] - filled[0] == few[0] - before[0] == 0, "a whole table was read"
         assert many[1] - filled[1] <= few[1] - before[1] + 10, "more was read because there was more"
 
-    told(schema, story, clock=clock)
+    run_stories(schema, story, clock=clock)
 
 
 # -- time -----------------------------------------------------------------------------------------------------
@@ -302,10 +302,10 @@ def test_no_number_comes_again_in_a_space_whatever_the_clock_does(schema: Schema
             await commit(engine, space, Delete(k("x", "2")))
         assert seen == sorted(set(seen))
 
-    told(schema, story, clock=clock)
+    run_stories(schema, story, clock=clock)
 
 
-#: A clock that moves whenever somebody looks at it.
+#: A clock that moves whenever it is read.
 HASTY = f"""
     create sequence ticks;
     create or replace function kvasir_clock() returns bigint language sql volatile as
@@ -313,7 +313,7 @@ HASTY = f"""
 
 
 def test_no_sequence_lags_behind_the_creation_of_its_entry(schema: Schema) -> None:
-    """The clock may tick between any two looks; and who lists what was created since must not miss the very first."""
+    """The clock may tick between two reads of it; a listing of what was created since must not miss the first entry."""
 
     async def story() -> None:
         engine = postgres_engine(schema.url, durable=False)
@@ -369,7 +369,7 @@ def test_the_dead_are_reclaimed_in_the_background_by_one_server_at_a_time(
         async with asyncio.timeout(30):
             while not await done():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        # Every entry and the expired space once, whoever it was.
+        # Every entry and the expired space once, whichever server it was.
         assert first.writer.swept + second.writer.swept == 3 * 2_000 + 2 + 1
         assert await first.sweep() == 0
 
@@ -403,7 +403,7 @@ def test_the_sweep_waits_for_no_writer_and_takes_nothing_that_came_back_to_life(
         assert await engine.sweep() == 0
         await there(engine, space, k("7"))
 
-    told(schema, story, clock=clock)
+    run_stories(schema, story, clock=clock)
 
 
 # -- what check finds -----------------------------------------------------------------------------------------
@@ -431,4 +431,4 @@ def test_check_finds_what_does_not_belong_together(schema: Schema, damage: str, 
         await schema.ask(damage)
         assert any(finding in fault for fault in await engine.check())
 
-    told(schema, story)
+    run_stories(schema, story)

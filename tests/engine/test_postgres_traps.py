@@ -30,10 +30,12 @@ def schema() -> Iterator[Schema]:
     schema.drop()
 
 
-def told(schema: Schema, story: Callable[[PostgresEngine], Awaitable[None]], url: str = "", **options: Any) -> None:
-    """Tell a story to a fresh engine; its database must be sound afterwards."""
+def run_story(
+    schema: Schema, story: Callable[[PostgresEngine], Awaitable[None]], url: str = "", **options: Any
+) -> None:
+    """Run a story about a fresh engine; its database must be sound afterwards."""
 
-    async def tell() -> None:
+    async def run() -> None:
         given: dict[str, Any] = {"clock": ManualClock(), "durable": False, "connections": 4} | options
         engine = postgres_engine(url or schema.url, **given)
         await engine.open()
@@ -43,7 +45,7 @@ def told(schema: Schema, story: Callable[[PostgresEngine], Awaitable[None]], url
         finally:
             await engine.close()
 
-    asyncio.run(tell())
+    asyncio.run(run())
 
 
 def queued(engine: PostgresEngine, space: int, *mutations: Mutation) -> asyncio.Task[Any]:
@@ -51,14 +53,14 @@ def queued(engine: PostgresEngine, space: int, *mutations: Mutation) -> asyncio.
 
 
 async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
-    """Wait until `condition` gives something true."""
+    """Wait until `condition` returns something true."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 async def freshened(engine: PostgresEngine) -> None:
-    """Use all connections at once, so that those which the server has ended are replaced."""
+    """Use all connections at once, so that those the server has closed are replaced."""
     await asyncio.gather(*(engine._pool.fetch("select pg_sleep(0.02)") for _ in range(8)))
 
 
@@ -121,9 +123,11 @@ def test_callers_that_leave_take_nobody_with_them(schema: Schema) -> None:
         await commit(engine, space, put(B))
         assert await engine.count(space) == 22
         assert engine.writer.queue_depth == 0
-        assert engine.writer.groups[4] + engine.writer.groups[5] == 1, "what waited was no group"
+        assert engine.writer.groups[4] + engine.writer.groups[5] == 1, (
+            "the waiting writes were not committed as a group"
+        )
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 def test_reads_whose_callers_leave_harm_nobody(schema: Schema) -> None:
@@ -150,7 +154,7 @@ def test_reads_whose_callers_leave_harm_nobody(schema: Schema) -> None:
         assert len((await engine.page(space, Query(metadata=b"{}"))).entries) == 1_000
         await there(engine, space, k("1"))
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stand(schema: Schema) -> None:
@@ -173,7 +177,7 @@ def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stan
         assert await engine.get(space, [B, C]) == [None, None]
         assert await engine.count(space) == 7
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +215,7 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing_it_accepted(
         outcomes = await engine.write([Write(space, (put(k(str(n))),)) for n in range(50)])
         assert all(isinstance(outcome, Commit) for outcome in outcomes), "one request may be larger than the queue"
 
-    told(schema, story, limits=limits)
+    run_story(schema, story, limits=limits)
 
 
 def test_writers_of_one_space_do_not_hold_up_those_of_another(schema: Schema) -> None:
@@ -227,7 +231,7 @@ def test_writers_of_one_space_do_not_hold_up_those_of_another(schema: Schema) ->
             await hold.release()
             assert isinstance((await waits)[0], Commit)
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 def test_closing_finishes_what_was_accepted_and_accepts_no_more(schema: Schema) -> None:
@@ -248,7 +252,7 @@ def test_closing_finishes_what_was_accepted_and_accepts_no_more(schema: Schema) 
                 assert isinstance((await task)[0], Commit)
             await ending
 
-    told(schema, story)
+    run_story(schema, story)
     assert schema.query("select count(*) from kvasir_entry")[0][0] == 10
 
 
@@ -267,11 +271,11 @@ def test_a_connection_lost_during_a_write_is_an_unknown_outcome_and_the_next_one
                 await lost
             await hold.release()
             assert isinstance((await later)[0], Commit)
-        # A counter that saw an unknown outcome was not sent twice.
+        # After an unknown outcome a write is not sent again.
         assert await one(engine, space, A) is None
         assert engine.writer.failures == 1
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
@@ -285,10 +289,10 @@ def test_a_write_that_the_server_gave_up_has_not_happened(schema: Schema, settin
         await commit(engine, space, put(A), when=[Check(A, None)])
 
     url = schema.server.url(options=f"-c search_path={schema.name} -c {setting}=300")
-    told(schema, story, url)
+    run_story(schema, story, url)
 
 
-def test_a_deadlock_is_undone_and_told_so(schema: Schema) -> None:
+def test_a_deadlock_is_rolled_back_and_reported(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, put(A))
@@ -314,7 +318,7 @@ def test_a_deadlock_is_undone_and_told_so(schema: Schema) -> None:
             await other.close()
         assert (await there(engine, space, A)).value == b"1"
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 def test_reads_survive_the_loss_of_every_connection(schema: Schema) -> None:
@@ -331,7 +335,7 @@ def test_reads_survive_the_loss_of_every_connection(schema: Schema) -> None:
             )
             assert not [read for read in reads if isinstance(read, BaseException)]
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 def test_when_all_connections_are_busy_the_wait_is_bounded(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +358,7 @@ def test_when_all_connections_are_busy_the_wait_is_bounded(schema: Schema, monke
                 assert isinstance((await task)[0], Commit)
         await commit(engine, spaces[2], put(A))
 
-    told(schema, story, connections=2)
+    run_story(schema, story, connections=2)
 
 
 def test_a_server_that_is_away_is_unavailable_and_comes_back_by_itself() -> None:
@@ -384,7 +388,7 @@ def test_a_server_that_is_away_is_unavailable_and_comes_back_by_itself() -> None
             assert await one(engine, space, B) is None
             await commit(engine, space, put(B))
 
-        told(schema, story)
+        run_story(schema, story)
 
 
 def test_a_read_only_server_takes_no_writes_and_says_so(schema: Schema) -> None:
@@ -410,7 +414,7 @@ def test_a_read_only_server_takes_no_writes_and_says_so(schema: Schema) -> None:
     role = f"{schema.name}_role"
     schema.query(f"create role {role} superuser login")
     try:
-        told(schema, story, schema.url.replace("kvasir@", f"{role}@"))
+        run_story(schema, story, schema.url.replace("kvasir@", f"{role}@"))
     finally:
         schema.query(f"drop owned by {role} cascade")
         schema.query(f"drop role {role}")
@@ -421,7 +425,7 @@ def test_a_server_without_a_free_connection_is_unavailable(schema: Schema) -> No
     schema.query(f"create role {role} login connection limit 0")
     try:
         with pytest.raises(Unavailable, match="max_connections"):
-            told(schema, _nothing, schema.url.replace("kvasir@", f"{role}@"))
+            run_story(schema, _nothing, schema.url.replace("kvasir@", f"{role}@"))
     finally:
         schema.query(f"drop role {role}")
 
@@ -434,8 +438,8 @@ def test_without_fsync_full_durability_is_refused() -> None:
     with PostgresServer(fsync="off") as server:
         schema = Schema(server)
         with pytest.raises(Unavailable, match=r"fsync=off.*--durability relaxed"):
-            told(schema, _nothing, durable=True)
-        told(schema, _nothing, durable=False)
+            run_story(schema, _nothing, durable=True)
+        run_story(schema, _nothing, durable=False)
 
 
 @pytest.mark.parametrize("server_says", ["on", "off"])
@@ -457,7 +461,9 @@ def test_durability_is_known_to_every_commit(schema: Schema, server_says: str, d
         await commit(engine, space, put(B), when=[Check(B, None)])
         seen.extend([row["setting"] for row in await schema.ask("select setting from seen")])
 
-    told(schema, story, schema.server.url(options=f"-c search_path={schema.name} -c synchronous_commit={server_says}"))
+    run_story(
+        schema, story, schema.server.url(options=f"-c search_path={schema.name} -c synchronous_commit={server_says}")
+    )
     assert seen == ["on" if durable else "off"] * 2
 
 
@@ -485,7 +491,7 @@ def test_a_commit_that_no_standby_confirmed_is_an_unknown_outcome() -> None:
                 await write
             assert (await there(engine, space, A)).value == b"1"
 
-        told(schema, story, durable=True)
+        run_story(schema, story, durable=True)
 
 
 # -- the table of failures --------------------------------------------------------------------------------------
@@ -544,7 +550,7 @@ def test_two_servers_never_both_get_an_alias(schema: Schema) -> None:
         finally:
             await second.close()
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 def test_a_key_is_changed_once_however_many_servers_try(schema: Schema) -> None:
@@ -566,7 +572,7 @@ def test_a_key_is_changed_once_however_many_servers_try(schema: Schema) -> None:
         assert won == 50
         await second.close()
 
-    told(schema, story)
+    run_story(schema, story)
 
 
 def test_an_ended_space_is_gone_for_a_server_whose_write_waited(schema: Schema) -> None:
@@ -587,4 +593,4 @@ def test_an_ended_space_is_gone_for_a_server_whose_write_waited(schema: Schema) 
         assert isinstance(outcome, KvasirError | Commit)
         assert await engine.get_space(ulid(1)) is None
 
-    told(schema, story)
+    run_story(schema, story)

@@ -87,7 +87,7 @@ async def examine(engine: Engine) -> None:
     assert await engine.check() == []
 
 
-def told(engine: Engine, story: Callable[[Engine], object] = examine) -> None:
+def run_story(engine: Engine, story: Callable[[Engine], object] = examine) -> None:
     async def whole() -> None:
         await engine.open()
         try:
@@ -99,8 +99,8 @@ def told(engine: Engine, story: Callable[[Engine], object] = examine) -> None:
 
 
 def test_a_stored_file_is_migrated(old_file: Path) -> None:
-    told(SqliteEngine(old_file))
-    told(SqliteEngine(old_file))
+    run_story(SqliteEngine(old_file))
+    run_story(SqliteEngine(old_file))
     with apsw.Connection(str(old_file)) as connection:
         assert connection.pragma("user_version") == len(MIGRATIONS)
         assert connection.pragma("journal_mode") == "wal"
@@ -111,22 +111,22 @@ def test_a_file_that_a_server_of_before_has_open_is_left_to_it(old_file: Path) -
     old = apsw.Connection(str(old_file))
     assert old.execute("SELECT count(*) FROM door").get == 5
     with pytest.raises(Unavailable, match="stop every server and command of the earlier version"):
-        told(SqliteEngine(old_file))
+        run_story(SqliteEngine(old_file))
     assert old.execute("SELECT count(*) FROM door").get == 5
     old.execute("UPDATE meta SET epoch = epoch + 1")
     old.close()
-    told(SqliteEngine(old_file))
+    run_story(SqliteEngine(old_file))
 
 
 def test_a_stored_schema_of_postgresql_is_migrated(old_schema: Schema) -> None:
     try:
-        told(postgres_engine(old_schema.url, durable=False))
-        told(postgres_engine(old_schema.url, durable=False))
+        run_story(postgres_engine(old_schema.url, durable=False))
+        run_story(postgres_engine(old_schema.url, durable=False))
     finally:
         old_schema.drop()
 
 
-def test_a_server_of_before_is_told_that_postgresql_is_unavailable(old_schema: Schema) -> None:
+def test_to_an_older_server_postgresql_is_unavailable(old_schema: Schema) -> None:
     """Also one that has prepared its statements long ago."""
 
     async def ask() -> None:
