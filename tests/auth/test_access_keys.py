@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from kvasir import keys
-from kvasir.access.authenticator import CREDENTIAL_CHARACTERS, REMEMBERED, Auth
+from kvasir.access.authenticator import CACHED_CREDENTIALS, CREDENTIAL_CHARACTERS, Authenticator
 from kvasir.config.table import Config
 from kvasir.control import access_keys, bootstrap, organisation
 from kvasir.engine import Engine
@@ -33,7 +33,7 @@ class House:
         self.clock = clock
         self.engine = engine or MemoryEngine(clock)
         self.store = Store(self.engine, Limits(), clock)
-        self.auth = Auth(self.store, self.engine)
+        self.auth = Authenticator(self.store, self.engine)
 
     async def key(self, role: str = "developer", **more: Any) -> str:
         """Make an access key; its secret."""
@@ -51,7 +51,7 @@ class House:
         return secret
 
     async def bearer(self, secret: str) -> Principal:
-        return await self.auth.access_key(f"Bearer {secret}", None)
+        return await self.auth.authenticate(f"Bearer {secret}", None)
 
     async def space(self, name: str = "a store", organisation: str = ORGANISATION) -> Space:
         owner = Principal(organisation, "owner", "test")
@@ -73,7 +73,7 @@ def test_either_scheme_in_any_case(house: House, scheme: str) -> None:
     async def work() -> None:
         secret = await house.key("viewer", id="k1")
         for header in (f"{scheme} {secret}", f"{scheme}   {secret} "):
-            principal = await house.auth.access_key(header, None)
+            principal = await house.auth.authenticate(header, None)
             assert (principal.organisation, principal.role, principal.name) == (ORGANISATION, "viewer", "k1")
 
     run(work())
@@ -83,7 +83,7 @@ def test_either_scheme_in_any_case(house: House, scheme: str) -> None:
 def test_the_cookie_named_cookie(house: House, cookie: str) -> None:
     async def work() -> None:
         secret = await house.key()
-        assert (await house.auth.access_key(None, cookie.format(secret))).role == "developer"
+        assert (await house.auth.authenticate(None, cookie.format(secret))).role == "developer"
 
     run(work())
 
@@ -110,7 +110,7 @@ def test_no_good_credential(house: House) -> None:
             ("Bearer " + "x" * 100_000, None),
         ]:
             with pytest.raises(Unauthenticated) as refusal:
-                await house.auth.access_key(authorization, cookie)
+                await house.auth.authenticate(authorization, cookie)
             assert secret not in refusal.value.message
 
     run(work())
@@ -291,9 +291,9 @@ def test_a_known_header_costs_no_read(house: House, monkeypatch: pytest.MonkeyPa
 def test_what_is_remembered_is_bounded(house: House) -> None:
     async def work() -> None:
         secret = await house.key()
-        for blanks in range(REMEMBERED + 50):
-            await house.auth.access_key(f"Bearer {' ' * blanks}{secret}", None)
-        assert len(house.auth._keys) == REMEMBERED
+        for blanks in range(CACHED_CREDENTIALS + 50):
+            await house.auth.authenticate(f"Bearer {' ' * blanks}{secret}", None)
+        assert len(house.auth._keys) == CACHED_CREDENTIALS
 
     run(work())
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
 from kvasir.access import identity_provider
-from kvasir.access.authenticator import Auth
+from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
 from kvasir.config.table import Config
 from kvasir.engines.memory import MemoryEngine
@@ -55,13 +55,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def auth(source: object, **settings: Any) -> Auth:
+def auth(source: object, **settings: Any) -> Authenticator:
     store = Store(MemoryEngine(), Limits(), wall_clock)
-    return Auth(store, store._engine, IdentityProvider(str(source), ISSUER, AUDIENCE, **settings))
+    return Authenticator(store, store._engine, IdentityProvider(str(source), ISSUER, AUDIENCE, **settings))
 
 
-def ask(who: Auth, text: str, scheme: str = "JWT") -> Principal:
-    return asyncio.run(who.access_key(f"{scheme} {text}", None))
+def ask(who: Authenticator, text: str, scheme: str = "JWT") -> Principal:
+    return asyncio.run(who.authenticate(f"{scheme} {text}", None))
 
 
 def refused(source: object, text: str, **settings: Any) -> str:
@@ -78,7 +78,7 @@ def test_a_good_token(file: Path, kid: str, algorithm: str, scheme: str) -> None
 
 
 def test_a_token_in_the_cookie(file: Path) -> None:
-    assert asyncio.run(auth(file).access_key(None, f"cookie={token()}")).name == "alice"
+    assert asyncio.run(auth(file).authenticate(None, f"cookie={token()}")).name == "alice"
 
 
 def test_a_key_set_of_one_serves_tokens_without_a_key_id(tmp_path: Path, file: Path) -> None:
@@ -248,8 +248,8 @@ def key_server(text: str) -> Iterator[tuple[KeyServer, str]]:
 
 
 def test_a_key_set_from_a_url_is_fetched_once() -> None:
-    async def work(who: Auth) -> None:
-        names = await asyncio.gather(*[who.access_key(f"JWT {token(sub=f'user {n}')}", None) for n in range(20)])
+    async def work(who: Authenticator) -> None:
+        names = await asyncio.gather(*[who.authenticate(f"JWT {token(sub=f'user {n}')}", None) for n in range(20)])
         assert len({principal.name for principal in names}) == 20
 
     with key_server(key_set(rsa_jwk("k1"))) as (server, url):
@@ -258,15 +258,15 @@ def test_a_key_set_from_a_url_is_fetched_once() -> None:
 
 
 def test_a_new_key_is_fetched_but_strangers_cannot_cause_many_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(who: Auth, server: KeyServer) -> None:
-        await who.access_key(f"JWT {token('k1')}", None)
+    async def work(who: Authenticator, server: KeyServer) -> None:
+        await who.authenticate(f"JWT {token('k1')}", None)
         server.text = key_set(rsa_jwk("k2"))
         for n in range(50):
             with pytest.raises(Unauthenticated, match="kid"):
-                await who.access_key(f"JWT {token('k2', sub=str(n))}", None)
+                await who.authenticate(f"JWT {token('k2', sub=str(n))}", None)
         assert server.asked == 1
-        monkeypatch.setattr(identity_provider, "FETCH_PAUSE_SECONDS", 0.0)
-        assert (await who.access_key(f"JWT {token('k2')}", None)).name == "alice"
+        monkeypatch.setattr(identity_provider, "MIN_FETCH_INTERVAL_SECONDS", 0.0)
+        assert (await who.authenticate(f"JWT {token('k2')}", None)).name == "alice"
         assert server.asked == 2
 
     with key_server(key_set(rsa_jwk("k1"))) as (server, url):
@@ -274,18 +274,18 @@ def test_a_new_key_is_fetched_but_strangers_cannot_cause_many_fetches(monkeypatc
 
 
 def test_an_old_key_set_is_fetched_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(who: Auth, server: KeyServer) -> None:
-        await who.access_key(f"JWT {token('k1')}", None)
+    async def work(who: Authenticator, server: KeyServer) -> None:
+        await who.authenticate(f"JWT {token('k1')}", None)
         server.text = key_set(rsa_jwk("k2"))
-        monkeypatch.setattr(identity_provider, "KEYS_SECONDS", 0.0)
-        monkeypatch.setattr(identity_provider, "FETCH_PAUSE_SECONDS", 0.0)
-        await who.access_key(f"JWT {token('k1', sub='bob')}", None)
-        monkeypatch.setattr(identity_provider, "KEYS_SECONDS", 300.0)
-        assert who._identity is not None
-        assert who._identity._fetching is not None
-        await who._identity._fetching
+        monkeypatch.setattr(identity_provider, "MAX_KEY_SET_AGE_SECONDS", 0.0)
+        monkeypatch.setattr(identity_provider, "MIN_FETCH_INTERVAL_SECONDS", 0.0)
+        await who.authenticate(f"JWT {token('k1', sub='bob')}", None)
+        monkeypatch.setattr(identity_provider, "MAX_KEY_SET_AGE_SECONDS", 300.0)
+        assert who._identity_provider is not None
+        assert who._identity_provider._fetching is not None
+        await who._identity_provider._fetching
         with pytest.raises(Unauthenticated, match="kid"):
-            await who.access_key(f"JWT {token('k1', sub='carol')}", None)
+            await who.authenticate(f"JWT {token('k1', sub='carol')}", None)
 
     with key_server(key_set(rsa_jwk("k1"))) as (server, url):
         asyncio.run(work(auth(url), server))
@@ -300,22 +300,22 @@ def test_an_old_key_set_is_fetched_in_the_background(monkeypatch: pytest.MonkeyP
         (200, '{"keys": []}'),
         (200, '{"keys": 5}'),
         (200, '{"keys": [5, {}]}'),
-        (200, " " * (identity_provider.KEY_SET_BYTES + 1)),
+        (200, " " * (identity_provider.MAX_KEY_SET_BYTES + 1)),
         (200, "[" * 100_000),
     ],
 )
 def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(who: Auth, server: KeyServer) -> None:
+    async def work(who: Authenticator, server: KeyServer) -> None:
         with pytest.raises(Unavailable):
-            await who.access_key(f"JWT {token()}", None)
+            await who.authenticate(f"JWT {token()}", None)
         server.status, server.text = 200, key_set(rsa_jwk("k1"))
-        monkeypatch.setattr(identity_provider, "FETCH_PAUSE_SECONDS", 0.0)
-        await who.access_key(f"JWT {token()}", None)
+        monkeypatch.setattr(identity_provider, "MIN_FETCH_INTERVAL_SECONDS", 0.0)
+        await who.authenticate(f"JWT {token()}", None)
         # From now on a failure leaves the former keys in force.
         server.status, server.text = status, text
         with pytest.raises(Unauthenticated):
-            await who.access_key(f"JWT {token('k2')}", None)
-        await who.access_key(f"JWT {token(sub='bob')}", None)
+            await who.authenticate(f"JWT {token('k2')}", None)
+        await who.authenticate(f"JWT {token(sub='bob')}", None)
 
     with key_server(text) as (server, url):
         server.status = status
@@ -348,7 +348,7 @@ def test_a_provider_that_speaks_no_http(spoken: bytes, caplog: pytest.LogCapture
         finally:
             server.shutdown()
             thread.join()
-    assert "cannot be had" in caplog.text
+    assert "cannot be fetched" in caplog.text
 
 
 def test_a_redirect_may_not_leave_tls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,9 +379,9 @@ def test_a_caller_who_leaves_does_not_take_the_keys_along(file: Path, monkeypatc
         assert go_on.wait(10)
         return read(source)
 
-    async def work(who: Auth) -> None:
-        first = asyncio.create_task(who.access_key(f"JWT {token()}", None))
-        second = asyncio.create_task(who.access_key(f"JWT {token()}", None))
+    async def work(who: Authenticator) -> None:
+        first = asyncio.create_task(who.authenticate(f"JWT {token()}", None))
+        second = asyncio.create_task(who.authenticate(f"JWT {token()}", None))
         assert await asyncio.to_thread(asked.wait, 10)
         first.cancel()
         go_on.set()
@@ -392,6 +392,6 @@ def test_a_caller_who_leaves_does_not_take_the_keys_along(file: Path, monkeypatc
 
 
 def test_settings_make_the_provider(tmp_path: Path) -> None:
-    assert IdentityProvider.of(Config()) is None
-    made = IdentityProvider.of(Config(jwks="keys.json", jwt_issuer=ISSUER, jwt_audience=AUDIENCE))
+    assert IdentityProvider.from_config(Config()) is None
+    made = IdentityProvider.from_config(Config(jwks="keys.json", jwt_issuer=ISSUER, jwt_audience=AUDIENCE))
     assert isinstance(made, IdentityProvider)

@@ -29,15 +29,15 @@ PRINCIPALS = {
 
 
 class KnownCallers:
-    """Stands in for `kvasir.access.authenticator.Auth`."""
+    """Stands in for `kvasir.access.authenticator.Authenticator`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def access_key(self, authorization: str | None, cookie: str | None) -> Principal:
+    async def authenticate(self, authorization: str | None, cookie: str | None) -> Principal:
         await self._store.refresh()
         if authorization not in PRINCIPALS:
-            raise Unauthenticated("no good credential")
+            raise Unauthenticated("not a valid credential")
         return PRINCIPALS[authorization]
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from kvasir import keys
-from kvasir.access.service_tokens import ServiceTokens
+from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.config.table import Config
 from kvasir.control import applications, service_accounts
 from kvasir.control.service_accounts import Credentials
@@ -55,7 +55,7 @@ class World:
         self.store = Store(self.engine, limits or Limits(), lambda: self.now)
         self.owner = Principal(ORGANISATION, "owner", "test")
         self.dialect = VoximplantDialect(
-            self.store, ServiceTokens(self.store, self.engine), settings or settings_with()
+            self.store, ServiceTokenVerifier(self.store, self.engine), settings or settings_with()
         )
         self.space = self.application("myapp1", 1)
         self.credentials = self.account("Developer")

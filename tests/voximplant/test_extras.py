@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvasir import keys
-from kvasir.access.service_tokens import ServiceTokens
+from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.limits import Limits
 from kvasir.store.store import Store
@@ -154,7 +154,7 @@ def test_increments_at_once_are_all_counted() -> None:
     """Through two dialects with stores of their own, as two processes have them."""
     world = World()
     other = Store(world.engine, Limits(), lambda: world.now)
-    dialects = [world.dialect, VoximplantDialect(other, ServiceTokens(other, world.engine), settings_with())]
+    dialects = [world.dialect, VoximplantDialect(other, ServiceTokenVerifier(other, world.engine), settings_with())]
     headers = {"authorization": f"Bearer {world.token}"}
 
     async def all_of_them() -> None:

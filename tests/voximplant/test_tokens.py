@@ -15,7 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from kvasir.access.service_tokens import HEADER_CHARACTERS, REMEMBERED, BadToken, Flaw, ServiceTokens
+from kvasir.access.service_tokens import CACHED_TOKENS, MAX_HEADER_CHARACTERS, BadToken, Flaw, ServiceTokenVerifier
 from kvasir.control import service_accounts
 from kvasir.dialects.voximplant.commands import COMMANDS
 from kvasir.errors import Unauthenticated
@@ -110,7 +110,7 @@ TOKENS: list[tuple[str, Callable[[World], str], int | None]] = [
     ("two parts", lambda world: world.sign().rpartition(".")[0], 447),
     ("header is a list", lambda _: f"{encoded([])}.{encoded({})}.AA", 447),
     ("claims are a list", lambda world: f"{world.sign().split('.')[0]}.{encoded([])}.AA", 100),
-    ("too long", lambda world: world.sign(extra="x" * HEADER_CHARACTERS), 447),
+    ("too long", lambda world: world.sign(extra="x" * MAX_HEADER_CHARACTERS), 447),
     ("not ASCII", lambda _: "é.é.é", 447),
 ]
 
@@ -257,12 +257,12 @@ def test_a_verified_token_is_remembered_until_it_expires(monkeypatch: pytest.Mon
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvasir.access.service_tokens.REMEMBERED", 5)
-    assert REMEMBERED >= 1_000
+    monkeypatch.setattr("kvasir.access.service_tokens.CACHED_TOKENS", 5)
+    assert CACHED_TOKENS >= 1_000
     world = World()
-    tokens = ServiceTokens(world.store, world.engine)
+    tokens = ServiceTokenVerifier(world.store, world.engine)
     for number in range(9):
-        asyncio.run(tokens.caller(f"Bearer {world.sign(extra=number)}"))
+        asyncio.run(tokens.verify(f"Bearer {world.sign(extra=number)}"))
     assert len(tokens._tokens) == 5
 
 

@@ -1,7 +1,7 @@
-"""Credentials -> `Principal`. The only place where a secret is compared.
+"""An access key, or an identity provider's token -> `Principal`. The only place where secrets are compared.
 
-What it remembers of access keys is forgotten as soon as any process changes one (the epoch says so); what it remembers
-of tokens ends with their `exp`, since nobody can take a signature back.
+Cached access keys are dropped as soon as any process changes one (the epoch says so). Cached tokens are good until
+their `exp`, since a signature cannot be revoked.
 """
 
 from __future__ import annotations
@@ -16,58 +16,57 @@ from kvasir.keys import prefix_range
 from kvasir.model import Principal
 from kvasir.store.store import Store
 
-#: Credentials of each kind that one process remembers; the oldest goes first.
-REMEMBERED = 2_000
-#: Longest credential that is looked at: well above any real token, and a bound on what is remembered.
+#: Credentials of each kind that one process caches; the oldest is evicted first.
+CACHED_CREDENTIALS = 2_000
+#: Longer credentials are refused unread: well above any real token, and a bound on the caches.
 CREDENTIAL_CHARACTERS = 8_192
+#: Name of the cookie that may carry a credential
 COOKIE = "cookie"
 
 
-class Auth:
-    """Knows who asks."""
+class Authenticator:
+    """Tells which principal sent a credential, with or without an identity provider."""
 
-    def __init__(self, store: Store, engine: Engine, identity: IdentityProvider | None = None) -> None:
+    def __init__(self, store: Store, engine: Engine, identity_provider: IdentityProvider | None = None) -> None:
         self._store = store
         self._engine = engine
-        self._identity = identity
+        self._identity_provider = identity_provider
         self._epoch = -1
-        #: By the whole header text, so that a known caller costs one look.
+        #: By the whole header value, so that a known caller costs one lookup.
         self._keys: dict[str, Principal] = {}
         self._tokens: dict[str, Principal] = {}
 
-    async def access_key(self, authorization: str | None, cookie: str | None) -> Principal:
-        """The principal of an `Authorization` header (Bearer or JWT) or a Cookie header, calling `Store.refresh` once.
+    async def authenticate(self, authorization: str | None, cookie: str | None) -> Principal:
+        """The principal behind an `Authorization` (Bearer or JWT) or a Cookie header. Calls `Store.refresh` once.
 
-        Raises `Unauthenticated`, and `Unavailable` when a token cannot be checked now.
+        Raises `Unauthenticated`, and `Unavailable` while tokens cannot be checked.
         """
         epoch = await self._store.refresh()
         if epoch != self._epoch:
             self._keys.clear()
             self._epoch = epoch
         credential = authorization or _credential_of(cookie)
-        principal = (
-            self._keys.get(credential) or self._tokens.get(credential) or await self._recognise(credential, epoch)
-        )
+        principal = self._keys.get(credential) or self._tokens.get(credential) or await self._verify(credential, epoch)
         if principal.expires_at is not None and principal.expires_at <= self._store.clock():
             self._tokens.pop(credential, None)
             raise Unauthenticated("the access key or token has expired")
         return principal
 
-    async def _recognise(self, credential: str, epoch: int) -> Principal:
+    async def _verify(self, credential: str, epoch: int) -> Principal:
         secret = _secret_of(credential)
-        principal = await self._owner_of(secret)
+        principal = await self._find_key(secret)
         if principal is not None:
-            # Found in the state of this epoch; if another came meanwhile, it may be revoked already.
+            # If the epoch has moved since, the key may have been revoked in the meantime.
             if epoch == self._epoch:
-                _remember(self._keys, credential, principal)
+                _cache(self._keys, credential, principal)
             return principal
-        if self._identity is None or secret.count(".") != 2:
+        if self._identity_provider is None or secret.count(".") != 2:
             raise Unauthenticated("the access key is unknown or revoked")
-        principal = await self._identity.principal(secret)
-        _remember(self._tokens, credential, principal)
+        principal = await self._identity_provider.verify(secret)
+        _cache(self._tokens, credential, principal)
         return principal
 
-    async def _owner_of(self, secret: str) -> Principal | None:
+    async def _find_key(self, secret: str) -> Principal | None:
         digest = access_keys.digest_of(secret)
         key = await access_keys.find_key(self._engine, digest)
         if key is None or not hmac.compare_digest(key.digest, digest):
@@ -83,7 +82,7 @@ class Auth:
 
 
 def _credential_of(cookie: str | None) -> str:
-    """What an `Authorization` header would say for the cookie named `cookie` in a Cookie header; "" without it."""
+    """The `Authorization` header that the credential cookie stands for; "" if there is none."""
     for pair in (cookie or "").split(";"):
         name, _, value = pair.strip().partition("=")
         if name == COOKIE and value:
@@ -104,7 +103,7 @@ def _secret_of(credential: str) -> str:
     return secret
 
 
-def _remember(known: dict[str, Principal], credential: str, principal: Principal) -> None:
-    if len(known) >= REMEMBERED:
-        del known[next(iter(known))]
-    known[credential] = principal
+def _cache(cache: dict[str, Principal], credential: str, principal: Principal) -> None:
+    if len(cache) >= CACHED_CREDENTIALS:
+        del cache[next(iter(cache))]
+    cache[credential] = principal

@@ -1,7 +1,8 @@
-"""Tokens (JWTs) of an identity provider -> `Principal`: its key set, fetched when needed, and the claims that count.
+"""Verifies tokens (JWTs) of an identity provider: its key set, fetched when needed, and the claims that matter.
 
-Only signatures by keys of the set, by pinned asymmetric algorithms, for our issuer and audience, count. Fetching never
-holds up the event loop, nor may strangers with made-up key ids cause more than one fetch every few seconds.
+A token must be signed with a key of the set, by one of the configured asymmetric algorithms, for our issuer and
+audience. Fetching never blocks the event loop, and strangers with made-up key ids cannot cause more than one fetch
+every few seconds.
 """
 
 from __future__ import annotations
@@ -25,23 +26,24 @@ from kvasir.control.access_keys import ROLES
 from kvasir.errors import Unauthenticated, Unavailable
 from kvasir.model import Principal
 
-#: A key set older than this is fetched anew in the background, so that withdrawn keys go.
-KEYS_SECONDS = 300.0
-#: Shortest time between two fetches, whatever the reason.
-FETCH_PAUSE_SECONDS = 10.0
+#: A key set older than this is fetched again in the background, so that withdrawn keys disappear.
+MAX_KEY_SET_AGE_SECONDS = 300.0
+#: The least time between two fetches, whatever the reason.
+MIN_FETCH_INTERVAL_SECONDS = 10.0
 FETCH_TIMEOUT_SECONDS = 5.0
-KEY_SET_BYTES = 1_048_576
+MAX_KEY_SET_BYTES = 1_048_576
 #: How far the clocks of the provider and this machine may differ.
-CLOCK_SECONDS = 5.0
+LEEWAY_SECONDS = 5.0
 
-#: What comes of a provider that cannot be reached, speaks no HTTP or sends no key set; brackets nested deep included.
-UNUSABLE = (OSError, TimeoutError, ValueError, http.client.HTTPException, msgspec.MsgspecError, RecursionError)
+#: Raised for a provider that cannot be reached or does not speak HTTP, and for what is not a key set (RecursionError:
+#: brackets nested too deep).
+FETCH_ERRORS = (OSError, TimeoutError, ValueError, http.client.HTTPException, msgspec.MsgspecError, RecursionError)
 
 logger = logging.getLogger(__name__)
 
 
 class IdentityProvider:
-    """One issuer, its keys, and how its claims are read."""
+    """One issuer, its keys, and which of its claims name the organisation and the role. `jwks` is a URL or a file."""
 
     def __init__(
         self,
@@ -64,8 +66,8 @@ class IdentityProvider:
         self._fetched = self._tried = -float("inf")
 
     @classmethod
-    def of(cls, config: Config) -> IdentityProvider | None:
-        """The provider that the settings name; None: none."""
+    def from_config(cls, config: Config) -> IdentityProvider | None:
+        """The provider that the settings name, if they name one."""
         if config.jwks is None or config.jwt_issuer is None or config.jwt_audience is None:
             return None
         return cls(
@@ -77,10 +79,10 @@ class IdentityProvider:
             role_claim=config.jwt_role_claim,
         )
 
-    async def principal(self, token: str) -> Principal:
-        """Who a token names, until its `exp`.
+    async def verify(self, token: str) -> Principal:
+        """The principal that a token names, valid until its `exp`.
 
-        Raises `Unauthenticated`, saying why, and `Unavailable` while the key set cannot be had.
+        Raises `Unauthenticated`, saying why, and `Unavailable` while the key set cannot be fetched.
         """
         try:
             header = jwt.get_unverified_header(token)
@@ -90,87 +92,89 @@ class IdentityProvider:
                 algorithms=self._algorithms,
                 issuer=self._issuer,
                 audience=self._audience,
-                leeway=CLOCK_SECONDS,
+                leeway=LEEWAY_SECONDS,
                 options={"require": ["exp"]},
             )
-        except UnicodeEncodeError:  # a header of bytes that are no text
-            raise Unauthenticated("the token is not valid: it holds characters that no token has") from None
+        except UnicodeEncodeError:  # bytes that are not text, in a header
+            raise Unauthenticated("the token is not valid: it contains characters that no token has") from None
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is not valid: {error}") from None
         organisation = _claim(claims, self._organisation_claim)
         try:
             organisation = str(ULID.from_str(str(organisation).upper()))
         except ValueError:
-            raise Unauthenticated(f"the token's claim {self._organisation_claim!r} holds no ULID") from None
-        said = _claim(claims, self._role_claim)
-        roles = said if isinstance(said, list) else [said]
-        # Of several, the one that may do most; without any, the caller is known but may do nothing.
+            raise Unauthenticated(f"the token's claim {self._organisation_claim!r} is not a ULID") from None
+        claimed = _claim(claims, self._role_claim)
+        roles = claimed if isinstance(claimed, list) else [claimed]
+        # The most powerful of several; with none that we know, the caller is authenticated but may do nothing.
         role = next((role for role in ROLES if role in roles), "none")
         return Principal(organisation, role, str(claims.get("sub", "token")), expires_at=int(claims["exp"]) * 1_000)
 
     async def _key(self, kid: str | None, algorithm: str | None) -> jwt.PyJWK:
         if algorithm not in self._algorithms:
             raise jwt.InvalidAlgorithmError(f"its algorithm must be one of: {', '.join(self._algorithms)}")
-        if kid not in self._keys or time.monotonic() - self._fetched > KEYS_SECONDS:
+        if kid not in self._keys or time.monotonic() - self._fetched > MAX_KEY_SET_AGE_SECONDS:
             await self._refresh(wait=kid not in self._keys)
         if not self._keys:
             raise Unavailable("the identity provider's keys cannot be fetched now; try again later")
         if kid not in self._keys:
-            raise jwt.InvalidKeyError("no key of the key set has its key id (kid)")
+            raise jwt.InvalidKeyError("the key set has no key with its key id (kid)")
         return jwt.PyJWK(self._keys[kid], self._keys[kid].get("alg") or algorithm)
 
     async def _refresh(self, *, wait: bool) -> None:
-        """Fetch the key set, if it was not tried just now; one fetch serves everyone who waits."""
+        """Fetch the key set unless that was tried a moment ago; one fetch serves everyone who waits."""
         if self._fetching is None or self._fetching.done():
-            if time.monotonic() - self._tried < FETCH_PAUSE_SECONDS:
+            if time.monotonic() - self._tried < MIN_FETCH_INTERVAL_SECONDS:
                 return
             self._tried = time.monotonic()
             self._fetching = asyncio.create_task(self._fetch())
         if wait:
-            # Shielded: a caller who leaves must not take the others' keys with it.
+            # Shielded: a caller who leaves must not cancel the fetch that others wait for.
             await asyncio.shield(self._fetching)
 
     async def _fetch(self) -> None:
         try:
             text = await asyncio.wait_for(asyncio.to_thread(_read, self._jwks), 2 * FETCH_TIMEOUT_SECONDS)
             keys = _signing_keys(msgspec.json.decode(text))
-        except UNUSABLE as error:
-            # Some say nothing, as a line that is no HTTP does.
-            logger.warning("the key set %s cannot be had: %s", self._jwks, str(error).strip() or type(error).__name__)
+        except FETCH_ERRORS as error:
+            # Some errors have no text, for example that of a response that is not HTTP.
+            logger.warning(
+                "the key set %s cannot be fetched: %s", self._jwks, str(error).strip() or type(error).__name__
+            )
             return
         self._keys = keys
         self._fetched = time.monotonic()
 
 
 def _read(source: str) -> bytes:
-    """The text of a key set. Raises OSError, ValueError or HTTPException."""
+    """The text of a key set, from a URL or a file. Raises OSError, ValueError or HTTPException."""
     if not source.startswith(("http://", "https://")):
         return Path(source).read_bytes()
-    # The scheme is checked above, and a redirect may not leave it.
+    # The scheme is checked above, and a redirect must not leave https.
     try:
-        with urllib.request.urlopen(source, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            if source.startswith("https://") and not answer.url.startswith("https://"):
+        with urllib.request.urlopen(source, timeout=FETCH_TIMEOUT_SECONDS) as response:  # noqa: S310
+            if source.startswith("https://") and not response.url.startswith("https://"):
                 raise ValueError("it redirects to an address without TLS")
-            text = bytes(answer.read(KEY_SET_BYTES + 1))
+            text = bytes(response.read(MAX_KEY_SET_BYTES + 1))
     except urllib.error.HTTPError as error:
         error.close()
         raise
-    if len(text) > KEY_SET_BYTES:
-        raise ValueError(f"it is longer than {KEY_SET_BYTES:,} bytes")
+    if len(text) > MAX_KEY_SET_BYTES:
+        raise ValueError(f"it is longer than {MAX_KEY_SET_BYTES:,} bytes")
     return text
 
 
 def _signing_keys(document: Any) -> dict[str | None, dict[str, Any]]:
-    """The public signature keys of a set by `kid`; a set of one key also serves tokens without `kid`."""
+    """The public signing keys of a set by `kid`; the only key of a set also serves tokens without a `kid`."""
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
-        raise ValueError('it is no key set: a JSON object with a member "keys"')
+        raise ValueError('it is not a key set, which is a JSON object with an array "keys"')
     usable: list[dict[str, Any]] = [
         key
         for key in document["keys"]
         if isinstance(key, dict) and key.get("kty") in ("RSA", "EC", "OKP") and key.get("use", "sig") == "sig"
     ]
     if not usable:
-        raise ValueError("it holds no public key for signatures")
+        raise ValueError("it contains no public key for signatures")
     found: dict[str | None, dict[str, Any]] = {key["kid"]: key for key in usable if isinstance(key.get("kid"), str)}
     if len(usable) == 1:
         found[None] = usable[0]
@@ -178,7 +182,7 @@ def _signing_keys(document: Any) -> dict[str | None, dict[str, Any]]:
 
 
 def _claim(claims: dict[str, Any], name: str) -> Any:
-    """The claim of this name, or the one that dots lead to: `realm_access.roles`."""
+    """The claim of this name, or the nested one that a path such as `realm_access.roles` leads to."""
     if name in claims:
         return claims[name]
     value: Any = claims

@@ -1,7 +1,7 @@
-"""Service tokens: JSON Web Tokens that the key of a service account signed -> who asks.
+"""Verifies service tokens: JSON Web Tokens signed with the key of a service account.
 
-Owns what such a token must look like and how long a verified one is remembered. Knows only public keys; the only
-secret it meets, the token itself, is never compared, kept or logged.
+Owns what such a token must look like and how long a verified one is cached. Knows only public keys; the only secret it
+sees, the token itself, is never compared, kept or logged.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from kvasir.store.store import Store
 
 #: How far the clocks of client and server may differ, both ways.
 LEEWAY_SECONDS = 60
-#: Longest life of a token: `exp` at most `iat` + 3600.
-LIFETIME_SECONDS = 3600
-#: Longest Authorization header looked at; tokens of the official clients have about 600 characters.
-HEADER_CHARACTERS = 4096
-#: Verified tokens, and public keys, that one process remembers; the oldest make room.
-REMEMBERED = 10_000
+#: The longest a token may live: from `iat` to `exp`.
+MAX_LIFETIME_SECONDS = 3600
+#: Longer Authorization headers are refused unread; those of the official clients have about 600 characters.
+MAX_HEADER_CHARACTERS = 4096
+#: Verified tokens, and as many public keys, that one process caches; the oldest are evicted first.
+CACHED_TOKENS = 10_000
 
 _UNCHECKED: Any = {
     "verify_signature": True,
@@ -38,20 +38,20 @@ _UNCHECKED: Any = {
 
 
 class Flaw(enum.Enum):
-    """What is wrong with a token. The first that applies, in this order, is named."""
+    """What is wrong with a token: the first of these that applies."""
 
-    MISSING = "there is no bearer token"
+    MISSING = "no bearer token was sent"
     FORMAT = "the token is not a JSON Web Token signed with RS256"
-    KEY_ID = "the token names a key that is not known here, or no longer"
-    SIGNATURE = "the token's signature is not that of its key"
-    LIFETIME = "the token lives longer than an hour"
-    FUTURE = "the token comes from the future"
+    KEY_ID = "the token names a key that is unknown or has been revoked"
+    SIGNATURE = "the token's signature does not match its key"
+    LIFETIME = "the token is valid for longer than an hour"
+    FUTURE = "the token is not valid yet"
     EXPIRED = "the token has expired"
-    ACCOUNT = "the token's issuer is not the account of its key"
+    ACCOUNT = "the token's issuer is not the account that its key belongs to"
 
 
 class BadToken(Unauthenticated):
-    """A token that is no good."""
+    """A token that is missing or not valid; `flaw` says why."""
 
     def __init__(self, flaw: Flaw) -> None:
         super().__init__(flaw.value)
@@ -59,7 +59,7 @@ class BadToken(Unauthenticated):
 
 
 class Caller(Struct, frozen=True):
-    """Who sent a good token."""
+    """Who sent a valid token."""
 
     principal: Principal
     account_id: int
@@ -70,30 +70,30 @@ class _Key(Struct, frozen=True):
     caller: Caller
 
 
-class ServiceTokens:
-    """Verifies tokens, and remembers good ones until they expire or any process changes a key."""
+class ServiceTokenVerifier:
+    """Verifies tokens, and caches valid ones until they expire or any process changes a key."""
 
     def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
         self._engine = engine
         self._epoch = -1
-        #: SHA-256 of the header -> (who sent it, the Unix second it is good until). A digest, because time spent
-        #: on finding it then says nothing about a token.
+        #: SHA-256 of the header -> (who sent it, the Unix second until which it is valid). By digest, so that the time
+        #: a lookup takes reveals nothing about a token.
         self._tokens: dict[bytes, tuple[Caller, float]] = {}
         self._keys: dict[str, _Key] = {}
 
-    def caller_nowait(self, authorization: str | None) -> Caller | None:
-        """What `caller` returns, if that takes no waiting; None says nothing."""
+    def verify_nowait(self, authorization: str | None) -> Caller | None:
+        """What `verify` returns, if that takes no waiting; None says nothing."""
         if authorization is None or self._store.refresh_nowait() != self._epoch:
             return None
         known = self._tokens.get(_digest(authorization))
         return None if known is None or self._store.clock() > known[1] * 1000 else known[0]
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Who sent this Authorization header, calling `Store.refresh` once. Raises `BadToken`.
+    async def verify(self, authorization: str | None) -> Caller:
+        """Who sent this Authorization header. Calls `Store.refresh` once. Raises `BadToken`.
 
-        A token is `Bearer` and a JWT: header `alg` RS256 and `kid`, claims `iss` (the account's id as text or number;
-        0 means the key's own account), `iat` and `exp`.
+        The header is `Bearer` and a JWT: header `alg` RS256 and `kid`, claims `iss` (the account's id as text or
+        number; 0 means the key's own account), `iat` and `exp`.
         """
         epoch = await self._store.refresh()
         if epoch != self._epoch:
@@ -109,13 +109,13 @@ class ServiceTokens:
                 del self._tokens[digest]
                 raise BadToken(Flaw.EXPIRED)
             return known[0]
-        caller, until = await self._verify(_bearer(authorization), now)
-        if self._epoch == epoch:  # else a key changed while this one was read
-            _make_room(self._tokens)
+        caller, until = await self._check(_bearer(authorization), now)
+        if self._epoch == epoch:  # otherwise a key was changed in the meantime
+            _evict(self._tokens)
             self._tokens[digest] = caller, until
         return caller
 
-    async def _verify(self, token: str, now: float) -> tuple[Caller, float]:
+    async def _check(self, token: str, now: float) -> tuple[Caller, float]:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
@@ -146,7 +146,7 @@ class ServiceTokens:
         public = cast("RSAPublicKey", load_pem_public_key(record.public_key.encode()))
         key = _Key(public, Caller(service_accounts.principal(record), record.account_id))
         if self._epoch == epoch:
-            _make_room(self._keys)
+            _evict(self._keys)
             self._keys[key_id] = key
         return key
 
@@ -159,15 +159,15 @@ def _bearer(authorization: str) -> str:
     scheme, _, token = authorization.strip().partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise BadToken(Flaw.MISSING)
-    if len(authorization) > HEADER_CHARACTERS:
+    if len(authorization) > MAX_HEADER_CHARACTERS:
         raise BadToken(Flaw.FORMAT)
     return token.strip()
 
 
 def _check_times(claims: dict[str, Any], now: float) -> float:
-    """Until when the token is good, in Unix seconds. `nbf` counts like `iat`, as far as it is in the future."""
+    """Until when the token is valid, in Unix seconds. A `nbf` in the future counts like such an `iat`."""
     issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
-    if expires - issued > LIFETIME_SECONDS:
+    if expires - issued > MAX_LIFETIME_SECONDS:
         raise BadToken(Flaw.LIFETIME)
     if max(issued, _time(claims.get("nbf", issued))) > now + LEEWAY_SECONDS:
         raise BadToken(Flaw.FUTURE)
@@ -183,12 +183,12 @@ def _time(claim: object) -> float:
 
 
 def _is_issuer(issuer: object, account_id: int) -> bool:
-    """The README-style configuration of the Python client sends "0", other clients a number or its text."""
+    """The Python client, configured as its README says, sends "0", other clients a number or its text."""
     if isinstance(issuer, bool) or not isinstance(issuer, int | str):
         return False
     return str(issuer) in {"0", str(account_id)}
 
 
-def _make_room(remembered: dict[Any, Any]) -> None:
-    if len(remembered) >= REMEMBERED:
-        del remembered[next(iter(remembered))]
+def _evict(cache: dict[Any, Any]) -> None:
+    if len(cache) >= CACHED_TOKENS:
+        del cache[next(iter(cache))]

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from kvasir.access.authenticator import Auth
+from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
-from kvasir.access.service_tokens import ServiceTokens
+from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.config.parsers import split_address
 from kvasir.config.table import Config
 from kvasir.control import bootstrap, organisation
@@ -71,13 +71,13 @@ class Worker:
         self._metrics = metrics
         self._engine = create_engine(config)
         self._store = Store(self._engine, config.limits, self._engine.clock)
-        self._auth = Auth(self._store, self._engine, IdentityProvider.of(config))
+        self._auth = Authenticator(self._store, self._engine, IdentityProvider.from_config(config))
         self._health = HealthDialect(
             self._engine, metrics, engine_name=config.engine_name, durability=config.durability
         )
         versori = VersoriDialect(self._store, self._auth)
         voximplant = VoximplantDialect(
-            self._store, ServiceTokens(self._store, self._engine), voximplant_settings(config)
+            self._store, ServiceTokenVerifier(self._store, self._engine), voximplant_settings(config)
         )
         reference = ReferenceDialect(openapi.document(config.limits))
         # Versori's paths win, since a key in one may look like a path of another API.
@@ -103,7 +103,7 @@ class Worker:
         config = self._config
         if config.nemesis is None:
             return None
-        caller: Principal | Auth = self._auth
+        caller: Principal | Authenticator = self._auth
         first = await organisation.first_organisation(self._engine)
         if config.nemesis_auth != "key":
             caller = Principal(first, "developer", "nemesis")

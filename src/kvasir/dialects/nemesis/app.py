@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
-from kvasir.access.authenticator import Auth
+from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.nemesis.commands.context import Observe, Saves, Shared
 from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, PROFILES
 from kvasir.dialects.nemesis.conversation.conversation import Conversation
@@ -28,7 +28,7 @@ class NemesisDialect:
     def __init__(
         self,
         store: Store,
-        caller: Principal | Auth,
+        caller: Principal | Authenticator,
         *,
         limits: NemesisLimits,
         default_profile: str,
@@ -40,7 +40,7 @@ class NemesisDialect:
         self._threads = ThreadPoolExecutor(1, "nemesis-find")
         self._shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe)
         #: Whether a connection has to send an access key
-        self.needs_key = isinstance(caller, Auth)
+        self.needs_key = isinstance(caller, Authenticator)
 
     def converse(
         self,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from kvasir.access.authenticator import Auth
+from kvasir.access.authenticator import Authenticator
 from kvasir.control import stores
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.versori import answers, requests, routes
@@ -25,7 +25,7 @@ class VersoriDialect:
     name: ClassVar[str] = "versori"
     operations: ClassVar[tuple[str, ...]] = (*routes.OPERATIONS, routes.UNROUTED)
 
-    def __init__(self, store: Store, auth: Auth) -> None:
+    def __init__(self, store: Store, auth: Authenticator) -> None:
         self._store = store
         self._auth = auth
         self.serves = routes.serves
@@ -56,7 +56,7 @@ class VersoriDialect:
 
     async def _caller(self, request: Request) -> Principal:
         authorization = request.header("authorization")
-        return await self._auth.access_key(authorization, None if authorization else request.cookie)
+        return await self._auth.authenticate(authorization, None if authorization else request.cookie)
 
     async def _opened(self, request: Request, principal: Principal, owner: str) -> tuple[Principal, Space, bytes]:
         """The caller, the store and the body.

@@ -7,7 +7,7 @@ import logging
 from functools import lru_cache
 from typing import ClassVar
 
-from kvasir.access.service_tokens import BadToken, Caller, Flaw, ServiceTokens
+from kvasir.access.service_tokens import BadToken, Caller, Flaw, ServiceTokenVerifier
 from kvasir.control import applications
 from kvasir.dialects.http import JSON, Request, Response
 from kvasir.dialects.voximplant import errors, forms
@@ -36,7 +36,7 @@ class VoximplantDialect:
     name: ClassVar[str] = "voximplant"
     operations: ClassVar[tuple[str, ...]] = (*COMMANDS, UNKNOWN)
 
-    def __init__(self, store: Store, tokens: ServiceTokens, settings: Settings) -> None:
+    def __init__(self, store: Store, tokens: ServiceTokenVerifier, settings: Settings) -> None:
         self._store = store
         self._tokens = tokens
         self._settings = settings
@@ -51,11 +51,11 @@ class VoximplantDialect:
             if request.method not in {"POST", "GET"}:
                 return _not_allowed()
             authorization = request.header("authorization")
-            caller = self._tokens.caller_nowait(authorization) or await self._tokens.caller(authorization)
+            caller = self._tokens.verify_nowait(authorization) or await self._tokens.verify(authorization)
             kind, options = forms.content_type(request.header("content-type"))
             body = await request.body(self._settings.json_bytes if kind == JSON else self._settings.form_bytes)
             if request.slow:  # the key may have been revoked meanwhile
-                caller = await self._tokens.caller(authorization)
+                caller = await self._tokens.verify(authorization)
             given = forms.read(request.query, body, kind, options)
             operation = _command(_method(request.path), given)
             command = COMMANDS[operation]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from kvasir.access.authenticator import Auth
+from kvasir.access.authenticator import Authenticator
 from kvasir.control.sessions import TOKEN_ALIAS, by_token
 from kvasir.dialects.nemesis.frames import Shape
 from kvasir.engine import Outcome
@@ -52,7 +52,7 @@ class Shared:
 
     store: Store
     #: Who every caller is taken to be, or what identifies them by their access keys.
-    caller: Principal | Auth
+    caller: Principal | Authenticator
     limits: NemesisLimits
     #: Of a connection whose path names none: "session" or "0.9"
     default_profile: str

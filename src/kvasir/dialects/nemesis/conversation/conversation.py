@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from kvasir.access.authenticator import Auth
+from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.nemesis.commands.context import CommandContext, Shared
 from kvasir.dialects.nemesis.commands.profiles import Profile
 from kvasir.dialects.nemesis.conversation.replies import Replies, Slot, start
@@ -56,7 +56,7 @@ class Conversation:
         principal = shared.caller if isinstance(shared.caller, Principal) else _NOBODY
         self._context = CommandContext(shared, principal, self._send)
         self._store = shared.store
-        self._auth = shared.caller if isinstance(shared.caller, Auth) else None
+        self._auth = shared.caller if isinstance(shared.caller, Authenticator) else None
         self._profile = profile
         self._authorization = authorization
         self._observe = shared.observe
@@ -197,7 +197,7 @@ class Conversation:
         if self._auth is None:
             await self._store.refresh()
         else:
-            self._context.principal = await self._auth.access_key(self._authorization, None)
+            self._context.principal = await self._auth.authenticate(self._authorization, None)
 
     async def _stop(self, code: int, why: str) -> None:
         """Answer what has started, then end the conversation."""
