@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.nemesis.commands.context import CommandContext, Shared
@@ -102,30 +102,34 @@ class Conversation:
         if self._store.refresh_nowait() is None:
             return messages
         started = time.perf_counter()
+        context, profile, max_depth = self._context, self._profile, self._max_depth
         # Writes that arrive together share a call to the store.
         may_write = len(messages) == 1 and not self._store.writes_wait
         done = 0
         frames: list[bytes] = []
-        counts: dict[tuple[str, str], int] = {}
+        succeeded: dict[str, int] = {}
         for message in messages:
             try:
-                request = parse_request(self._profile, message, self._max_depth, started)
+                request = parse_request(profile, message, max_depth, started)
             except NotText:
                 break
-            result = request.answer_nowait(self._context, self._profile, may_write)
+            result = request.answer_nowait(context, profile, may_write)
             if result is None:
                 self._parsed = request
                 break
             outcome, frame = result
             if frame is not None:
                 frames.append(frame)
-            counts[request.name, outcome] = counts.get((request.name, outcome), 0) + 1
+            if outcome == "ok":
+                succeeded[request.name] = succeeded.get(request.name, 0) + 1
+            else:
+                self._observe("nemesis", request.name, outcome, time.perf_counter() - started, 1)
             done += 1
         if not done:
             return messages
         seconds = time.perf_counter() - started
-        for (name, outcome), count in counts.items():
-            self._observe("nemesis", name, outcome, seconds, count)
+        for name, count in succeeded.items():
+            self._observe("nemesis", name, "ok", seconds, count)
         self.unanswered -= done
         self._replies.put_all(frames)
         if done < len(messages):
@@ -172,15 +176,16 @@ class Conversation:
             messages, self._queue = self._queue, []
             started = time.perf_counter()
             try:
-                await self._authenticate()
+                await self._refresh()
                 for message in messages:
                     if self._working is not None:
                         # Time has passed since the caches were refreshed.
-                        await self._authenticate()
+                        await self._refresh()
                     request = self._join_next(message, started)
                     if request is not None:
                         await self._run(request)
-                await self._read()
+                if self._reads is not None:
+                    await self._read(self._reads)
             except Unauthenticated as refusal:
                 return await self._stop(POLICY, refusal.message)
             except NotText:
@@ -193,11 +198,12 @@ class Conversation:
             if not self._queue:
                 return None
 
-    async def _authenticate(self) -> None:
-        if self._auth is None:
-            await self._store.refresh()
-        else:
-            self._context.principal = await self._auth.authenticate(self._authorization, None)
+    def _refresh(self) -> Awaitable[object]:
+        """Refresh what is cached; with access keys, also who the caller is."""
+        return self._store.refresh() if self._auth is None else self._authenticate(self._auth)
+
+    async def _authenticate(self, auth: Authenticator) -> None:
+        self._context.principal = await auth.authenticate(self._authorization, None)
 
     async def _stop(self, code: int, why: str) -> None:
         """Answer what has started, then end the conversation."""
@@ -227,7 +233,8 @@ class Conversation:
 
     async def _run(self, request: Request) -> None:
         """Run a request that may have to wait."""
-        await self._read()
+        if self._reads is not None:
+            await self._read(self._reads)
         try:
             if isinstance(request, RefusedRequest):
                 result = request.result
@@ -293,14 +300,13 @@ class Conversation:
             self._writes = JoinedWrites(space, [request], weight)
         return True
 
-    async def _read(self) -> None:
+    async def _read(self, reads: JoinedReads) -> None:
         """Carry out the reads that have joined."""
-        reads, self._reads = self._reads, None
-        if reads is not None:
-            await self._settle_writes()
-            results = await reads.carry_out(self._context, self._profile)
-            for request, result in zip(reads.requests, results, strict=True):
-                self._answer(request, result)
+        self._reads = None
+        await self._settle_writes()
+        results = await reads.carry_out(self._context, self._profile)
+        for request, result in zip(reads.requests, results, strict=True):
+            self._answer(request, result)
 
     def _submit(self) -> None:
         """Hand the writes that have joined to the store, and go on without waiting for their commit."""

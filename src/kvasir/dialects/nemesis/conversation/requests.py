@@ -12,9 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from kvasir.dialects.nemesis import frames
 from kvasir.dialects.nemesis.commands.context import (
-    Command,
     CommandContext,
     OtherCommand,
     ReadCommand,
@@ -22,6 +20,7 @@ from kvasir.dialects.nemesis.commands.context import (
     raise_failure,
 )
 from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, Profile
+from kvasir.dialects.nemesis.frames import Malformed, Refusal, parse
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 Result = tuple[str, bytes | None]
 
 
-class BaseRequest(Struct):
+class BaseRequest(Struct, gc=False):  # never part of a cycle, and one is made for every message
     """A message that has been parsed."""
 
     #: Of its command, for metrics
@@ -48,7 +47,7 @@ class BaseRequest(Struct):
         return None
 
 
-class RefusedRequest(BaseRequest):
+class RefusedRequest(BaseRequest, gc=False):
     """A request that failed before it was carried out."""
 
     result: Result
@@ -57,17 +56,17 @@ class RefusedRequest(BaseRequest):
         return self.result
 
 
-class OtherRequest(BaseRequest):
+class OtherRequest(BaseRequest, gc=False):
     """A request that runs by itself."""
 
     command: OtherCommand
 
 
-class KeysRequest(BaseRequest):
+class KeysRequest(BaseRequest, gc=False):
     """A request on keys, which may share a call to the store with others of its kind."""
 
 
-class ReadRequest(KeysRequest):
+class ReadRequest(KeysRequest, gc=False):
     """A request that reads some keys."""
 
     command: ReadCommand
@@ -75,11 +74,16 @@ class ReadRequest(KeysRequest):
 
     def answer_nowait(self, context: CommandContext, profile: Profile, may_write: bool) -> Result | None:  # noqa: ARG002
         try:
+            names = self.names
             space = profile.space_nowait(context, self.body)
-            if space is None or not 0 < len(self.names) <= context.store.limits.batch_keys:
+            if space is None:
                 return None
-            keys = [pack((name,)) for name in self.names]
-            entries = context.store.get_nowait(context.principal, space, keys)
+            if len(names) == 1:  # as in most requests
+                entries = context.store.get_nowait(context.principal, space, (pack(names),))
+                return None if entries is None else ("ok", self.command.render(self.body, names, entries))
+            if not names or len(names) > context.store.limits.batch_keys:
+                return None
+            entries = context.store.get_nowait(context.principal, space, [pack((name,)) for name in names])
         except Exception:
             return None  # It fails again where failures are rendered.
         return None if entries is None else self.render(context, profile, entries)
@@ -102,7 +106,7 @@ class ReadRequest(KeysRequest):
             return render_failure(profile, self, error)
 
 
-class WriteRequest(KeysRequest):
+class WriteRequest(KeysRequest, gc=False):
     """A request that only writes."""
 
     command: WriteCommand
@@ -213,34 +217,31 @@ def parse_request(profile: Profile, message: bytes | None, max_depth: int, start
     if message is None:
         return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.OP_CODE_INVALID)))
     try:
-        value = frames.parse(message, max_depth)
-    except frames.Malformed:
+        value = parse(message, max_depth)
+    except Malformed:
         return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.JSON_INVALID)))
     if value.__class__ is dict and len(value) == 1:
         ((name, body),) = value.items()
         command = profile.commands.get(name)
         if command is not None and body.__class__ is dict:
-            return _request(profile, command, body, started)
+            fault = command.shape.fault(body)
+            if fault is not None:
+                return RefusedRequest(name, body, started, ("invalid", profile.refused(name, fault)))
+            if type(command) is ReadCommand:
+                return ReadRequest(name, body, started, command, [key for key in body["keys"] if key.__class__ is str])
+            if type(command) is WriteCommand:
+                return WriteRequest(name, body, started, command)
+            if type(command) is OtherCommand:
+                return OtherRequest(name, body, started, command)
     refusal = profile.refuse_message(value, profile.commands)
     return RefusedRequest(NO_COMMAND, {}, started, ("invalid", refusal))
-
-
-def _request(profile: Profile, command: Command, body: dict[str, Any], started: float) -> Request:
-    fault = command.shape.fault(body)
-    if fault is not None:
-        return RefusedRequest(command.name, body, started, ("invalid", profile.refused(command.name, fault)))
-    if isinstance(command, ReadCommand):
-        return ReadRequest(command.name, body, started, command, [key for key in body["keys"] if key.__class__ is str])
-    if isinstance(command, WriteCommand):
-        return WriteRequest(command.name, body, started, command)
-    return OtherRequest(command.name, body, started, command)
 
 
 def render_failure(profile: Profile, request: BaseRequest, error: Exception) -> Result:
     """The result of a request that raised this. Whatever is not a `KvasirError` is a bug of ours, and logged."""
     if not isinstance(error, KvasirError):
         log.error("%s failed", request.name, exc_info=error)
-        return "internal", profile.refused(request.name, frames.Refusal(Status.UNKNOWN))
+        return "internal", profile.refused(request.name, Refusal(Status.UNKNOWN))
     message = str(request.body.get("tkn", error.message)) if isinstance(error, NotFound) else error.message
     status = OF_ERROR.get(type(error), Status.UNKNOWN)
-    return error.code, profile.refused(request.name, frames.Refusal(status, message))
+    return error.code, profile.refused(request.name, Refusal(status, message))
