@@ -12,7 +12,6 @@ class FakeRequest:
     """A `kvasir.dialects.http.Request`; a body that is an error is raised when asked for."""
 
     id = "request-1"
-    slow = False
 
     def __init__(
         self, method: str, target: str, body: bytes | KvasirError = b"", headers: Mapping[str, str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -116,19 +117,32 @@ def test_the_reference_is_served_without_a_credential(server: Server) -> None:
     assert "BatchSetKV" in page.text
 
 
-def test_a_key_that_is_revoked_while_the_body_comes_writes_nothing(tmp_path: Path) -> None:
+def test_a_key_that_is_revoked_while_the_body_comes_changes_nothing(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
-        made = Commands(server).json("key", "create", "--role", "developer", "--name", "late")
-        body = dump({"value": 1})
-        sent = request("PUT", f"/store/{server.store}/kv/late", body, key=made["key"])
-        with Wire(server.port) as wire, Wire(server.port) as again:
-            wire.send(sent[:-1])
+        commands = Commands(server)
+        made, good = (commands.json("key", "create", "--role", "admin", "--name", name) for name in ("late", "good"))
+
+        def late(name: str, key: str) -> list[bytes]:
+            return [
+                request("PUT", f"/store/{server.store}/kv/{name}", dump({"value": 1}), key=key),
+                request("POST", f"/o/{server.organisation}/store", dump({"name": name}), key=key),
+            ]
+
+        sent = [*late("late", made["key"]), *late("good", good["key"])]
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(Wire(server.port)) for _ in sent]
+            for wire, whole in zip(wires, sent, strict=True):
+                wire.send(whole[:-1])
             began = time.monotonic()
-            Commands(server).text("key", "revoke", made["id"])
-            again.send(sent)
+            commands.text("key", "revoke", made["id"])
+            again = stack.enter_context(Wire(server.port))
+            again.send(sent[0])
             assert again.answer().status == 401
-            wait_until(lambda: time.monotonic() - began > 2.5, "the body has taken long")
-            wire.send(sent[-1:])
-            assert wire.answer().status == 401
+            wait_until(lambda: time.monotonic() - began > 2.5, "the bodies have taken long")
+            for wire, whole in zip(wires, sent, strict=True):
+                wire.send(whole[-1:])
+            assert [wire.answer().status for wire in wires] == [401, 401, 200, 200]
         with Client(server, server.store) as client:
             assert client.get("late").status == 404
+            assert client.get("good").status == 200
+        assert "late" not in commands.text("store", "list")

@@ -19,9 +19,6 @@ class Request(Protocol):
     #: Names the request in logs and in the answer's X-Request-Id.
     id: str
 
-    #: Whether the body took more than a second or two: what was true of the caller may be so no longer.
-    slow: bool
-
     @property
     def query(self) -> str:
         """The query string as it came, without the "?"."""
@@ -37,10 +34,12 @@ class Request(Protocol):
         ...
 
     async def body(self, limit: int | None = None) -> bytes:
-        """The whole body, of at most `limit` bytes if that is less than the server's own. Authenticate before asking.
+        """The whole body, of at most `limit` bytes if that is less than the server's own limit.
 
-        Raises `TooLarge` (also for a declared length, before anything is read), `Invalid` for a client that is too
-        slow or goes away, and `Unavailable` when too many bodies are in memory already.
+        Authenticate before asking, and change nothing before: if the body takes more than a second or two, the listener
+        abandons the call of the dialect and calls it again, for what was true of the caller may no longer be so.
+        Raises `TooLarge` (for a declared length before anything is read), `Invalid` for a client that is too slow or
+        goes away, and `Unavailable` when too many bodies are in memory already.
         """
         ...
 

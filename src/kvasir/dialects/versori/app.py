@@ -46,30 +46,14 @@ class VersoriDialect:
         operation = routes.UNROUTED
         try:
             operation, owner, rest = routes.route(request.method, request.path)
-            principal = await self._caller(request)
+            authorization = request.header("authorization")
+            principal = await self._auth.authenticate(authorization, None if authorization else request.cookie)
             return await self._handlers[operation](request, principal, owner, rest)
         except KvasirError as error:
             return answers.failure(error, operation, request.id)
         except Exception:
             log.exception("request %s: %s failed", request.id, operation)
             return answers.failure(KvasirError("the server failed to answer"), operation, request.id)
-
-    async def _caller(self, request: Request) -> Principal:
-        authorization = request.header("authorization")
-        return await self._auth.authenticate(authorization, None if authorization else request.cookie)
-
-    async def _opened(self, request: Request, principal: Principal, owner: str) -> tuple[Principal, Space, bytes]:
-        """The caller, the store and the body.
-
-        Whoever may not use the store is told so before the body comes. A body may take its time, and then the
-        credential or the store may be gone when it is there.
-        """
-        space = await self._store.open(principal, owner)
-        body = await request.body()
-        if request.slow:
-            principal = await self._caller(request)
-            space = await self._store.open(principal, owner)
-        return principal, space, body
 
     # -- one key ------------------------------------------------------------------------------------------
 
@@ -84,21 +68,24 @@ class VersoriDialect:
 
     async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
-        principal, space, body = await self._opened(request, principal, owner)
+        space = await self._store.open(principal, owner)
+        body = await request.body()
         put = requests.read_set(body, packed, self._store.limits)
         outcome = await self._store.write(principal, space, put.set, when=put.conditions)
         return Response(200, answers.committed(outcome), "SetKV", _outcome(outcome))
 
     async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
-        principal, space, body = await self._opened(request, principal, owner)
+        space = await self._store.open(principal, owner)
+        body = await request.body()
         removal = requests.read_delete(body, packed, self._store.limits)
         return await self._remove(principal, space, removal, "DeleteKV")
 
     # -- batches ------------------------------------------------------------------------------------------
 
     async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
-        principal, space, body = await self._opened(request, principal, owner)
+        space = await self._store.open(principal, owner)
+        body = await request.body()
         keys, packed, timeout = requests.read_batch_get(body, self._store.limits)
 
         async def found() -> bytes:
@@ -107,7 +94,8 @@ class VersoriDialect:
         return Response(200, await within(timeout, found()), "BatchGetKV")
 
     async def _batch_set(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
-        principal, space, body = await self._opened(request, principal, owner)
+        space = await self._store.open(principal, owner)
+        body = await request.body()
         entries = requests.read_batch_set(body, self._store.limits)
         writes = [
             Write(space.number, (entry.set,), entry.conditions) for entry in entries if isinstance(entry, requests.Put)
@@ -119,7 +107,8 @@ class VersoriDialect:
         return Response(200, answers.batch_result(entries, outcomes), "BatchSetKV")
 
     async def _batch_delete(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
-        principal, space, body = await self._opened(request, principal, owner)
+        space = await self._store.open(principal, owner)
+        body = await request.body()
         removal = requests.read_batch_delete(body, self._store.limits)
         return await self._remove(principal, space, removal, "BatchDeleteKV")
 
@@ -132,13 +121,15 @@ class VersoriDialect:
     # -- listings -----------------------------------------------------------------------------------------
 
     async def _list(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
-        principal, space, body = await self._opened(request, principal, owner)
+        space = await self._store.open(principal, owner)
+        body = await request.body()
         query = requests.read_listing(body, space.id, self._store.limits)
         page = await self._store.page(principal, space, query)
         return Response(200, answers.page(page, query, space.id), "ListKV")
 
     async def _count(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
-        principal, space, body = await self._opened(request, principal, owner)
+        space = await self._store.open(principal, owner)
+        body = await request.body()
         key_range = requests.read_count(body, self._store.limits)
         return Response(200, answers.count(await self._store.count(principal, space, key_range)), "CountKV")
 

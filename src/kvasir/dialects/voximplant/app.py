@@ -54,8 +54,6 @@ class VoximplantDialect:
             caller = self._tokens.verify_nowait(authorization) or await self._tokens.verify(authorization)
             kind, options = forms.content_type(request.header("content-type"))
             body = await request.body(self._settings.json_bytes if kind == JSON else self._settings.form_bytes)
-            if request.slow:  # the key may have been revoked meanwhile
-                caller = await self._tokens.verify(authorization)
             given = forms.read(request.query, body, kind, options)
             operation = _command(_method(request.path), given)
             command = COMMANDS[operation]
