@@ -1,8 +1,8 @@
-"""The command `kvasir`: one module a group of commands, and nothing here but their list and the exit status.
+"""The command `kvasir`: one module for each group of commands; here are only their list and the exit status.
 
-Standard output carries what a script wants (an id, a key, JSON); explanations go to standard error. Exit status: 0 it
-is done, 1 it could not be done, 2 the command or a setting makes no sense. Heavy modules are imported by the commands
-that need them, so that the others start at once.
+Standard output carries what a script wants (an id, a key, JSON); explanations go to standard error. Exit status: 0 for
+success, 1 for failure, 2 for a command or a setting that is not valid. Heavy modules are imported by the commands that
+need them, so that the others start quickly.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ app.command("dev-cert")(dev_cert.dev_cert)
 
 
 def main() -> None:
-    """Run the command line; ends the process."""
+    """Run the command line, then end the process."""
     if sys.platform not in SYSTEMS:
         typer.echo(f"kvasir: runs on Linux and macOS, not on this system ({sys.platform})", err=True)
         sys.exit(1)

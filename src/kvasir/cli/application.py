@@ -21,14 +21,14 @@ from kvasir.cli.common import (
     print_table,
 )
 
-app = typer.Typer(help="Make, list and delete applications of the Voximplant API.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and delete applications of the Voximplant API.", no_args_is_help=True)
 
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Option("--name", help="Unique name: a letter, then up to 64 letters, digits, - and _.")],
+    name: Annotated[str, typer.Option("--name", help="Unique name: a letter, then up to 64 letters, digits, - or _.")],
     id: Annotated[
-        int | None, typer.Option("--id", metavar="N", help="Its application_id. [default: the next free number]")
+        int | None, typer.Option("--id", metavar="N", help="Its application_id. [default: one more than the highest]")
     ] = None,
     data_dir: DataDir = None,
     engine: EngineUrl = None,
@@ -36,7 +36,7 @@ def create(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """Make an application and print its application_id."""
+    """Create an application and print its application_id."""
     from kvasir.control import applications
 
     async def work(database: Database) -> applications.Application:
@@ -69,8 +69,14 @@ def list_(
         print_json([_shown(application) | {"entries": entries} for application, entries in found])
     else:
         rows = [
-            (str(one.application_id), one.space.name, one.space.id, str(entries), str(date_text(one.space.created_at)))
-            for one, entries in found
+            (
+                str(each.application_id),
+                each.space.name,
+                each.space.id,
+                str(entries),
+                str(date_text(each.space.created_at)),
+            )
+            for each, entries in found
         ]
         print_table(("ID", "NAME", "ULID", "ENTRIES", "CREATED"), rows)
 
@@ -84,7 +90,7 @@ def delete(
     organisation: Organisation = None,
     yes: Yes = False,
 ) -> None:
-    """Delete an application with everything in it. This cannot be undone."""
+    """Delete an application and everything in it. This cannot be undone."""
     from kvasir.control import applications
 
     async def look(database: Database) -> tuple[applications.Application, int]:

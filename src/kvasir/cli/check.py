@@ -1,4 +1,4 @@
-"""`kvasir check`: is the data sound?"""
+"""`kvasir check`: examine the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Json, ad
 
 
 def check(data_dir: DataDir = None, engine: EngineUrl = None, config: ConfigFile = None, json: Json = False) -> None:
-    """Examine the whole database; exit status 1 if anything is wrong. A server may run meanwhile."""
+    """Examine the whole database; the exit status is 1 if anything is wrong. A server may be running."""
 
     async def work(database: Database) -> tuple[list[str], int, int]:
         faults = await database.engine.check()

@@ -1,4 +1,4 @@
-"""`kvasir dev-cert`: TLS for this machine."""
+"""`kvasir dev-cert`: TLS for local development."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import typer
 
 def dev_cert(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where ca.pem, cert.pem and key.pem go; made if missing.")
+        Path, typer.Argument(metavar="DIR", help="Where to write ca.pem, cert.pem and key.pem; created if missing.")
     ],
 ) -> None:
-    """Make a local certificate authority and a certificate for localhost, 127.0.0.1 and ::1."""
+    """Create a local certificate authority and a certificate for localhost, 127.0.0.1 and ::1."""
     from kvasir.cli import local_authority
 
     ca, cert, key = local_authority.write(directory, datetime.now(UTC))

@@ -22,17 +22,17 @@ from kvasir.cli.common import (
 )
 from kvasir.errors import Invalid
 
-app = typer.Typer(help="Make, list and revoke access keys.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke access keys.", no_args_is_help=True)
 
 
-_Name = Annotated[str, typer.Option("--name", help="What it is for.")]
-_Role = Annotated[str, typer.Option("--role", help="owner, admin, developer (read, write) or viewer (read).")]
+_Name = Annotated[str, typer.Option("--name", help="What the key is for.")]
+_Role = Annotated[str, typer.Option("--role", help="owner, admin, developer (reads and writes) or viewer (reads).")]
 _Stores = Annotated[
     list[str] | None,
     typer.Option(
         "--store",
         metavar="STORE",
-        help="Name or ULID of a store it is limited to; may be repeated. [default: all stores]",
+        help="Limit it to the store with this name or ULID; may be repeated. [default: all stores]",
     ),
 ]
 _Prefix = Annotated[
@@ -41,11 +41,16 @@ _Prefix = Annotated[
         "--prefix",
         metavar="KEY",
         help="Limit it to keys that begin with these parts: `a/b`, "
-        'or a JSON list like ["a/b", "c"] for parts with a slash.',
+        'or a JSON array such as ["a/b", "c"] for parts that contain a slash.',
     ),
 ]
 _ExpiresIn = Annotated[
-    str | None, typer.Option("--expires-in", metavar="DURATION", help="Life from now: 90s, 15m, 12h, 30d.")
+    str | None,
+    typer.Option(
+        "--expires-in",
+        metavar="DURATION",
+        help="How long it is valid, for example 90s, 15m, 12h or 30d. [default: for ever]",
+    ),
 ]
 
 
@@ -62,7 +67,7 @@ def create(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """Make an access key and print it, this once. Only a hash of it is kept."""
+    """Create an access key and print it, once: only a hash of it is kept."""
     from ulid import ULID
 
     from kvasir.control import access_keys, stores
@@ -93,7 +98,7 @@ def create(
     if json:
         print_json(_shown(key) | {"key": secret})
     else:
-        typer.echo(f"access key {key.id}, shown this once:", err=True)
+        typer.echo(f"access key {key.id}, shown only this once:", err=True)
         typer.echo(secret)
 
 
@@ -105,7 +110,7 @@ def list_(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """List the access keys, oldest first, expired ones too. The secrets are not kept and cannot be shown."""
+    """List the access keys, oldest first, including expired ones. Their secrets are not kept and cannot be shown."""
     from kvasir.control import access_keys
 
     async def work(database: Database) -> list[access_keys.AccessKey]:
@@ -131,7 +136,7 @@ def list_(
 
 @app.command("revoke")
 def revoke(
-    id: Annotated[str, typer.Argument(help="Its id, as `kvasir key list` shows it.")],
+    id: Annotated[str, typer.Argument(help="Id of the key, as `kvasir key list` shows it.")],
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
@@ -146,14 +151,14 @@ def revoke(
     typer.echo(f"revoked {key.id} ({key.name})", err=True)
 
 
-def parse_prefix(given: str) -> tuple[str, ...]:
-    """The parts of `a/b` or of a JSON list. Raises `Invalid`."""
+def parse_prefix(text: str) -> tuple[str, ...]:
+    """The parts of `a/b` or of a JSON array. Raises `Invalid`."""
     try:
-        parts = msgspec.json.decode(given, type=tuple[str, ...]) if given.startswith("[") else tuple(given.split("/"))
+        parts = msgspec.json.decode(text, type=tuple[str, ...]) if text.startswith("[") else tuple(text.split("/"))
     except msgspec.MsgspecError as error:
-        raise Invalid(f"--prefix is no JSON list of texts: {error}") from None
-    if not parts or (not given.startswith("[") and "" in parts):
-        raise Invalid("--prefix must name at least one part, and no empty ones unless written as a JSON list")
+        raise Invalid(f"--prefix is not a JSON array of strings: {error}") from None
+    if not parts or (not text.startswith("[") and "" in parts):
+        raise Invalid("--prefix needs at least one part; empty parts are allowed only in a JSON array")
     return parts
 
 

@@ -1,7 +1,7 @@
-"""A certificate authority for one developer's machine, and a certificate of it for the loopback names.
+"""A certificate authority for one developer's machine, and a certificate from it for the loopback names.
 
-Several official clients speak only https. The authority is made anew each time and its private key is thrown away, so
-that trusting its certificate trusts nothing but the one certificate signed with it.
+Several official clients speak only https. The authority is created anew each time and its private key is discarded, so
+whoever trusts its certificate trusts nothing but the one certificate signed with it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-#: Apple's systems refuse certificates of more than 825 days, and browsers soon fewer.
+#: Apple's systems refuse certificates that are valid for more than 825 days, and public ones may have at most 398.
 DAYS = 397
 HOSTS = ("localhost",)
 ADDRESSES = ("127.0.0.1", "::1")
-#: For clocks that differ, as in containers and virtual machines
+#: Allows for clocks that are behind, as in containers and virtual machines
 BACKDATED = timedelta(days=1)
 
 
 def write(directory: Path, now: datetime) -> tuple[Path, Path, Path]:
-    """Make `ca.pem`, `cert.pem` and `key.pem` in the directory (made if missing) and replace earlier ones.
+    """Write `ca.pem`, `cert.pem` and `key.pem` to the directory, which is created if missing; replace existing ones.
 
-    `now` must be aware of its zone. Raises OSError.
+    Returns their paths. `now` must have a time zone. Raises OSError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -76,7 +76,7 @@ def _builder(
 
 
 def _permitted() -> list[x509.GeneralName]:
-    """A name constraint: even a stolen authority could speak for nobody but this machine."""
+    """A name constraint: even a stolen authority could vouch for nothing but this machine."""
     return [
         *(x509.DNSName(host) for host in HOSTS),
         *(x509.IPAddress(ipaddress.ip_network(address)) for address in ADDRESSES),
@@ -98,7 +98,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _save(path: Path, content: bytes, mode: int) -> Path:
-    """Written aside and moved into place, so that nobody finds half a file, or a private one open to others."""
+    """Write a file beside its place, then rename it: nobody ever finds half a file, or a private one open to others."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, else a line now and then. On standard error."""
+"""Reports the progress of a long command on standard error: a bar on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import typer
 
 T = TypeVar("T")
 
-#: Between two lines where there is no terminal to draw on.
-SAY_SECONDS = 5.0
+#: Between two lines, where there is no terminal to draw on.
+REPORT_SECONDS = 5.0
 #: Entries between two looks at the clock.
 STEP = 256
 
@@ -21,26 +21,26 @@ STEP = 256
 def with_progress(work: Callable[[Progress], Awaitable[T]], *, quiet: bool) -> T:
     """Do some work that counts entries as it goes."""
 
-    async def told(progress: Progress) -> T:
+    async def run(progress: Progress) -> T:
         return await work(progress)
 
     if quiet:
-        return asyncio.run(told(_Silence()))
+        return asyncio.run(run(_Silent()))
     if not sys.stderr.isatty():
-        return asyncio.run(told(Progress()))
-    drawn = _Bar()
-    with drawn.bar:
-        return asyncio.run(told(drawn))
+        return asyncio.run(run(Progress()))
+    progress = _Bar()
+    with progress.bar:
+        return asyncio.run(run(progress))
 
 
 class Progress:
-    """Lines."""
+    """Prints a line every few seconds."""
 
     def __init__(self) -> None:
-        #: Entries to come in all, roughly; None: nobody knows
+        #: Roughly how many entries there will be; None: unknown
         self.total: int | None = None
         self._count = 0
-        self._began = self._said = time.monotonic()
+        self._started = self._reported = time.monotonic()
 
     def add(self, entries: int) -> None:
         self._count += entries
@@ -49,19 +49,19 @@ class Progress:
 
     def _show(self, count: int) -> None:
         now = time.monotonic()
-        if now - self._said >= SAY_SECONDS:
-            self._said = now
+        if now - self._reported >= REPORT_SECONDS:
+            self._reported = now
             of = f" of about {self.total:,}" if self.total else ""
-            typer.echo(f"{count:,}{of} entries read, {now - self._began:.0f} s", err=True)
+            typer.echo(f"{count:,}{of} entries read, {now - self._started:.0f} s", err=True)
 
 
-class _Silence(Progress):
+class _Silent(Progress):
     def _show(self, count: int) -> None:
         pass
 
 
 class _Bar(Progress):
-    """A bar, by the library that draws the help."""
+    """Draws a bar, with the library that also draws the help."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`kvasir serve`: its options are the table of settings, row by row."""
+"""`kvasir serve`: its options are the rows of the table of settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE_HELP = f"Settings in TOML. [default: {loading.FILE} in the working directo
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command. Typer reads a signature, which is made here from the rows."""
+    """Add the command. Typer reads a function's signature, so one is built here from the rows."""
     parameters = [_parameter("config_file", Path | None, "--config", metavar="FILE", help=_FILE_HELP)]
     for setting in table.SETTINGS:
         option, help, group = setting.option, help_text(setting), f"{setting.group}"
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def help_text(setting: table.Setting) -> str:
-    """What `--help` says about a row."""
+    """What `--help` says about a setting."""
     default = "" if setting.default in (None, "") else f" [default: {setting.default}]"
     return f"{setting.help}{default}"
 
@@ -50,14 +50,14 @@ def _parameter(name: str, type: Any, option: str, **options: Any) -> inspect.Par
     )
 
 
-def _serve(**given: Any) -> None:
+def _serve(**arguments: Any) -> None:
     options: dict[str, str | None] = {}
     for setting in table.SETTINGS:
-        value = given[setting.name]
+        value = arguments[setting.name]
         options[setting.name] = str(value).lower() if isinstance(value, bool) else value
-        if given.get(f"no_{setting.name}"):
+        if arguments.get(f"no_{setting.name}"):
             options[setting.name] = OFF
-    chosen = loading.load(options, os.environ, given["config_file"])
+    chosen = loading.load(options, os.environ, arguments["config_file"])
     from kvasir.server.run import run
 
     raise typer.Exit(run(chosen))

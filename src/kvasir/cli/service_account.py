@@ -1,4 +1,4 @@
-"""`kvasir service-account …`: who may use the Voximplant API."""
+"""`kvasir service-account …`: the service accounts that may use the Voximplant API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kvasir.cli.common import (
     print_table,
 )
 
-app = typer.Typer(help="Make, list and revoke service accounts of the Voximplant API.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke service accounts of the Voximplant API.", no_args_is_help=True)
 
 
 @app.command("create")
@@ -29,8 +29,8 @@ def create(
         list[str],
         typer.Option(
             "--role",
-            help="Owner, Admin or Developer (each reads and writes), KV Reader (reads), or another of Voximplant's "
-            "roles, which allow nothing here; may be repeated.",
+            help="Owner, Admin or Developer (which read and write), KV Reader (which reads), or another of "
+            "Voximplant's roles, which allow nothing here; may be repeated.",
         ),
     ],
     application: Annotated[
@@ -38,31 +38,31 @@ def create(
         typer.Option(
             "--application",
             metavar="APPLICATION",
-            help="Id or name of an application it is limited to; may be repeated. [default: all applications]",
+            help="Limit it to the application with this id or name; may be repeated. [default: all applications]",
         ),
     ] = None,
-    description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
+    description: Annotated[str, typer.Option("--description", help="What the account is for.")] = "",
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
     organisation: Organisation = None,
-    json: Json = False,  # noqa: ARG001  # the credentials are JSON anyway; scripts may say so
+    json: Json = False,  # noqa: ARG001  # the credentials are JSON anyway, but scripts may ask for it
 ) -> None:
-    """Make a service account and print its credentials.json, this once. Only the public key is kept."""
+    """Create a service account and print its credentials.json, once: the private key is not kept."""
     from kvasir.control import applications, service_accounts
 
     async def work(database: Database) -> service_accounts.Credentials:
         scope = None
         if application:
             found = [await applications.find(database.store, database.operator, named) for named in application]
-            scope = [one.space.id for one in found]
+            scope = [each.space.id for each in found]
         return await service_accounts.create(
             database.engine, database.store.clock, database.operator.organisation, role, scope, description
         )
 
     credentials = administer(work, data_dir, engine, config, organisation)
     print_json(credentials)
-    typer.echo(f"service account {credentials.key_id}, shown this once: save it as credentials.json", err=True)
+    typer.echo(f"service account {credentials.key_id}, shown only this once: save it as credentials.json", err=True)
 
 
 @app.command("list")
@@ -73,7 +73,7 @@ def list_(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """List the service accounts, oldest first. The private keys are not kept and cannot be shown."""
+    """List the service accounts, oldest first. Their private keys are not kept and cannot be shown."""
     from kvasir.control import service_accounts
 
     async def work(database: Database) -> list[service_accounts.ServiceAccount]:
@@ -98,7 +98,7 @@ def list_(
 
 @app.command("revoke")
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="Its key id, as `kvasir service-account list` shows it.")],
+    key_id: Annotated[str, typer.Argument(help="Key id of the account, as `kvasir service-account list` shows it.")],
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,

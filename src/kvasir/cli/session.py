@@ -1,4 +1,4 @@
-"""`kvasir session …`: the sessions of the NemesisDB API, and `kvasir store share`, which lets it open stores."""
+"""`kvasir session …`: the sessions of the NemesisDB API; and `kvasir store share`, which makes a store one of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app = typer.Typer(help="List, show and end sessions of the NemesisDB API.", no_a
 
 _Session = Annotated[str, typer.Argument(help="ULID, token, or name of a shared session.")]
 _Store = Annotated[str, typer.Argument(help="Name or ULID of a store, or name of an application.")]
-_Name = Annotated[str, typer.Option("--session", help="Name that SH_OPEN is given.")]
+_Name = Annotated[str, typer.Option("--session", help="Name under which SH_OPEN finds it.")]
 
 
 @app.command("list")
@@ -40,7 +40,7 @@ def list_(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """List the sessions with their number of keys, oldest first. Tokens are shown by `session show` only."""
+    """List the sessions with their numbers of keys, oldest first. Only `session show` shows tokens."""
 
     async def work(database: Database) -> list[tuple[Space, int]]:
         spaces = await database.store.list_spaces(database.operator, "session")
@@ -65,7 +65,7 @@ def show(
     config: ConfigFile = None,
     organisation: Organisation = None,
 ) -> None:
-    """Show a session with its token, which is all that a client needs to use it."""
+    """Show a session with its token, which is all a client needs in order to use it."""
 
     async def work(database: Database) -> tuple[Space, int]:
         space = await sessions.find(database.engine, database.operator.organisation, session)
@@ -84,7 +84,7 @@ def end(
     organisation: Organisation = None,
     yes: Yes = False,
 ) -> None:
-    """End a session with its keys. This cannot be undone."""
+    """End a session and delete its keys. This cannot be undone."""
 
     async def look(database: Database) -> tuple[Space, int]:
         space = await sessions.find(database.engine, database.operator.organisation, session)
@@ -108,7 +108,7 @@ def share(
     config: ConfigFile = None,
     organisation: Organisation = None,
 ) -> None:
-    """Let clients of the NemesisDB API open a store or an application as a shared session; print its token."""
+    """Let clients of the NemesisDB API open a store or an application as a shared session, and print its token."""
 
     async def work(database: Database) -> str:
         space = await _find_shareable(database, store)
@@ -125,7 +125,7 @@ def unshare(
     config: ConfigFile = None,
     organisation: Organisation = None,
 ) -> None:
-    """Take back `store share`. With the last name the token goes, too; the store stays."""
+    """Undo `store share`. The last name takes the token with it; the store stays."""
 
     async def work(database: Database) -> Space:
         space = await _find_shareable(database, store)
@@ -136,11 +136,11 @@ def unshare(
     typer.echo(f"{space.id} is no longer shared as {session!r}", err=True)
 
 
-async def _find_shareable(database: Database, named: str) -> Space:
-    application = await database.engine.resolve(applications.by_name(database.operator.organisation, named))
-    space = application or await stores.find(database.store, database.operator, named)
+async def _find_shareable(database: Database, name_or_id: str) -> Space:
+    application = await database.engine.resolve(applications.by_name(database.operator.organisation, name_or_id))
+    space = application or await stores.find(database.store, database.operator, name_or_id)
     if space.kind == "session":
-        raise NotFound(f"{named!r} is a session; only stores and applications are shared this way")
+        raise NotFound(f"{name_or_id!r} is a session; only stores and applications can be shared")
     return space
 
 

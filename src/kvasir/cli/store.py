@@ -23,7 +23,7 @@ from kvasir.cli.common import (
 from kvasir.control import stores
 from kvasir.model import Space
 
-app = typer.Typer(help="Make, list and delete stores.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, delete and share stores.", no_args_is_help=True)
 
 
 @app.command("create")
@@ -35,7 +35,7 @@ def create(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """Make a store and print its ULID; of one that exists already, print that."""
+    """Create a store, unless there is one with this name already, and print its ULID."""
 
     async def work(database: Database) -> Space:
         return await stores.create(database.store, database.operator, name)
@@ -55,7 +55,7 @@ def list_(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """List the stores with their number of entries, oldest first."""
+    """List the stores with their numbers of entries, oldest first."""
 
     async def work(database: Database) -> list[tuple[Space, int]]:
         spaces = await database.store.list_spaces(database.operator, "store")
@@ -71,14 +71,14 @@ def list_(
 
 @app.command("delete")
 def delete(
-    store: Annotated[str, typer.Argument(help="Name or ULID.")],
+    store: Annotated[str, typer.Argument(help="Name or ULID of the store.")],
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
     organisation: Organisation = None,
     yes: Yes = False,
 ) -> None:
-    """Delete a store with everything in it. This cannot be undone."""
+    """Delete a store and everything in it. This cannot be undone."""
 
     async def look(database: Database) -> tuple[Space, int]:
         space = await stores.find(database.store, database.operator, store)

@@ -55,8 +55,8 @@ def copy(source: _From, target: _To, config: ConfigFile = None, quiet: _Quiet = 
     source first. Or copy while they run, stop them, and run it again: the second run transfers only what has changed.
     A target with data of its own is refused, and so is a copy that a server has started on or a command has written to.
 
-    Other users of this machine can see a command's options, but not its variables: pass a URL that holds a password in
-    KVASIR_COPY_FROM or KVASIR_COPY_TO.
+    Other users of this machine can see a command's options, but not its environment: pass a URL that holds a password
+    in the variable KVASIR_COPY_FROM or KVASIR_COPY_TO.
     """
     source_config = _load_config(source, None, config, "--from")
     target_config = _load_config(target, None, config, "--to")

@@ -1,4 +1,4 @@
-"""Applications of the Voximplant API: spaces behind an integer id and a name."""
+"""Applications of the Voximplant API: spaces found by an integer id or a name. Touches no entries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kvasir.errors import Conflicting, Invalid, NotFound
 from kvasir.model import Alias, Principal, Space
 from kvasir.store.store import Store
 
-#: AddApplication documents [a-z][a-z0-9-]{1,64}; examples of the reference have capitals. Never a dot, which separates
-#: the parts of a full name, and never only digits, which would be an id.
+#: AddApplication documents [a-z][a-z0-9-]{1,64}, but examples in the reference have capitals. Never a dot, which
+#: separates the parts of a full name, nor only digits, which would be an id.
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,64}")
 #: Ids are signed 64-bit numbers in the Go and Java clients.
 LARGEST_ID = 2**63 - 1
@@ -40,17 +40,19 @@ def by_name(organisation: str, name: str) -> Alias:
 
 
 async def create(store: Store, principal: Principal, name: str, application_id: int | None = None) -> Application:
-    """Make an application; of one that has this name (and id, if given) already, get that.
+    """Create an application, or return the one that already has this name (and this id, if one is given).
 
-    Without an id it gets the one after the highest. Raises `Invalid` for a bad name or id, `Conflicting` for an id or
-    name that belongs to another application.
+    Without an id it gets the one after the highest. Raises `Invalid` for a bad name or id and `Conflicting` for an id
+    or a name that belongs to another application.
     """
     if NAME.fullmatch(name) is None:
-        raise Invalid("an application's name is a letter, then up to 64 letters, digits, - and _ (ASCII)")
+        raise Invalid("an application's name must be a letter, then up to 64 letters, digits, - or _ (ASCII)")
     if application_id is not None and not 0 < application_id <= LARGEST_ID:
-        raise Invalid(f"an application's id is a number from 1 to {LARGEST_ID}")
+        raise Invalid(f"an application's id must be a number from 1 to {LARGEST_ID}")
     while True:
-        number = application_id or 1 + max((one.application_id for one in await list_all(store, principal)), default=0)
+        number = application_id or 1 + max(
+            (each.application_id for each in await list_all(store, principal)), default=0
+        )
         attributes = msgspec.json.encode(_Attributes(number))
         wanted = Space("", 0, principal.organisation, "application", name, 0, attributes=attributes)
         aliases = [by_name(principal.organisation, name), by_id(principal.organisation, number)]
@@ -61,21 +63,22 @@ async def create(store: Store, principal: Principal, name: str, application_id: 
             raise Conflicting(
                 f"the application {made.space.name!r} has the id {made.application_id}: choose another id or name"
             )
-        # Another process took the number a moment ago.
+        # Another process has just taken the number: try the next one.
 
 
 async def list_all(store: Store, principal: Principal) -> list[Application]:
-    """The applications the principal may know of, oldest first."""
+    """The applications that the principal may know of, oldest first."""
     return [_application(space) for space in await store.list_spaces(principal, "application")]
 
 
-async def find(store: Store, principal: Principal, named: str) -> Application:
+async def find(store: Store, principal: Principal, name_or_id: str) -> Application:
     """The application with this id or name. Raises `NotFound`."""
-    opens = by_id(principal.organisation, int(named)) if named.isdecimal() else by_name(principal.organisation, named)
+    organisation = principal.organisation
+    alias = by_id(organisation, int(name_or_id)) if name_or_id.isdecimal() else by_name(organisation, name_or_id)
     try:
-        return _application(await store.resolve(principal, opens))
+        return _application(await store.resolve(principal, alias))
     except NotFound:
-        raise NotFound(f"there is no application {named!r}; `kvasir application list` shows them") from None
+        raise NotFound(f"there is no application {name_or_id!r}; `kvasir application list` shows them") from None
 
 
 def _application(space: Space) -> Application:
