@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lab import ENGINES, Lab
+from tests.support.lab import DURABLE, ENGINES, Lab
 
 
 @pytest.fixture(params=ENGINES)
@@ -18,7 +18,9 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     lab.close()
 
 
-@pytest.fixture
-def durable_lab(tmp_path: Path) -> Lab:
-    """A fresh database of the kind that survives its process."""
-    return Lab("sqlite", tmp_path)
+@pytest.fixture(params=DURABLE)
+def durable_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """A fresh database of each kind that survives its process."""
+    lab = Lab(request.param, tmp_path)
+    yield lab
+    lab.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kvasir.engine import Engine
@@ -239,6 +241,23 @@ def test_spaces_and_what_is_in_them_are_one_for_every_process(lab: Lab) -> None:
         assert await first.get_space(space.id) is None
         (outcome,) = await first.write([Write(space.number, (put(A),))])
         assert isinstance(outcome, NotFound)
+
+    lab.run_pair(story)
+
+
+def test_two_processes_never_both_get_an_alias(lab: Lab) -> None:
+    async def story(first: Engine, second: Engine) -> None:
+        for n in range(30):
+            wanted = [alias(f"x{n}"), alias(f"y{n}")]
+            spaces = await asyncio.gather(
+                *(new_space(engine, 100 * n + i, aliases=wanted[:: 1 - 2 * (i % 2)])
+                  for i, engine in enumerate([first, second] * 4))
+            )  # fmt: skip
+            assert len({space.id for space in spaces}) == 1
+            assert await first.aliases(spaces[0].id) == sorted(wanted)
+            ended = await asyncio.gather(*(engine.end_space(spaces[0].id) for engine in [first, second] * 2))
+            assert ended.count(True) == 1
+        assert await first.list_spaces() == []
 
     lab.run_pair(story)
 

@@ -376,6 +376,20 @@ def test_what_one_process_acknowledged_every_process_reads(lab: Lab) -> None:
     lab.run_pair(story)
 
 
+def test_a_key_is_changed_once_however_many_processes_try(lab: Lab) -> None:
+    async def story(first: Engine, second: Engine) -> None:
+        space = (await new_space(first)).number
+        for n in range(50):
+            stamp = None if n == 0 else (await there(first, space, A)).versionstamp
+            outcomes = await asyncio.gather(
+                *(write(engine, space, put(A, str(n).encode()), when=[Check(A, stamp)])
+                  for engine in [first, second] * 3)
+            )  # fmt: skip
+            assert sum(isinstance(outcome, Commit) for outcome in outcomes) == 1
+
+    lab.run_pair(story)
+
+
 def test_the_system_space_is_there_from_the_start(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         await commit(engine, SYSTEM_SPACE, put(A))

@@ -12,10 +12,9 @@ import pytest
 
 from kvasir.engines.postgres import PostgresEngine, failures, pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
-from kvasir.limits import Limits
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Mutation, Query, Set, Write
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Mutation, Query, Write
 from tests.support.clock import ManualClock
-from tests.support.lab import Schema, alias, commit, k, new_space, one, put, there, ulid
+from tests.support.lab import Schema, commit, k, new_space, one, put, there, ulid
 from tests.support.postgres import PostgresServer, postgres_engine
 from tests.support.serving import PATIENCE_SECONDS
 
@@ -103,33 +102,6 @@ async def holding(schema: Schema, *spaces: int) -> AsyncIterator[Hold]:
 # -- callers --------------------------------------------------------------------------------------------------
 
 
-def test_callers_that_leave_take_nobody_with_them(schema: Schema) -> None:
-    async def story(engine: PostgresEngine) -> None:
-        space = (await new_space(engine)).number
-        async with holding(schema, space) as hold:
-            first = queued(engine, space, put(A))
-            await hold.waiting()
-            tasks = [queued(engine, space, put(k(str(n)))) for n in range(20)]
-            await asyncio.sleep(0)
-            for task in [first, *tasks[::2]]:
-                task.cancel()
-            await asyncio.sleep(0)
-            assert engine.writer.queue_depth == 21
-            await hold.release()
-            outcomes = await asyncio.gather(first, *tasks, return_exceptions=True)
-        left, stayed = [outcomes[0], *outcomes[1::2]], outcomes[2::2]
-        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in left)
-        assert all(isinstance(outcome, list) and isinstance(outcome[0], Commit) for outcome in stayed)
-        await commit(engine, space, put(B))
-        assert await engine.count(space) == 22
-        assert engine.writer.queue_depth == 0
-        assert engine.writer.groups[4] + engine.writer.groups[5] == 1, (
-            "the waiting writes were not committed as a group"
-        )
-
-    run_story(schema, story)
-
-
 def test_reads_whose_callers_leave_harm_nobody(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = (await new_space(engine)).number
@@ -157,67 +129,6 @@ def test_reads_whose_callers_leave_harm_nobody(schema: Schema) -> None:
     run_story(schema, story)
 
 
-def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stand(schema: Schema) -> None:
-    async def story(engine: PostgresEngine) -> None:
-        space = (await new_space(engine)).number
-        too_late = Set(B, b"1", ttl=(1 << 63) - 1)
-        async with holding(schema, space) as hold:
-            opener = queued(engine, space, put(A))
-            await hold.waiting()
-            neighbours = [queued(engine, space, put(k("before", str(n)))) for n in range(3)]
-            failing = [queued(engine, space, too_late), queued(engine, space, put(C), too_late)]
-            neighbours += [queued(engine, space, put(k("after", str(n)))) for n in range(3)]
-            await asyncio.sleep(0)
-            await hold.release()
-            for neighbour in (opener, *neighbours):
-                assert isinstance((await neighbour)[0], Commit)
-            for task in failing:
-                with pytest.raises(KvasirError, match="nothing of it was written"):
-                    await task
-        assert await engine.get(space, [B, C]) == [None, None]
-        assert await engine.count(space) == 7
-
-    run_story(schema, story)
-
-
-@pytest.mark.parametrize(
-    ("limits", "value"),
-    [(Limits(queue_writes=6), b"1"), (Limits(queue_bytes=60_000), b'"' + b"x" * 10_000 + b'"')],
-    ids=["writes", "bytes"],
-)
-def test_a_full_queue_refuses_at_once_and_loses_nothing_it_accepted(
-    schema: Schema, limits: Limits, value: bytes
-) -> None:
-    async def story(engine: PostgresEngine) -> None:
-        space = (await new_space(engine)).number
-        async with holding(schema, space) as hold:
-            accepted = [queued(engine, space, put(k("0"), value))]
-            await hold.waiting()
-            refused = 0
-            for n in range(1, 20):
-                task = queued(engine, space, put(k(str(n)), value))
-                await asyncio.sleep(0)
-                if task.done():
-                    with pytest.raises(Unavailable, match="nothing was written"):
-                        await task
-                    refused += 1
-                else:
-                    accepted.append(task)
-            assert len(accepted) in (5, 6)
-            assert refused == 20 - len(accepted)
-            # Readers do not wait for a writer.
-            assert await engine.count(space) == 0
-            assert await one(engine, space, A) is None
-            await hold.release()
-            for task in accepted:
-                assert isinstance((await task)[0], Commit)
-        assert await engine.count(space) == len(accepted)
-        outcomes = await engine.write([Write(space, (put(k(str(n))),)) for n in range(50)])
-        assert all(isinstance(outcome, Commit) for outcome in outcomes), "one request may be larger than the queue"
-
-    run_story(schema, story, limits=limits)
-
-
 def test_writers_of_one_space_do_not_hold_up_those_of_another(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         held, free = (await new_space(engine, 1)).number, (await new_space(engine, 2)).number
@@ -232,28 +143,6 @@ def test_writers_of_one_space_do_not_hold_up_those_of_another(schema: Schema) ->
             assert isinstance((await waits)[0], Commit)
 
     run_story(schema, story)
-
-
-def test_closing_finishes_what_was_accepted_and_accepts_no_more(schema: Schema) -> None:
-    async def story(engine: PostgresEngine) -> None:
-        space = (await new_space(engine)).number
-        async with holding(schema, space) as hold:
-            tasks = [queued(engine, space, put(k("0")))]
-            await hold.waiting()
-            tasks += [queued(engine, space, put(k(str(n)))) for n in range(1, 10)]
-            await asyncio.sleep(0)
-            ending = asyncio.create_task(engine.close())
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            with pytest.raises(Unavailable, match="stopping"):
-                await engine._writes.submit([Write(space, (put(A),))])
-            await hold.release()
-            for task in tasks:
-                assert isinstance((await task)[0], Commit)
-            await ending
-
-    run_story(schema, story)
-    assert schema.query("select count(*) from kvasir_entry")[0][0] == 10
 
 
 # -- the server -----------------------------------------------------------------------------------------------
@@ -529,50 +418,6 @@ def test_what_was_never_sent_has_not_happened() -> None:
 
 
 # -- conflicts between servers --------------------------------------------------------------------------------
-
-
-def test_two_servers_never_both_get_an_alias(schema: Schema) -> None:
-    async def story(first: PostgresEngine) -> None:
-        second = postgres_engine(schema.url, clock=first.clock, durable=False, connections=4)
-        await second.open()
-        try:
-            for n in range(30):
-                wanted = [alias(f"x{n}"), alias(f"y{n}")]
-                spaces = await asyncio.gather(
-                    *(new_space(engine, 100 * n + i, aliases=wanted[:: 1 - 2 * (i % 2)])
-                      for i, engine in enumerate([first, second] * 4))
-                )  # fmt: skip
-                assert len({space.id for space in spaces}) == 1
-                assert await first.aliases(spaces[0].id) == sorted(wanted)
-                ended = await asyncio.gather(*(engine.end_space(spaces[0].id) for engine in [first, second] * 2))
-                assert ended.count(True) == 1
-            assert await first.list_spaces() == []
-        finally:
-            await second.close()
-
-    run_story(schema, story)
-
-
-def test_a_key_is_changed_once_however_many_servers_try(schema: Schema) -> None:
-    async def story(first: PostgresEngine) -> None:
-        second = postgres_engine(schema.url, clock=first.clock, durable=False, connections=4)
-        await second.open()
-        space = (await new_space(first)).number
-        won = 0
-        for n in range(50):
-            stamp = None if n == 0 else (await there(first, space, A)).versionstamp
-            outcomes = await asyncio.gather(
-                *(engine.write([Write(space, (put(A, str(n).encode()),), (Check(A, stamp),))])
-                  for engine in [first, second] * 3)
-            )  # fmt: skip
-            commits = [outcome for (outcome,) in outcomes if isinstance(outcome, Commit)]
-            assert len(commits) == 1
-            assert all(isinstance(outcome, Commit | Conflict) for (outcome,) in outcomes)
-            won += 1
-        assert won == 50
-        await second.close()
-
-    run_story(schema, story)
 
 
 def test_an_ended_space_is_gone_for_a_server_whose_write_waited(schema: Schema) -> None:

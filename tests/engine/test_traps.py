@@ -21,10 +21,9 @@ from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
-from kvasir.limits import Limits
 from kvasir.model import SYSTEM_SPACE, Commit, Delete, DeleteRange, Mutation, Write
 from tests.support.clock import ManualClock
-from tests.support.lab import alias, commit, k, new_space, one, put, there
+from tests.support.lab import alias, commit, k, new_space, put, there
 from tests.support.serving import wait_until
 
 A, B, C = k("a"), k("b"), k("c")
@@ -34,8 +33,8 @@ POISON = k("poison")
 class FaultyEngine(SqliteEngine):
     """Does instead of a commit what a test plants."""
 
-    def __init__(self, path: Path, *, clock: Clock, limits: Limits | None) -> None:
-        super().__init__(path, clock=clock, limits=limits, commit=lambda connection: self._planted(connection))
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        super().__init__(path, clock=clock, commit=lambda connection: self._planted(connection))
         self._planted: Callable[[apsw.Connection], None] = writing.commit
 
     @contextmanager
@@ -52,12 +51,12 @@ def fail(_: apsw.Connection) -> None:
     raise apsw.IOError("planted")
 
 
-def told(folder: Path, story: Callable[[FaultyEngine], Awaitable[None]], limits: Limits | None = None) -> None:
+def told(folder: Path, story: Callable[[FaultyEngine], Awaitable[None]]) -> None:
     """Tell a story to a fresh engine; its database must be sound afterwards, and again after a restart."""
 
     async def tell() -> None:
         clock = ManualClock()
-        engine = FaultyEngine(folder / "kvasir.db", clock=clock, limits=limits)
+        engine = FaultyEngine(folder / "kvasir.db", clock=clock)
         await engine.open()
         try:
             await asyncio.wait_for(story(engine), 60)
@@ -105,36 +104,6 @@ def queued(engine: SqliteEngine, space: int, *mutations: Mutation) -> asyncio.Ta
         return await engine.write([Write(space, mutations)])
 
     return asyncio.create_task(written())
-
-
-# -- the caller leaves --------------------------------------------------------------------------------------
-
-
-def test_callers_that_leave_take_nobody_with_them(tmp_path: Path) -> None:
-    async def story(engine: FaultyEngine) -> None:
-        space = (await new_space(engine)).number
-        hold = Hold(engine)
-        with hold.now():
-            first = queued(engine, space, put(A))
-            await hold.reached()
-            tasks = [queued(engine, space, put(k(str(n)))) for n in range(20)]
-            await asyncio.sleep(0)
-            first.cancel()
-            for task in tasks[::2]:
-                task.cancel()
-            await asyncio.sleep(0)
-            assert engine.writer.queue_depth == 21
-            hold.release()
-            outcomes = await asyncio.gather(first, *tasks, return_exceptions=True)
-        left, stayed = [outcomes[0], *outcomes[1::2]], outcomes[2::2]
-        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in left)
-        assert all(isinstance(outcome, list) and isinstance(outcome[0], Commit) for outcome in stayed)
-        # What was accepted has happened, whoever was there to hear it; and the writer is alive.
-        await commit(engine, space, put(B))
-        assert await engine.count(space) == 22
-        assert engine.writer.queue_depth == 0
-
-    told(tmp_path, story)
 
 
 # -- one write fails inside a group -------------------------------------------------------------------------
@@ -245,59 +214,6 @@ def test_a_change_of_spaces_that_fails_half_way_leaves_no_half(tmp_path: Path, m
         await commit(engine, space.number, put(A))
 
     told(tmp_path, story)
-
-
-# -- the queue fills ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("limits", "value"),
-    [(Limits(queue_writes=6), b"1"), (Limits(queue_bytes=60_000), b'"' + b"x" * 10_000 + b'"')],
-    ids=["writes", "bytes"],
-)
-def test_a_full_queue_refuses_at_once_and_loses_nothing_it_accepted(
-    tmp_path: Path, limits: Limits, value: bytes
-) -> None:
-    async def story(engine: FaultyEngine) -> None:
-        space = (await new_space(engine)).number
-        hold = Hold(engine)
-        with hold.now():
-            accepted = [queued(engine, space, put(k("0"), value))]
-            await hold.reached()
-            refused = 0
-            for n in range(1, 20):
-                task = queued(engine, space, put(k(str(n)), value))
-                await asyncio.sleep(0)
-                if task.done():
-                    with pytest.raises(Unavailable, match="nothing was written"):
-                        await task
-                    refused += 1
-                else:
-                    accepted.append(task)
-            # The writer is still held: whoever was refused did not wait for it, and readers do not either.
-            assert len(accepted) in (5, 6)
-            assert refused == 20 - len(accepted)
-            assert await engine.count(space) == 0
-            assert await one(engine, space, A) is None
-            if len(value) == 1:
-                with pytest.raises(Unavailable):
-                    await engine.end_space("01HF0000000000000000000001")
-            hold.release()
-            for task in accepted:
-                assert isinstance((await task)[0], Commit)
-        assert await engine.count(space) == len(accepted)
-        await commit(engine, space, put(A))
-
-    told(tmp_path, story, limits)
-
-
-def test_one_request_larger_than_the_queue_is_served_when_nothing_waits(tmp_path: Path) -> None:
-    async def story(engine: FaultyEngine) -> None:
-        space = (await new_space(engine)).number
-        outcomes = await engine.write([Write(space, (put(k(str(n))),)) for n in range(50)])
-        assert all(isinstance(outcome, Commit) for outcome in outcomes)
-
-    told(tmp_path, story, Limits(queue_writes=10))
 
 
 # -- the commit fails ---------------------------------------------------------------------------------------
@@ -618,29 +534,7 @@ def test_the_writer_waits_for_the_disk_unless_the_operator_says_otherwise(
     asyncio.run(story())
 
 
-# -- the end ------------------------------------------------------------------------------------------------
-
-
-def test_closing_finishes_what_was_accepted_and_accepts_no_more(tmp_path: Path) -> None:
-    async def story(engine: FaultyEngine) -> None:
-        space = (await new_space(engine)).number
-        hold = Hold(engine)
-        with hold.now():
-            tasks = [queued(engine, space, put(k("0")))]
-            await hold.reached()
-            tasks += [queued(engine, space, put(k(str(n)))) for n in range(1, 10)]
-            await asyncio.sleep(0)
-            closing = asyncio.create_task(engine._writes.close())
-            await asyncio.sleep(0)
-            with pytest.raises(Unavailable, match="stopping"):
-                await engine.write([Write(space, (put(A),))])
-            hold.release()
-            for task in tasks:
-                assert isinstance((await task)[0], Commit)
-            await closing
-        assert await engine.count(space) == 10
-
-    told(tmp_path, story)
+# -- housekeeping -------------------------------------------------------------------------------------------
 
 
 def test_housekeeping_that_fails_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +17,15 @@ from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
+from kvasir.limits import Limits
 from kvasir.model import Alias, Commit, Condition, Conflict, Entry, Mutation, Set, Space, Write
 from tests.support.clock import START, ManualClock
 from tests.support.organisations import ORGANISATION
 from tests.support.postgres import PostgresServer, postgres_engine, shared_server
 
 ENGINES = ("memory", "sqlite", "postgres")
+#: Those whose data survives their process.
+DURABLE = ENGINES[1:]
 
 T = TypeVar("T")
 
@@ -58,6 +63,8 @@ class Lab:
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind = kind
         self.clock = ManualClock()
+        #: Of the engines it makes from now on
+        self.limits: Limits | None = None
         self.file = folder / "kvasir.db"
         self._memory = MemoryEngine(self.clock)
         self.schema = Schema() if kind == "postgres" else None
@@ -73,8 +80,8 @@ class Lab:
     def engine(self) -> Engine:
         """An engine on the database, not yet open. Several at a time stand for several processes."""
         if self.schema:
-            return postgres_engine(self.schema.url, clock=self.clock, durable=False, connections=4)
-        return SqliteEngine(self.file, clock=self.clock) if self.durable else self._memory
+            return postgres_engine(self.schema.url, clock=self.clock, limits=self.limits, durable=False, connections=4)
+        return SqliteEngine(self.file, clock=self.clock, limits=self.limits) if self.durable else self._memory
 
     def run(self, story: Callable[[Engine], Awaitable[T]]) -> T:
         """Open, tell the story, find nothing wrong with the database, close."""
@@ -103,6 +110,22 @@ class Lab:
 
         return self.run(both)
 
+    @contextlib.asynccontextmanager
+    async def writers_held(self, space: int) -> AsyncIterator[None]:
+        """Writes to a space of a durable engine wait meanwhile, as they do for the writer of another process."""
+        if self.schema:
+            connection = await asyncpg.connect(self.schema.url)
+            try:
+                await connection.execute("begin")
+                await connection.execute("select from kvasir_head where space = $1 for update", space)
+                yield
+            finally:
+                await connection.close()
+        else:
+            with self.file.with_name(f"{self.file.name}-writer").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+
 
 def k(*parts: str) -> bytes:
     return pack(parts)
@@ -129,7 +152,9 @@ async def commit(engine: Engine, space: int, *mutations: Mutation, when: Sequenc
 async def one(engine: Engine, space: int, key: bytes) -> Entry | None:
     """The entry of one key."""
     (entry,) = await engine.get(space, [key])
-    assert engine.get_nowait(space, [key]) in (None, [entry])
+    at_once = engine.get_nowait(space, [key])
+    if at_once not in (None, [entry]):
+        assert await engine.get(space, [key]) != [entry], "nobody has written it in between"
     return entry
 
 
