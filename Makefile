@@ -7,7 +7,7 @@ BIN := .venv/bin
 APIS := tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py
 
 # What parses URLs, settings, keys, JSON, forms and dumps: with code of Python's that its versions change.
-PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_moving_dumps.py \
+PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_transfer_dumps.py \
   tests/versori/test_bodies.py tests/versori/test_key_encoding.py tests/voximplant/test_forms.py \
   tests/nemesis/test_jsonpath.py
 
