@@ -3,18 +3,19 @@
 An engine knows spaces, aliases, packed keys, JSON texts as opaque bytes, and the clock it was made with. It knows
 no dialect, no caller and no rights. Promises, for every implementation:
 
-* Reads show one committed snapshot, which includes every write acknowledged before the call, by any process.
+* A read shows one committed snapshot, which includes every write acknowledged before the call by any process.
 * Writes are serialisable. What `write` returned is durable (the memory engine: visible).
-* An entry or space whose `expires_at` is not after the clock's "now" does not exist, for any operation. "Now" is what
-  the clock says, never a later instant remembered: a clock set right again does not stop entries from expiring.
+* An entry or space whose `expires_at` is not after the clock's "now" does not exist for any operation. "Now" is what
+  the clock says, never a later instant seen before: else nothing would expire for a while after a clock that was ahead
+  has been corrected.
 * Sequences and versionstamps are 63-bit numbers that within a space only grow, in commit order, and are never given
-  twice, not even after a restart or the restore of an older copy of the database. In the memory and SQLite engines
-  this holds across spaces, too; with PostgreSQL, whose spaces do not wait for each other, the clock alone orders those.
+  twice, not even after a restart or after restoring an older copy of the database. In the memory and SQLite engines
+  this holds across spaces, too; in PostgreSQL, whose spaces do not wait for each other, only the clock orders them.
 * Their upper bits are a Unix millisecond (`kvasir.keys.millisecond_of`): the clock's at the time of the write, or a
   later one if earlier numbers were ahead of the clock.
-* `created_at` never runs against creation order within a space, even if the clock does.
+* `created_at` never contradicts creation order within a space, even if the clock is set back.
 * Failures: `Unavailable` (nothing happened), `UnknownOutcome` (a commit failed half-way), `NotFound` (the space is
-  gone). Anything else is a bug. Cancelling a call never harms the engine: its write may or may not happen.
+  gone). Anything else is a bug. Cancelling a call never harms the engine; its write may or may not happen.
 
 All calls are made from one event loop. `kvasir.server.create_engine` makes them.
 """
@@ -27,13 +28,12 @@ from typing import Protocol
 from kvasir.errors import KvasirError
 from kvasir.model import Alias, Commit, Conflict, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
-#: Gives Unix milliseconds.
+#: Returns Unix milliseconds.
 Clock = Callable[[], int]
 
 #: Numbers of loaded entries are below this: half of what 63 bits have room for, so that later writes get higher ones.
 #: The clock reaches it in the year 2109.
 LOADED_BELOW = 1 << 62
-
 
 Outcome = Commit | Conflict | KvasirError
 
@@ -42,14 +42,17 @@ class Engine(Protocol):
     """One database, as seen by one process."""
 
     writer: WriterStats
-    #: What decides about expiry, as closely as this process can tell without asking; never ahead of it.
+    #: The time that decides about expiry, or an estimate of it that is never ahead.
     clock: Clock
 
     async def open(self) -> None:
-        """Open the database, create it or bring it to the present schema. Must be awaited before anything else."""
+        """Open the database; create it or migrate it if necessary. Must be awaited before anything else.
+
+        Raises `Unavailable` if that is impossible, for example because a newer version has made the database.
+        """
 
     async def close(self) -> None:
-        """Finish every accepted write, then let go of the database."""
+        """Finish every accepted write, then close the database."""
 
     # -- entries ------------------------------------------------------------------------------------------
 
@@ -57,55 +60,56 @@ class Engine(Protocol):
         """The entries of these keys in one snapshot, in the order of `keys`; None where there is none.
 
         Raises `TooLarge` if the values found, each counted once, have more than `max_bytes` bytes in all; it fetches no
-        more than that. It does not try `get_nowait` first; whoever is in a hurry has done so.
-        `space` is the number of a space found alive (see `epoch`); what an ended or expired one still gives is
-        undefined. The same holds for `page` and `count`.
+        more than that. It does not try `get_nowait` first: a caller that wants to has done so.
+        `space` is the number of a space found alive (see `epoch`); what an ended or expired one returns is undefined.
+        The same holds for `page` and `count`.
         """
         ...
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
-        """What `get` gives, if that takes no waiting; None says nothing about the entries."""
+        """What `get` returns, if that takes no waiting; None says nothing about the entries."""
         ...
 
     def write(self, writes: Sequence[Write]) -> Awaitable[list[Outcome]]:
-        """Apply independent writes in order, with one durable commit for all; one outcome each.
+        """Apply independent writes in order, with one durable commit for all; returns one outcome each.
 
-        The writes of one call to one space share one versionstamp. A failed one changes nothing and leaves the others
-        alone. Raises `Unavailable` or `UnknownOutcome` when the whole lot failed. An engine may commit the writes to
-        different spaces apart from each other; then a failure of one space is the outcome of its writes.
+        The writes of one call to one space share a versionstamp. One that fails changes nothing and leaves the others
+        alone. Raises `Unavailable` or `UnknownOutcome` if all of them failed. An engine may commit the writes to
+        different spaces separately; then a failure for one space is the outcome of its writes.
         """
         ...
 
     @property
     def write_nowait(self) -> Callable[[Sequence[Write]], list[Outcome]] | None:
-        """What `write` gives, without any waiting; None for an engine whose writes wait for something."""
+        """`write` without any waiting; None for an engine whose writes have to wait."""
         ...
 
     async def page(self, space: int, query: Query) -> Page:
-        """A page of one snapshot. Costs no more than the entries in `query.range` explain."""
+        """A page of one snapshot. Its cost is bounded by the number of entries in `query.range`."""
         ...
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        """How many entries `page` would give for this range."""
+        """How many entries an unlimited `page` of this range has."""
         ...
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
-        """Put entries of another database there as they are, versionstamps and times included, in one durable commit.
+        """Add entries of another database as they are, versionstamps and times included, in one durable commit.
 
-        Keys differ. A living entry with the key is replaced in its place; all others come last in creation order, in
-        the order given. Their `sequence` stays what it is if it is free and follows those of the space; otherwise a
-        later one is given. Whatever is written afterwards gets numbers above all of these; so `Invalid` is raised, and
-        nothing is loaded, if one of them is not below `LOADED_BELOW`. Raises `NotFound` if the space is gone. Like a
-        write, it moves the epoch in the system space.
+        Their keys differ. An entry whose key exists replaces the living entry and keeps its place; all others come last
+        in creation order, in the order given. They keep their `sequence` if it is free and follows those of the space,
+        and get a later one otherwise. Later writes get higher numbers than all of these; so this raises `Invalid`, and
+        loads nothing, if one of them is not below `LOADED_BELOW`. Raises `NotFound` if the space is gone. Like a write,
+        it moves the epoch in the system space.
         """
+        ...
 
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
-        """Create a space under these aliases; `space.number` is given by the engine.
+        """Create a space under these aliases; the engine chooses `space.number`.
 
-        If one of the aliases is taken by a living space, nothing is created and that space is returned
-        (the caller sees it by its `id`). Durable like a write.
+        If a living space already has one of the aliases, nothing is created and that space is returned (the caller
+        tells it by its `id`). Durable like a write.
         """
         ...
 
@@ -126,45 +130,45 @@ class Engine(Protocol):
     ) -> Space | None:
         """Rename a space and change its aliases in one commit. Moves the epoch.
 
-        Returns the space afterwards, or the living space that already has one of the added aliases (nothing changed
-        then), or None if `id` is gone.
+        Returns the space afterwards, or the living space that already has one of the added aliases (then nothing
+        changed), or None if there is no living space with this ULID.
         """
         ...
 
     async def end_space(self, id: str) -> bool:
-        """End a space with its aliases and all its keys, at once for every reader. Moves the epoch. False: was gone."""
+        """End a space, its aliases and all its keys, at once for every reader. Moves the epoch. False: it was gone."""
         ...
 
     async def list_spaces(
         self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
     ) -> list[Space]:
-        """Living spaces by ascending ULID, after the ULID given. The system space is never among them."""
+        """Living spaces by ascending ULID, beginning after the given one. The system space is never among them."""
         ...
 
     async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
-        """(living spaces of this kind, and of this organisation if given; living entries in them) in one snapshot."""
+        """(living spaces of this kind, of this organisation if given; living entries in them) in one snapshot."""
         ...
 
     # -- the whole ----------------------------------------------------------------------------------------
 
     async def epoch(self) -> int:
-        """A number that changes whenever something may no longer be cached: any write to the system space,
-        any altered or ended space, by any process. Cheap enough to ask on every request."""
+        """A number that changes whenever cached facts may be out of date: at any write to the system space and whenever
+        a space is altered or ended, by any process. Cheap enough to ask on every request."""
         ...
 
     def epoch_nowait(self) -> int | None:
-        """What `epoch` gives, if it takes no waiting at all."""
+        """What `epoch` returns, if that takes no waiting; else None."""
         ...
 
     async def sweep(self) -> int:
-        """Reclaim what expired or ended, in one small step; how many entries and spaces went, 0 when all are gone.
+        """Remove what has expired or ended, in one small step; how many entries and spaces, 0 when nothing is left.
 
-        A durable engine also does it by itself, in the background.
+        A durable engine also does this by itself, in the background.
         """
         ...
 
     async def check(self) -> list[str]:
-        """Examine the whole database; one sentence for every fault found. Empty: it is sound."""
+        """Examine the whole database; returns one sentence for every fault. Empty: it is sound."""
         ...
 
     async def stats(self) -> Stats:

@@ -63,6 +63,11 @@ class NotFound(KvasirError):
     code = "not_found"
 
 
+def space_gone() -> NotFound:
+    """The answer of an engine to a write in a space that has ended or expired."""
+    return NotFound("the store is gone", code="store_not_found")
+
+
 class Unauthenticated(KvasirError):
     """No credential, or one that is not (or no longer) good."""
 

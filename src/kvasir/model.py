@@ -1,6 +1,6 @@
-"""The nouns of the store. Frozen values without behaviour, shared by every layer.
+"""The nouns of the store: frozen values without behaviour, shared by every layer.
 
-Times are Unix milliseconds. A key is `bytes`, packed by `kvasir.keys`; a value is the JSON text as it came in.
+Times are Unix milliseconds. A key is `bytes`, packed by `kvasir.keys`; a value is JSON text exactly as it came in.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Space(Struct, frozen=True):
     kind: str
     name: str
     created_at: int
-    #: From this millisecond on the space and all its entries are gone; None: it stays until it is ended.
+    #: From this millisecond on the space and all its entries do not exist; None: it lives until it is ended.
     expires_at: int | None = None
-    #: Milliseconds after which all keys are cleared, again and again, counted from `created_at`; None: never.
-    #: The store keeps it, by letting no entry outlive its period.
+    #: All keys are cleared every so many milliseconds, counted from `created_at`; None: never.
+    #: The store sees to it, by letting no entry outlive its period.
     clear_every: int | None = None
-    #: JSON object text with facts only one dialect needs (a session's token, an application's number).
+    #: JSON object text with facts that only one dialect needs (a session's token, an application's number).
     attributes: bytes = b"{}"
 
 
@@ -44,10 +44,10 @@ class KeyRange(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """One key with its value, as one committed snapshot shows it."""
+    """A key with its value, as one committed snapshot shows it."""
 
     key: bytes
-    #: JSON text, byte for byte as it was set; b"" in a listing made with `values=False`
+    #: JSON text, byte for byte as it was set; b"" in a listing with `values=False`
     value: bytes
     #: The number behind the 20 hex digits (see `kvasir.keys.versionstamp_text`).
     versionstamp: int
@@ -69,7 +69,7 @@ class Check(Struct, frozen=True):
 
 
 class Present(Struct, frozen=True):
-    """Condition of a write: the key is there, whatever its versionstamp."""
+    """Condition of a write: the key exists, whatever its versionstamp."""
 
     key: bytes
 
@@ -83,12 +83,12 @@ class Set(Struct, frozen=True):
     #: Milliseconds of life from the moment of the commit, at least 1
     ttl: int | None = None
     expires_at: int | None = None
-    #: Whether reading extends the life by its first length. Without an expiry it means nothing.
+    #: Whether reading extends the life by its original length. Means nothing without an expiry.
     refresh: bool = False
 
 
 class Delete(Struct, frozen=True):
-    """Remove one key. Removing an absent key is no failure."""
+    """Remove one key. Removing an absent key is not a failure."""
 
     key: bytes
 
@@ -100,9 +100,9 @@ class DeleteRange(Struct, frozen=True):
 
 
 class Touch(Struct, frozen=True):
-    """Change when a living key expires and nothing else: not its versionstamp, not its value.
+    """Change when a living key expires and nothing else: neither its versionstamp nor its value.
 
-    With `extend` an earlier instant than the present one changes nothing.
+    With `extend`, an expiry earlier than the present one changes nothing.
     """
 
     key: bytes
@@ -115,7 +115,7 @@ Mutation = Set | Delete | DeleteRange | Touch
 
 
 class Write(Struct, frozen=True):
-    """Conditions and mutations of one space: all happen at one instant, or none."""
+    """Conditions and mutations in one space: all take effect at one instant, or none."""
 
     space: int
     mutations: tuple[Mutation, ...]
@@ -126,9 +126,9 @@ class Commit(Struct, frozen=True):
     """The write happened and is durable."""
 
     versionstamp: int
-    #: One number a mutation: Set 1 if it replaced a living entry, else 0; Delete, DeleteRange and Touch
-    #: how many living entries they removed or touched (an `extend` that changes nothing counts as touched).
-    #: A mutation sees what the ones before it in the same write left.
+    #: One number for each mutation: for a Set 1 if it replaced a living entry, else 0; for Delete, DeleteRange and
+    #: Touch how many living entries were removed or touched (an `extend` that changes nothing counts as touched).
+    #: A mutation sees the effects of those before it in the same write.
     counts: tuple[int, ...]
 
 
@@ -141,20 +141,20 @@ class Conflict(Struct, frozen=True):
 
 
 class Query(Struct, frozen=True):
-    """What a listing asks for. Membership is that of `count`: living entries in `range` that pass every filter.
+    """What a listing asks for: the living entries in `range` that pass every filter.
 
     `after` and `before` (at most one) are positions in `order`: sequences for "newest" and "oldest",
-    packed keys for "key". They need not exist (any more). `before` gives the page that ends just before it,
+    packed keys for "key". They need not exist (any more). `before` asks for the page that ends just before it,
     in the same order.
     """
 
     range: KeyRange | None = None
     order: Literal["newest", "oldest", "key"] = "newest"
-    #: None: everything
+    #: None: no limit
     limit: int | None = None
     after: int | bytes | None = None
     before: int | bytes | None = None
-    #: Entries to skip first (offset paging), in the direction of travel.
+    #: Entries to skip first (offset paging), in the direction of travel
     skip: int = 0
     #: Inclusive bounds of `created_at`
     created_from: int | None = None
@@ -166,7 +166,7 @@ class Query(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """A stretch of a listing, in its order."""
+    """A part of a listing, in its order."""
 
     entries: list[Entry]
     #: Whether more entries follow in the direction of travel (towards the front, for `before`).
@@ -174,12 +174,12 @@ class Page(Struct, frozen=True):
 
 
 class Principal(Struct, frozen=True):
-    """Who asks: an authenticated credential, or a listener that needs none."""
+    """Who makes a request: an authenticated credential, or a listener that needs none."""
 
     organisation: str
     #: "owner", "admin", "developer" (reads and writes), "viewer" (reads) or "none" (may do nothing)
     role: str
-    #: Names the credential in logs: an access key's id, a token's subject. Never a secret.
+    #: What logs call the credential: an access key's id, a token's subject. Never a secret.
     name: str
     #: ULIDs of the only spaces it may use; None: all of the organisation
     spaces: frozenset[str] | None = None
@@ -189,10 +189,10 @@ class Principal(Struct, frozen=True):
 
 
 class Stats(Struct, frozen=True):
-    """What an engine tells `/metrics`, of the whole database unless said otherwise."""
+    """What an engine reports to `/metrics` about the whole database."""
 
     spaces: int
-    #: Entries on disk, expired ones that still await the sweep included
+    #: Entries on disk, including expired ones that await the sweep
     entries: int
     database_bytes: int
 
@@ -206,7 +206,7 @@ class WriterStats(Struct):
     swept: int = 0
     #: Commits by how many writes shared them: 1, 2, 3-4, 5-8, … 513-1024, more
     groups: list[int] = field(default_factory=lambda: [0] * 12)
-    #: A commit failed and the database has not been found sound since: writes are refused.
+    #: Whether a commit failed and the database has not been found sound since: writes are refused.
     broken: bool = False
 
     def committed(self, writes: int) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from kvasir import jsontext
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.numbering import check_room, next_sequence, wall_clock
-from kvasir.errors import NotFound, response_too_long
+from kvasir.errors import response_too_long, space_gone
 from kvasir.model import (
     SYSTEM_SPACE,
     Alias,
@@ -85,7 +85,7 @@ class MemoryEngine:
     def _write(self, write: Write, stamp: int) -> Outcome:
         now = self.clock()
         if not self._alive(write.space, now):
-            return NotFound("the store is gone", code="store_not_found")
+            return space_gone()
         entries = self._entries[write.space]
         for condition in write.conditions:
             if conflict := _unmet(condition, _living(entries, condition.key, now)):
@@ -145,7 +145,7 @@ class MemoryEngine:
         check_room(entries)
         now = self.clock()
         if not self._alive(space, now):
-            raise NotFound("the store is gone", code="store_not_found")
+            raise space_gone()
         existing = self._entries[space]
         last = max((entry.sequence for entry in existing.values()), default=0)
         for entry in entries:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from kvasir.engine import Outcome
 from kvasir.engines.postgres import functions as kinds
-from kvasir.errors import NotFound
+from kvasir.errors import space_gone
 from kvasir.model import Check, Commit, Condition, Conflict, Delete, Mutation, Set, Touch, Write
 
 CALL_SET = "select kvasir_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
@@ -41,7 +41,7 @@ def encode(jobs: list[Sequence[Write]], *, may_set: bool) -> Call:
 
 
 def _gone(jobs: list[Sequence[Write]]) -> list[list[Outcome]]:
-    return [[NotFound("the store is gone", code="store_not_found") for _ in writes] for writes in jobs]
+    return [[space_gone() for _ in writes] for writes in jobs]
 
 
 class _Sets:

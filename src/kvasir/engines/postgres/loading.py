@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kvasir.engines.numbering import check_room
 from kvasir.engines.postgres.functions import DURABILITY, PLANS
 from kvasir.engines.postgres.pool import Pool
-from kvasir.errors import NotFound
+from kvasir.errors import space_gone
 from kvasir.model import Entry
 
 #: Returns false if the space is gone. Row by row, each by its key, which Citus can route.
@@ -75,4 +75,4 @@ async def load(pool: Pool, space: int, entries: Sequence[Entry], now: int | None
         [entry.metadata for entry in entries],
     )
     if not is_living:
-        raise NotFound("the store is gone", code="store_not_found")
+        raise space_gone()

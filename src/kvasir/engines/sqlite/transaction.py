@@ -12,7 +12,7 @@ from kvasir.engine import Clock, Outcome
 from kvasir.engines.numbering import next_sequence
 from kvasir.engines.sqlite import bulk, listing, spaces
 from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES, lock_of
-from kvasir.errors import NotFound
+from kvasir.errors import space_gone
 from kvasir.model import (
     SYSTEM_SPACE,
     Alias,
@@ -71,15 +71,15 @@ class Transaction:
         self.changes: set[int] = set()
         self._alive: set[int] = set()
 
-    def begin(self) -> None:
-        """Read what other processes left behind. To be called right after BEGIN."""
+    def read_meta(self) -> None:
+        """Read the numbers that the last transaction left. To be called right after BEGIN."""
         row: Any = self.connection.execute(META).fetchone()
         self._last, self._latest = row
         self.changes.clear()
         self._alive.clear()
 
-    def end(self) -> None:
-        """Leave behind what the next transaction needs. To be called right before COMMIT."""
+    def save_meta(self) -> None:
+        """Save the numbers for the next transaction. To be called right before COMMIT."""
         self.connection.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
 
     def _next(self, now: int) -> int:
@@ -93,10 +93,10 @@ class Transaction:
         return self._next(self.clock())
 
     def write(self, write: Write, stamp: int) -> Outcome:
-        """Apply one write. If it raises, the caller undoes what it had changed."""
+        """Apply one write. If this raises, the caller undoes what it changed."""
         now = self.clock()
         if not self._is_alive(write.space, now):
-            return NotFound("the store is gone", code="store_not_found")
+            return space_gone()
         for condition in write.conditions:
             if conflict := self._unmet(write.space, condition, now):
                 return conflict
@@ -109,7 +109,7 @@ class Transaction:
         """Apply unconditional Sets of different keys, each with its versionstamp, in few statements (see `bulk`)."""
         now = self.clock()
         if not self._is_alive(space, now):
-            return [NotFound("the store is gone", code="store_not_found") for _ in sets]
+            return [space_gone() for _ in sets]
         self._latest = created_at = max(self._latest, now)
         self.changes.update([lock_of(space, mutation.key) for mutation in sets])
         first = self._next(now)
@@ -180,7 +180,7 @@ class Transaction:
         """See `Engine.load`. Raises `NotFound`."""
         now = self.clock()
         if not self._is_alive(space, now):
-            raise NotFound("the store is gone", code="store_not_found")
+            raise space_gone()
         last = self.connection.execute(LAST_IN_SPACE, (space,)).get or 0
         for entry in entries:
             self.changes.add(lock_of(space, entry.key))

@@ -207,9 +207,9 @@ class Writer:
         with self._writers_lock():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._transaction.begin()
+                self._transaction.read_meta()
                 Group(self._transaction).apply(group)
-                self._transaction.end()
+                self._transaction.save_meta()
             except BaseException:
                 self._roll_back()
                 raise
