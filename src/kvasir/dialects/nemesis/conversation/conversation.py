@@ -64,6 +64,7 @@ class Conversation:
         self._max_keys = shared.store.limits.batch_keys
         self._replies = Replies(emit)
         self._finish = finish
+        self._loop = asyncio.get_running_loop()
         #: The epoch of the store's caches when a silent caller was last authenticated.
         self._epoch: int | None = -1
         self._queue: list[bytes | None] = []
@@ -139,7 +140,7 @@ class Conversation:
 
     def _go_on(self) -> None:
         try:
-            self._working = start(self._work())
+            self._working = start(self._work(), self._loop)
         except Exception:
             log.exception("a conversation failed")
             self._end(INTERNAL, "")
@@ -312,7 +313,7 @@ class Conversation:
         """Hand the writes that have joined to the store, and go on without waiting for their commit."""
         writes, self._writes = self._writes, None
         if writes is not None:
-            task = start(self._commit(writes, self._replies.reserve()))
+            task = start(self._commit(writes, self._replies.reserve()), self._loop)
             if task is not None:
                 self._committing.add(task)
                 task.add_done_callback(self._committed)

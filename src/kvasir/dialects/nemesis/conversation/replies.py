@@ -86,16 +86,17 @@ def _discard(_: list[bytes]) -> None:
     """Where frames go after `Replies.stop`."""
 
 
-def start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+def start(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None] | None:
     """Run a coroutine up to where it has to wait; a task for the rest of it, or None if it has run to its end.
 
-    Most work never has to wait, and a task would cost more than the work does.
+    Most work never has to wait, and a task would cost more than the work does. `loop` is the running one, which
+    Python 3.11 finds by a system call.
     """
     try:
         waits_for = work.send(None)
     except StopIteration:
         return None
-    return asyncio.get_running_loop().create_task(_resume(work, waits_for))
+    return loop.create_task(_resume(work, waits_for))
 
 
 async def _resume(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
