@@ -15,7 +15,7 @@ from kvasir.control.access_keys import NAME_CHARACTERS
 from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.nemesis.jsonpath.compiler import PATH_CHARACTERS
 from kvasir.dialects.nemesis.jsonpath.functions import PATTERN_CHARACTERS
-from kvasir.dialects.versori import answers
+from kvasir.dialects.versori import responses
 from kvasir.dialects.voximplant import errors as voximplant
 from kvasir.dialects.voximplant.forms import PARAMETERS
 from kvasir.dialects.voximplant.parameters import JSON_DEPTH as VOXIMPLANT_JSON_DEPTH
@@ -129,7 +129,7 @@ def errors_page() -> str:
         if kind.__module__ == errors.__name__:
             said = " ".join((inspect.getdoc(kind) or "").split())
             table += (
-                f"| `{kind.code}` | {'yes' if kind.retryable else 'no'} | {said} | {answers.FAILURES[kind].status} "
+                f"| `{kind.code}` | {'yes' if kind.retryable else 'no'} | {said} | {responses.FAILURES[kind].status} "
                 f"| {voximplant.FAILURES[kind].code} | {int(statuses.OF_ERROR[kind])} |\n"
             )
     return _MADE + _ERRORS_HEAD + table + _ERRORS_TAIL

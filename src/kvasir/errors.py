@@ -1,7 +1,7 @@
-"""The failures a caller can react to. An expected outcome (a condition not met) is a value, not one of these.
+"""The failures that a caller can react to. An expected outcome (a condition not met) is a value, not one of these.
 
-`code` is stable and goes over the wire where the dialect has room for it; every dialect has one table from
-class to its own answer. Whatever is raised and is none of these is an internal error.
+`code` is stable and goes over the wire where the dialect has room for it; every dialect has one table from these
+classes to its own responses. Any other exception is an internal error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 
 class KvasirError(Exception):
-    """Base of all failures. `message` is for the caller to read: no secrets, no values, and what to do next."""
+    """Base of all failures. `message` is for the caller: what to do next, but no secrets and no values."""
 
     code: ClassVar[str] = "internal"
     #: Whether nothing happened and the same request may succeed later.
@@ -19,13 +19,13 @@ class KvasirError(Exception):
     def __init__(self, message: str, *, fields: tuple[tuple[str, str], ...] = (), code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        #: (path of the member that is to blame, what is wrong with it), for example ("options.expireIn", "must be > 0")
+        #: (path of the field to blame, what is wrong with it), for example ("options.expireIn", "must be > 0")
         self.fields = fields
         self.reason = code or self.code
 
 
 class Invalid(KvasirError):
-    """The request makes no sense; sending it again will not help."""
+    """The request is malformed; sending it again will not help."""
 
     code = "invalid"
 
@@ -58,7 +58,7 @@ def response_too_long(max_bytes: int) -> TooLarge:
 
 
 class NotFound(KvasirError):
-    """There is no such thing, or the caller may not know whether there is."""
+    """There is no such thing, or the caller may not know of it."""
 
     code = "not_found"
 
@@ -69,32 +69,32 @@ def space_gone() -> NotFound:
 
 
 class Unauthenticated(KvasirError):
-    """No credential, or one that is not (or no longer) good."""
+    """There is no credential, or it is not valid, or no longer."""
 
     code = "unauthorized"
 
 
 class Forbidden(KvasirError):
-    """The credential is good but does not allow this."""
+    """The credential is valid but does not allow this."""
 
     code = "forbidden"
 
 
 class Conflicting(KvasirError):
-    """A condition was not met, in an operation whose answer has no place to say so."""
+    """A condition was not met, in an operation whose response cannot say so."""
 
     code = "conflict"
 
 
 class Unavailable(KvasirError):
-    """Nothing happened: the queue is full, the disk is full or the server stops. Try again later."""
+    """Nothing happened: the queue is full, the disk is full or the server is stopping. Try again later."""
 
     code = "unavailable"
     retryable = True
 
 
 class Timeout(KvasirError):
-    """The caller's own deadline passed before the answer was there. Only raised by reads."""
+    """The caller's own deadline passed before there was an answer. Only reads raise it."""
 
     code = "timeout"
     retryable = True

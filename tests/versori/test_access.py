@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvasir import errors
-from kvasir.dialects.versori import answers, routes
+from kvasir.dialects.versori import responses, routes
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError
@@ -139,14 +139,14 @@ def failure_classes() -> list[type[KvasirError]]:
 
 @pytest.mark.parametrize("kind", failure_classes())
 def test_every_class_of_failure_has_its_row(kind: type[KvasirError]) -> None:
-    assert kind in answers.FAILURES
-    answer = answers.failure(kind("what happened", fields=(("a.b", "wrong"),)), "GetKV", "r-1")
-    assert answer.status == answers.FAILURES[kind].status >= 400
+    assert kind in responses.FAILURES
+    answer = responses.failure(kind("what happened", fields=(("a.b", "wrong"),)), "GetKV", "r-1")
+    assert answer.status == responses.FAILURES[kind].status >= 400
     assert answer.outcome in OUTCOMES
 
 
 def test_statuses_of_failures() -> None:
-    statuses = {kind.__name__: row.status for kind, row in answers.FAILURES.items()}
+    statuses = {kind.__name__: row.status for kind, row in responses.FAILURES.items()}
     assert statuses == {
         "KvasirError": 500,
         "Invalid": 400,
@@ -215,6 +215,6 @@ def test_every_failure_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "dialects" / "versori.md").read_text(encoding="utf-8")
     rows = {(int(status), code) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)}
     own_words = {(400, "invalid_cursor"), (400, "too_large"), (404, "store_not_found"), (404, "route_not_found")}
-    by_class = {(row.status, kind.code) for kind, row in answers.FAILURES.items()} - {(405, "invalid")}
+    by_class = {(row.status, kind.code) for kind, row in responses.FAILURES.items()} - {(405, "invalid")}
     assert rows == by_class | own_words | {(405, "method_not_allowed")}
     assert all(f"| {operation} |" in text for operation in routes.OPERATIONS)

@@ -214,7 +214,7 @@ def test_batch_set_gives_each_entry_its_outcome_and_all_one_versionstamp(api: Ap
     ]
     assert [(failure["key"], failure["index"]) for failure in done["failures"]] == [(["taken"], 1), (["missing"], 2)]
     assert old in done["failures"][0]["error"]
-    assert "not there" in done["failures"][1]["error"]
+    assert "does not exist" in done["failures"][1]["error"]
     assert api.get("taken").json == {**api.get("taken").json, "value": 3, "versionstamp": stamp}
     assert api.engine.writer.writes == commits + 4
 

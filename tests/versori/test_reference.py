@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kvasir.dialects.operations.reference import ReferenceDialect
-from kvasir.dialects.versori import answers, openapi, requests, routes
+from kvasir.dialects.versori import openapi, requests, responses, routes
 from kvasir.limits import Limits
 from tests.support.request import FakeRequest
 from tests.support.versori import Api
@@ -69,10 +69,10 @@ def test_every_option_is_described(document: dict[str, Any]) -> None:
 
 def test_every_status_of_a_failure_is_described(document: dict[str, Any]) -> None:
     described = {status for _, _, one in operations(document).values() for status in one["responses"]}
-    assert described == {"200", "default", *(str(row.status) for row in answers.FAILURES.values())}
+    assert described == {"200", "default", *(str(row.status) for row in responses.FAILURES.values())}
     for response in document["components"]["responses"].values():
         (media,) = response["content"].values()
-        details = {row.details for row in answers.FAILURES.values()}
+        details = {row.details for row in responses.FAILURES.values()}
         assert media["example"]["details"].replace("3f1c9a52", "{request}") in details
 
 
@@ -116,7 +116,7 @@ def test_the_limits_in_force_are_described() -> None:
     assert schemas["CreateStoreRequest"]["properties"]["name"]["maxLength"] == 3
     assert "12,345" in schemas["SetKVRequest"]["properties"]["value"]["description"]
     lifetimes = schemas["SetOptions"]["properties"]["expireIn"]
-    assert lifetimes["maximum"] == requests.LONGEST_MS
+    assert lifetimes["maximum"] == requests.MAX_LIFE_MS
     assert re.findall(r"\{\w+_\w+\}", str(schemas)) == []
 
 

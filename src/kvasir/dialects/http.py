@@ -1,4 +1,4 @@
-"""What the HTTP dialects share: a request, a response, and which dialect a path belongs to. No sockets."""
+"""The contract between the HTTP listener and the HTTP dialects: a request, a response, and who serves which path."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ JSON = "application/json"
 
 
 class Request(Protocol):
-    """One HTTP request, as the listener hands it over; a test makes its own in ten lines."""
+    """One HTTP request, as the listener passes it on."""
 
     method: str
-    #: Percent-decoded; U+FFFD stands where it did not decode to UTF-8.
+    #: Percent-decoded; U+FFFD stands for bytes that are not UTF-8.
     path: str
-    #: Names the request in logs and in the answer's X-Request-Id.
+    #: Identifies the request in logs and in the X-Request-Id of the response.
     id: str
 
     @property
     def query(self) -> str:
-        """The query string as it came, without the "?"."""
+        """The query string as it was sent, without the "?"."""
         ...
 
     def header(self, name: str, /) -> str | None:
@@ -30,7 +30,7 @@ class Request(Protocol):
 
     @property
     def cookie(self) -> str | None:
-        """All Cookie headers as one: HTTP/2 lets a client send each cookie by itself (RFC 9113, section 8.2.3)."""
+        """All Cookie headers joined: in HTTP/2 a client may send each cookie separately (RFC 9113, section 8.2.3)."""
         ...
 
     async def body(self, limit: int | None = None) -> bytes:
@@ -45,7 +45,7 @@ class Request(Protocol):
 
 
 class Response(Struct, frozen=True, gc=False):
-    """One answer, with the names under which metrics count it."""
+    """One response, with the names under which metrics count it."""
 
     status: int
     body: bytes
@@ -58,17 +58,17 @@ class Response(Struct, frozen=True, gc=False):
 
 
 class HttpDialect(Protocol):
-    """A published HTTP API. It answers every request, failures included, in that API's own form."""
+    """A published HTTP API. It answers every request, even one that fails, in that API's own form."""
 
     name: ClassVar[str]
-    #: Every operation name its responses carry, for metrics.
+    #: Every operation that its responses may name, for metrics.
     operations: ClassVar[tuple[str, ...]]
 
     @property
     def serves(self) -> Callable[[str], object]:
-        """Says by something true that a percent-decoded path is one of this API's.
+        """Returns something true for a percent-decoded path that belongs to this API.
 
-        Every request asks it of several APIs: better a method of a set or of a pattern than a function of ours.
+        Each request asks several dialects, so it is better a method of a set or of a pattern than a Python function.
         """
         ...
 

@@ -24,4 +24,4 @@ async def within(deadline_ms: float | None, work: Awaitable[T]) -> T:
         # Work that never waits cannot be interrupted, but it can be late.
         if time.monotonic() <= deadline:
             return done
-    raise Timeout(f"the answer was not there within the {deadline_ms:g} ms asked for")
+    raise Timeout(f"there was no answer within the {deadline_ms:g} ms asked for")

@@ -1,4 +1,4 @@
-"""What machines ask a server about itself: /healthz, /readyz and /metrics. No credential needed, no secret told."""
+"""What machines ask a server about itself: /healthz, /readyz and /metrics. No credential needed, no secret shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HealthDialect:
         self._engine = engine
         self._metrics = metrics
         self._about = {"status": "ok", "version": __version__, "engine": engine_name, "durability": durability}
-        #: Set when the server begins to stop: no new work should be sent to it.
+        #: Set when the server starts to stop: nobody should send it new work.
         self.stopping = False
         self._responses: dict[str, Callable[[], Awaitable[tuple[int, bytes, str]]]] = {
             "/healthz": self._healthz,

@@ -1,6 +1,6 @@
 """An OpenAPI 3.1 document -> one readable HTML page. Pure.
 
-It knows the parts of OpenAPI that Kvasir's own documents use: local references, JSON bodies, shared responses.
+It understands the parts of OpenAPI that Kvasir's own documents use: local references, JSON bodies, shared responses.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ def render(document: dict[str, Any]) -> str:
         for method in _METHODS
         if method in item
     ]
-    by_tag = [(tag, [one for one in operations if tag["name"] in one[2].get("tags", ())]) for tag in document["tags"]]
+    by_tag = [
+        (tag, [each for each in operations if tag["name"] in each[2].get("tags", ())]) for tag in document["tags"]
+    ]
     schemas = document["components"]["schemas"]
     body = [
         f"<header><p class=version>{escape(info['version'])} · OpenAPI {document['openapi']} · "
         f'<a href="/openapi.json">openapi.json</a></p><h1>{escape(info["title"])}</h1>{_text(info["description"])}',
         f"{_access(document)}</header>",
-        *(_section(tag, members, document) for tag, members in by_tag),
+        *(_section(tag, entries, document) for tag, entries in by_tag),
         "<section><h2 id=schemas>Schemas</h2>",
         *(_schema_article(name, schema) for name, schema in schemas.items()),
         "</section>",
@@ -46,10 +48,10 @@ def render(document: dict[str, Any]) -> str:
 
 def _contents(by_tag: list[tuple[Schema, list[tuple[str, str, Schema]]]], schemas: list[str]) -> str:
     parts = ['<nav aria-label="Contents"><a class=home href="#top">Kvasir</a>']
-    for tag, members in by_tag:
+    for tag, entries in by_tag:
         links = "".join(
-            f'<li><a href="#{one["operationId"]}"><b class={method}>{method.upper()}</b> {one["operationId"]}</a>'
-            for method, _, one in members
+            f'<li><a href="#{item["operationId"]}"><b class={method}>{method.upper()}</b> {item["operationId"]}</a>'
+            for method, _, item in entries
         )
         parts.append(f"<h2>{escape(tag['name'])}</h2><ul>{links}</ul>")
     links = "".join(f'<li><a href="#{name}">{name}</a>' for name in schemas)
@@ -71,8 +73,8 @@ def _access(document: dict[str, Any]) -> str:
 # -- operations -------------------------------------------------------------------------------------------
 
 
-def _section(tag: Schema, members: list[tuple[str, str, Schema]], document: dict[str, Any]) -> str:
-    articles = "".join(_operation(method, path, operation, document) for method, path, operation in members)
+def _section(tag: Schema, entries: list[tuple[str, str, Schema]], document: dict[str, Any]) -> str:
+    articles = "".join(_operation(method, path, operation, document) for method, path, operation in entries)
     return f"<section><h2>{escape(tag['name'])}</h2><p>{escape(tag['description'])}</p>{articles}</section>"
 
 
@@ -84,9 +86,9 @@ def _operation(method: str, path: str, operation: Schema, document: dict[str, An
         _text(operation["description"]),
         "<h4>Path</h4><dl>",
         *(
-            f"<dt><code>{escape(one['name'])}</code> <i>{_type(one['schema'])}</i>{_required(one['required'])}"
-            f"<dd>{_inline(one['description'])}"
-            for one in operation["parameters"]
+            f"<dt><code>{escape(item['name'])}</code> <i>{_type(item['schema'])}</i>{_required(item['required'])}"
+            f"<dd>{_inline(item['description'])}"
+            for item in operation["parameters"]
         ),
         "</dl>",
     ]
@@ -113,7 +115,7 @@ def _response(status: str, response: Schema) -> str:
 def _content(holder: Schema) -> str:
     (media,) = holder["content"].values()
     example = json.dumps(media["example"], indent=2, ensure_ascii=False)
-    # Keys read better in one line.
+    # Keys are easier to read on one line.
     example = re.sub(r'\[\s+("[^\[\]{}]*?")\s+\]', lambda found: f"[{' '.join(found[1].split())}]", example)
     return f"<p><i>{_type(media['schema'])}</i></p><pre><code>{escape(example)}</code></pre>"
 
@@ -130,14 +132,14 @@ def _resolve(holder: Schema, document: dict[str, Any]) -> Schema:
 
 def _schema_article(name: str, schema: Schema) -> str:
     description = f"<p>{_inline(schema['description'])}</p>" if "description" in schema else ""
-    rows = "".join(_member(schema, member, one) for member, one in schema.get("properties", {}).items())
+    rows = "".join(_field(schema, field, inner) for field, inner in schema.get("properties", {}).items())
     shape = f"<dl>{rows}</dl>" if rows else f"<p><i>{_type(schema)}</i></p>"
     return f'<article id="{name}" class=schema><h3><a href="#{name}">{name}</a></h3>{description}{shape}</article>'
 
 
-def _member(holder: Schema, name: str, schema: Schema) -> str:
+def _field(holder: Schema, name: str, schema: Schema) -> str:
     inner = schema.get("properties") or schema.get("items", {}).get("properties") or {}
-    rows = "".join(_member(schema.get("items", schema), member, one) for member, one in inner.items())
+    rows = "".join(_field(schema.get("items", schema), field, innermost) for field, innermost in inner.items())
     return (
         f"<dt><code>{escape(name)}</code> <i>{_type(schema)}</i>{_required(name in holder.get('required', ()))}"
         f"<dd>{_inline(schema.get('description', ''))}{f'<dl>{rows}</dl>' if rows else ''}"
@@ -150,8 +152,8 @@ def _type(schema: Schema) -> str:
         return f'<a href="#{name}">{name}</a>{_bounds(schema)}'
     if "anyOf" in schema:
         return " or ".join(
-            _type(one) if "description" not in one else f"anything ({_inline(one['description'])})"
-            for one in schema["anyOf"]
+            _type(item) if "description" not in item else f"anything ({_inline(item['description'])})"
+            for item in schema["anyOf"]
         )
     if schema.get("type") == "array":
         return f"array of {_type(schema['items'])}{_bounds(schema)}"
@@ -174,8 +176,8 @@ _BOUNDS = {
 
 
 def _bounds(schema: Schema) -> str:
-    said = [text.format(json.dumps(schema[name])) for name, text in _BOUNDS.items() if name in schema]
-    return f", {', '.join(said)}" if said else ""
+    bounds = [text.format(json.dumps(schema[name])) for name, text in _BOUNDS.items() if name in schema]
+    return f", {', '.join(bounds)}" if bounds else ""
 
 
 def _required(required: bool) -> str:
@@ -190,7 +192,7 @@ def _text(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Escaped text in which `code` and **strong** are marked up."""
+    """Escaped text with markup for `code` and **strong**."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked)
 

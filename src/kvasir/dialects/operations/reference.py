@@ -1,7 +1,7 @@
-"""/openapi.json and /docs: the machine's and the reader's description of an API. Both need no credential.
+"""/openapi.json and /docs: the description of an API for programs and for readers. Neither needs a credential.
 
-The page is made once, at start, from the document; its style sheet and icon are files beside this module, so that it
-needs no foreign host, no script, and works under the strict Content-Security-Policy it is sent with.
+The page is made from the document once, at the start. Its style sheet and icon are files beside this module: it needs
+no other host and no script, and works under the strict Content-Security-Policy that it is sent with.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReferenceDialect:
     def __init__(self, document: dict[str, Any]) -> None:
         here = files(__package__)
         page = Response(200, render(document).encode(), "read", "ok", _HEADERS, "text/html; charset=utf-8")
-        # Anybody may read the document, so that tools on other sites can show it.
+        # Pages of any origin may read the document, so that tools on other sites can show it.
         shared = (*_HEADERS, ("Access-Control-Allow-Origin", "*"))
         self._responses = {
             "/openapi.json": Response(200, msgspec.json.encode(document), "read", "ok", shared),
@@ -49,7 +49,7 @@ class ReferenceDialect:
             return self._responses[request.path]
         refusal = {
             "code": "method_not_allowed",
-            "message": f"{request.method} is not served here; these are: GET, HEAD",
+            "message": f"{request.method} is not allowed here; use one of: GET, HEAD",
             "details": "Read it with GET.",
         }
         return Response(405, msgspec.json.encode(refusal), "read", "invalid", (("Allow", "GET, HEAD"),))

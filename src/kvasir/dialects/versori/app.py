@@ -9,7 +9,7 @@ from typing import ClassVar
 from kvasir.access.authenticator import Authenticator
 from kvasir.control import stores
 from kvasir.dialects.http import Request, Response
-from kvasir.dialects.versori import answers, requests, routes
+from kvasir.dialects.versori import requests, responses, routes
 from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.keys import pack
 from kvasir.model import Conflict, Principal, Space, Write
@@ -20,7 +20,7 @@ log = logging.getLogger("kvasir.versori")
 
 
 class VersoriDialect:
-    """See `kvasir.dialects.http.HttpDialect`. Ten operations, each a method named in `_handlers` by its operationId."""
+    """See `kvasir.dialects.http.HttpDialect`. Ten operations; `_handlers` has the method for each operationId."""
 
     name: ClassVar[str] = "versori"
     operations: ClassVar[tuple[str, ...]] = (*routes.OPERATIONS, routes.UNROUTED)
@@ -50,21 +50,21 @@ class VersoriDialect:
             principal = await self._auth.authenticate(authorization, None if authorization else request.cookie)
             return await self._handlers[operation](request, principal, owner, rest)
         except KvasirError as error:
-            return answers.failure(error, operation, request.id)
+            return responses.failure(error, operation, request.id)
         except Exception:
             log.exception("request %s: %s failed", request.id, operation)
-            return answers.failure(KvasirError("the server failed to answer"), operation, request.id)
+            return responses.failure(KvasirError("the server failed to handle the request"), operation, request.id)
 
     # -- one key ------------------------------------------------------------------------------------------
 
     async def _get(self, _request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
-        self._store.limits.check_key(packed)  # a read has no such bound in the store
+        self._store.limits.check_key(packed)  # the store checks only what is written
         space = await self._store.open(principal, owner)
         entry = (await self._store.get(principal, space, (packed,)))[0]
         if entry is None:
             raise NotFound("Key not found")
-        return Response(200, answers.value(entry), "GetKV")
+        return Response(200, responses.value(entry), "GetKV")
 
     async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
@@ -72,7 +72,7 @@ class VersoriDialect:
         body = await request.body()
         put = requests.read_set(body, packed, self._store.limits)
         outcome = await self._store.write(principal, space, put.set, when=put.conditions)
-        return Response(200, answers.committed(outcome), "SetKV", _outcome(outcome))
+        return Response(200, responses.committed(outcome), "SetKV", _outcome(outcome))
 
     async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
@@ -89,7 +89,7 @@ class VersoriDialect:
         keys, packed, timeout = requests.read_batch_get(body, self._store.limits)
 
         async def found() -> bytes:
-            return answers.found(keys, await self._store.get(principal, space, packed))
+            return responses.found(keys, await self._store.get(principal, space, packed))
 
         return Response(200, await within(timeout, found()), "BatchGetKV")
 
@@ -102,9 +102,9 @@ class VersoriDialect:
         ]
         outcomes = await self._store.write_many(principal, space, writes)
         for outcome in outcomes:
-            if isinstance(outcome, NotFound):  # the store itself has ended meanwhile
+            if isinstance(outcome, NotFound):  # the store itself is gone
                 raise outcome
-        return Response(200, answers.batch_result(entries, outcomes), "BatchSetKV")
+        return Response(200, responses.batch_result(entries, outcomes), "BatchSetKV")
 
     async def _batch_delete(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
@@ -115,8 +115,8 @@ class VersoriDialect:
     async def _remove(self, principal: Principal, space: Space, removal: requests.Removal, operation: str) -> Response:
         outcome = await self._store.write(principal, space, *removal.mutations, when=removal.conditions)
         if isinstance(outcome, Conflict):
-            raise answers.not_removed(outcome)
-        return Response(200, answers.removed(outcome), operation)
+            raise responses.not_removed(outcome)
+        return Response(200, responses.removed(outcome), operation)
 
     # -- listings -----------------------------------------------------------------------------------------
 
@@ -125,13 +125,13 @@ class VersoriDialect:
         body = await request.body()
         query = requests.read_listing(body, space.id, self._store.limits)
         page = await self._store.page(principal, space, query)
-        return Response(200, answers.page(page, query, space.id), "ListKV")
+        return Response(200, responses.page(page, query, space.id), "ListKV")
 
     async def _count(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
         body = await request.body()
         key_range = requests.read_count(body, self._store.limits)
-        return Response(200, answers.count(await self._store.count(principal, space, key_range)), "CountKV")
+        return Response(200, responses.count(await self._store.count(principal, space, key_range)), "CountKV")
 
     # -- stores -------------------------------------------------------------------------------------------
 
@@ -139,11 +139,11 @@ class VersoriDialect:
         _require_own(principal, owner)
         name = requests.read_store_name(await request.body(), self._store.limits)
         created = await stores.create(self._store, principal, name)
-        return Response(200, answers.store_id(created), "CreateStore")
+        return Response(200, responses.store_id(created), "CreateStore")
 
     async def _list_stores(self, _request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         _require_own(principal, owner)
-        return Response(200, answers.stores(await self._store.list_spaces(principal, "store")), "ListStores")
+        return Response(200, responses.stores(await self._store.list_spaces(principal, "store")), "ListStores")
 
 
 def _outcome(outcome: object) -> str:
@@ -152,4 +152,4 @@ def _outcome(outcome: object) -> str:
 
 def _require_own(principal: Principal, organisation: str) -> None:
     if principal.organisation != organisation:
-        raise Forbidden("this credential is not of the organisation in the path")
+        raise Forbidden("this credential belongs to another organisation than the one in the path")

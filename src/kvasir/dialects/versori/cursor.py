@@ -1,7 +1,7 @@
 """Positions in a listing <-> the opaque cursors of the API. Pure.
 
-A cursor is base64url of a version byte, the position (8 bytes) and a check (6 bytes) over both and the store, so that
-one of another store or a mangled one is refused. It is no secret: it gives no access.
+A cursor is the base64url form of a version byte, the position (8 bytes) and a checksum (6 bytes) over both and the
+store, so that a mangled cursor or one of another store is refused. It is no secret: it gives no access.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kvasir.errors import Invalid
 
 _VERSION = b"\x01"
 _LAST = (1 << 63) - 1
-_CHECK_BYTES = 6  # with the other 9 a multiple of 3: no padding, and every cursor has one spelling
+_CHECK_BYTES = 6  # with the other 9 a multiple of 3: no padding, so every cursor has only one spelling
 
 
 def encode(space: str, position: int) -> str:
@@ -29,8 +29,8 @@ def decode(space: str, text: str, field: str) -> int:
         position = int.from_bytes(urlsafe_b64decode(text)[1:9], "big")
     except ValueError:
         position = 0
-    # Sequences have 63 bits. Whoever makes up a number beyond must not reach an engine with it, nor its neighbour.
+    # Sequences have 63 bits. Neither a made-up number beyond that nor the one beside it may reach an engine.
     if not 0 < position < _LAST or encode(space, position) != text:
-        what = "is no cursor of this store; pass nextCursor or prevCursor back exactly as they came"
+        what = "is not a cursor of this store; pass nextCursor or prevCursor back exactly as you got them"
         raise Invalid(f"{field} {what}", fields=((field, what),), code="invalid_cursor")
     return position

@@ -1,4 +1,4 @@
-"""The OpenAPI document of what is served: openapi.json beside this module, with the limits in force filled in."""
+"""The OpenAPI document of this API: openapi.json beside this module, with the limits in force filled in."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def document(limits: Limits) -> dict[str, Any]:
 
 
 def _add_keys_named_like_a_route(paths: dict[str, Any]) -> None:
-    """Say that /kv/list with GET is GetKV of the key "list": in OpenAPI a concrete path hides a templated one."""
+    """Add that GET /kv/list is GetKV of the key "list": in OpenAPI a concrete path hides a templated one."""
     for name, methods in routes.FIXED.items():
         for method, operation in paths["/store/{store}/kv/{key}"].items():
             if method.upper() not in methods:
                 paths[f"/store/{{store}}/kv/{name}"][method] = operation | {
                     "tags": ["keys named like a route"],
                     "operationId": f"{operation['operationId']}_{name}",
-                    "parameters": [one for one in operation["parameters"] if one["name"] != "key"],
+                    "parameters": [each for each in operation["parameters"] if each["name"] != "key"],
                 }

@@ -1,7 +1,7 @@
-"""Which operation a method and a path name, and which key a path says. Pure.
+"""Which operation a method and a path mean, and which key is in a path. Pure.
 
-Source: the paths of the Versori platform OpenAPI document, served under its /api/v2 and at the root, because the
-clients send `o/…` or `store/…` after whatever base address they are given.
+The paths are those of the Versori platform OpenAPI document, served under its /api/v2 and at the root, because its
+clients append `o/…` or `store/…` to whatever base address they are given.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from kvasir.errors import Invalid, NotFound
 
 BASE = "/api/v2"
 
-#: Names the answers to requests that reach no operation, for metrics.
+#: The operation, for metrics, of requests that reach none.
 UNROUTED = "unrouted"
 
 STORES: dict[str, str] = {"GET": "ListStores", "POST": "CreateStore"}
 KEY: dict[str, str] = {"GET": "GetKV", "PUT": "SetKV", "DELETE": "DeleteKV"}
-#: Paths that look like a key of one part and win for the methods they define; other methods mean that key.
+#: Paths that look like a key of one part. For the methods listed they win; with other methods they mean that key.
 FIXED: dict[str, dict[str, str]] = {
     "batch": {"POST": "BatchGetKV", "PUT": "BatchSetKV", "DELETE": "BatchDeleteKV"},
     "list": {"POST": "ListKV"},
@@ -31,19 +31,19 @@ OPERATIONS: tuple[str, ...] = (
     *(operation for methods in FIXED.values() for operation in methods.values()),
 )
 
-#: Says whether a percent-decoded path is one of this API's. A client that joins a base address that ends in a slash and
-#: a path that begins with one sends two.
+#: Whether a percent-decoded path belongs to this API. A client that joins a base address with a slash at its end and a
+#: path with one at its start sends two.
 serves = re.compile(f"{BASE}/|//?(?:store|o)/").match
 
-BATCH_FORM = "use the batch form, where every key can be said as an array of strings: POST, PUT or DELETE …/kv/batch"
+BATCH_FORM = "use the batch form, where any key can be given as an array of strings: POST, PUT or DELETE …/kv/batch"
 
 
 class MethodNotAllowed(Invalid):
-    """The path is served, but not with this method."""
+    """The path exists, but not with this method."""
 
     def __init__(self, method: str, allowed: dict[str, str]) -> None:
         self.allow = ", ".join(sorted(allowed))
-        super().__init__(f"{method} is not served here; these are: {self.allow}", code="method_not_allowed")
+        super().__init__(f"{method} is not allowed here; use one of: {self.allow}", code="method_not_allowed")
 
 
 def route(method: str, path: str) -> tuple[str, str, str]:
@@ -61,7 +61,7 @@ def route(method: str, path: str) -> tuple[str, str, str]:
         case ["", "o", owner, "store"]:
             rest, methods = "", STORES
         case _:
-            raise NotFound("nothing is served under this path", code="route_not_found")
+            raise NotFound("there is nothing at this path", code="route_not_found")
     operation = methods.get(method)
     if operation is None:
         raise MethodNotAllowed(method, methods)
@@ -69,19 +69,19 @@ def route(method: str, path: str) -> tuple[str, str, str]:
 
 
 def key_parts(text: str) -> list[str]:
-    """The parts of a key in path form: the decoded text, split at every slash.
+    """The parts of a key in a path: the decoded text, split at every slash.
 
-    Encoded and plain slashes are the same: generated clients encode the slashes of the `key` parameter and the Go
-    client does not. Raises `Invalid` for an empty part, and for U+FFFD, which stands where the path was not UTF-8:
-    two broken keys must never become one.
+    An encoded slash is the same as a plain one: generated clients encode the slashes of the `key` parameter, the Go
+    client does not. Raises `Invalid` for an empty part, and for U+FFFD, which stands for bytes that were not UTF-8: two
+    broken keys must never become one.
     """
     parts = text.split("/")
     if "" in parts:
-        raise _unsayable("has an empty part, which a path cannot say safely")
+        raise _unfit("has an empty part, which a path cannot express safely")
     if "\ufffd" in text:
-        raise _unsayable("does not decode to UTF-8")
+        raise _unfit("does not decode to UTF-8")
     return parts
 
 
-def _unsayable(what: str) -> Invalid:
+def _unfit(what: str) -> Invalid:
     return Invalid(f"the key in the path {what}; {BATCH_FORM}", fields=(("key", what),))

@@ -1,7 +1,7 @@
-"""What the store did -> the bodies of answers, and the one table of failures. Pure.
+"""What the store did -> response bodies, and the one table of failures. Pure.
 
-Member names and required members are those of the Versori platform OpenAPI document; the additional ones (`metadata`
-of an entry, `count` of a removal, `key` of a success, `index` of a failure) are Kvasir's.
+Names and required fields are those of the Versori platform OpenAPI document; the additional fields (`metadata` of an
+entry, `count` of a removal, `key` of a success, `index` of a failure) are Kvasir's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from kvasir import errors
 from kvasir.dialects.http import Response
-from kvasir.dialects.versori import cursor, times
+from kvasir.dialects.versori import cursor, timestamps
 from kvasir.dialects.versori.requests import Put, Refused
 from kvasir.dialects.versori.routes import MethodNotAllowed
 from kvasir.engine import Outcome
@@ -33,56 +33,56 @@ def value(entry: Entry) -> bytes:
         return b'{"value":%b,"versionstamp":"%020x","createdAt":"%b"}' % (
             entry.value,
             entry.versionstamp,
-            times.render(entry.created_at),
+            timestamps.render(entry.created_at),
         )
-    return b"{%b}" % _members(entry)
+    return b"{%b}" % _fields(entry)
 
 
 def entry(key: list[str], entry: Entry) -> bytes:
-    """One `KVEntry`; `key` is what its packed key says."""
+    """One `KVEntry`; `key` has the parts of its packed key."""
     if entry.expires_at is None and entry.metadata is None:
         return b'{"key":%b,"value":%b,"versionstamp":"%020x","createdAt":"%b"}' % (
             _json(key),
             entry.value,
             entry.versionstamp,
-            times.render(entry.created_at),
+            timestamps.render(entry.created_at),
         )
-    return b'{"key":%b,%b}' % (_json(key), _members(entry))
+    return b'{"key":%b,%b}' % (_json(key), _fields(entry))
 
 
-def _members(entry: Entry) -> bytes:
+def _fields(entry: Entry) -> bytes:
     body = b'"value":%b,"versionstamp":"%020x","createdAt":"%b"' % (
         entry.value,
         entry.versionstamp,
-        times.render(entry.created_at),
+        timestamps.render(entry.created_at),
     )
     if entry.expires_at is not None:
-        # Another API may have set a life beyond what a date-time can say.
-        body += b',"expiresAt":"%b"' % times.render(min(entry.expires_at, times.LATEST))
+        # Through another API the entry may have an expiry beyond the last date-time.
+        body += b',"expiresAt":"%b"' % timestamps.render(min(entry.expires_at, timestamps.LATEST))
     if entry.metadata is not None:
         body += b',"metadata":%b' % entry.metadata
     return body
 
 
 def found(keys: Iterable[list[str]], entries: Iterable[Entry | None]) -> bytes:
-    """The body of BatchGetKV: of the keys asked for, in their order, those that are there."""
-    there = [entry(key, one) for key, one in zip(keys, entries, strict=True) if one is not None]
-    return b'{"entries":[%b]}' % b",".join(there)
+    """The body of BatchGetKV: the existing entries of the keys asked for, in the order of the keys."""
+    existing = [entry(key, item) for key, item in zip(keys, entries, strict=True) if item is not None]
+    return b'{"entries":[%b]}' % b",".join(existing)
 
 
 def page(page: Page, query: Query, space: str) -> bytes:
     """The body of ListKV."""
     return b'{"data":[%b],"pagination":%b}' % (
-        b",".join([entry(unpack(one.key), one) for one in page.entries]),
+        b",".join([entry(unpack(item.key), item) for item in page.entries]),
         _json(_pagination(page, query, space)),
     )
 
 
 def _pagination(page: Page, query: Query, space: str) -> dict[str, str]:
-    """Cursors to the pages on both sides; "" for one that is known to be empty.
+    """Cursors to the pages on both sides; "" for a page that is known to be empty.
 
-    `more` tells about the direction of travel only. In the other direction the client has come from somewhere, so
-    there is a way back, to which an empty page gives a cursor that includes the entry it was asked for.
+    `page.more` is about the direction of travel only. In the other direction lies the page that the client came from.
+    From an empty page, the cursor back includes the entry that the client's own cursor pointed at.
     """
     first, last = (page.entries[0].sequence, page.entries[-1].sequence) if page.entries else (None, None)
     step = 1 if query.order == "newest" else -1
@@ -103,7 +103,7 @@ def _pagination(page: Page, query: Query, space: str) -> dict[str, str]:
 
 
 def committed(outcome: Commit | Conflict) -> bytes:
-    """The body of SetKV. Of a condition not met: the key's present versionstamp, "" if it is absent."""
+    """The body of SetKV. If a condition is not met: the key's present versionstamp, "" if it does not exist."""
     if outcome.__class__ is Commit:
         return b'{"ok":true,"versionstamp":"%020x","committed":true}' % outcome.versionstamp
     stamp = "" if outcome.versionstamp is None else versionstamp_text(outcome.versionstamp)
@@ -111,15 +111,15 @@ def committed(outcome: Commit | Conflict) -> bytes:
 
 
 def batch_result(entries: Sequence[Put | Refused], outcomes: Iterable[Outcome]) -> bytes:
-    """The body of BatchSetKV, from the entries and the outcomes of those that were put."""
+    """The body of BatchSetKV, from all entries and the outcomes of those that were written."""
     successes: list[bytes] = []
     failures: list[dict[str, Any]] = []
     results = iter(outcomes)
-    for index, asked in enumerate(entries):
-        if isinstance(asked, Refused):
-            failures.append({"key": asked.key, "error": asked.why, "index": index})
+    for index, wanted in enumerate(entries):
+        if isinstance(wanted, Refused):
+            failures.append({"key": wanted.key, "error": wanted.why, "index": index})
             continue
-        outcome, key = next(results), unpack(asked.set.key)
+        outcome, key = next(results), unpack(wanted.set.key)
         if isinstance(outcome, Commit):
             successes.append(
                 b'{"ok":true,"versionstamp":"%020x","committed":true,"key":%b}' % (outcome.versionstamp, _json(key))
@@ -137,8 +137,8 @@ def _why(outcome: Conflict | KvasirError, index: int) -> str:
 
 def _present_state(conflict: Conflict) -> str:
     if conflict.versionstamp is None:
-        return "the key is not there"
-    return f"the key is there with the versionstamp {versionstamp_text(conflict.versionstamp)}"
+        return "the key does not exist"
+    return f"the key has the versionstamp {versionstamp_text(conflict.versionstamp)}"
 
 
 def removed(commit: Commit | None) -> bytes:
@@ -147,7 +147,7 @@ def removed(commit: Commit | None) -> bytes:
 
 
 def not_removed(conflict: Conflict) -> errors.Conflicting:
-    """The failure of a removal whose condition is not met: its answer has no other place to say so."""
+    """The failure of a removal whose condition is not met: its response has no field to say so."""
     key, state = _json(unpack(conflict.key)).decode(), _present_state(conflict)
     return errors.Conflicting(
         f"nothing was deleted: the condition on {key} is not met, {state}",
@@ -170,23 +170,23 @@ def store_id(space: Space) -> bytes:
 
 def stores(spaces: Iterable[Space]) -> bytes:
     """The body of ListStores."""
-    return _json({"stores": [{"id": one.id, "name": one.name, "orgId": one.organisation} for one in spaces]})
+    return _json({"stores": [{"id": space.id, "name": space.name, "orgId": space.organisation} for space in spaces]})
 
 
 # -- failures ---------------------------------------------------------------------------------------------
 
 
 class Failure(Struct, frozen=True):
-    """How a class of failures goes out: the status, and what the caller does next."""
+    """The response to a class of failures: the status, and what the caller should do next."""
 
     status: int
     details: str
     headers: tuple[tuple[str, str], ...] = ()
 
 
-#: Every class of failure has its row; a subclass without one takes its parent's.
+#: Every class of failure has a row; a subclass without one uses its parent's.
 FAILURES: dict[type[KvasirError], Failure] = {
-    KvasirError: Failure(500, "This is a fault of the server. Give the request id to whoever runs it: {request}"),
+    KvasirError: Failure(500, "This is a bug in the server. Report the request id to its operator: {request}"),
     errors.Invalid: Failure(400, "Correct the request as the message says, then send it again. /docs describes it."),
     MethodNotAllowed: Failure(405, "Use one of the methods in the Allow header. /docs lists what each path serves."),
     errors.TooLarge: Failure(413, "Send less at a time, or have the operator raise the limit that the message names."),
@@ -206,10 +206,10 @@ FAILURES: dict[type[KvasirError], Failure] = {
 }
 
 
-#: What may be too large in a request -> the field that is to blame, by operation.
-_ENTRY = {"key": "key", "value": "value", "metadata": "options.metadata"}
-_FIELDS = {
-    "BatchSetKV": {subject: f"entries[{{}}].{field}" for subject, field in _ENTRY.items()},
+#: What may be too large in a request -> the field to blame, by operation.
+_ENTRY_FIELDS = {"key": "key", "value": "value", "metadata": "options.metadata"}
+_OTHER_FIELDS = {
+    "BatchSetKV": {subject: f"entries[{{}}].{field}" for subject, field in _ENTRY_FIELDS.items()},
     "BatchGetKV": {"key": "keys[{}]"},
     "BatchDeleteKV": {"key": "keys[{}]"},
     "ListKV": {"key": "selector.prefix"},
@@ -224,12 +224,12 @@ def _blamed(error: KvasirError, operation: str, index: int | None = None) -> tup
     """
     if not isinstance(error, errors.TooLarge) or error.subject is None:
         return error.message, error.fields
-    field = _FIELDS.get(operation, _ENTRY)[error.subject].format(error.index if index is None else index)
+    field = _OTHER_FIELDS.get(operation, _ENTRY_FIELDS)[error.subject].format(error.index if index is None else index)
     return f"{field}: {error.message}", ((field, error.message),)
 
 
 def failure(error: KvasirError, operation: str, request: str) -> Response:
-    """The answer to a request that failed; `request` is its id."""
+    """The response to a request that failed; `request` is its id."""
     row = next(FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES)
     message, fields = _blamed(error, operation)
     body: dict[str, Any] = {"code": error.reason, "message": message, "details": row.details.format(request=request)}

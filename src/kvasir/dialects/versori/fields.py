@@ -1,6 +1,6 @@
-"""Typed members of a JSON object in a request, and refusals that name the member to blame. Pure.
+"""Fields of the JSON objects in a request, each with its type; and refusals that name the field to blame. Pure.
 
-`at` is the path to the object, with a dot behind it, or "": "entries[3].options.".
+`at` is the path to the object with a dot at its end, or "": "entries[3].options.".
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-from kvasir.dialects.versori import times
+from kvasir.dialects.versori import timestamps
 from kvasir.errors import Invalid
 from kvasir.keys import pack
 
@@ -19,45 +19,45 @@ _KINDS = {bool: "must be true or false", str: "must be a string", dict: "must be
 
 
 def blame(field: str, what: str) -> Invalid:
-    """The refusal of one member."""
+    """The refusal of one field."""
     return Invalid(f"{field} {what}", fields=((field, what),))
 
 
-def member(holder: dict[str, Any], name: str, kind: type[T], at: str, *, needed: bool = False) -> T | None:
-    """The member, None if it is not given. Raises `Invalid` if it is of another kind; null is of no kind.
+def get(holder: dict[str, Any], name: str, kind: type[T], at: str, *, needed: bool = False) -> T | None:
+    """The field, None if it is absent. Raises `Invalid` if it is of another type; null is of none.
 
-    `needed`: the caller refuses to do without it, so the refusal does not advise to leave it out.
+    `needed`: the caller refuses a request without it, so the refusal does not advise to leave it out.
     """
     value = holder.get(name, _ABSENT)
     if value is _ABSENT:
         return None
     if value.__class__ is not kind:
-        raise blame(f"{at}{name}", _KINDS[kind] + ("" if needed else "; leave it out if you do not mean it"))
+        raise blame(f"{at}{name}", _KINDS[kind] + ("" if needed else "; leave it out if you do not need it"))
     return value
 
 
 def positive_number(holder: dict[str, Any], name: str, at: str) -> float | None:
-    """A member that must be a number above 0, None if it is not given."""
+    """A field that must be a number above 0, None if it is absent."""
     value = holder.get(name, _ABSENT)
     if value is _ABSENT:
         return None
     if (value.__class__ is not int and value.__class__ is not float) or not 0 < value < math.inf:
-        raise blame(f"{at}{name}", "must be a number of milliseconds above 0; leave it out if you do not mean it")
+        raise blame(f"{at}{name}", "must be a number of milliseconds above 0; leave it out if you do not need it")
     return value
 
 
-def moment(holder: dict[str, Any], name: str, at: str, *, up: bool = False) -> int | None:
-    """A date-time member in Unix milliseconds, None if it is not given; with `up` a fraction is rounded up."""
-    text = member(holder, name, str, at)
+def timestamp(holder: dict[str, Any], name: str, at: str, *, up: bool = False) -> int | None:
+    """A date-time field in Unix milliseconds, None if it is absent; a fraction is cut off, or with `up` rounded up."""
+    text = get(holder, name, str, at)
     if text is None:
         return None
     try:
-        value = times.parse(text, up=up)
+        milliseconds = timestamps.parse(text, up=up)
     except ValueError:
         raise blame(f"{at}{name}", "must be a date-time of RFC 3339, as 2026-06-01T12:00:00Z") from None
-    if value > times.LATEST:
+    if milliseconds > timestamps.LATEST:
         raise blame(f"{at}{name}", "must not be after the year 9999 in UTC")
-    return value
+    return milliseconds
 
 
 def key(parts: Any, field: str) -> bytes:
@@ -68,7 +68,7 @@ def key(parts: Any, field: str) -> bytes:
 
 
 def prefix(parts: Any, field: str) -> bytes:
-    """Like `key`, but an empty array is b"", the start of every key."""
+    """Like `key`, but an empty array is b"", the prefix of every key."""
     if parts.__class__ is not list:
         raise blame(field, "must be an array of strings")
     try:
