@@ -13,7 +13,7 @@ import pytest
 from kvasir import keys
 from kvasir.access.authenticator import CACHED_CREDENTIALS, CREDENTIAL_CHARACTERS, Authenticator
 from kvasir.config.table import Config
-from kvasir.control import access_keys, bootstrap, organisation
+from kvasir.control import access_keys, bootstrap, organisation, stores
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import Conflicting, Forbidden, Invalid, KvasirError, NotFound, Unauthenticated
@@ -36,7 +36,7 @@ class House:
         self.auth = Authenticator(self.store, self.engine)
 
     async def key(self, role: str = "developer", **more: Any) -> str:
-        """Make an access key; its secret."""
+        """Create an access key and return its secret."""
         secret = access_keys.new_secret()
         record = access_keys.AccessKey(
             id=more.pop("id", "key-" + secret[-8:]),
@@ -56,7 +56,7 @@ class House:
     async def space(self, name: str = "a store", organisation: str = ORGANISATION) -> Space:
         owner = Principal(organisation, "owner", "test")
         space = Space("", 0, organisation, "store", name, 0)
-        return await self.store.create(owner, space, [("store", organisation, name)])
+        return await self.store.create(owner, space, [stores.by_name(organisation, name)])
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -88,7 +88,7 @@ def test_the_cookie_named_cookie(house: House, cookie: str) -> None:
     run(work())
 
 
-def test_no_good_credential(house: House) -> None:
+def test_no_valid_credential(house: House) -> None:
     async def work() -> None:
         secret = await house.key()
         await house.bearer(secret)
@@ -137,7 +137,7 @@ def test_the_longest_credential(house: House) -> None:
     run(work())
 
 
-#: What each role may do: read, write, make and delete stores.
+#: What each role may do: read, write, create and delete stores.
 RIGHTS = {
     "owner": (True, True, True),
     "admin": (True, True, True),
@@ -169,7 +169,7 @@ def test_roles(house: House, role: str, rights: tuple[bool, bool, bool]) -> None
         assert await allowed(house.store.list_spaces(who, "store")) is reads
         assert await allowed(house.store.write(who, space, Set(keys.pack(["a"]), b"1"))) is writes
         new = Space("", 0, ORGANISATION, "store", "new", 0)
-        assert await allowed(house.store.create(who, new, [("store", ORGANISATION, "new")])) is manages
+        assert await allowed(house.store.create(who, new, [stores.by_name(ORGANISATION, "new")])) is manages
         assert await allowed(house.store.end(who, space)) is manages
 
     run(work())
@@ -221,7 +221,7 @@ def test_another_organisations_store_does_not_exist(house: House) -> None:
     run(work())
 
 
-def test_expiry_is_exact_also_when_remembered(house: House) -> None:
+def test_expiry_is_exact_even_for_a_cached_key(house: House) -> None:
     async def work() -> None:
         secret = await house.key(expires_at=house.clock() + 1_000)
         await house.bearer(secret)
@@ -252,7 +252,7 @@ def test_revocation_works_at_once_in_every_process(house: House, clock: ManualCl
     run(work())
 
 
-def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_revoked_while_it_is_looked_up_is_not_cached(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         secret = await house.key(id="k1")
         find_key = access_keys.find_key
@@ -261,7 +261,7 @@ def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(house: House, mon
             found = await find_key(engine, digest)
             monkeypatch.setattr(access_keys, "find_key", find_key)
             await access_keys.revoke_key(engine, "k1")
-            # Another request of this process sees the new epoch and forgets; what comes next must not bring it back.
+            # Another request of this process clears the cache for the new epoch; this one must not put the key back.
             with pytest.raises(Unauthenticated):
                 await house.bearer("unknown")
             return found
@@ -288,7 +288,7 @@ def test_a_known_header_costs_no_read(house: House, monkeypatch: pytest.MonkeyPa
     run(work())
 
 
-def test_what_is_remembered_is_bounded(house: House) -> None:
+def test_the_cache_is_bounded(house: House) -> None:
     async def work() -> None:
         secret = await house.key()
         for blanks in range(CACHED_CREDENTIALS + 50):
@@ -362,9 +362,9 @@ def test_first_start(house: House) -> None:
         assert first.key is not None
         who = await house.bearer(first.key)
         assert (who.organisation, who.role) == (first.organisation, "owner")
-        assert (await house.store.resolve(who, ("store", first.organisation, "default"))).id == first.store
+        assert (await house.store.resolve(who, stores.by_name(first.organisation, "default"))).id == first.store
         assert await organisation.first_organisation(house.engine) == first.organisation
-        # The second start makes nothing, not even a store that was deleted.
+        # The second start creates nothing, not even a store that was deleted.
         await house.store.end(who, await house.store.open(who, first.store))
         assert await bootstrap.bootstrap(house.engine, settings(), house.clock) is None
         assert await house.engine.list_spaces() == []
@@ -419,7 +419,7 @@ def test_the_admin_key_and_the_organisation_are_fixed_by_settings(house: House) 
     run(work())
 
 
-def test_a_changed_admin_key_replaces_the_former_one(house: House) -> None:
+def test_a_changed_admin_key_replaces_the_previous_one(house: House) -> None:
     async def work() -> None:
         await bootstrap.bootstrap(house.engine, settings(admin_key=ADMIN_KEY), house.clock)
         await house.bearer(ADMIN_KEY)
@@ -427,7 +427,7 @@ def test_a_changed_admin_key_replaces_the_former_one(house: House) -> None:
         await house.bearer(ADMIN_KEY + "2")
         with pytest.raises(Unauthenticated):
             await house.bearer(ADMIN_KEY)
-        # Left out, the last one stays good.
+        # Without the setting, the last admin key remains valid.
         await bootstrap.bootstrap(house.engine, settings(), house.clock)
         await house.bearer(ADMIN_KEY + "2")
 
@@ -446,7 +446,7 @@ def test_settings_that_contradict_the_database(house: House) -> None:
     run(work())
 
 
-def test_a_space_ended_while_it_is_opened_is_not_remembered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_ended_while_it_is_opened_is_not_cached(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         space = await house.space()
         who = Principal(ORGANISATION, "owner", "test")

@@ -72,7 +72,7 @@ def refused(source: object, text: str, **settings: Any) -> str:
 
 @pytest.mark.parametrize(("kid", "algorithm"), [("k1", "RS256"), ("k2", "RS256"), ("e1", "ES256")])
 @pytest.mark.parametrize("scheme", ["JWT", "bearer"])
-def test_a_good_token(file: Path, kid: str, algorithm: str, scheme: str) -> None:
+def test_a_valid_token(file: Path, kid: str, algorithm: str, scheme: str) -> None:
     principal = ask(auth(file), token(kid, algorithm), scheme)
     assert (principal.organisation, principal.role, principal.name) == (ORGANISATION, "developer", "alice")
 
@@ -88,7 +88,7 @@ def test_a_key_set_of_one_serves_tokens_without_a_key_id(tmp_path: Path, file: P
     assert "kid" in refused(file, token(None))
 
 
-#: Claims that make a good token a bad one, and a word of the answer.
+#: Claims that make a valid token invalid, and a word of the answer.
 BAD_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"exp": 1}, "expired"),
     ({"exp": None}, "exp"),
@@ -194,7 +194,7 @@ def test_nested_claims(file: Path) -> None:
     assert (principal.organisation, principal.role) == (ORGANISATION, "owner")
 
 
-def test_a_remembered_token_ends_with_its_exp(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_token_expires_at_its_exp(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     who = auth(file)
     text = token()
     principal = ask(who, text)
@@ -212,7 +212,7 @@ def test_a_remembered_token_ends_with_its_exp(file: Path, monkeypatch: pytest.Mo
 
 
 class KeyServer:
-    """A web server that gives `text` with `status`, and counts how often it was asked."""
+    """A web server that answers with `status` and `text`, and counts the requests."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -304,14 +304,14 @@ def test_an_old_key_set_is_fetched_in_the_background(monkeypatch: pytest.MonkeyP
         (200, "[" * 100_000),
     ],
 )
-def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_set_that_cannot_be_fetched(status: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(who: Authenticator, server: KeyServer) -> None:
         with pytest.raises(Unavailable):
             await who.authenticate(f"JWT {token()}", None)
         server.status, server.text = 200, key_set(rsa_jwk("k1"))
         monkeypatch.setattr(identity_provider, "MIN_FETCH_INTERVAL_SECONDS", 0.0)
         await who.authenticate(f"JWT {token()}", None)
-        # From now on a failure leaves the former keys in force.
+        # From now on a failed fetch leaves the previous keys in force.
         server.status, server.text = status, text
         with pytest.raises(Unauthenticated):
             await who.authenticate(f"JWT {token('k2')}", None)
@@ -332,7 +332,7 @@ def test_a_key_set_that_cannot_be_had(status: int, text: str, monkeypatch: pytes
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
     ],
 )
-def test_a_provider_that_speaks_no_http(spoken: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_provider_that_does_not_speak_http(spoken: bytes, caplog: pytest.LogCaptureFixture) -> None:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             while self.rfile.readline().strip():
@@ -370,7 +370,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ask(auth(tmp_path / "none.json"), token())
 
 
-def test_a_caller_who_leaves_does_not_take_the_keys_along(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_who_leaves_does_not_cancel_the_fetch(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, go_on = threading.Event(), threading.Event()
     read = identity_provider._read
 
@@ -391,7 +391,7 @@ def test_a_caller_who_leaves_does_not_take_the_keys_along(file: Path, monkeypatc
     asyncio.run(work(auth(file)))
 
 
-def test_settings_make_the_provider(tmp_path: Path) -> None:
+def test_settings_configure_the_provider(tmp_path: Path) -> None:
     assert IdentityProvider.from_config(Config()) is None
     made = IdentityProvider.from_config(Config(jwks="keys.json", jwt_issuer=ISSUER, jwt_audience=AUDIENCE))
     assert isinstance(made, IdentityProvider)

@@ -25,7 +25,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def ask(server: Server, method: str = "GET", path: str = "", times: int = 8, **more: Any) -> tuple[int, Any]:
-    """The status and body of a request that every worker answers alike."""
+    """The status and body of a request, which every worker must answer alike."""
     address = server.url + (path or f"/o/{ORGANISATION}/store")
     found = [client.request(method, address, **more) for _ in range(times)]
     assert len({answer.status_code for answer in found}) == 1
@@ -76,7 +76,7 @@ def test_another_organisation_sees_nothing(guarded: Server) -> None:
     assert ask(guarded, headers=headers)[0] in {403, 404}
 
 
-def test_a_remembered_token_ends_at_its_exp(guarded: Server) -> None:
+def test_a_cached_token_expires_at_its_exp(guarded: Server) -> None:
     expiry = int(time.time()) + 2
     headers = bearer(token(exp=expiry))
     seen = set()

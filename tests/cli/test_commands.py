@@ -34,7 +34,7 @@ def statuses(server: Server, secret: str, path: str = "", *, times: int = 24) ->
     return {client.get(address, headers={"Authorization": f"Bearer {secret}"}).status_code for _ in range(times)}
 
 
-def test_version_comes_at_once() -> None:
+def test_version_starts_quickly() -> None:
     began = time.perf_counter()
     done = run("--version")
     assert done.stdout == f"kvasir {kvasir.__version__}\n"
@@ -115,7 +115,7 @@ def test_key_create_with_mistakes(commands: Commands, arguments: tuple[str, ...]
     assert commands.json("key", "list") == before
 
 
-def test_an_unknown_store_limits_nothing(commands: Commands) -> None:
+def test_a_key_cannot_be_limited_to_an_unknown_store(commands: Commands) -> None:
     done = commands("key", "create", "--name", "n", "--role", "viewer", "--store", "nowhere", status=1)
     assert "nowhere" in done.stderr
 
@@ -173,7 +173,7 @@ def test_the_memory_engine_cannot_be_administered(tmp_path: Path) -> None:
 
 
 @pytest.mark.only_sqlite("about its file")
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "kvasir.db").write_bytes(b"something else\n" * 1_000)
     assert run("check", "--data-dir", str(tmp_path), status=1).stderr
 

@@ -34,7 +34,7 @@ from tests.support.cli import run
 from tests.support.lab import Schema, new_space
 from tests.support.serving import KVASIR, Server, environment, serving, wait_until
 
-#: They name the engines by themselves.
+#: The tests name their engines themselves.
 pytestmark = pytest.mark.only_sqlite
 
 MANY = 100_000
@@ -66,7 +66,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running server with entries, a store of a name of its own and an access key."""
+    """A running server with entries, a second store and an access key."""
     with serving(tmp_path_factory.mktemp("used")) as server:
         data = ("--data-dir", str(server.data_dir))
         run("store", "create", "cellar", *data)
@@ -123,20 +123,20 @@ def test_a_server_carries_on_with_the_copy(used: Server, tmp_path: Path, way: st
         listed = [run(what, "list", "--engine", new).stdout for what in ("store", "key")]
         assert "cellar" in listed[0]
         assert "app" in listed[1]
-    # A server has started on it, so it is its own master now.
+    # A server has started on it, so it is no longer just a copy.
     refused = run("copy", "--from", old, "--to", new, status=1).stderr
     assert "data of its own" in refused
     assert get(used, "barrel/7")["value"] == {"n": 7, "of": "mead"}
 
 
 def count(file: Path) -> int:
-    """The entries in a database file that somebody else is writing."""
+    """The number of entries in a database file that another process is writing."""
     with contextlib.suppress(apsw.Error), contextlib.closing(apsw.Connection(str(file))) as connection:
         return int(connection.execute("SELECT count(*) FROM entry").get)
     return 0
 
 
-def test_a_copy_that_was_killed_goes_on(many: Path, tmp_path: Path) -> None:
+def test_a_copy_that_was_killed_carries_on(many: Path, tmp_path: Path) -> None:
     target = tmp_path / "new.db"
     command = ["copy", "--from", f"sqlite:{many}", "--to", f"sqlite:{target}", "--json"]
     process = subprocess.Popen([KVASIR, *command], env=environment(), stdout=subprocess.DEVNULL)
@@ -150,7 +150,7 @@ def test_a_copy_that_was_killed_goes_on(many: Path, tmp_path: Path) -> None:
     refused = run("serve", "--engine", f"sqlite:{target}", "--data-dir", str(tmp_path), status=1).stderr
     assert "run it again" in refused
     report = json.loads(run(*command).stdout)
-    # One of those that are there is the mark of the copy.
+    # One of the entries that were there is the mark of the copy.
     assert report["written"] == report["entries"] - (there - 1)
     assert report == {
         "spaces": 2, "entries": MANY + 3, "written": report["written"], "removed": 0, "same": True, "differences": []
@@ -191,7 +191,7 @@ def test_to_postgresql_and_back(used: Server, tmp_path: Path, schema: Schema) ->
     assert "data of its own" in run("copy", "--from", places[0], "--to", postgres, status=1).stderr
 
 
-def test_a_copy_to_postgresql_that_was_killed_goes_on(many: Path, schema: Schema) -> None:
+def test_a_copy_to_postgresql_that_was_killed_carries_on(many: Path, schema: Schema) -> None:
     def there() -> int:
         with contextlib.suppress(asyncpg.PostgresError):
             return int(schema.query("select count(*) from kvasir_entry")[0][0])
@@ -244,7 +244,7 @@ def test_a_second_dump_is_the_same_file(used: Server, tmp_path: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_dump_does_not_replace_a_file_and_leaves_no_half_one(used: Server, tmp_path: Path) -> None:
+def test_a_dump_neither_replaces_a_file_nor_leaves_half_of_one(used: Server, tmp_path: Path) -> None:
     file = tmp_path / "dump.jsonl"
     file.write_text("mine")
     refused = run("dump", str(file), "--engine", database(used.data_dir), status=2)
@@ -333,7 +333,7 @@ def test_urls_of_a_copy_may_be_variables(used: Server, tmp_path: Path) -> None:
     old, new = database(used.data_dir), f"sqlite:{tmp_path}/new.db"
     done = run("copy", "--json", KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
     assert json.loads(done.stdout)["same"] is True
-    # An option wins, as for all settings, and an empty variable is none.
+    # An option takes precedence, as for all settings, and an empty variable counts as unset.
     typo = run("copy", "--from", "sqlite:typo.db", status=1, KVASIR_COPY_FROM=old, KVASIR_COPY_TO=new)
     assert "typo.db" in typo.stderr
     run("copy", status=2, KVASIR_COPY_FROM=old, KVASIR_COPY_TO="")
@@ -342,7 +342,7 @@ def test_urls_of_a_copy_may_be_variables(used: Server, tmp_path: Path) -> None:
         assert f"[env var: {name}]" in said
 
 
-def test_what_it_says(many: Path, tmp_path: Path) -> None:
+def test_what_it_reports(many: Path, tmp_path: Path) -> None:
     command = ["copy", "--from", f"sqlite:{many}", "--to", f"sqlite:{tmp_path}/new.db"]
     quiet = run(*command, "--quiet", "--json")
     assert quiet.stderr == ""

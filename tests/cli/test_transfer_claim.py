@@ -1,4 +1,4 @@
-"""Who may use a database while it is filled, and afterwards: never two at once, and nothing of one's own is lost."""
+"""Who may use a database while it is being filled, and afterwards: never two at once, and nobody loses data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.clock import ManualClock
 from tests.support.lab import commit, k, new_space, put, ulid
 from tests.support.organisations import ORGANISATION
 
-#: More calls than a first start or the beginning of a copy makes.
+#: More calls than a first start, or the beginning of a copy, makes.
 CALLS = range(1, 16)
 
 #: With an organisation of its own, and with that of the database that is copied: then the stores' aliases collide.
@@ -143,7 +143,7 @@ def test_a_copy_made_while_a_server_starts_is_a_copy(at: int, again: bool, confi
 
 
 @pytest.mark.parametrize("at", CALLS)
-def test_of_two_copies_at_once_one_comes_to_its_end(at: int) -> None:
+def test_of_two_copies_at_once_one_finishes(at: int) -> None:
     async def story() -> None:
         clock = ManualClock()
         old, new = await source(clock), MemoryEngine(clock)
@@ -164,7 +164,7 @@ def test_of_two_copies_at_once_one_comes_to_its_end(at: int) -> None:
 
 
 @pytest.mark.parametrize("then", ["server", "copy"])
-def test_a_copy_that_was_interrupted_before_its_mark_said_anything_has_not_begun(then: str) -> None:
+def test_a_copy_interrupted_before_its_mark_means_anything_has_not_begun(then: str) -> None:
     async def story() -> None:
         clock = ManualClock()
         old, new = await source(clock), MemoryEngine(clock)
@@ -188,7 +188,7 @@ def test_a_copy_that_was_interrupted_before_its_mark_said_anything_has_not_begun
     asyncio.run(story())
 
 
-def test_an_incomplete_copy_is_no_source() -> None:
+def test_an_incomplete_copy_cannot_be_copied() -> None:
     async def story() -> None:
         clock = ManualClock()
         old, half, new = await source(clock), MemoryEngine(clock), MemoryEngine(clock)
@@ -211,7 +211,7 @@ def test_an_incomplete_copy_is_no_source() -> None:
     asyncio.run(story())
 
 
-def test_a_copy_that_is_filled_again_while_it_is_read_gives_no_whole_dump() -> None:
+def test_a_copy_that_is_filled_again_while_it_is_read_is_not_dumped_as_a_whole() -> None:
     async def story() -> None:
         clock = ManualClock()
         old, half = await source(clock), MemoryEngine(clock)
@@ -239,7 +239,7 @@ WRITING = [
     ("application", "create", "--name", "app"),
     ("service-account", "create", "--role", "Developer"),
 ]
-LOOKING = [
+READING = [
     ("check",),
     ("key", "list"),
     ("store", "list"),
@@ -250,7 +250,7 @@ LOOKING = [
 
 
 def on_a_copy(folder: Path, act: Callable[[Engine, Engine], Awaitable[None]]) -> str:
-    """Do something with a database and another file that may become a copy of it; the URL of the latter."""
+    """Do something with a database and with a file that may become a copy of it; return the URL of that file."""
 
     async def story() -> None:
         old, new = MemoryEngine(ManualClock()), SqliteEngine(folder / "new.db")
@@ -300,10 +300,10 @@ def test_no_command_writes_to_an_incomplete_copy(tmp_path: Path, command: tuple[
 
 
 @pytest.mark.only_sqlite
-def test_commands_that_only_look_leave_a_copy_to_be_brought_up_to_date(tmp_path: Path) -> None:
+def test_commands_that_only_read_leave_a_copy_that_can_be_filled_again(tmp_path: Path) -> None:
     engine = ("--engine", on_a_copy(tmp_path, _make))
-    for command in LOOKING:
+    for command in READING:
         run(*command, *engine)
-    # Nobody can be asked here, so nothing is deleted.
+    # There is no terminal to ask on, so nothing is deleted.
     run("store", "delete", "default", *engine, status=2)
     on_a_copy(tmp_path, _make)

@@ -51,7 +51,7 @@ def test_a_line_gives_back_every_byte_of_an_entry(entry: Entry) -> None:
         assert not isinstance(value, int) or abs(value) <= 2**53
 
 
-def test_bytes_that_are_no_text_are_base64() -> None:
+def test_bytes_that_are_not_text_are_base64() -> None:
     line = dump_lines.entry_line(ENTRIES[2])
     assert line.key == dump_lines.Raw(b"\x02\xff\x00")
     assert line.value == dump_lines.Raw(b'"\xff"')
@@ -77,7 +77,7 @@ async def _dump_of(engine: Engine) -> bytes:
 
 @pytest.fixture(scope="module")
 def dump() -> bytes:
-    """A small dump: three spaces, the system space, thirteen entries or so."""
+    """A small dump: three spaces, the system space and about thirteen entries."""
     return asyncio.run(_dumped(ManualClock()))
 
 
@@ -114,7 +114,7 @@ def refusal(text: bytes) -> str:
     return checked.value.message
 
 
-def test_a_whole_dump_passes(dump: bytes) -> None:
+def test_a_complete_dump_passes(dump: bytes) -> None:
     last = dump_file.check(io.BytesIO(dump), "file")
     assert last.spaces == 3
     assert last.entries == dump.count(b'"line":"entry"')
@@ -144,7 +144,7 @@ def test_every_altered_line_is_noticed(dump: bytes) -> None:
         )
 
 
-def test_lines_that_are_gone_doubled_or_swapped_are_noticed(dump: bytes) -> None:
+def test_missing_repeated_and_swapped_lines_are_noticed(dump: bytes) -> None:
     whole = dump.splitlines(keepends=True)
     for at in range(1, len(whole) - 1):
         for broken in (
@@ -155,22 +155,22 @@ def test_lines_that_are_gone_doubled_or_swapped_are_noticed(dump: bytes) -> None
             assert "line " in refusal(b"".join(broken))
 
 
-def test_something_behind_the_end_is_noticed(dump: bytes) -> None:
+def test_anything_after_the_end_is_noticed(dump: bytes) -> None:
     assert f"line {dump.count(10) + 1}: nothing may come" in refusal(dump + b"{}\n").replace(",", "")
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 12])
-def test_a_packed_file_that_lost_its_end_is_refused_with_the_line(dump: bytes, cut: int) -> None:
+def test_a_compressed_file_that_lost_its_end_is_refused_with_the_line(dump: bytes, cut: int) -> None:
     assert_cannot_be_decompressed(dump, gzip.compress(dump, mtime=0)[:-cut])
 
 
-def test_a_packed_file_with_another_checksum_is_refused_with_the_line(dump: bytes) -> None:
+def test_a_compressed_file_with_another_checksum_is_refused_with_the_line(dump: bytes) -> None:
     packed = bytearray(gzip.compress(dump, mtime=0))
     packed[-6] ^= 1
     assert_cannot_be_decompressed(dump, bytes(packed))
 
 
-def test_something_behind_a_packed_file_is_refused_with_the_line(dump: bytes) -> None:
+def test_anything_after_a_compressed_file_is_refused_with_the_line(dump: bytes) -> None:
     assert_cannot_be_decompressed(dump, gzip.compress(dump, mtime=0) + b"garbage")
 
 

@@ -29,7 +29,7 @@ SECRET = "a secret of an access key, long enough"
 
 
 class Pair:
-    """Two empty databases whose clocks go together."""
+    """Two empty databases that share a time."""
 
     def __init__(self, old: str, new: str, folder: Path) -> None:
         self.labs = []
@@ -64,14 +64,14 @@ class Pair:
 
 @pytest.fixture(params=itertools.product(ENGINES, ENGINES), ids="-to-".join)
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
-    """Every engine with every engine."""
+    """From every engine to every engine."""
     old, new = request.param
     return Pair(old, new, tmp_path)
 
 
 @pytest.fixture
 def toys(tmp_path: Path) -> Pair:
-    """For what does not depend on the engines."""
+    """For what does not depend on the engine."""
     return Pair("memory", "memory", tmp_path)
 
 
@@ -95,7 +95,7 @@ async def furnished(engine: Engine, pair: Pair) -> list[Space]:
 
 
 async def contents(engine: Engine, *, sequences: bool) -> dict[str, tuple[Space, list[Alias], list[Entry]]]:
-    """All that can be seen of a database, but for the numbers of spaces."""
+    """Everything that can be seen of a database except the numbers of its spaces."""
     found = {}
     spaces = [*await engine.list_spaces(), Space("system", SYSTEM_SPACE, "", "", "", 0)]
     for space in spaces:
@@ -112,7 +112,7 @@ def test_everything_is_there_and_life_goes_on(pair: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         spaces = await furnished(old, pair)
         report = await pair.fill(old, new)
-        # The entries are those of the three spaces and of the system space; there is one space more, the store default.
+        # The entries of three spaces and of the system space; the fourth space, the store default, is empty.
         everything = await contents(old, sequences=False)
         assert report == Report(4, count := sum(len(entries) for _, _, entries in everything.values()), count)
         assert await contents(new, sequences=False) == everything
@@ -130,7 +130,7 @@ def test_everything_is_there_and_life_goes_on(pair: Pair) -> None:
     pair.run(story)
 
 
-def test_a_second_run_brings_what_has_changed(pair: Pair) -> None:
+def test_a_second_run_transfers_what_has_changed(pair: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         store, session, application = await furnished(old, pair)
         await pair.fill(old, new)
@@ -144,7 +144,7 @@ def test_a_second_run_brings_what_has_changed(pair: Pair) -> None:
         await commit(old, application.number, DeleteRange(None), put(A))
         report = await pair.fill(old, new)
         assert report.differences == []
-        # Replaced, twice with another expiry, made anew, new; and the one of the application.
+        # Replaced, twice with another expiry, created again, new; and the one of the application.
         assert (report.written, report.removed) == (6, 2 + 100)
         assert await contents(new, sequences=False) == await contents(old, sequences=False)
         assert (await pair.fill(old, new)).written == 0
@@ -195,7 +195,7 @@ def test_random_histories_with_runs_in_between(toys: Pair) -> None:
                 await commit(old, number, change)
                 toys.wait(dice.choice([0, 0, 1, 700]))
             assert (await toys.fill(old, new)).differences == []
-            # What was about to end may have been left out.
+            # What was about to expire may have been left out.
             toys.wait(EXPIRING_NOW_MS)
             assert await contents(new, sequences=False) == await contents(old, sequences=False)
 
@@ -220,7 +220,7 @@ def test_what_has_expired_is_not_copied(toys: Pair) -> None:
 
 
 class Leaky:
-    """An engine that forgets something of what it is given to load."""
+    """An engine that loses something of what it is given to load."""
 
     def __init__(self, engine: Engine, leak: Callable[[Sequence[Entry]], list[Entry]]) -> None:
         self._engine = engine
@@ -281,7 +281,7 @@ def test_the_order_of_creation_is_compared_too(toys: Pair) -> None:
     toys.run(story)
 
 
-def test_writers_are_noticed_and_a_run_without_them_puts_it_right(toys: Pair) -> None:
+def test_writers_are_noticed_and_a_run_without_them_repairs_it(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await bootstrap.bootstrap(old, Config(), toys.clock)
         first, second = await new_space(old, 1), await new_space(old, 2)
@@ -306,7 +306,9 @@ def test_writers_are_noticed_and_a_run_without_them_puts_it_right(toys: Pair) ->
 
 
 @pytest.mark.parametrize("at", range(1, 12))
-def test_an_interruption_anywhere_is_made_up_for(toys: Pair, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_run_makes_up_for_an_interruption_anywhere(
+    toys: Pair, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kvasir.transfer.target.BATCH_ENTRIES", 40)
 
     async def story(old: Engine, new: Engine) -> None:
@@ -356,7 +358,7 @@ def test_a_copy_of_another_database_is_left_alone(toys: Pair) -> None:
     toys.run(story)
 
 
-def test_a_copy_on_which_a_server_has_started_is_its_own_master(toys: Pair) -> None:
+def test_a_copy_on_which_a_server_has_started_is_left_alone(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await furnished(old, toys)
         await toys.fill(old, new)
@@ -367,7 +369,7 @@ def test_a_copy_on_which_a_server_has_started_is_its_own_master(toys: Pair) -> N
     toys.run(story)
 
 
-def test_nothing_goes_on_once_another_program_uses_the_target(toys: Pair) -> None:
+def test_a_copy_stops_once_another_program_uses_the_target(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await furnished(old, toys)
 
@@ -387,7 +389,7 @@ def test_nothing_goes_on_once_another_program_uses_the_target(toys: Pair) -> Non
     toys.run(story)
 
 
-def test_an_empty_database_is_no_source(toys: Pair) -> None:
+def test_an_empty_database_cannot_be_copied(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         with pytest.raises(NotFound):
             await toys.fill(old, new)
@@ -415,13 +417,13 @@ def test_entries_come_in_pages_that_fit(toys: Pair) -> None:
         ).entries
         assert max(len(one.entries) for one in pages) == sources.PAGE_ENTRIES
         sizes = sorted(sum(len(entry.value) for entry in one.entries) for one in pages)
-        # Two pages are larger, that with small and large ones and the next; afterwards the size is known.
+        # Two pages are larger, the one with both small and large entries and the next; after that the size is known.
         assert sizes[-3] <= sources.PAGE_BYTES
 
     toys.run(story)
 
 
-def test_reading_comes_to_an_end_and_gives_no_key_twice_whatever_writers_do(toys: Pair) -> None:
+def test_reading_ends_and_gives_no_key_twice_whatever_writers_do(toys: Pair) -> None:
     async def story(old: Engine, _: Engine) -> None:
         space = (await new_space(old)).number
         keys = [k(str(n)) for n in range(100)]
@@ -437,7 +439,7 @@ def test_reading_comes_to_an_end_and_gives_no_key_twice_whatever_writers_do(toys
     toys.run(story)
 
 
-def test_an_entry_made_anew_in_the_same_place_is_found_by_its_time(pair: Pair) -> None:
+def test_an_entry_created_again_in_the_same_place_is_found_by_its_time(pair: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await bootstrap.bootstrap(old, Config(), pair.clock)
         space = await new_space(old)
@@ -455,7 +457,7 @@ def test_an_entry_made_anew_in_the_same_place_is_found_by_its_time(pair: Pair) -
     pair.run(story)
 
 
-def test_an_entry_that_ends_in_one_of_the_two_first_does_not_upset_the_others(toys: Pair) -> None:
+def test_an_entry_that_expires_in_one_database_first_does_not_upset_the_others(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await bootstrap.bootstrap(old, Config(), toys.clock)
         space = await new_space(old)
@@ -468,7 +470,7 @@ def test_an_entry_that_ends_in_one_of_the_two_first_does_not_upset_the_others(to
     toys.run(story)
 
 
-def test_an_alias_that_has_changed_hands(toys: Pair) -> None:
+def test_an_alias_that_has_moved_to_another_space(toys: Pair) -> None:
     async def story(old: Engine, new: Engine) -> None:
         await bootstrap.bootstrap(old, Config(), toys.clock)
         first, second = await new_space(old, 1, aliases=[alias("x")]), await new_space(old, 2, aliases=[alias("y")])
