@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -12,11 +11,10 @@ import pytest
 
 from kvasir.engines.postgres import PostgresEngine, failures, pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Mutation, Query, Write
-from tests.support.clock import ManualClock
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Query, Write
 from tests.support.lab import Schema, commit, k, new_space, one, put, there, ulid
-from tests.support.postgres import PostgresServer, postgres_engine
-from tests.support.serving import PATIENCE_SECONDS
+from tests.support.postgres import PostgresServer
+from tests.support.postgres_stories import holding, queued, run_story, until
 
 A, B, C = k("a"), k("b"), k("c")
 
@@ -29,74 +27,9 @@ def schema() -> Iterator[Schema]:
     schema.drop()
 
 
-def run_story(
-    schema: Schema, story: Callable[[PostgresEngine], Awaitable[None]], url: str = "", **options: Any
-) -> None:
-    """Run a story about a fresh engine; its database must be sound afterwards."""
-
-    async def run() -> None:
-        given: dict[str, Any] = {"clock": ManualClock(), "durable": False, "connections": 4} | options
-        engine = postgres_engine(url or schema.url, **given)
-        await engine.open()
-        try:
-            await asyncio.wait_for(story(engine), 20)
-            assert await engine.check() == []
-        finally:
-            await engine.close()
-
-    asyncio.run(run())
-
-
-def queued(engine: PostgresEngine, space: int, *mutations: Mutation) -> asyncio.Task[Any]:
-    return asyncio.create_task(engine.write([Write(space, mutations)]))
-
-
-async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
-    """Wait until `condition` returns something true."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 async def freshened(engine: PostgresEngine) -> None:
     """Use all connections at once, so that those the server has closed are replaced."""
     await asyncio.gather(*(engine._pool.fetch("select pg_sleep(0.02)") for _ in range(8)))
-
-
-class Hold:
-    """Holds the row of a space, so that its writers wait on the server."""
-
-    def __init__(self, schema: Schema, connection: Any) -> None:
-        self._schema = schema
-        self._connection = connection
-
-    async def waiting(self) -> list[int]:
-        """Process ids of the backends that wait for the row, at least one."""
-        found: list[int] = []
-
-        async def look() -> bool:
-            rows = await self._connection.fetch(
-                "select pid from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"
-            )
-            found[:] = [row["pid"] for row in rows]
-            return bool(found)
-
-        await until(look, "a write waits for its row")
-        return found
-
-    async def release(self) -> None:
-        await self._connection.execute("rollback")
-
-
-@asynccontextmanager
-async def holding(schema: Schema, *spaces: int) -> AsyncIterator[Hold]:
-    connection = await asyncpg.connect(schema.url)
-    try:
-        await connection.execute("begin")
-        await connection.execute("select from kvasir_head where space = any($1) for update", list(spaces))
-        yield Hold(schema, connection)
-    finally:
-        await connection.close()
 
 
 # -- callers --------------------------------------------------------------------------------------------------

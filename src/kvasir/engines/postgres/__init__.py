@@ -1,7 +1,7 @@
 """The PostgreSQL engine: one database for any number of servers, perhaps spread over machines by Citus.
 
-Round trips are what a request costs, so requests that wait share them: reads of a space one statement (see
-`read_batcher`), writes of a space one function call, which is a transaction (see `writing` and `functions`). The clock
+Round trips are what a request costs, so requests that wait share them: reads one statement (see `read_batcher`), writes
+of a space, and plain Sets of many, one function call, which is a transaction (see `writing` and `functions`). The clock
 of the database decides what has expired, for all servers. The row of a space in `kvasir_head` puts its writes in order.
 """
 
@@ -82,7 +82,7 @@ class PostgresEngine:
             except CANNOT_CONNECT as error:
                 raise failed_connecting(error) from None
             self._distributed = await connection.fetchval(HAS_CITUS)
-        self._writes.distributed = self._registry.distributed = self._distributed
+        self._reads.distributed = self._writes.distributed = self._registry.distributed = self._distributed
         await self.epoch()
         self._sweeper.start()
 

@@ -1,4 +1,4 @@
-"""Writes -> the arrays for one call of `kvasir_set` or `kvasir_write`, and its result -> outcomes. Pure."""
+"""Writes -> the arrays for one call of a function that writes, and its result -> outcomes. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kvasir.errors import space_gone
 from kvasir.model import Check, Commit, Condition, Conflict, Delete, Mutation, Set, Touch, Write
 
 CALL_SET = "select kvasir_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+CALL_SET_SPACES = "select * from kvasir_set_spaces($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 CALL_WRITE = "select kvasir_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 
 #: Sorts above every packed key, which begins with 02.
@@ -37,25 +38,27 @@ def encode(jobs: list[Sequence[Write]], *, may_set: bool) -> Call:
 
     `may_set`: whether `kvasir_set` may be called, which is faster but only for plain Sets.
     """
-    return (_Sets.of(jobs) if may_set else None) or _Writes(jobs)
+    return (Sets.of(jobs) if may_set else None) or _Writes(jobs)
 
 
 def _gone(jobs: list[Sequence[Write]]) -> list[list[Outcome]]:
     return [[space_gone() for _ in writes] for writes in jobs]
 
 
-class _Sets:
+class Sets:
     """Unconditional single Sets. Of several Sets of one key only the last is sent, in the place of the first."""
 
     sql = CALL_SET
 
     def __init__(self, jobs: list[Sequence[Write]]) -> None:
         self._jobs = jobs
+        self.jobs = len(jobs)
         #: The last Set of each key with the number of its job, in the order of the first Sets.
         self._last: dict[bytes, tuple[Set, int]] = {}
 
     @classmethod
-    def of(cls, jobs: list[Sequence[Write]]) -> _Sets | None:
+    def of(cls, jobs: list[Sequence[Write]]) -> Sets | None:
+        """The call for jobs of one space; None if they are something else."""
         call = cls(jobs)
         writes = expiring = 0
         for number, job in enumerate(jobs):
@@ -71,9 +74,13 @@ class _Sets:
 
     @property
     def values(self) -> Sequence[Any]:
+        return self.jobs, *self.columns
+
+    @property
+    def columns(self) -> tuple[list[Any], ...]:
+        """Job, kind, key, number, refresh, value and metadata of what is sent."""
         sets = [mutation for mutation, _ in self._last.values()]
         return (
-            len(self._jobs),
             [number for _, number in self._last.values()],
             [kinds.SET if mutation.ttl is None else kinds.SET_TTL for mutation in sets],
             list(self._last),
@@ -96,6 +103,43 @@ class _Sets:
                 commits.append(Commit(base + number, (counts[mutation.key] or 0,)))
                 counts[mutation.key] = 1
             outcomes.append(commits)
+        return outcomes
+
+
+class SetsOfSpaces:
+    """Unconditional single Sets of several spaces."""
+
+    sql = CALL_SET_SPACES
+
+    def __init__(self, calls: dict[int, Sets]) -> None:
+        self._calls = calls
+        self._columns = {space: call.columns for space, call in calls.items()}
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """The arguments after now and durability."""
+        columns = self._columns
+        return (
+            list(columns),
+            max(call.jobs for call in self._calls.values()),
+            [space for space, (jobs, *_) in columns.items() for _ in jobs],
+            *([item for of_space in column for item in of_space] for column in zip(*columns.values(), strict=True)),
+        )
+
+    def outcomes(self, row: Sequence[list[int] | None]) -> dict[int, list[list[Outcome]]]:
+        """By space, for each job the outcomes of its writes. A space that is missing was left out."""
+        taken, stamps, replaced = row
+        outcomes: dict[int, list[list[Outcome]]] = {}
+        if taken is None or stamps is None or replaced is None:
+            return outcomes
+        done = set(taken)
+        start = 0
+        for space, call in self._calls.items():
+            if space in done:
+                jobs = self._columns[space][0]
+                end = start + len(jobs)
+                outcomes[space] = call.outcomes([stamps[start] - jobs[0], *replaced[start:end]])
+                start = end
         return outcomes
 
 

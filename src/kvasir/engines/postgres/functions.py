@@ -88,6 +88,60 @@ _SET = f"""
     end $$;
 """  # noqa: S608
 
+#: Like `kvasir_set`, for Sets of several spaces; `p_jobs` is the most that one of them has. Spaces that are locked
+#: or gone are left out: it waits for none, so it cannot deadlock, and a space held by somebody else delays no other.
+#: `taken` are the other spaces. For each of their Sets, in the order given, there is its versionstamp, and 1 if it
+#: replaced a living entry, else 0.
+_SET_SPACES = f"""
+    create or replace function @kvasir_set_spaces(
+        p_now bigint, p_durable boolean, p_spaces bigint[], p_jobs integer, p_space bigint[], p_job integer[],
+        p_kind smallint[], p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[],
+        out taken bigint[], out stamps bigint[], out replaced bigint[]
+    ) language plpgsql volatile {PLANS} as $$
+    declare
+        v_numbers bigint := p_jobs + cardinality(p_key);
+        v_now bigint;
+    begin{DURABILITY}
+        select array_agg(free.space) into taken from (
+            select h.space from @kvasir_head h where h.space = any(p_spaces) and not h.ended for update skip locked
+        ) as free;
+        v_now := coalesce(p_now, @kvasir_clock());
+        with moved as (
+            -- No sequence may say an earlier instant than the `created_at` of its entry (see `listing`).
+            update @kvasir_head h
+                set last = v_numbers - 1 + greatest(h.last + 1, v_now << {COUNTER_BITS},
+                        case when h.latest < {FAR_FUTURE} then h.latest << {COUNTER_BITS} end),
+                    latest = greatest(h.latest, v_now)
+                where h.space = any(taken) and not h.ended and (h.expires_at is null or h.expires_at > v_now)
+                returning h.space
+        )
+        select array_agg(moved.space) into taken from moved;
+        with done as (
+            insert into @kvasir_entry as e
+                (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
+            select g.space, g.key, g.value, h.base + g.job, h.base + p_jobs + g.place - 1, h.latest,
+                case g.kind when {SET_TTL} then v_now + g.number else g.number end,
+                case when g.refresh then case g.kind when {SET_TTL} then g.number else g.number - v_now end end,
+                g.metadata
+            from unnest(p_space, p_job, p_kind, p_key, p_number, p_refresh, p_value, p_metadata) with ordinality
+                as g (space, job, kind, key, number, refresh, value, metadata, place)
+            cross join lateral (
+                select h.last - v_numbers + 1 as base, h.latest from @kvasir_head h
+                    where h.space = g.space and h.space = any(taken) offset 0
+            ) as h
+            order by g.place
+            on conflict (space, key) do update set
+                value = excluded.value, versionstamp = excluded.versionstamp, expires_at = excluded.expires_at,
+                refresh = excluded.refresh, metadata = excluded.metadata,
+                sequence = case when e.expires_at <= v_now then excluded.sequence else e.sequence end,
+                created_at = case when e.expires_at <= v_now then excluded.created_at else e.created_at end
+            returning e.versionstamp, e.sequence
+        )
+        select array_agg(done.versionstamp), array_agg(case when done.sequence < done.versionstamp then 1 else 0 end)
+            into stamps, replaced from done;
+    end $$;
+"""  # noqa: S608
+
 #: Any writes, operation by operation; `p_write` says which belong together. Returns the first number handed out, then
 #: for each mutation its count, for each condition null if it is met, else the key's versionstamp or -1 for none.
 #: What follows an unmet condition in the same write is skipped. A single null: the space is gone.
@@ -311,60 +365,4 @@ _END_SPACE = f"""
     end $$;
 """  # noqa: S608
 
-#: Removes up to `p_rows` dead entries. Rows that a writer holds are left for the next time, so that nobody waits.
-_SWEEP = f"""
-    create or replace function @kvasir_sweep(p_now bigint, p_rows integer, p_wait boolean)
-    returns integer language plpgsql volatile {PLANS} as $$
-    declare
-        v_lock bigint := hashtextextended('@kvasir_sweep', 0);
-        v_now bigint := coalesce(p_now, @kvasir_clock());
-        dead record;
-        v_rows integer;
-        v_swept integer := 0;
-    begin
-        perform set_config('synchronous_commit', 'off', true);
-        if p_wait then
-            perform pg_advisory_xact_lock(v_lock);
-        elsif not pg_try_advisory_xact_lock(v_lock) then
-            return 0;
-        end if;
-        for dead in
-            select s.number from @kvasir_space s where s.expires_at <= v_now
-            order by s.expires_at limit greatest(1, p_rows / 10) for update skip locked
-        loop
-            delete from @kvasir_alias d where d.space = dead.number;
-            delete from @kvasir_space s where s.number = dead.number;
-            update @kvasir_head h set ended = true where h.space = dead.number;
-            v_swept := v_swept + 1;
-        end loop;
-        for dead in
-            select found.space, array_agg(found.key) as keys from (
-                select e.space, e.key from @kvasir_entry e where e.expires_at <= v_now
-                order by e.expires_at limit p_rows
-            ) as found group by found.space
-        loop
-            with chosen as (
-                select e.key from @kvasir_entry e
-                where e.space = dead.space and e.key = any(dead.keys) and e.expires_at <= v_now
-                for update skip locked
-            )
-            delete from @kvasir_entry e
-                where e.space = dead.space and e.key = any(array(select chosen.key from chosen));
-            get diagnostics v_rows = row_count;
-            v_swept := v_swept + v_rows;
-        end loop;
-        for dead in select h.space from @kvasir_head h where h.ended limit greatest(1, p_rows / 10) loop
-            exit when v_swept >= p_rows;
-            delete from @kvasir_entry e where e.space = dead.space and e.key = any(array(
-                select i.key from @kvasir_entry i where i.space = dead.space limit p_rows - v_swept));
-            get diagnostics v_rows = row_count;
-            if v_rows < p_rows - v_swept then
-                delete from @kvasir_head h where h.space = dead.space;
-            end if;
-            v_swept := v_swept + v_rows;
-        end loop;
-        return v_swept;
-    end $$;
-"""  # noqa: S608
-
-FUNCTIONS = "".join((_NOW, _SET, _WRITE, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE, _SWEEP))
+FUNCTIONS = "".join((_NOW, _SET, _SET_SPACES, _WRITE, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))

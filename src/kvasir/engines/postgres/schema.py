@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from kvasir.engines.postgres import loading
+from kvasir.engines.postgres import loading, sweeping
 from kvasir.engines.postgres.functions import FUNCTIONS, REVISION
 from kvasir.errors import Unavailable
 
@@ -105,7 +105,7 @@ RETIRED = """
 """
 
 #: Every function that a database has at this version.
-ALL_FUNCTIONS = FUNCTIONS + loading.FUNCTION + RETIRED
+ALL_FUNCTIONS = FUNCTIONS + loading.FUNCTION + sweeping.FUNCTION + RETIRED
 
 #: Says which functions a database has: their revision and a hash of their text.
 MARK = """

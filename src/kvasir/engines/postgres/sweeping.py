@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kvasir.engines.postgres import failures
+from kvasir.engines.postgres.functions import PLANS
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError
 from kvasir.model import WriterStats
@@ -21,6 +22,66 @@ ROWS = 200
 IDLE_SECONDS = 1.0
 #: The pause after a step that found something, as a multiple of the time it took.
 REST = 5.0
+
+
+#: Removes up to `p_rows` dead entries. Rows that a writer holds are left for the next time, so that nobody waits.
+FUNCTION = f"""
+    create or replace function @kvasir_sweep(p_now bigint, p_rows integer, p_wait boolean)
+    returns integer language plpgsql volatile {PLANS} as $$
+    declare
+        v_lock bigint := hashtextextended('@kvasir_sweep', 0);
+        v_now bigint := coalesce(p_now, @kvasir_clock());
+        dead record;
+        v_rows integer;
+        v_swept integer := 0;
+    begin
+        perform set_config('synchronous_commit', 'off', true);
+        if p_wait then
+            perform pg_advisory_xact_lock(v_lock);
+        elsif not pg_try_advisory_xact_lock(v_lock) then
+            return 0;
+        end if;
+        for dead in
+            select s.number from @kvasir_space s where s.expires_at <= v_now
+            order by s.expires_at limit greatest(1, p_rows / 10) for update skip locked
+        loop
+            delete from @kvasir_alias d where d.space = dead.number;
+            delete from @kvasir_space s where s.number = dead.number;
+            update @kvasir_head h set ended = true where h.space = dead.number;
+            v_swept := v_swept + 1;
+        end loop;
+        for dead in
+            select found.space, array_agg(found.key) as keys from (
+                select e.space, e.key from @kvasir_entry e where e.expires_at <= v_now
+                order by e.expires_at limit p_rows
+            ) as found group by found.space
+        loop
+            with chosen as (
+                select e.key from @kvasir_entry e
+                where e.space = dead.space and e.key = any(dead.keys) and e.expires_at <= v_now
+                for update skip locked
+            )
+            delete from @kvasir_entry e
+                where e.space = dead.space and e.key = any(array(select chosen.key from chosen));
+            get diagnostics v_rows = row_count;
+            v_swept := v_swept + v_rows;
+        end loop;
+        for dead in select h.space from @kvasir_head h where h.ended limit greatest(1, p_rows / 10) loop
+            exit when v_swept >= p_rows;
+            -- Whoever holds it may be waiting for an entry that was deleted above.
+            perform from @kvasir_head h where h.space = dead.space for update skip locked;
+            continue when not found;
+            delete from @kvasir_entry e where e.space = dead.space and e.key = any(array(
+                select i.key from @kvasir_entry i where i.space = dead.space limit p_rows - v_swept));
+            get diagnostics v_rows = row_count;
+            if v_rows < p_rows - v_swept then
+                delete from @kvasir_head h where h.space = dead.space;
+            end if;
+            v_swept := v_swept + v_rows;
+        end loop;
+        return v_swept;
+    end $$;
+"""  # noqa: S608
 
 
 class Sweeper:

@@ -1,21 +1,28 @@
 """Group commit across the network: the waiting writes of a space are sent together, in one call and one transaction.
 
-Groups of one space follow one another; groups of different spaces are sent in parallel, each on its own connection.
-There is no timer: a group forms while the previous commit is under way.
+Groups of one space follow one another. Plain Sets of several spaces share a call, too, which leaves out a space that is
+locked: it is then sent by itself, and so is everything else, each space on a connection of its own. There is no timer:
+groups form while previous commits are under way.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from kvasir.engine import Outcome
-from kvasir.engines.commit_queue import CommitQueue, Job, take_group
+from kvasir.engines.commit_queue import GROUP_BYTES, GROUP_WRITES, CommitQueue, Job, take_group
 from kvasir.engines.postgres import encoding
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import Write, WriterStats
+
+#: Calls under way at a time, apart from those of spaces that cannot share one. Of two, one at most waits for a lock.
+MAX_CALLS = 2
+
+#: Jobs by their space
+Groups = dict[int, list[Job]]
 
 
 class Writer:
@@ -38,8 +45,13 @@ class Writer:
         self._queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
         #: Jobs by their space
         self._waiting: dict[int, deque[Job]] = {}
+        #: Spaces that have a group under way
+        self._in_flight: set[int] = set()
+        #: How many of the senders count against `MAX_CALLS`
+        self._calls = 0
         self._senders: set[asyncio.Task[None]] = set()
-        #: Whether Citus distributes the tables: it cannot route the statements of `kvasir_set`.
+        self._start_scheduled = False
+        #: Whether Citus distributes the tables: a call keeps to one space, and Citus cannot route that of `kvasir_set`.
         self.distributed = False
         self._loop: asyncio.AbstractEventLoop
 
@@ -75,24 +87,82 @@ class Writer:
         waiting = self._waiting.get(space)
         if waiting is None:
             self._waiting[space] = deque((job,))
-            sender = self._loop.create_task(self._send_all(space))
-            self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
         else:
             waiting.append(job)
+        # At the end of this turn of the loop, when every write that it brings is there.
+        if not self._start_scheduled and (self._calls < MAX_CALLS or self.distributed):
+            self._start_scheduled = True
+            self._loop.call_soon(self._start_calls)
         return future
 
     async def close(self) -> None:
         """Finish what was accepted, and accept no more."""
         self._queue.close()
-        while self._senders:
+        while self._waiting or self._senders:
+            self._start_calls()
             await asyncio.wait(self._senders)
 
-    async def _send_all(self, space: int) -> None:
-        waiting = self._waiting[space]
-        while waiting:
-            await self._send(space, take_group(waiting))
-        del self._waiting[space]
+    def _start_calls(self) -> None:
+        self._start_scheduled = False
+        while (self._calls < MAX_CALLS or self.distributed) and (groups := self._take_groups()):
+            self._calls += 1
+            self._in_flight.update(groups)
+            # A space by itself may wait for its lock; but then the next call waits for none.
+            shared = not self.distributed and (len(groups) > 1 or self._calls > 1)
+            self._start_task(self._send_shared(groups) if shared else self._send_alone(groups, calls=1))
+
+    def _take_groups(self) -> Groups:
+        """Remove the jobs of the next call from those that wait."""
+        groups: Groups = {}
+        weight = size = 0
+        for space in [space for space in self._waiting if space not in self._in_flight]:
+            waiting = self._waiting.pop(space)
+            groups[space] = group = take_group(waiting)
+            if waiting:
+                # The rest queues up behind the other spaces.
+                self._waiting[space] = waiting
+            weight += sum([job.weight for job in group])
+            size += sum([job.size for job in group])
+            if weight >= GROUP_WRITES or size >= GROUP_BYTES or self.distributed:
+                break
+        return groups
+
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
+        sender = self._loop.create_task(work)
+        self._senders.add(sender)
+        sender.add_done_callback(self._senders.discard)
+
+    async def _send_shared(self, groups: Groups) -> None:
+        failure: KvasirError | None = None
+        alone: Groups = {}
+        try:
+            alone = await self._commit_shared(groups)
+        except KvasirError as error:
+            failure = error
+            if not isinstance(error, Unavailable | UnknownOutcome):
+                # Certainly nothing was written. One space is to blame; the others must not suffer for it.
+                alone = groups
+        except Exception as error:  # a bug here must not leave the callers waiting
+            failure = KvasirError(f"the server failed to apply this write: {type(error).__name__}")
+        for space, group in groups.items():
+            if space in alone:
+                self._start_task(self._send_alone({space: group}))
+                continue
+            for job in group:
+                job.failure = failure
+            self._queue.resolve(group)
+        self._stats.failures += failure is not None
+        self._finish(groups.keys() - alone.keys(), calls=1)
+
+    async def _send_alone(self, groups: Groups, *, calls: int = 0) -> None:
+        for space, group in groups.items():
+            await self._send(space, group)
+        self._finish(groups, calls)
+
+    def _finish(self, spaces: Iterable[int], calls: int) -> None:
+        self._calls -= calls
+        self._in_flight.difference_update(spaces)
+        self._start_calls()
 
     async def _send(self, space: int, group: list[Job]) -> None:
         failure: KvasirError | None = None
@@ -119,3 +189,19 @@ class Writer:
         self._stats.committed(sum([job.weight for job in group]))
         for job, outcomes in zip(group, call.outcomes(results), strict=True):
             job.result = outcomes
+
+    async def _commit_shared(self, groups: Groups) -> Groups:
+        """Commit the plain Sets of several spaces. Returns the groups that have to be sent by themselves."""
+        sets = {space: encoding.Sets.of([job.writes for job in group]) for space, group in groups.items()}
+        plain = {space: of_space for space, of_space in sets.items() if of_space}
+        if not plain:
+            return groups
+        call = encoding.SetsOfSpaces(plain)
+        (row,) = await self._pool.write(call.sql, self._now(), self._durable, *call.values)
+        done = call.outcomes(row)
+        for space, outcomes in done.items():
+            for job, of_job in zip(groups[space], outcomes, strict=True):
+                job.result = of_job
+        if done:
+            self._stats.committed(sum([job.weight for space in done for job in groups[space]]))
+        return {space: group for space, group in groups.items() if space not in done}
