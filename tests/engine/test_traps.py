@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from kvasir.engine import Clock, Outcome
-from kvasir.engines.sqlite import SqliteEngine, checkpoints
+from kvasir.engines.sqlite import SqliteEngine, bulk, checkpoints
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import writer as writing
 from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES
@@ -23,7 +23,7 @@ from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
 from kvasir.model import SYSTEM_SPACE, Commit, Delete, DeleteRange, Mutation, Write
 from tests.support.clock import ManualClock
-from tests.support.lab import alias, commit, k, new_space, put, there
+from tests.support.lab import alias, commit, k, new_space, put, there, ulid
 from tests.support.serving import wait_until
 
 A, B, C = k("a"), k("b"), k("c")
@@ -161,6 +161,26 @@ def test_a_write_that_fails_in_its_group_changes_nothing_and_its_neighbours_stan
         assert await engine.get(space, [B, C, POISON]) == [None] * 3
         assert await engine.count(space, prefix_range(["many"])) == 2
         assert await engine.count(space) == 1 + 2 + 1 + 6 + 3 + 2
+
+    told(tmp_path, story)
+
+
+def test_sets_of_many_spaces_share_their_statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: FaultyEngine) -> None:
+        spaces = [(await new_space(engine, n)).number for n in range(100)]
+        assert await engine.end_space(ulid(0))
+        rows: list[int] = []
+        apply = bulk.apply
+
+        def counting(connection: apsw.Connection, chosen: list[bulk.Row], *rest: Any) -> list[int]:
+            rows.append(len(chosen))
+            return apply(connection, chosen, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bulk, "apply", counting)
+            outcomes = await engine.write([Write(space, (put(A),)) for space in spaces])
+        assert [isinstance(outcome, Commit) for outcome in outcomes] == [False] + [True] * 99
+        assert rows == [99]
 
     told(tmp_path, story)
 

@@ -65,9 +65,8 @@ class Group:
     def __init__(self, transaction: Transaction) -> None:
         self._connection = transaction.connection
         self._transaction = transaction
-        #: Plain Sets of one space, by key, that are to be applied together
-        self._run: dict[bytes, PlainSet] = {}
-        self._run_space = 0
+        #: Plain Sets, by space and key, that are to be applied together
+        self._run: dict[tuple[int, bytes], PlainSet] = {}
 
     def apply(self, jobs: list[Job]) -> None:
         """Fill in every job's result or failure. If the database itself fails this raises, and everything is undone."""
@@ -87,9 +86,8 @@ class Group:
                     self._apply_run()
                     job.result[place] = self._apply_write(write, stamp)
                     continue
-                if key in run or write.space != self._run_space:
+                if key in run:
                     self._apply_run()
-                    self._run_space = write.space
                 run[key] = PlainSet(write, stamp, job.result, place)
         self._apply_run()
 
@@ -107,8 +105,8 @@ class Group:
             plain.outcomes[plain.place] = self._apply_write(plain.write, plain.stamp)
 
     def _set_many(self, run: list[PlainSet]) -> list[Outcome]:
-        sets: Any = [plain.write.mutations[0] for plain in run]
-        return self._transaction.set_many(self._run_space, sets, [plain.stamp for plain in run])
+        rows: Any = [(plain.write.space, plain.write.mutations[0]) for plain in run]
+        return self._transaction.set_many(rows, [plain.stamp for plain in run])
 
     def _apply_write(self, write: Write, stamp: int) -> Outcome:
         # A single mutation is all-or-nothing by itself; a savepoint would double its cost.
@@ -138,9 +136,9 @@ class Group:
             return KvasirError("the server failed to apply this write; nothing of it was written")
 
 
-def _plain_key(write: Write) -> bytes | None:
-    """The key of a write that is one unconditional Set; None for all others."""
+def _plain_key(write: Write) -> tuple[int, bytes] | None:
+    """Space and key of a write that is one unconditional Set; None for all others."""
     if write.conditions or len(write.mutations) != 1 or write.space == SYSTEM_SPACE:
         return None
     mutation = write.mutations[0]
-    return mutation.key if isinstance(mutation, Set) else None
+    return (write.space, mutation.key) if isinstance(mutation, Set) else None

@@ -105,17 +105,26 @@ class Transaction:
             self.changes.add(EPOCH)
         return Commit(stamp, counts)
 
-    def set_many(self, space: int, sets: list[Set], stamps: list[int]) -> list[Outcome]:
+    def set_many(self, rows: list[bulk.Row], stamps: list[int]) -> list[Outcome]:
         """Apply unconditional Sets of different keys, each with its versionstamp, in few statements (see `bulk`)."""
         now = self.clock()
-        if not self._is_alive(space, now):
-            return [space_gone() for _ in sets]
+        unknown = {space for space, _ in rows} - self._alive
+        if unknown:
+            self._alive |= (living := bulk.living(self.connection, list(unknown), now))
+            if gone := unknown - living:
+                return self._set_living(rows, stamps, gone)
         self._latest = created_at = max(self._latest, now)
-        self.changes.update([lock_of(space, mutation.key) for mutation in sets])
+        self.changes.update([lock_of(space, mutation.key) for space, mutation in rows])
         first = self._next(now)
-        self._last += 2 * len(sets)
-        replaced = bulk.apply(self.connection, space, sets, stamps, first, now, created_at)
+        self._last += 2 * len(rows)
+        replaced = bulk.apply(self.connection, rows, stamps, first, now, created_at)
         return [Commit(stamp, (count,)) for stamp, count in zip(stamps, replaced, strict=True)]
+
+    def _set_living(self, rows: list[bulk.Row], stamps: list[int], gone: set[int]) -> list[Outcome]:
+        """The same, where some of the spaces are gone."""
+        kept = [index for index, (space, _) in enumerate(rows) if space not in gone]
+        done = iter(self.set_many([rows[index] for index in kept], [stamps[index] for index in kept]) if kept else ())
+        return [space_gone() if space in gone else next(done) for space, _ in rows]
 
     def _is_alive(self, space: int, now: int) -> bool:
         if space not in self._alive:
