@@ -17,7 +17,7 @@ from kvasir.dialects.nemesis.jsonpath.compiler import PATH_CHARACTERS
 from kvasir.dialects.nemesis.jsonpath.functions import PATTERN_CHARACTERS
 from kvasir.dialects.versori import responses
 from kvasir.dialects.voximplant import errors as voximplant
-from kvasir.dialects.voximplant.forms import PARAMETERS
+from kvasir.dialects.voximplant.forms import MAX_PARAMETERS
 from kvasir.dialects.voximplant.parameters import JSON_DEPTH as VOXIMPLANT_JSON_DEPTH
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -66,7 +66,7 @@ FIXED: tuple[tuple[str, int, str, str], ...] = (
     ("Headers of a request, HTTP/2", 65_536, "bytes", "HTTP 431"),
     ("Length of a JSONPath, NemesisDB API", PATH_CHARACTERS, "characters", "status 4"),
     ("Length of a regular expression in a JSONPath", PATTERN_CHARACTERS, "characters", "it matches nothing"),
-    ("Number of parameters of one request, Voximplant API", PARAMETERS, "count", "error 101"),
+    ("Number of parameters of one request, Voximplant API", MAX_PARAMETERS, "count", "error 101"),
     ("Nesting depth of a JSON body, Voximplant API", VOXIMPLANT_JSON_DEPTH, "count", "error 101"),
 )
 

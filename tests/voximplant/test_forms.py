@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from kvasir.dialects.voximplant.forms import BOUNDARY_BYTES, PARAMETERS, urlencoded
+from kvasir.dialects.voximplant.forms import MAX_BOUNDARY_BYTES, MAX_PARAMETERS, urlencoded
 from kvasir.limits import VoximplantLimits
 from tests.support.request import FakeRequest
 from tests.support.voximplant import URLENCODED, World, settings_with
@@ -260,15 +260,15 @@ def many(count: int) -> list[tuple[bytes, str]]:
 
 @pytest.mark.parametrize("kind", range(3))
 def test_number_of_parameters(kind: int) -> None:
-    for count, refused in ((PARAMETERS, False), (PARAMETERS + 1, True), (10_000, True)):
+    for count, refused in ((MAX_PARAMETERS, False), (MAX_PARAMETERS + 1, True), (10_000, True)):
         body, content_type = many(count)[kind]
         world = World(settings_with(form_bytes=10**7))
         answer = world.ask("/platform_api/SetKeyValueItem", SET, body, content_type)
         assert ("error" in answer) == refused
         if refused:
             assert answer["error"]["code"] == 101
-            assert str(PARAMETERS) in answer["error"]["msg"]
-    assert "error" in world.ask("/platform_api/SetKeyValueItem", f"{SET}&{many(PARAMETERS)[0][0].decode()}")
+            assert str(MAX_PARAMETERS) in answer["error"]["msg"]
+    assert "error" in world.ask("/platform_api/SetKeyValueItem", f"{SET}&{many(MAX_PARAMETERS)[0][0].decode()}")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_length_of_a_body(content_type: str, before: bytes, after: bytes, bound:
 
 
 def test_longest_boundary() -> None:
-    boundary = "b" * BOUNDARY_BYTES
+    boundary = "b" * MAX_BOUNDARY_BYTES
     body = (part("ttl", b"1") + END).replace(B.encode(), boundary.encode())
     world = World()
     assert "result" in world.ask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvasir.dialects.voximplant.wire import BYTES_PER_CHARACTER
+from kvasir.dialects.voximplant.wire import MAX_BYTES_PER_CHARACTER
 from tests.support.voximplant import NOW, World, settings_with
 
 
@@ -48,7 +48,7 @@ def test_values_of_other_apis(stored: bytes, shown: str) -> None:
         (("k",), b'"' + b"v" * 2_001 + b'"'),
         (("k",), b'"' + b"\\ud83d\\ude00" * 2_001 + b'"'),
         (("k",), b"[" + b"1" * 1_999 + b"]"),
-        (("k",), b'"' + b"v" * (2_000 * BYTES_PER_CHARACTER) + b'"'),
+        (("k",), b'"' + b"v" * (2_000 * MAX_BYTES_PER_CHARACTER) + b'"'),
         (("k", "part"), b"1"),
         (("k k",), b"1"),
         (("k\x00",), b"1"),

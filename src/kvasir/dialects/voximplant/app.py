@@ -1,5 +1,7 @@
-"""The dialect: HTTP request -> method, caller and application -> answer. Failures are answered with HTTP 200, too:
-the Node client drops the body of any other status, and Go's, too."""
+"""The dialect: HTTP request -> method, caller and application -> response.
+
+Failures have HTTP status 200, too: the Node and Go clients drop the body of any other status.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ from kvasir.model import Principal, Space
 from kvasir.store.store import Store
 
 BASE = "platform_api"
-#: Full application names are "<name>.<account>.voximplant.com"; the token says already whose account.
+#: Full application names are "<name>.<account>.voximplant.com"; the token already tells the account.
 FULL_NAME_SUFFIX = ".voximplant.com"
-#: What every method of the API may carry; the Java client sends its account_id along.
+#: Parameters of every method of the API; the Java client always sends its account_id.
 COMMON = frozenset({"output", "format", "account_id"})
-#: Metrics name of a request that never came as far as a known method.
+#: The operation, for metrics, of a request without a known method.
 UNKNOWN = "unknown"
 
 log = logging.getLogger(__name__)
@@ -54,18 +56,18 @@ class VoximplantDialect:
             caller = self._tokens.verify_nowait(authorization) or await self._tokens.verify(authorization)
             kind, options = forms.content_type(request.header("content-type"))
             body = await request.body(self._settings.json_bytes if kind == JSON else self._settings.form_bytes)
-            given = forms.read(request.query, body, kind, options)
-            operation = _command(_method(request.path), given)
+            texts = forms.read(request.query, body, kind, options)
+            operation = _command(_method(request.path), texts)
             command = COMMANDS[operation]
             if caller.principal.role not in command.roles:
                 raise ApiError(errors.FORBIDDEN)
-            if not COMMON.isdisjoint(given):
-                _check_common(given, caller)
+            if not COMMON.isdisjoint(texts):
+                _check_common(texts, caller)
             principal = caller.principal
-            space = self._application_nowait(principal, given) or await self._application(principal, given)
-            call = Call(self._store, self._settings, principal, space, Parameters(given, self._settings))
-            answer = command.run(call)
-            return Response(200, answer if isinstance(answer, bytes) else await answer, operation)
+            space = self._application_nowait(principal, texts) or await self._application(principal, texts)
+            call = Call(self._store, self._settings, principal, space, Parameters(texts, self._settings))
+            result = command.run(call)
+            return Response(200, result if isinstance(result, bytes) else await result, operation)
         except ApiError as error:
             failed = error
         except BadToken as error:
@@ -83,19 +85,21 @@ class VoximplantDialect:
             failure = errors.recoded(failure, self._settings.unknown_key_id_code)
         return ApiError(failure)
 
-    def _application_nowait(self, principal: Principal, given: dict[str, str]) -> Space | None:
-        """What `_application` would find, if nothing has to be looked up for it; None says nothing."""
-        id = given.get("application_id")
-        if not id or "application_name" in given:
+    def _application_nowait(self, principal: Principal, texts: dict[str, str]) -> Space | None:
+        """What `_application` finds, if the id alone leads to a cached space; None says nothing."""
+        id = texts.get("application_id")
+        if not id or "application_name" in texts:
             return None
         return self._store.resolve_nowait(principal, applications.by_id(principal.organisation, id))
 
-    async def _application(self, principal: Principal, given: dict[str, str]) -> Space:
-        """The application a request names: the id wins, a name beside it must agree. One of another account, or
-        outside the key's scope, is as unknown as one that is not there."""
-        name = given.get("application_name")
+    async def _application(self, principal: Principal, texts: dict[str, str]) -> Space:
+        """The application that a request names: the id wins, and a name beside it must agree.
+
+        One of another account or outside the key's scope is reported like one that does not exist.
+        """
+        name = texts.get("application_name")
         short = name.split(".", 1)[0] if name and name.endswith(FULL_NAME_SUFFIX) else name
-        id = given.get("application_id")
+        id = texts.get("application_id")
         if not id and not short:
             raise ApiError(errors.EMPTY, field="application_id")
         try:
@@ -119,18 +123,18 @@ class VoximplantDialect:
         return ApiError(failure, field="application_id")
 
 
-@lru_cache(maxsize=256)  # asked twice a request, about very few paths
+@lru_cache(maxsize=256)  # called twice for each request, with very few different paths
 def _method(path: str) -> str | None:
-    """The method a path names, "" if it names none; None if the path is not this API's."""
+    """The method that a path names, "" if it names none; None if the path does not belong to this API."""
     head, _, last = path.removesuffix("/").rpartition("/")
     if last == BASE:
         return ""
     return last if head.endswith(f"/{BASE}") else None
 
 
-def _command(method: str | None, given: dict[str, str]) -> str:
+def _command(method: str | None, texts: dict[str, str]) -> str:
     """The name of a known method, from `cmd` or the path."""
-    name = given.get("cmd") or method
+    name = texts.get("cmd") or method
     if not name:
         raise ApiError(errors.NO_COMMAND)
     if method and name != method:
@@ -140,11 +144,11 @@ def _command(method: str | None, given: dict[str, str]) -> str:
     return name
 
 
-def _check_common(given: dict[str, str], caller: Caller) -> None:
+def _check_common(texts: dict[str, str], caller: Caller) -> None:
     for name in ("output", "format"):
-        if given.get(name, "json").lower() != "json":
+        if texts.get(name, "json").lower() != "json":
             raise ApiError(errors.FORMAT, field=name)
-    if (account := given.get("account_id")) is None:
+    if (account := texts.get("account_id")) is None:
         return
     if INTEGER.fullmatch(account) is None:
         raise ApiError(errors.ACCOUNT_ID, field="account_id")

@@ -17,13 +17,13 @@ from kvasir.model import Commit, Condition, Conflict, Delete, Entry, Mutation, P
 from kvasir.store.permissions import READERS, WRITERS
 from kvasir.store.store import Store
 
-#: Entries read at a time while a listing looks for items: a bound on memory, since each may be as long as the store
-#: allows, whatever is shown of it.
+#: Entries read at a time while a listing looks for items: it bounds the memory, since each may be as long as the store
+#: allows, however little of it is shown.
 SCAN_ENTRIES = 100
 
 
 class Call(Struct, frozen=True, gc=False):
-    """One request, authenticated, with its application found."""
+    """One authenticated request to an application that exists."""
 
     store: Store
     settings: Settings
@@ -40,7 +40,7 @@ class Call(Struct, frozen=True, gc=False):
 
 
 async def set_item(call: Call) -> bytes:
-    """Create or replace an item; the answer is the item as it is now."""
+    """Create or replace an item; the response is the item as it is now."""
     parameters = call.parameters
     key, value = parameters.key(), parameters.value()
     packed = keys.pack((key,))
@@ -66,7 +66,7 @@ async def _item(call: Call, key: str, packed: Sequence[bytes]) -> bytes:
 
 
 async def delete_item(call: Call) -> bytes:
-    """Remove what the key holds, if anything: the answer is 1 either way."""
+    """Delete the item of a key, if there is one: the response is 1 either way."""
     packed = keys.pack((call.parameters.key(),))
     outcome = await call.write(Delete(packed), when=call.parameters.conditions(packed))
     if isinstance(outcome, Conflict):
@@ -80,12 +80,12 @@ async def list_items(call: Call) -> bytes:
 
 
 async def list_keys(call: Call) -> bytes:
-    """The same without values; without a pattern, every key."""
+    """The same without values, and every key if there is no pattern."""
     return await _page(call, call.parameters.pattern("key", required=False), values=False)
 
 
 async def _page(call: Call, pattern: str, *, values: bool) -> bytes:
-    """By offset, total_count costs a walk over everything under the pattern; a cursor brings it along."""
+    """With an offset, total_count takes a walk over all matching items; a cursor already contains it."""
     count, offset, cursor = call.parameters.count(), call.parameters.offset(), call.parameters.cursor()
     found: list[tuple[str, Entry]] = []
     seen = 0
@@ -122,9 +122,9 @@ async def _items(call: Call, pattern: str, after: str | None = None) -> AsyncIte
 
 
 async def increment(call: Call) -> bytes:
-    """Add `by` (1) to an item that holds a decimal integer, as one step; an absent one counts as 0.
+    """Add `by` (1) to an item whose value is a decimal integer, as one atomic step; an absent item counts as 0.
 
-    It keeps its life unless ttl or expires_at is given, and stays a number if another API stored it as one.
+    It keeps its expiry unless the request has ttl or expires_at, and stays a number if another API stored it as one.
     """
     parameters = call.parameters
     key, by = parameters.key(), parameters.integer("by", -INT64, INT64 - 1, 1)
@@ -137,7 +137,7 @@ async def increment(call: Call) -> bytes:
             return Set(packed, b'"%d"' % by, expires_at=expires_at)
         text = wire.shown(entry.value, call.settings)
         if text is None or INTEGER.fullmatch(text) is None:
-            raise parameters.invalid("value", "what the key holds is no integer")
+            raise parameters.invalid("value", "the value of the key is not an integer")
         if not -INT64 <= (total := int(text) + by) < INT64:
             raise ApiError(RANGE, "the sum", -INT64, INT64 - 1, field="by")
         value = b'"%d"' % total if entry.value[:1] == b'"' else b"%d" % total
@@ -148,13 +148,13 @@ async def increment(call: Call) -> bytes:
     entry, commit = await call.store.update(call.principal, call.space, packed, change)
     written = change(entry)
     ends = written.expires_at if written.ttl is None else now + written.ttl
-    # Never None, since `change` always changes something.
+    # Never None, since `change` always returns a mutation.
     stamp = cast("Commit", commit).versionstamp
     return wire.result(wire.item(key, text_of(written.value), ends, stamp))
 
 
 async def touch(call: Call) -> bytes:
-    """Give an item another end of life, and leave its value and version alone."""
+    """Change the expiry of an item, but neither its value nor its version."""
     key = call.parameters.key()
     packed = keys.pack((key,))
     expires_at = call.parameters.expiry(call.store.clock())
@@ -165,53 +165,53 @@ async def touch(call: Call) -> bytes:
         return Touch(packed, expires_at)
 
     entry, _ = await call.store.update(call.principal, call.space, packed, change)
-    # Never None, or `change` had raised.
+    # Never None, or `change` would have raised.
     touched = msgspec.structs.replace(cast("Entry", entry), expires_at=expires_at)
     return wire.found(key, touched, call.settings)
 
 
 async def set_items(call: Call) -> bytes:
     """Create or replace the items of the JSON array `items`, all or none, each with its own conditions."""
-    store, made = call.store, dict[bytes, tuple[Parameters, Set]]()
+    store, sets = call.store, dict[bytes, tuple[Parameters, Set]]()
     conditions: list[Condition] = []
     for parameters in call.parameters.items("items", store.limits.batch_keys):
         packed = keys.pack((parameters.key(),))
-        if packed in made:
+        if packed in sets:
             raise parameters.invalid("key", "it occurs twice")
         value = msgspec.json.encode(parameters.value())
-        made[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(store.clock()))
+        sets[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(store.clock()))
         conditions += parameters.conditions(packed)
-    outcome = await call.write(*(mutation for _, mutation in made.values()), when=conditions)
+    outcome = await call.write(*(mutation for _, mutation in sets.values()), when=conditions)
     if isinstance(outcome, Conflict):
-        raise made[outcome.key][0].unmet(outcome)
+        raise sets[outcome.key][0].unmet(outcome)
     return wire.result(
         [
             wire.item(parameters.key(), parameters.value(), mutation.expires_at, outcome.versionstamp)
-            for parameters, mutation in made.values()
+            for parameters, mutation in sets.values()
         ]
     )
 
 
 async def delete_items(call: Call) -> bytes:
-    """Remove the keys of the JSON array `keys`, or the items under `prefix`, in one transaction.
+    """Delete the keys of the JSON array `keys`, or the items under `prefix`, in one transaction.
 
-    A prefix with more items than one transaction takes loses the first of them; `more` says to ask again.
+    If there are more items under the prefix than one transaction may have, the first ones go, and `more` says so.
     """
-    parameters, most = call.parameters, call.store.limits.batch_keys
+    parameters, max_keys = call.parameters, call.store.limits.batch_keys
     parameters.only_one("keys", "prefix")
     more = False
     if parameters.has("keys"):
-        doomed = parameters.keys("keys", most)
+        doomed = parameters.keys("keys", max_keys)
     else:
         doomed = []
         async for key, _ in _items(call, parameters.pattern("prefix", required=True)):
-            if more := len(doomed) == most:
+            if more := len(doomed) == max_keys:
                 break
             doomed.append(key)
     if not doomed:
         return wire.result({"deleted": 0, "more": False})
     outcome = await call.write(*(Delete(keys.pack((key,))) for key in dict.fromkeys(doomed)))
-    # Never a Conflict, since nothing was demanded.
+    # Never a Conflict, since there are no conditions.
     return wire.result({"deleted": sum(cast("Commit", outcome).counts), "more": more})
 
 
@@ -219,10 +219,11 @@ async def delete_items(call: Call) -> bytes:
 
 
 class Command(Struct, frozen=True):
-    """A method: what gives its answer, at once if that takes no waiting, and the roles it takes (the published ones
-    allow all; "viewer" is Kvasir's own)."""
+    """A method of the API."""
 
+    #: Returns the response body; an awaitable only if it has to wait.
     run: Callable[[Call], bytes | Awaitable[bytes]]
+    #: Who may call it. Every published role may call all; "viewer" is Kvasir's own.
     roles: frozenset[str]
 
 

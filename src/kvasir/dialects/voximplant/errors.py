@@ -1,7 +1,7 @@
-"""Every failure of this API: the published code and text, the metrics outcome, and which situation gets which.
+"""Every failure of this API: the published code and text, the outcome for metrics, and which situation gets which.
 
 Codes and texts are those of https://voximplant.com/docs/references/httpapi/errors. No document says which of them
-the key-value methods raise, so the assignment is Kvasir's; clients should match on the code alone.
+the key-value methods return, so the assignment is Kvasir's; clients should match on the code alone.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ OTHER_VERSION = Failure(496, "The '{0}' parameter is invalid.", "conflict")
 RANGE = Failure(497, "{0} should be in range of {1}..{2}.")
 APPLICATION = Failure(558, "Application is not found.", "not_found")
 
-#: What the layers below may raise. A failure without a row is an internal error.
+#: Failures that the layers below may raise. One without a row is an internal error.
 FAILURES: dict[type[KvasirError], Failure] = {
     Invalid: ARGUMENTS,
     TooLarge: msgspec.structs.replace(ARGUMENTS, outcome="too_large"),
@@ -75,7 +75,7 @@ FAILURES: dict[type[KvasirError], Failure] = {
     UnknownOutcome: DATABASE,
 }
 
-#: What may be wrong with a token.
+#: Everything that may be wrong with a token.
 FLAWS: dict[Flaw, Failure] = {
     Flaw.MISSING: AUTHORIZATION,
     Flaw.FORMAT: TOKEN_FORMAT,
@@ -89,11 +89,11 @@ FLAWS: dict[Flaw, Failure] = {
 
 
 class ApiError(Exception):
-    """A failure the API itself decides.
+    """A failure in the form of this API.
 
-    `values` fill the places in the published text, `detail` says more in Kvasir's words, `field` names the parameter
-    that is to blame (the service itself sends `field_name` with some errors) and `more` are further members, such as
-    `reason`, for programs.
+    `values` fill the placeholders of the published text, `detail` adds a reason in Kvasir's words, `field` names the
+    parameter to blame (the service itself sends `field_name` with some errors), and `more` are further fields for
+    programs, such as `reason`.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ def invalid(field: str, detail: str | None = None, **more: Any) -> ApiError:
 
 
 def recoded(failure: Failure, code: int) -> Failure:
-    """A failure under a code the operator chose, with the text published for that code, if it is one of ours."""
+    """A failure with a code that the operator chose, and the published text of that code if it is one of ours."""
     known = (INVALID, EMPTY, AUTHORIZATION, KEY_ID, APPLICATION_ID, APPLICATION)
     text = next((other.text for other in known if other.code == code), failure.text)
     return Failure(code, text, failure.outcome)
 
 
 def of(error: KvasirError) -> ApiError:
-    """The API's form of a failure below it."""
+    """The API's form of a failure from the layers below."""
     failure = FAILURES.get(type(error), INTERNAL)
     if failure is INTERNAL:
         return ApiError(INTERNAL)
@@ -129,5 +129,5 @@ def of(error: KvasirError) -> ApiError:
 
 
 def render(error: ApiError) -> bytes:
-    """The body of an error answer; it goes out with HTTP status 200."""
+    """The body of an error response, which has HTTP status 200."""
     return msgspec.json.encode({"error": error.members})

@@ -1,7 +1,7 @@
 """Request -> its parameters as texts, from the query and a body that is urlencoded, multipart or JSON.
 
-The official clients use all of these: Python urlencoded, Node (chunked), Go, PHP, Java and .NET multipart, the
-reference's curl lines the query and `{}` as JSON. Everything is bounded, since parsing a form costs time on the loop.
+The official clients use all of these: Python urlencoded, Node (chunked), Go, PHP, Java and .NET multipart, the curl
+examples of the reference the query and `{}` as JSON. Everything is bounded, since parsing takes time on the event loop.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
 #: The longest method has ten parameters.
-PARAMETERS = 64
+MAX_PARAMETERS = 64
 #: RFC 2046, 5.1.1
-BOUNDARY_BYTES = 70
-#: Of a part or a urlencoded body; the Java client declares ISO-8859-1 for its parts.
+MAX_BOUNDARY_BYTES = 70
+#: For a part or a urlencoded body; the Java client declares ISO-8859-1 for its parts.
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1"})
 
-# The parser warns of every malformed body and quotes from it; the caller is told, and logs hold no values.
+# The parser logs a warning with a piece of every malformed body. The caller hears of it, and logs hold no values.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+_cut = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def content_type(declared: str | None) -> tuple[str, dict[str, str]]:
-    """A Content-Type header as (media type, parameters); without one the body is taken for urlencoded."""
+    """A Content-Type header as (media type, parameters); without one the body counts as urlencoded."""
     if declared is None or declared == URLENCODED:
         return URLENCODED, {}
     kind, options = parse_options_header(declared)
@@ -42,8 +44,10 @@ def content_type(declared: str | None) -> tuple[str, dict[str, str]]:
 
 
 def read(text: str, body: bytes, kind: str, options: Mapping[str, str]) -> dict[str, str]:
-    """All parameters of a request, from its query and its body with what `content_type` gave. Raises `ApiError` 101
-    for a body that makes no sense and a parameter given twice (unless query and body agree)."""
+    """All parameters of a request, from its query and its body, with what `content_type` returned.
+
+    Raises `ApiError` 101 for a malformed body and for a parameter given twice (unless query and body agree).
+    """
     query = urlencoded(text) if text else {}
     if not body:
         return query
@@ -65,15 +69,15 @@ def read(text: str, body: bytes, kind: str, options: Mapping[str, str]) -> dict[
 
 def urlencoded(text: str) -> dict[str, str]:
     """The fields of a query or a urlencoded body."""
-    # What keys are made of here, as in "products:1", and every client encodes; to decode it early changes nothing else.
+    # Keys like "products:1" have it and every client encodes it; decoding it early changes nothing else.
     text = text.replace("+", " ").replace("%3A", ":")
-    pieces = text.split("&", PARAMETERS)
-    if len(pieces) > PARAMETERS:
+    pieces = text.split("&", MAX_PARAMETERS)
+    if len(pieces) > MAX_PARAMETERS:
         raise _too_many()
     fields: dict[str, str] = {}
     for piece in pieces:
         name, _, value = piece.partition("=")
-        # Most texts hold nothing to decode, and this is on the path of every request.
+        # Most texts have nothing to decode, and this is on the path of every request.
         if "%" in piece:
             value = _unquoted(value)
             name = _unquoted(name) if "%" in name else name
@@ -92,21 +96,19 @@ def _unquoted(text: str) -> str:
 
 
 def json_object(body: bytes) -> dict[str, str]:
-    """The members of a JSON object, as texts."""
-    jsontext.decode(body, JSON_DEPTH)
-    try:
-        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except msgspec.ValidationError:
-        raise _refused("the JSON body must be an object") from None
-    if len(members) > PARAMETERS:
+    """The fields of a JSON object, as texts."""
+    decoded = jsontext.decode(body, JSON_DEPTH)
+    if decoded.__class__ is not dict:
+        raise _refused("the JSON body must be an object")
+    if len(decoded) > MAX_PARAMETERS:
         raise _too_many()
-    return texts(members)
+    return texts([decoded], lambda: [_cut(body)])[0]
 
 
 def multipart(body: bytes, boundary: str) -> dict[str, str]:
     """The fields of a multipart/form-data body."""
-    if not 0 < len(boundary) <= BOUNDARY_BYTES:
-        raise _refused(f"a multipart body needs a boundary of 1 to {BOUNDARY_BYTES} characters")
+    if not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
+        raise _refused(f"a multipart body needs a boundary of 1 to {MAX_BOUNDARY_BYTES} characters")
     parts = _Parts()
     try:
         MultipartParser(boundary, parts.callbacks()).write(body)  # type: ignore[arg-type]
@@ -118,7 +120,7 @@ def multipart(body: bytes, boundary: str) -> dict[str, str]:
 
 
 class _Parts:
-    """Collects what the parser finds."""
+    """Collects what the parser reports."""
 
     def __init__(self) -> None:
         self.fields: list[tuple[str, str]] = []
@@ -140,12 +142,12 @@ class _Parts:
         }
 
     def _begin(self) -> None:
-        if len(self.fields) == PARAMETERS:
+        if len(self.fields) == MAX_PARAMETERS:
             raise _too_many()
         self._headers, self._data = {}, []
 
     def _end_header(self) -> None:
-        # The whole body is there at once, so name and value come in one piece each; an empty value in none.
+        # The parser gets the whole body at once, so name and value are one piece each; an empty value is none.
         name, *value = self._header
         self._headers[name.lower()] = b"".join(value)
 
@@ -167,7 +169,7 @@ def _decode(text: bytes, charset: str = "utf-8") -> str:
     try:
         return text.decode(charset)
     except UnicodeDecodeError:
-        raise _refused(f"the body holds a parameter that is not {charset}") from None
+        raise _refused(f"a parameter in the body is not {charset}") from None
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -180,7 +182,7 @@ def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _too_many() -> ApiError:
-    return _refused(f"there are more than {PARAMETERS} parameters")
+    return _refused(f"there are more than {MAX_PARAMETERS} parameters")
 
 
 def _refused(detail: str, field: str | None = None) -> ApiError:

@@ -1,7 +1,7 @@
-"""Items and lists as this API writes them, and which entries of a space are items at all. Pure.
+"""Items and lists in the form of this API, and which entries of a space are items at all. Pure.
 
-An application holds whatever other APIs put there too. An entry is an item here if its key has one part, which
-matches the documented expression, and its value is short enough; all others do not exist for this API.
+An application may also have entries from other APIs. An entry is an item here if its key has a single part, which
+matches the documented expression, and its value is short enough; others do not exist for this API.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from kvasir.dialects.voximplant.parameters import KEY, Cursor, text_of
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.model import Entry
 
-#: A character takes at most 12 bytes of JSON text (an escaped surrogate pair), so a longer text need not be decoded.
-BYTES_PER_CHARACTER = 12
+#: A character has at most 12 bytes of JSON text (an escaped surrogate pair), so longer texts need not be decoded.
+MAX_BYTES_PER_CHARACTER = 12
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,7 +32,7 @@ class Item(Struct, frozen=True, gc=False):
     expires_at: int
     version: str
     updated_at: int
-    #: Left out where an item was written without being read.
+    #: Left out if the item was written without being read.
     created_at: int | UnsetType = UNSET
 
 
@@ -51,7 +51,7 @@ def item(
 
 
 def key_of(entry: Entry, settings: Settings) -> str | None:
-    """The key of an entry that is an item here; None if it is none. Cheap: listings ask it of every entry they pass."""
+    """The key of an entry that is an item here; None if it is none. Cheap: listings call it for every entry."""
     parts = keys.unpack(entry.key)
     key = parts[0]
     if len(parts) != 1 or not 0 < len(key) <= settings.key_characters or KEY.fullmatch(key) is None:
@@ -62,52 +62,52 @@ def key_of(entry: Entry, settings: Settings) -> str | None:
 
 
 def read(key: str, entry: Entry | None, settings: Settings, *, values: bool = True) -> Item | None:
-    """The entry of a key of this API as an item; None if there is none, or its value is too long to be shown."""
+    """The entry of a key as an item; None if there is none or its value is too long for this API."""
     if entry is None or (value := shown(entry.value, settings)) is None:
         return None
     return item(key, value if values else UNSET, entry.expires_at, entry.versionstamp, entry.created_at)
 
 
 def found(key: str, entry: Entry | None, settings: Settings) -> bytes:
-    """The answer that shows an item. Raises `ApiError` if `read` gives none."""
+    """The response with an item. Raises `ApiError` if `read` gives none."""
     if entry is None or (value := shown(entry.value, settings)) is None:
         raise missing_key(settings)
     return result(item(key, value, entry.expires_at, entry.versionstamp, entry.created_at))
 
 
 def shown(value: bytes, settings: Settings) -> str | None:
-    """A stored JSON text as a value of this API; None if it is too long to be one."""
-    most = settings.value_characters
-    if len(value) <= most:  # no text has more characters than bytes
+    """A stored JSON text as a value of this API; None if it is too long for one."""
+    max_characters = settings.value_characters
+    if len(value) <= max_characters:  # no text has more characters than bytes
         return text_of(value)
-    if len(value) > BYTES_PER_CHARACTER * most + 2:
+    if len(value) > MAX_BYTES_PER_CHARACTER * max_characters + 2:
         return None
     text = text_of(value)
-    return text if len(text) <= most else None
+    return text if len(text) <= max_characters else None
 
 
 def matches(pattern: str, settings: Settings) -> Callable[[str], bool]:
-    """Which keys a pattern finds, among those that begin with it."""
+    """Whether a pattern matches a key, of those that begin with it."""
     if settings.pattern == "prefix" or not pattern or pattern.endswith(":"):
         return lambda _: True
     return lambda key: key == pattern or key.startswith(f"{pattern}:")
 
 
 def missing_key(settings: Settings) -> ApiError:
-    """The answer for a key that is not there; `reason` tells it from a key that is malformed."""
+    """The error for a key that does not exist; `reason` distinguishes it from a malformed key."""
     failure = recoded(MISSING, settings.missing_key_code)
     return ApiError(failure, "key", field="key", reason="not_found")
 
 
 def result(value: object) -> bytes:
-    """The body of a successful answer."""
+    """The body of a successful response."""
     return b'{"result":%b}' % _encode(value)
 
 
 def listing(items: Sequence[Item | None], total: int, following: Cursor | None) -> bytes:
     """The body of a list: `result` as documented.
 
-    The Node client loses an array in `result` but passes other members on, hence the same array again in `items`.
+    The Node client loses an array in `result` but keeps other fields, hence the same array again in `items`.
     """
     array = _encode(items)
     more = b"" if following is None else b',"next_cursor":' + _encode(following.text())
