@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import resource
 import statistics
@@ -19,13 +20,14 @@ import msgspec
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_create_server
 
-from bench.harness import SECONDS, Report, anonymous_mib
+from bench.harness import SECONDS, TURNS, Report, anonymous_mib
 from tests.support.serving import free_ports, serving, wait_until
 
 #: (connections, messages that each has under way)
 SHAPES = ((1, 1), (1, 16), (16, 1), (16, 16))
 IDLE = 10_000
 EXPIRING = 10_000
+SESSIONS = 1_000
 VALUE = {"forename": "James", "surname": "Bond", "email": "jb@mi5.com", "visits": 45642}
 
 
@@ -42,6 +44,7 @@ def run(report: Report) -> None:
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory)) as server:
         _reads(report, server.nemesis_url, floors, "sqlite", 0.5)
         _writes(report, server.nemesis_url, floors, "sqlite")
+        _sessions(report, server.nemesis_url)
         _expiring(report, server.nemesis_url)
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory), "--engine", "memory:") as server:
         _reads(report, server.nemesis_url, floors, "memory", None)
@@ -64,7 +67,7 @@ def _floors(report: Report) -> dict[tuple[str, int, int], float]:
     with _echo() as url:
         for kind, message in messages.items():
             for connections, depth in SHAPES:
-                floors[kind, connections, depth] = _load(url, message, connections, depth).per_second
+                floors[kind, connections, depth] = _load(url, [message], connections, depth).per_second
                 name = f"echo of a KV_{kind.upper()}, {connections} × {depth}"
                 report.figure(name, floors[kind, connections, depth], "/s")
     return floors
@@ -76,7 +79,7 @@ def _reads(
     tkn = _session(url)
     _ask(url, _message("KV_SET", tkn, {"profile": VALUE}))
     for connections, depth in SHAPES:
-        load = _load(url, _message("KV_GET", tkn, ["profile"]), connections, depth)
+        load = _load(url, [_message("KV_GET", tkn, ["profile"])], connections, depth)
         name = f"KV_GET, {engine}, {connections} × {depth}"
         report.figure(name, load.per_second, "/s")
         if bound is not None:
@@ -86,7 +89,7 @@ def _reads(
 def _writes(report: Report, url: str, floors: dict[tuple[str, int, int], float], engine: str) -> None:
     tkn = _session(url)
     for connections, depth in SHAPES:
-        load = _load(url, _message("KV_SET", tkn, {"profile": VALUE}), connections, depth)
+        load = _load(url, [_message("KV_SET", tkn, {"profile": VALUE})], connections, depth)
         name = f"KV_SET, {engine}, {connections} × {depth}"
         report.figure(name, load.per_second, "/s")
         ratio = load.per_second / floors["set", connections, depth]
@@ -96,15 +99,26 @@ def _writes(report: Report, url: str, floors: dict[tuple[str, int, int], float],
             report.target(f"{name}, of the echo", ratio, 0.25)
 
 
+def _sessions(report: Report, url: str) -> None:
+    """KV_SET in one session against a thousand in turn."""
+    new = b'{"SH_NEW":{"name":"bench"}}'
+    answers = asyncio.run(_ask_many(url, [new] * SESSIONS))
+    messages = [_message("KV_SET", json.loads(answer)["SH_NEW_RSP"]["tkn"], {"profile": VALUE}) for answer in answers]
+    turns = [[_load(url, chosen, 16, 16).per_second for chosen in (messages[:1], messages)] for _ in range(TURNS)]
+    one, many = [statistics.median(column) for column in zip(*turns, strict=True)]
+    report.figure(f"KV_SET, {SESSIONS:,} sessions in turn, 16 × 16", many, "/s")
+    report.target(f"KV_SET: {SESSIONS:,} sessions in turn / one", many / one, 0.85)
+
+
 def _expiring(report: Report, url: str) -> None:
     """Sessions with a key each, all ending within one second, while another client reads."""
     tkn = _session(url)
     _ask(url, _message("KV_SET", tkn, {"profile": VALUE}))
     message = _message("KV_GET", tkn, ["profile"])
-    before = _load(url, message, 1, 1)
+    before = _load(url, [message], 1, 1)
     ends = asyncio.run(_many_sessions(url))
     time.sleep(max(0.0, ends - time.time() - 2))
-    during = _load(url, message, 1, 1, seconds=6.0)
+    during = _load(url, [message], 1, 1, seconds=6.0)
     report.figure("KV_GET, p99 while nothing expires", before.p99_ms, "ms")
     held_up = during.p99_ms - before.p99_ms
     report.target(f"KV_GET, p99 added by {EXPIRING:,} sessions that expire", held_up, 20, "ms", most=True)
@@ -145,7 +159,7 @@ def _idle(report: Report) -> None:
 async def _sit(url: str, message: bytes, pid: int) -> float:
     """Open all connections, let each say something, and measure."""
     for _ in range(IDLE // 500):
-        clients = [_Client(message, 1, once=True) for _ in range(500)]
+        clients = [_Client(itertools.repeat(message), 1, once=True) for _ in range(500)]
         await asyncio.gather(*[ws_connect(lambda client=client: client, url) for client in clients])
         await asyncio.gather(*[client.answered.wait() for client in clients])
         _KEPT.extend(clients)
@@ -160,10 +174,10 @@ _KEPT: list[Any] = []
 
 
 class _Client(WSListener):
-    """Keeps `depth` messages under way: for each that is answered, the next goes out."""
+    """Keeps `depth` messages under way: for each that is answered, the next of `messages` goes out."""
 
-    def __init__(self, message: bytes, depth: int, *, once: bool = False) -> None:
-        self._message = message
+    def __init__(self, messages: Iterator[bytes], depth: int, *, once: bool = False) -> None:
+        self._messages = messages
         self._depth = depth
         self._once = once
         self._sent = 0.0
@@ -175,7 +189,7 @@ class _Client(WSListener):
         self.transport = transport
         self._sent = time.perf_counter()
         for _ in range(self._depth):
-            transport.send(WSMsgType.TEXT, self._message)
+            transport.send(WSMsgType.TEXT, next(self._messages))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002
         self.count += 1
@@ -186,11 +200,12 @@ class _Client(WSListener):
             now = time.perf_counter()
             self.taken.append(now - self._sent)
             self._sent = now
-        transport.send(WSMsgType.TEXT, self._message)
+        transport.send(WSMsgType.TEXT, next(self._messages))
 
 
-async def _loading(url: str, message: bytes, connections: int, depth: int, seconds: float) -> Load:
-    clients = [_Client(message, depth) for _ in range(connections)]
+async def _loading(url: str, messages: list[bytes], connections: int, depth: int, seconds: float) -> Load:
+    in_turn = itertools.cycle(messages)
+    clients = [_Client(in_turn, depth) for _ in range(connections)]
     for client in clients:
         await ws_connect(lambda client=client: client, url)
     await asyncio.sleep(0.3)
@@ -208,10 +223,19 @@ async def _loading(url: str, message: bytes, connections: int, depth: int, secon
     return Load(count / took, p99)
 
 
-def _load(url: str, message: bytes, connections: int, depth: int, *, seconds: float = 0.0) -> Load:
-    """Load from a process of its own."""
-    arguments = ["load", url, message.decode(), str(connections), str(depth), str(seconds or SECONDS)]
-    said = subprocess.run([sys.executable, "-m", "bench.nemesis", *arguments], check=True, capture_output=True)
+def _load(url: str, messages: list[bytes], connections: int, depth: int, *, seconds: float = 0.0) -> Load:
+    """Load from a process of its own, with these messages in turn."""
+    command = [
+        sys.executable,
+        "-m",
+        "bench.nemesis",
+        "load",
+        url,
+        str(connections),
+        str(depth),
+        str(seconds or SECONDS),
+    ]
+    said = subprocess.run(command, input=b"\n".join(messages), check=True, capture_output=True)
     return msgspec.json.decode(said.stdout, type=Load)
 
 
@@ -288,8 +312,9 @@ def main(role: str, *arguments: str) -> None:
     if role == "echo":
         uvloop.run(_echoing(int(arguments[0])))
     else:
-        url, message, connections, depth, seconds = arguments
-        load = uvloop.run(_loading(url, message.encode(), int(connections), int(depth), float(seconds)))
+        url, connections, depth, seconds = arguments
+        messages = sys.stdin.buffer.read().splitlines()
+        load = uvloop.run(_loading(url, messages, int(connections), int(depth), float(seconds)))
         print(msgspec.json.encode(load).decode())
 
 

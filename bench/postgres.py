@@ -9,11 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import stores
 from bench.harness import SECONDS, TURNS, Load, Report, wrk
-from bench.versori import BODY, PUT
-from kvasir.keys import pack
-from kvasir.model import Set, Space, Write
-from tests.support.organisations import ORGANISATION
+from bench.stores import BODY
+from bench.versori import PUT
 from tests.support.postgres import PostgresServer, postgres_engine
 from tests.support.serving import Server, serving
 
@@ -26,17 +25,6 @@ FUSE_SECONDS = 90
 #: Loads while nothing is swept, and as many while it is; how long each takes.
 SLICES, SLICE_SECONDS = 9, 2
 PAGE = BODY % ("POST", '{"options":{"limit":100}}')
-
-#: Round and round the stores that are there in both databases, a key of each.
-SPREAD = """
-local stores = {%s}
-local n = 0
-%s
-function request()
-  n = n + 1
-  return wrk.format(nil, "/api/v2/store/" .. stores[n %% #stores + 1] .. "/kv" .. "%s")
-end
-"""
 
 
 def run(report: Report) -> None:
@@ -109,17 +97,17 @@ def _stores(report: Report, server: PostgresServer) -> None:
     seen: list[dict[str, float]] = []
     for number in (FEW, MANY):
         url = server.new_database(f"stores{number}")
-        with tempfile.TemporaryDirectory() as directory:
-            options = ("--no-nemesis", "--engine", url, "--organisation-id", ORGANISATION)
-            with serving(Path(directory), *options) as kvasir:
-                stores = asyncio.run(_filled(url, number))
-                # What filling leaves to be done in the background is no part of the comparison.
-                server.query("vacuum analyze", database=f"stores{number}")
-                server.query("checkpoint")
-                seen.append(_spread(kvasir, stores[:FEW]))
-                if number == MANY:
-                    for name, rate in _spread(kvasir, stores[:1_000]).items():
-                        report.figure(f"{name}, 1,000 stores in turn", rate, "/s")
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            serving(Path(directory), *stores.OPTIONS, "--engine", url) as kvasir,
+        ):
+            made = asyncio.run(stores.filled(postgres_engine(url), number))
+            # What filling leaves to be done in the background is no part of the comparison.
+            server.query("vacuum analyze", database=f"stores{number}")
+            server.query("checkpoint")
+            seen.append(_spread(kvasir, made[:FEW]))
+            if number == MANY:
+                stores.in_turn(report, kvasir, made[: stores.MANY], {"GET": 0.6, "durable PUT": 0.6})
     few, many = seen
     for name in few:
         report.figure(f"{name}, ten stores in turn, {FEW} there", few[name], "/s")
@@ -127,36 +115,16 @@ def _stores(report: Report, server: PostgresServer) -> None:
         report.target(f"{name}: cost with {MANY:,} stores / with {FEW}", few[name] / many[name], 1.25, most=True)
 
 
-def _spread(kvasir: Server, stores: list[str]) -> dict[str, float]:
-    names = ",".join(f'"{store}"' for store in stores)
+def _spread(kvasir: Server, made: list[str]) -> dict[str, float]:
     scripts = {
-        "GET": SPREAD % (names, "", "/g/5"),
-        "durable PUT": SPREAD % (names, BODY % ("PUT", '{"value":"' + "x" * 100 + '"}'), "/p/1"),
-        "page of 100": SPREAD % (names, PAGE, "/list"),
+        "GET": stores.spread(made, "g/5"),
+        "durable PUT": stores.spread(made, "p/1", stores.PUT),
+        "page of 100": stores.spread(made, "list", PAGE),
     }
     return {
         name: wrk(f"{kvasir.url}/", connections=64, headers=kvasir.headers, script=script).per_second
         for name, script in scripts.items()
     }
-
-
-async def _filled(url: str, number: int) -> list[str]:
-    """So many stores with 120 entries each; their ULIDs."""
-    engine = postgres_engine(url)
-    await engine.open()
-    value = b'"' + b"x" * 100 + b'"'
-
-    async def one(n: int) -> str:
-        id = f"01HF{n:022d}"
-        space = await engine.create_space(Space(id, 0, ORGANISATION, "store", f"s{n}", engine.clock()), [])
-        await engine.write([Write(space.number, (Set(pack(["g", str(m)]), value),)) for m in range(120)])
-        return id
-
-    stores: list[str] = []
-    for start in range(0, number, 50):
-        stores += await asyncio.gather(*(one(n) for n in range(start, min(number, start + 50))))
-    await engine.close()
-    return stores
 
 
 def _sweep(report: Report, server: PostgresServer) -> None:

@@ -10,7 +10,9 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+from bench import stores
 from bench.harness import TURNS, Load, Report, anonymous_mib, hello, wrk
+from bench.stores import BODY
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
 from kvasir.model import Set, Write
@@ -28,12 +30,6 @@ local n = 0
 function request() n = n + 1; return wrk.format(nil, wrk.path .. (n % 10000)) end
 """
 
-BODY = """
-wrk.method = "%s"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = '%s'
-"""
-
 
 def run(report: Report) -> None:
     """See the module."""
@@ -44,6 +40,7 @@ def run(report: Report) -> None:
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory), "--no-nemesis") as server:
         _singles_and_batches(report, server, floor)
     _workers(report)
+    _stores(report)
     _sizes(report)
 
 
@@ -107,6 +104,12 @@ def _workers(report: Report) -> None:
         report.figure(f"durable PUT, {workers} worker(s), 99th percentile", tails[workers], "ms")
     report.target("PUT of two workers / of one", rates[2] / rates[1], 1)
     report.target("99th percentile of two workers / of one", tails[2] / tails[1], 3, most=True)
+
+
+def _stores(report: Report) -> None:
+    with tempfile.TemporaryDirectory() as directory, serving(Path(directory), *stores.OPTIONS) as server:
+        made = asyncio.run(stores.filled(SqliteEngine(server.data_dir / "kvasir.db"), stores.MANY))
+        stores.in_turn(report, server, made, {"durable PUT": 0.9})
 
 
 def _sizes(report: Report) -> None:
