@@ -88,6 +88,24 @@ def test_writes_that_arrive_together_share_a_commit() -> None:
     assert len(engine.lots) <= 4
 
 
+def test_writes_to_many_sessions_share_a_commit_and_have_their_own_outcomes() -> None:
+    engine = Counting()
+    with local(engine=engine) as server, client(server.url) as caller:
+        tokens = [caller.session() for _ in range(15)]
+        sent = [
+            (token, {"KV_SET": {"tkn": token, "keys": {"a": n}}}) for n, token in enumerate([*tokens, "1", *tokens])
+        ]
+        with Raw(server.port) as raw:
+            raw.send(*[frame(TEXT, json.dumps(message).encode()) for _, message in sent])
+            replies = [json.loads(reply[1]) for reply in (raw.receive() for _ in sent) if reply]
+        assert [reply["KV_SET_RSP"].get("keys") for reply in replies] == ([{"a": 20}] * 15 + [None] + [{"a": 21}] * 15)
+        assert [reply["KV_SET_RSP"].get("tkn") for reply in replies[16:]] == tokens
+        values = [caller.do("KV_GET", tkn=token, keys=["a"])["keys"]["a"] for token in tokens]
+        assert values == list(range(16, 31))
+    assert sum(engine.lots) == 30
+    assert len(engine.lots) <= 5
+
+
 def test_connections_share_commits_on_disk(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with client(server.nemesis_url) as caller:

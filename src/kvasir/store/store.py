@@ -261,7 +261,11 @@ class Store:
         return outcome
 
     async def write_many(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome]:
-        """Apply independent writes to one space in order, with one durable commit; one outcome each."""
+        """Apply independent writes to one space in order, with one durable commit; one outcome each.
+
+        If `space` is not cleared from time to time (`clear_every`), they may be to others that are not, either, and
+        were opened like it.
+        """
         if principal.role not in WRITERS:
             raise forbidden(principal, WRITERS)
         began = 0 if space.clear_every is None else self.clock()

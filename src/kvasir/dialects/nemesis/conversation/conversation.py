@@ -293,7 +293,7 @@ class Conversation:
         if weight > self._max_keys:
             return False
         writes = self._writes
-        if writes is not None and writes.space is space and writes.weight + weight <= self._max_keys:
+        if writes is not None and writes.goes_with(space) and writes.weight + weight <= self._max_keys:
             writes.requests.append(request)
             writes.weight += weight
         else:

@@ -185,12 +185,17 @@ class JoinedReads(Struct):
 
 
 class JoinedWrites(Struct):
-    """Writes to one space that are carried out together."""
+    """Writes that are carried out together, to one space or to several (see `Store.write_many`)."""
 
+    #: That of the first request
     space: Space
     requests: list[WriteRequest]
     #: Mutations of all requests
     weight: int
+
+    def goes_with(self, space: Space) -> bool:
+        """Whether a write to this space may join."""
+        return space is self.space or (space.clear_every is None and self.space.clear_every is None)
 
     async def carry_out(self, context: CommandContext, profile: Profile) -> list[Result]:
         """Make one call to the store; one result per request."""
