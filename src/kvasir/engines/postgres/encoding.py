@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from kvasir.engine import Outcome
@@ -52,7 +52,6 @@ class Sets:
 
     def __init__(self, jobs: list[Sequence[Write]]) -> None:
         self._jobs = jobs
-        self.jobs = len(jobs)
         #: The last Set of each key with the number of its job, in the order of the first Sets.
         self._last: dict[bytes, tuple[Set, int]] = {}
 
@@ -63,9 +62,9 @@ class Sets:
         writes = expiring = 0
         for number, job in enumerate(jobs):
             for write in job:
-                if write.conditions or len(write.mutations) != 1 or write.mutations[0].__class__ is not Set:
+                mutation = _plain_set(write)
+                if mutation is None:
                     return None
-                mutation = write.mutations[0]
                 expiring += mutation.expires_at is not None
                 writes += 1
                 call._last[mutation.key] = mutation, number
@@ -73,22 +72,13 @@ class Sets:
         return None if expiring and writes > len(call._last) else call
 
     @property
-    def values(self) -> Sequence[Any]:
-        return self.jobs, *self.columns
+    def last(self) -> Collection[tuple[Set, int]]:
+        """What is sent: Sets and the numbers of their jobs."""
+        return self._last.values()
 
     @property
-    def columns(self) -> tuple[list[Any], ...]:
-        """Job, kind, key, number, refresh, value and metadata of what is sent."""
-        sets = [mutation for mutation, _ in self._last.values()]
-        return (
-            [number for _, number in self._last.values()],
-            [kinds.SET if mutation.ttl is None else kinds.SET_TTL for mutation in sets],
-            list(self._last),
-            [mutation.expires_at if mutation.ttl is None else mutation.ttl for mutation in sets],
-            [mutation.refresh for mutation in sets],
-            [mutation.value for mutation in sets],
-            [mutation.metadata for mutation in sets],
-        )
+    def values(self) -> Sequence[Any]:
+        return len(self._jobs), [number for _, number in self.last], *_columns([mutation for mutation, _ in self.last])
 
     def outcomes(self, results: list[int | None] | None) -> list[list[Outcome]]:
         if results is None:
@@ -107,23 +97,36 @@ class Sets:
 
 
 class SetsOfSpaces:
-    """Unconditional single Sets of several spaces."""
+    """Unconditional single Sets of several spaces. `spaces`: those whose jobs are nothing else; no other is sent."""
 
     sql = CALL_SET_SPACES
 
-    def __init__(self, calls: dict[int, Sets]) -> None:
-        self._calls = calls
-        self._columns = {space: call.columns for space, call in calls.items()}
+    def __init__(self, groups: dict[int, list[Sequence[Write]]]) -> None:
+        #: None for a space with one write, the ordinary case
+        self.spaces: dict[int, Sets | None] = {}
+        self._jobs = 1
+        #: Space, job and Set of what is sent
+        self._rows: list[tuple[int, int, Set]] = []
+        for space, jobs in groups.items():
+            if len(jobs) == 1 and len(jobs[0]) == 1:
+                if (mutation := _plain_set(jobs[0][0])) is not None:
+                    self.spaces[space] = None
+                    self._rows.append((space, 0, mutation))
+            elif (call := Sets.of(jobs)) is not None:
+                self.spaces[space] = call
+                self._jobs = max(self._jobs, len(jobs))
+                self._rows += [(space, job, mutation) for mutation, job in call.last]
 
     @property
     def values(self) -> Sequence[Any]:
         """The arguments after now and durability."""
-        columns = self._columns
+        rows = self._rows
         return (
-            list(columns),
-            max(call.jobs for call in self._calls.values()),
-            [space for space, (jobs, *_) in columns.items() for _ in jobs],
-            *([item for of_space in column for item in of_space] for column in zip(*columns.values(), strict=True)),
+            list(self.spaces),
+            self._jobs,
+            [space for space, _, _ in rows],
+            [job for _, job, _ in rows],
+            *_columns([mutation for _, _, mutation in rows]),
         )
 
     def outcomes(self, row: Sequence[list[int] | None]) -> dict[int, list[list[Outcome]]]:
@@ -133,14 +136,39 @@ class SetsOfSpaces:
         if taken is None or stamps is None or replaced is None:
             return outcomes
         done = set(taken)
+        sent = [job for space, job, _ in self._rows if space in done]
         start = 0
-        for space, call in self._calls.items():
-            if space in done:
-                jobs = self._columns[space][0]
-                end = start + len(jobs)
-                outcomes[space] = call.outcomes([stamps[start] - jobs[0], *replaced[start:end]])
+        for space, call in self.spaces.items():
+            if space not in done:
+                continue
+            if call is None:
+                outcomes[space] = [[Commit(stamps[start], (replaced[start],))]]
+                start += 1
+            else:
+                end = start + len(call.last)
+                outcomes[space] = call.outcomes([stamps[start] - sent[start], *replaced[start:end]])
                 start = end
         return outcomes
+
+
+def _plain_set(write: Write) -> Set | None:
+    """The mutation of a write that is one unconditional Set; None for all others."""
+    if write.conditions or len(write.mutations) != 1:
+        return None
+    mutation = write.mutations[0]
+    return mutation if mutation.__class__ is Set else None
+
+
+def _columns(sets: list[Set]) -> tuple[list[Any], ...]:
+    """Kind, key, number, refresh, value and metadata."""
+    return (
+        [kinds.SET if mutation.ttl is None else kinds.SET_TTL for mutation in sets],
+        [mutation.key for mutation in sets],
+        [mutation.expires_at if mutation.ttl is None else mutation.ttl for mutation in sets],
+        [mutation.refresh for mutation in sets],
+        [mutation.value for mutation in sets],
+        [mutation.metadata for mutation in sets],
+    )
 
 
 class _Columns:

@@ -121,8 +121,9 @@ class Writer:
             if waiting:
                 # The rest queues up behind the other spaces.
                 self._waiting[space] = waiting
-            weight += sum([job.weight for job in group])
-            size += sum([job.size for job in group])
+            for job in group:
+                weight += job.weight
+                size += job.size
             if weight >= GROUP_WRITES or size >= GROUP_BYTES or self.distributed:
                 break
         return groups
@@ -192,11 +193,9 @@ class Writer:
 
     async def _commit_shared(self, groups: Groups) -> Groups:
         """Commit the plain Sets of several spaces. Returns the groups that have to be sent by themselves."""
-        sets = {space: encoding.Sets.of([job.writes for job in group]) for space, group in groups.items()}
-        plain = {space: of_space for space, of_space in sets.items() if of_space}
-        if not plain:
+        call = encoding.SetsOfSpaces({space: [job.writes for job in group] for space, group in groups.items()})
+        if not call.spaces:
             return groups
-        call = encoding.SetsOfSpaces(plain)
         (row,) = await self._pool.write(call.sql, self._now(), self._durable, *call.values)
         done = call.outcomes(row)
         for space, outcomes in done.items():
