@@ -1,4 +1,4 @@
-"""What every part needs: wrk, an empty Granian as the floor, and lines that say whether a target holds."""
+"""What every part needs: wrk, an empty HTTP server as the floor, and lines that say whether a target holds."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Load(NamedTuple):
     """What one run of wrk saw."""
 
     per_second: float
+    p50_ms: float
     p99_ms: float
 
 
@@ -70,33 +71,34 @@ def wrk(
     if "Non-2xx" in said or "Socket errors" in said:
         raise AssertionError(f"wrk met failures:\n{said}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    slow = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
-    if rate is None or slow is None:
+    times = [re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", said) for percent in (50, 99)]
+    if rate is None or None in times:
         raise AssertionError(f"wrk said something else:\n{said}")
-    return Load(float(rate[1]), float(slow[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[slow[2]])
+    unit = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+    return Load(float(rate[1]), *[float(found[1]) * unit[found[2]] for found in times if found])
 
 
 @contextlib.contextmanager
 def hello() -> Iterator[str]:
-    """An empty Granian RSGI application, the floor of everything that speaks HTTP here; its URL."""
+    """An empty server, the floor of everything that speaks HTTP here; its URL."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "granian", "--interface", "rsgi", "--port", str(port), "--loop", "uvloop"]
     process = subprocess.Popen(
-        [*command, "--no-ws", "--no-log", "bench.floor:app"],
+        [sys.executable, "-m", "bench.floor", str(port)],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     url = f"http://127.0.0.1:{port}/"
     try:
-        wait_until(lambda: _answers(url), "the empty server answers")
+        wait_until(lambda: answers(url), "the empty server answers")
         yield url
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
@@ -113,6 +115,20 @@ def fsync_microseconds(rounds: int = 200) -> float:
             file.flush()
             began = time.perf_counter()
             os.fsync(file.fileno())
+            taken.append(time.perf_counter() - began)
+    return statistics.median(taken) * 1_000_000
+
+
+def fdatasync_microseconds(rounds: int = 400) -> float:
+    """The median time of a bare fdatasync after 4 KiB written over what is there, as a log of writes does."""
+    taken = []
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x" * 4_096)
+        os.fsync(file.fileno())
+        for _ in range(rounds):
+            os.pwrite(file.fileno(), b"x" * 4_096, 0)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
             taken.append(time.perf_counter() - began)
     return statistics.median(taken) * 1_000_000
 

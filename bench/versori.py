@@ -36,7 +36,7 @@ def run(report: Report) -> None:
     with hello() as url:
         floor = {connections: wrk(url, connections=connections) for connections in (16, 64, 128)}
     for connections, load in floor.items():
-        report.figure(f"empty Granian, {connections} connections", load.per_second, "/s")
+        report.figure(f"empty server, {connections} connections", load.per_second, "/s")
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory), "--no-nemesis") as server:
         _singles_and_batches(report, server, floor)
     _workers(report)

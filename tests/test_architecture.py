@@ -124,8 +124,8 @@ def test_the_rooms_of_nemesis_stand_on_each_other() -> None:
 
 
 #: Input and output, threads and loops: for engines, listeners and the composition root, not for protocol code.
-OUTSIDE_WORLD = {"socket", "threading", "subprocess", "ssl", "selectors", "urllib.request", "apsw", "granian", "picows"}
-OUTSIDE_WORLD |= {"uvloop", "signal", "multiprocessing"}
+OUTSIDE_WORLD = {"socket", "threading", "subprocess", "ssl", "selectors", "urllib.request", "apsw", "picows"}
+OUTSIDE_WORLD |= {"httptools", "h2", "uvloop", "signal", "multiprocessing"}
 #: Protocol code asks `store.clock`. A stopwatch (`perf_counter`) and the formatting of times are no clocks.
 CLOCKS = {"time.time", "time.time_ns", "time.sleep", "time.monotonic", "datetime.now", "datetime.utcnow"}
 

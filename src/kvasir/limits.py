@@ -61,8 +61,18 @@ class Limits:
         268_435_456, "bytes", "Total size of the HTTP request bodies in the memory of one process", UNAVAILABLE
     )
     body_seconds: float = row(30.0, "seconds", "Time to receive one HTTP request body", INVALID)
-    connections: int = row(
-        10_000, "count", "Number of open connections to each HTTP address of one process", "further ones wait"
+    connections: int = row(10_000, "count", "Number of open HTTP connections to one process", "further ones wait")
+    head_bytes: int = row(65_536, "bytes", "Size of the head of one HTTP request", "HTTP 431", least=1_024, most=2**20)
+    head_lines: int = row(100, "count", "Number of header lines of one HTTP request", "HTTP 431")
+    target_bytes: int = row(
+        32_768, "bytes", "Length of the path and query of one HTTP request", "HTTP 414", most=65_535
+    )
+    head_seconds: float = row(30.0, "seconds", "Time to receive the head of one HTTP request", "HTTP 408")
+    idle_seconds: float = row(
+        120.0, "seconds", "Time an HTTP connection may stay open without a request", "the connection is closed"
+    )
+    unread_seconds: float = row(
+        30.0, "seconds", "Time in which an HTTP client must read some of what it is sent", "the connection is cut"
     )
     json_depth: int = row(
         512, "count", "Nesting depth of arrays and objects in a JSON text", "`invalid`; NemesisDB: status 3"

@@ -207,7 +207,8 @@ def test_what_is_no_http_is_refused_or_hung_up_on(server: Server, neighbour: Nei
                 answered += piece
         except ConnectionError:
             pass
-        assert not answered.startswith(b"HTTP/1.1 5"), answered
+        # 501 and 505 are refusals, too; any other 5xx would be a fault of the server.
+        assert not answered.startswith(b"HTTP/1.1 5") or answered[9:12] in (b"501", b"505"), answered
 
 
 # -- bodies that come slowly, or never ----------------------------------------------------------------------
@@ -287,12 +288,11 @@ def test_a_failure_reaches_a_client_that_sends_a_long_body_first(
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_trailers_are_known_by_their_announcement(server: Server, neighbour: Neighbour, announced: bool) -> None:
+def test_trailers_are_passed_over(server: Server, neighbour: Neighbour, announced: bool) -> None:
     more = "Transfer-Encoding: chunked\r\n" + ("Trailer: X-Sum\r\n" if announced else "")
     with Wire(server.port) as wire:
         wire.send(request("PUT", path_of(server, "trailed"), more=more) + b'b\r\n{"value":1}\r\n0\r\nX-Sum: 1\r\n\r\n')
-        answer = wire.answer()
-        assert (answer.status, announced or b"Trailer header" in answer.body) == (200 if announced else 400, True)
+        assert wire.answer().status == 200
 
 
 def test_a_condition_that_was_cut_off_is_not_left_out(server: Server, neighbour: Neighbour) -> None:

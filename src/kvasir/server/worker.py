@@ -9,9 +9,10 @@ import asyncio
 import gc
 import logging
 import signal
-import time
-from collections.abc import Callable
+import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from typing import Any
 
 from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
@@ -28,7 +29,7 @@ from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import Settings as VoximplantSettings
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.engines.memory import MemoryEngine
-from kvasir.listeners.http import HttpListener, HttpSocket
+from kvasir.listeners.http import HttpListener
 from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Metrics
 from kvasir.model import Principal
@@ -85,19 +86,18 @@ class Worker:
         self._listener = HttpListener(
             dialects, metrics, config.limits, fallback=versori, log_requests=config.access_log
         )
-        self._sockets = self._http_sockets()
         self._nemesis: WebSocketListener | None = None
 
-    def _http_sockets(self) -> list[HttpSocket]:
+    async def _listen(self) -> None:
         config = self._config
-        sockets = []
+        share = config.workers > 1
         if config.http:
-            sockets.append(HttpSocket(self._listener, *split_address(config.http)))
+            await self._listener.listen(*split_address(config.http), share=share)
         if config.https:
-            sockets.append(
-                HttpSocket(self._listener, *split_address(config.https), cert=config.tls_cert, key=config.tls_key)
-            )
-        return sockets
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(config.tls_cert or "", config.tls_key)
+            tls.set_alpn_protocols(["h2", "http/1.1"])
+            await self._listener.listen(*split_address(config.https), tls=tls, share=share)
 
     async def _start_nemesis(self) -> WebSocketListener | None:
         config = self._config
@@ -137,8 +137,7 @@ class Worker:
             welcome.announce(await bootstrap.bootstrap(self._engine, self._config, self._engine.clock), self._config)
         # Before HTTP, where /readyz says that the server is ready.
         self._nemesis = await self._start_nemesis()
-        for http in self._sockets:
-            http.start()
+        await self._listen()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
@@ -159,12 +158,10 @@ class Worker:
         self._health.stopping = True
         log.info("stopping; requests in flight are answered first")
         seconds = self._config.drain_seconds
-        began = time.monotonic()
-        stopping = [http.stop(seconds) for http in self._sockets]
+        stopping: list[Awaitable[Any]] = [self._listener.stop(seconds)]
         if self._nemesis is not None:
             stopping.append(self._nemesis.stop(seconds))
-        await asyncio.gather(*stopping)
-        if not await self._listener.drained(max(0.0, seconds - (time.monotonic() - began))):
+        if not (await asyncio.gather(*stopping))[0]:
             log.warning("%d requests were still in flight when the drain time was over", self._listener.in_flight)
         await self._engine.close()
         self._metrics.publish(self._engine.writer)

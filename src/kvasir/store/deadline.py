@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -18,10 +17,13 @@ async def within(deadline_ms: float | None, work: Awaitable[T]) -> T:
     if deadline_ms is None:
         return await work
     deadline = time.monotonic() + deadline_ms / 1000
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(deadline_ms / 1000):
-            done = await work
-        # Work that never waits cannot be interrupted, but it can be late.
-        if time.monotonic() <= deadline:
-            return done
+    # Not asyncio.timeout, which asks for a task: a request is begun without one.
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task,), timeout=deadline_ms / 1000)
+    finally:
+        task.cancel()
+    # Work that never waits cannot be interrupted, but it can be late.
+    if task.done() and not task.cancelled() and time.monotonic() <= deadline:
+        return task.result()
     raise Timeout(f"there was no answer within the {deadline_ms:g} ms asked for")

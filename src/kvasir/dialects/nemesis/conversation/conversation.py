@@ -12,9 +12,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from kvasir.access.authenticator import Authenticator
+from kvasir.dialects.eager import start
 from kvasir.dialects.nemesis.commands.context import CommandContext, Shared
 from kvasir.dialects.nemesis.commands.profiles import Profile
-from kvasir.dialects.nemesis.conversation.replies import Replies, Slot, start
+from kvasir.dialects.nemesis.conversation.replies import Replies, Slot
 from kvasir.dialects.nemesis.conversation.requests import (
     JoinedReads,
     JoinedWrites,

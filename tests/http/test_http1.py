@@ -1,0 +1,258 @@
+"""HTTP/1.1 as protocol code: what strict and sloppy clients and attackers send, whole, byte by byte, and with a tail.
+
+The cases are those of RFC 9112, and of the test suites of h11 and llhttp.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvasir.dialects.http import Response
+from kvasir.limits import Limits
+from kvasir.listeners.http.http1 import Http1, Refusal, render
+
+LIMITS = Limits(head_bytes=1_000, head_lines=20, target_bytes=500)
+TAIL = b"GET /tail HTTP/1.1\r\nHost: t\r\n\r\n"
+
+
+class Body:
+    """Stands in for a request."""
+
+    def __init__(self, method: str, target: bytes, headers: dict[bytes, bytes], declared: int | None) -> None:
+        self.method, self.target, self.headers, self.declared = method, target, headers, declared
+        self.body = b""
+        self.keep_alive = True
+        self.whole = False
+
+    def feed(self, data: bytes) -> None:
+        assert not self.whole
+        self.body += data
+
+    def end(self) -> None:
+        self.whole = True
+
+
+class Receiver:
+    def __init__(self) -> None:
+        self.made: list[Body] = []
+        self.requests: list[Body] = []
+
+    def make(self, method: str, target: bytes, headers: dict[bytes, bytes], declared: int | None) -> Any:
+        self.made.append(Body(method, target, headers, declared))
+        return self.made[-1]
+
+    def received(self, request: Any) -> None:
+        assert request.whole
+        self.requests.append(request)
+
+
+def fed(*pieces: bytes) -> tuple[list[Any], int | None]:
+    """(method, target, body, whether the connection goes on) of each whole request, and the status of a refusal."""
+    receiver = Receiver()
+    http = Http1(receiver, LIMITS)
+    status = None
+    try:
+        for piece in pieces:
+            http.feed(piece)
+    except Refusal as refusal:
+        status = refusal.status
+    assert receiver.made[: len(receiver.requests)] == receiver.requests
+    return [(each.method, each.target, each.body, each.keep_alive) for each in receiver.requests], status
+
+
+def each_byte(data: bytes) -> list[bytes]:
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+def get(*lines: str, first: str = "GET /a HTTP/1.1", host: bool = True) -> bytes:
+    head = [first, *(["Host: h"] if host else []), *lines]
+    return "".join(line + "\r\n" for line in [*head, ""]).encode("latin-1")
+
+
+def put(*lines: str, body: bytes = b"") -> bytes:
+    return get(*lines, first="PUT /a HTTP/1.1") + body
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+
+# ruff: noqa: E501
+#: What is served: its bytes, and method, target, body and whether the connection goes on.
+GOOD: dict[str, tuple[bytes, tuple[str, bytes, bytes, bool]]] = {
+    "plain": (get(), ("GET", b"/a", b"", True)),
+    "empty lines before the request": (b"\r\n\r\n" + get(), ("GET", b"/a", b"", True)),
+    "query": (get(first="GET /a?b=c&d HTTP/1.1"), ("GET", b"/a?b=c&d", b"", True)),
+    "absolute form": (get(first="GET http://h:1/a/b?c HTTP/1.1"), ("GET", b"/a/b?c", b"", True)),
+    "absolute form without a path": (get(first="GET http://h HTTP/1.1"), ("GET", b"/", b"", True)),
+    "asterisk form": (get(first="OPTIONS * HTTP/1.1"), ("OPTIONS", b"*", b"", True)),
+    "names in capitals": (get("CONNECTION: CLOSE"), ("GET", b"/a", b"", False)),
+    "close": (get("Connection: close"), ("GET", b"/a", b"", False)),
+    "close among others": (get("Connection: x, close"), ("GET", b"/a", b"", False)),
+    "two Connection lines": (get("Connection: keep-alive", "Connection: Upgrade", "Upgrade: h2c"), ("GET", b"/a", b"", True)),
+    "upgrade with chunks": (put("Connection: Upgrade", "Upgrade: h2c", CHUNKED, body=b"2\r\nab\r\n0\r\n\r\n"), ("PUT", b"/a", b"ab", True)),
+    "upgrade and close": (put("Connection: close, Upgrade", "Upgrade: h2c", "Content-Length: 2", body=b"ab"), ("PUT", b"/a", b"ab", False)),
+    "upgrade that is not taken": (get("Connection: Upgrade", "Upgrade: websocket"), ("GET", b"/a", b"", True)),
+    "upgrade with a body": (put("Connection: Upgrade", "Upgrade: h2c", "Content-Length: 2", body=b"ab"), ("PUT", b"/a", b"ab", True)),
+    "HTTP/1.0": (get(first="GET /a HTTP/1.0"), ("GET", b"/a", b"", False)),
+    "HTTP/1.0 without a host": (get(first="GET /a HTTP/1.0", host=False), ("GET", b"/a", b"", False)),
+    "HTTP/1.0 that goes on": (get("Connection: keep-alive", first="GET /a HTTP/1.0"), ("GET", b"/a", b"", True)),
+    "no space after the colon": (get("X:1"), ("GET", b"/a", b"", True)),
+    "spaces around a value": (get("X:  \t1 \t "), ("GET", b"/a", b"", True)),
+    "empty value": (get("X:"), ("GET", b"/a", b"", True)),
+    "bytes beyond ASCII in a value": (get("X: \xff"), ("GET", b"/a", b"", True)),
+    "length": (put("Content-Length: 3", body=b"abc"), ("PUT", b"/a", b"abc", True)),
+    "length 0": (put("Content-Length: 0"), ("PUT", b"/a", b"", True)),
+    "length with zeros in front": (put("Content-Length: 003", body=b"abc"), ("PUT", b"/a", b"abc", True)),
+    "a body of a GET": (get("Content-Length: 1") + b"x", ("GET", b"/a", b"x", True)),
+    "no length, no body": (put(), ("PUT", b"/a", b"", True)),
+    "chunks": (put(CHUNKED, body=b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), ("PUT", b"/a", b"abcde", True)),
+    "chunks in capitals": (put("Transfer-Encoding: CHUNKED", body=b"A\r\n0123456789\r\n0\r\n\r\n"), ("PUT", b"/a", b"0123456789", True)),
+    "no chunk": (put(CHUNKED, body=b"0\r\n\r\n"), ("PUT", b"/a", b"", True)),
+    "chunk size with zeros": (put(CHUNKED, body=b"0003\r\nabc\r\n000\r\n\r\n"), ("PUT", b"/a", b"abc", True)),
+    "chunk extension": (put(CHUNKED, body=b'3;a=b;c="d e"\r\nabc\r\n0;e\r\n\r\n'), ("PUT", b"/a", b"abc", True)),
+    "trailer": (put(CHUNKED, body=b"1\r\na\r\n0\r\nX-Sum: 1\r\nHost: i\r\n\r\n"), ("PUT", b"/a", b"a", True)),
+    "as many lines as may be": (get(*["X: 1"] * 19), ("GET", b"/a", b"", True)),
+    "as long a target as may be": (get(first=f"GET /{'x' * 499} HTTP/1.1"), ("GET", b"/" + b"x" * 499, b"", True)),
+}  # fmt: skip
+
+#: What is refused, and how.
+BAD: dict[str, tuple[bytes, int]] = {
+    "HTTP/0.9": (b"GET /\r\n\r\n", 505),
+    "HTTP/2.0": (get(first="GET / HTTP/2.0"), 505),
+    "HTTP/1.2": (get(first="GET / HTTP/1.2"), 400),
+    "no such version": (get(first="GET / HTTP/9.9"), 400),
+    "lower-case version": (get(first="GET / http/1.1"), 400),
+    "no method": (get(first=" / HTTP/1.1"), 400),
+    "unknown method": (get(first="FROB / HTTP/1.1"), 400),
+    "lower-case method": (get(first="get / HTTP/1.1"), 400),
+    "no target": (get(first="GET  HTTP/1.1"), 400),
+    "control character in the target": (get(first="GET /a\x01 HTTP/1.1"), 400),
+    "DEL in the target": (get(first="GET /\x7f HTTP/1.1"), 400),
+    "bytes beyond ASCII in the target": (get(first="GET /\xff HTTP/1.1"), 400),
+    "space in the target": (get(first="GET /a b HTTP/1.1"), 400),
+    "tunnel": (get(first="CONNECT h:80 HTTP/1.1"), 405),
+    "no host": (get(host=False), 400),
+    "two hosts": (get("Host: i"), 400),
+    "the same host twice": (get("Host: h"), 400),
+    "two hosts in HTTP/1.0": (get("Host: i", first="GET / HTTP/1.0"), 400),
+    "bare line feeds": (get().replace(b"\r\n", b"\n"), 400),
+    "bare line feed after a header": (get("X: 1").replace(b"X: 1\r", b"X: 1"), 400),
+    "bare line feed at the end of the head": (get()[:-2] + b"\n", 400),
+    "bare carriage return in a value": (get("X: a\rb"), 400),
+    "space before the colon": (get("X : 1"), 400),
+    "tab in a name": (get("X\ty: 1"), 400),
+    "no name": (get(": 1"), 400),
+    "no colon": (get("X"), 400),
+    "NUL in a value": (get("X: \0"), 400),
+    "control character in a value": (get("X: \x01"), 400),
+    "folded header": (get("X: 1", " 2"), 400),
+    "folded first header": (b"GET / HTTP/1.1\r\n Host: h\r\n\r\n", 400),
+    "length and chunks": (put("Content-Length: 5", CHUNKED, body=b"0\r\n\r\n"), 400),
+    "chunks and length": (put(CHUNKED, "Content-Length: 5", body=b"0\r\n\r\n"), 400),
+    "two lengths": (put("Content-Length: 1", "Content-Length: 2", body=b"ab"), 400),
+    "the same length twice": (put("Content-Length: 1", "Content-Length: 1", body=b"a"), 400),
+    "list of lengths": (put("Content-Length: 1, 1", body=b"a"), 400),
+    "length with a sign": (put("Content-Length: +1", body=b"a"), 400),
+    "negative length": (put("Content-Length: -1"), 400),
+    "length in letters": (put("Content-Length: ten"), 400),
+    "hexadecimal length": (put("Content-Length: 0x1", body=b"a"), 400),
+    "length with a space inside": (put("Content-Length: 1 1", body=b"a" * 11), 400),
+    "empty length": (put("Content-Length:"), 400),
+    "length beyond 64 bits": (put("Content-Length: 99999999999999999999999"), 400),
+    "unknown transfer coding": (put("Transfer-Encoding: gzip"), 501),
+    "transfer coding before chunks": (put("Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"), 501),
+    "chunks before a transfer coding": (put("Transfer-Encoding: chunked, gzip", body=b"0\r\n\r\n"), 400),
+    "chunks twice": (put("Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n"), 400),
+    "two transfer codings": (put(CHUNKED, CHUNKED, body=b"0\r\n\r\n"), 400),
+    "something like chunks": (put("Transfer-Encoding: xchunked", body=b"0\r\n\r\n"), 501),
+    "quoted chunks": (put('Transfer-Encoding: "chunked"', body=b"0\r\n\r\n"), 501),
+    "chunks in HTTP/1.0": (get(CHUNKED, first="PUT /a HTTP/1.0") + b"0\r\n\r\n", 501),
+    "chunk size with a prefix": (put(CHUNKED, body=b"0x1\r\na\r\n0\r\n\r\n"), 400),
+    "chunk size with a sign": (put(CHUNKED, body=b"+1\r\na\r\n0\r\n\r\n"), 400),
+    "chunk size with a space": (put(CHUNKED, body=b"1 \r\na\r\n0\r\n\r\n"), 400),
+    "chunk size with a space in front": (put(CHUNKED, body=b" 1\r\na\r\n0\r\n\r\n"), 400),
+    "no chunk size": (put(CHUNKED, body=b"\r\na\r\n0\r\n\r\n"), 400),
+    "chunk size beyond 64 bits": (put(CHUNKED, body=b"fffffffffffffffff\r\na\r\n"), 400),
+    "bare line feed after a chunk size": (put(CHUNKED, body=b"1\na\r\n0\r\n\r\n"), 400),
+    "no line end after a chunk": (put(CHUNKED, body=b"1\r\naX0\r\n\r\n"), 400),
+    "bare line feed after a chunk": (put(CHUNKED, body=b"1\r\na\n0\r\n\r\n"), 400),
+    "bare line feed in an extension": (put(CHUNKED, body=b"1;a\nb\r\na\r\n0\r\n\r\n"), 400),
+    "chunk that is longer than it says": (put(CHUNKED, body=b"1\r\nab\r\n0\r\n\r\n"), 400),
+    "one line too many": (get(*["X: 1"] * 20), 431),
+    "head too long": (get("X: " + "x" * 1_000), 431),
+    "target too long": (get(first=f"GET /{'x' * 500} HTTP/1.1"), 414),
+    "two authorizations": (get("Authorization: a", "Authorization: b"), 400),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_served(name: str) -> None:
+    data, expected = GOOD[name]
+    for pieces in ([data], each_byte(data)):
+        assert fed(*pieces) == ([expected], None)
+    # What follows is a request of its own, unless the connection was to end.
+    tail = [("GET", b"/tail", b"", True)] if expected[3] else []
+    for pieces in ([data + TAIL], each_byte(data + TAIL), [data, TAIL]):
+        assert fed(*pieces) == ([expected, *tail], None)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_refused(name: str) -> None:
+    data, status = BAD[name]
+    for pieces in ([data], each_byte(data), [data + TAIL], each_byte(data + TAIL)):
+        requests, refused = fed(*pieces)
+        assert (requests, refused) == ([], status)
+    # Good requests before it are served.
+    assert fed(TAIL + data) == ([("GET", b"/tail", b"", True)], status)
+
+
+def test_repeated_headers_are_one_list_and_cookies_one_line() -> None:
+    receiver = Receiver()
+    Http1(receiver, LIMITS).feed(get("X: 1", "x: 2", "Cookie: a=b", "cookie: c=d"))
+    assert receiver.requests[0].headers == {b"host": b"h", b"x": b"1, 2", b"cookie": b"a=b; c=d"}
+
+
+def test_a_trailer_is_no_header() -> None:
+    receiver = Receiver()
+    Http1(receiver, LIMITS).feed(put(CHUNKED, body=b"0\r\nAuthorization: x\r\n\r\n"))
+    assert b"authorization" not in receiver.requests[0].headers
+
+
+def feed_often(http: Http1, data: bytes) -> None:
+    for _ in range(200):
+        http.feed(data)
+
+
+def test_an_endless_head_ends_without_a_line_end() -> None:
+    for start in (b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nx"):
+        http = Http1(Receiver(), LIMITS)
+        http.feed(start)
+        with pytest.raises(Refusal, match=r"too long|longer"):
+            feed_often(http, b"x" * 10)
+
+
+@given(st.sampled_from(sorted(GOOD)), st.sampled_from(sorted({**GOOD, **BAD})), st.data())
+def test_however_it_is_cut_it_means_the_same(first: str, second: str, data: st.DataObject) -> None:
+    whole = GOOD[first][0] + {**GOOD, **BAD}[second][0]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    pieces = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    assert fed(*pieces) == fed(whole)
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_random_bytes_are_refused_or_wait_for_more(data: bytes, cut: int) -> None:
+    assert fed(data[:cut], data[cut:])[1] in (None, 400, 405, 414, 431, 501, 505)
+
+
+def test_a_response_in_bytes() -> None:
+    response = Response(200, b'{"a":1}', "GetKV", headers=(("Allow", "GET"),))
+    date = b"Thu, 01 Jan 1970 00:00:00 GMT"
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+        b"x-request-id: r-1\r\ncontent-length: 7\r\nAllow: GET\r\n"
+    )
+    assert render(response, "r-1", date, body=True, close=False) == head + b'\r\n{"a":1}'
+    assert render(response, "r-1", date, body=False, close=True) == head + b"connection: close\r\n\r\n"

@@ -1,0 +1,362 @@
+"""The HTTP listener on real sockets, with a toy dialect: order, time, room, and how connections end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import uvloop
+
+from kvasir.cli import local_authority
+from kvasir.dialects.http import Request, Response
+from kvasir.errors import KvasirError
+from kvasir.limits import Limits
+from kvasir.listeners.http import HttpListener
+from kvasir.metrics import Metrics
+
+PATIENCE_SECONDS = 30.0
+
+
+class Toy:
+    """Answers with what it was asked; `/wait` waits to be let go, `/body` reads its body, `/large` is long."""
+
+    name: ClassVar[str] = "toy"
+    operations: ClassVar[tuple[str, ...]] = ("toy",)
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.asked: list[str] = []
+
+    def serves(self, path: str) -> bool:
+        return True
+
+    async def __call__(self, request: Request) -> Response:
+        self.asked.append(request.path)
+        if request.path.startswith("/wait"):
+            await self.go.wait()
+        try:
+            body = await request.body() if request.path.startswith("/body") else b""
+        except KvasirError as error:
+            return Response(400, error.message.encode(), "toy", error.code)
+        if request.path == "/large":
+            return Response(200, b"x" * 4_000_000, "toy")
+        return Response(200, f"{request.method} {request.path} ".encode() + body, "toy")
+
+
+class House:
+    """A listener on free ports, with its toy."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.toy = Toy()
+        self.clients: list[Client] = []
+        metrics = Metrics({"toy": ("toy",)}, 1)
+        self.listener = HttpListener((), metrics, limits or Limits(), fallback=self.toy)
+
+    async def open(self, tls: ssl.SSLContext | None = None) -> House:
+        await self.listener.listen("127.0.0.1", 0, tls=tls)
+        self.port = self.listener._sockets[0].getsockname()[1]
+        return self
+
+    async def connect(self) -> Client:
+        self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
+        return self.clients[-1]
+
+    async def close(self) -> None:
+        self.toy.go.set()
+        for client in self.clients:
+            client.close()
+        await self.listener.stop(1.0)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self, *, head: bool = False) -> tuple[int, dict[bytes, bytes], bytes]:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            lines = (await self.reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+            headers = dict(line.split(b": ", 1) for line in lines[1:-2])
+            length = 0 if head else int(headers.get(b"content-length", b"0"))
+            return int(lines[0].split()[1]), headers, await self.reader.readexactly(length)
+
+    async def ended(self) -> bool:
+        """Whether the server has ended the connection; waits for it."""
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self.reader.read() == b""
+        return True
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def get(path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: h", *lines, "", ""]).encode()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """On the loop that the server has."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def told(story: Callable[[House], Awaitable[None]], limits: Limits | None = None) -> None:
+    async def whole() -> None:
+        house = await House(limits).open()
+        try:
+            await story(house)
+        finally:
+            await house.close()
+
+    run(whole())
+
+
+def test_answers_come_in_the_order_of_their_requests() -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(get("/wait/1") + get("/2") + b"PUT /body HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab")
+        await house.until(lambda: house.toy.asked == ["/wait/1"])
+        client.send(b"c" + get("/4"))
+        house.toy.go.set()
+        bodies = [(await client.answer())[2] for _ in range(4)]
+        assert bodies == [b"GET /wait/1 ", b"GET /2 ", b"PUT /body abc", b"GET /4 "]
+
+    told(story)
+
+
+@pytest.mark.parametrize("first", ["/1", "/wait/1"])
+def test_a_thousand_requests_at_once_on_one_connection(first: str) -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(get(first) + b"".join(get(f"/{n}") for n in range(2, 1_001)))
+        await house.until(lambda: bool(house.toy.asked))
+        house.toy.go.set()
+        for n in range(1, 1_001):
+            status, _, body = await client.answer()
+            assert (status, body.split()[1]) == (200, (first if n == 1 else f"/{n}").encode())
+
+    told(story)
+
+
+def test_head_is_get_without_the_body() -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(get("/a").replace(b"GET", b"HEAD") + get("/b"))
+        status, headers, _ = await client.answer(head=True)
+        assert (status, headers[b"content-length"]) == (200, b"7")
+        assert (await client.answer())[2] == b"GET /b "
+
+    told(story)
+
+
+def test_a_client_that_expects_it_is_told_to_send_when_its_body_is_wanted() -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        head = "PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        client.send(head.format("/body").encode())
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"ab")
+        assert (await client.answer())[2] == b"PUT /body ab"
+        # Where it is not, the connection ends: nobody knows whether the body still comes.
+        client.send(head.format("/other").encode())
+        status, headers, _ = await client.answer()
+        assert (status, headers[b"connection"]) == (200, b"close")
+        assert await client.ended()
+
+    told(story)
+
+
+def test_what_says_nothing_ends_and_half_a_head_is_told() -> None:
+    async def story(house: House) -> None:
+        silent, half, kept, working = [await house.connect() for _ in range(4)]
+        half.send(get("/a")[:-2])
+        kept.send(get("/a"))
+        assert (await kept.answer())[0] == 200
+        working.send(get("/wait"))
+        assert (await half.answer())[0] == 408
+        for client in (half, silent, kept):
+            assert await client.ended()
+        house.toy.go.set()
+        assert (await working.answer())[0] == 200
+
+    told(story, Limits(head_seconds=0.5, idle_seconds=0.5))
+
+
+def test_a_head_byte_by_byte_has_no_more_time_than_another() -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError, RuntimeError):  # the latter is uvloop's
+            for byte in get("/a", "X: " + "x" * 10_000):
+                client.send(bytes([byte]))
+                await client.writer.drain()
+                await asyncio.sleep(0.01)
+                if client.reader.at_eof():
+                    break
+        assert 0.3 < time.monotonic() - began < PATIENCE_SECONDS / 2
+
+    told(story, Limits(head_seconds=0.5))
+
+
+def test_a_client_that_does_not_read_is_let_go_and_one_that_reads_slowly_is_not() -> None:
+    async def story(house: House) -> None:
+        raw = socket.create_connection(("127.0.0.1", house.port))
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow = await house.connect()
+        raw.sendall(get("/large") * 100)
+        slow.send(get("/large"))
+        await house.until(lambda: house.listener.connections == 2 and bool(house.toy.asked))
+        read = 0
+        while read < 4_000_000:
+            piece = await slow.reader.read(200_000)
+            assert piece
+            read += len(piece)
+            await asyncio.sleep(0.05)
+        await house.until(lambda: house.listener.connections == 1)
+        # While nothing is read, nothing more is made.
+        assert house.toy.asked.count("/large") < 20
+        raw.close()
+
+    told(story, Limits(unread_seconds=1.0))
+
+
+def test_connections_beyond_the_limit_wait_for_one_to_leave() -> None:
+    async def story(house: House) -> None:
+        first, second, third = [await house.connect() for _ in range(3)]
+        for client in (first, second):
+            client.send(get("/a"))
+            assert (await client.answer())[0] == 200
+        third.send(get("/a"))
+        await asyncio.sleep(0.1)
+        assert house.listener.connections == 2
+        first.close()
+        assert (await third.answer())[0] == 200
+
+    told(story, Limits(connections=2))
+
+
+def test_a_body_longer_than_allowed_is_refused_and_the_answer_is_seen() -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(b"PUT /body HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n")
+        sending = asyncio.ensure_future(send_for_ever(client))
+        status, headers, _ = await client.answer()
+        assert (status, headers[b"connection"]) == (400, b"close")
+        sending.cancel()
+        # One that is not much longer is read to its end, and the connection goes on.
+        client = await house.connect()
+        client.send(b"PUT /body HTTP/1.1\r\nHost: h\r\nContent-Length: 1500\r\n\r\n" + b"x" * 1_500 + get("/next"))
+        assert [(await client.answer())[0] for _ in range(2)] == [400, 200]
+
+    told(story, Limits(body_bytes=1_000))
+
+
+async def send_for_ever(client: Client) -> None:
+    with contextlib.suppress(ConnectionError):
+        while True:
+            client.send(b"x" * 10_000)
+            await client.writer.drain()
+
+
+def test_the_server_stops_at_once_but_for_what_was_begun() -> None:
+    async def story(house: House) -> None:
+        silent, half, kept, working, uploading = [await house.connect() for _ in range(5)]
+        half.send(b"GET /a HT")
+        kept.send(get("/a"))
+        assert (await kept.answer())[0] == 200
+        working.send(get("/wait"))
+        uploading.send(b"PUT /body HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\na")
+        await house.until(lambda: house.listener.in_flight == 2)
+        stopping = asyncio.ensure_future(house.listener.stop(PATIENCE_SECONDS))
+        for client in (silent, half, kept):
+            assert await client.ended()
+        with pytest.raises(ConnectionRefusedError):
+            await house.connect()
+        uploading.send(b"bc")
+        house.toy.go.set()
+        for client, expected in ((working, b"GET /wait "), (uploading, b"PUT /body abc")):
+            _, headers, body = await client.answer()
+            assert (headers[b"connection"], body) == (b"close", expected)
+            assert await client.ended()
+        began = time.monotonic()
+        assert await stopping
+        assert time.monotonic() - began < 1.0
+
+    told(story)
+
+
+def test_a_client_that_leaves_while_it_is_answered_harms_nobody() -> None:
+    async def story(house: House) -> None:
+        for lines in (
+            get("/wait"),
+            get("/wait") + get("/b") * 5,
+            b"PUT /body HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\na",
+        ):
+            client = await house.connect()
+            client.send(lines)
+            asked = len(house.toy.asked)
+            await house.until(lambda: len(house.toy.asked) > asked)  # noqa: B023
+            client.close()
+        house.toy.go.set()
+        await house.until(lambda: house.listener.in_flight == house.listener.connections == 0)
+        client = await house.connect()
+        client.send(get("/after"))
+        assert (await client.answer())[0] == 200
+
+    told(story)
+
+
+def test_a_name_is_listened_on_at_all_its_addresses_and_a_taken_port_is_told() -> None:
+    async def story(house: House) -> None:
+        found = {each[4][0] for each in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        await house.listener.listen("localhost", port)
+        assert {each.getsockname()[0] for each in house.listener._sockets[1:]} == found
+        with pytest.raises(OSError, match="in use"):
+            await house.listener.listen("127.0.0.1", port)
+        with pytest.raises(socket.gaierror):
+            await house.listener.listen("no-such-host.invalid", port)
+
+    told(story)
+
+
+def test_a_handshake_that_does_not_come_to_its_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, cert, key = local_authority.write(tmp_path, datetime.now(UTC))
+    monkeypatch.setattr("kvasir.listeners.http.HANDSHAKE_SECONDS", 0.5)
+
+    async def whole() -> None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(cert, key)
+        house = await House().open(tls)
+        plain, half = [await house.connect() for _ in range(2)]
+        plain.send(get("/a"))
+        half.send(bytes.fromhex("16030100f001"))
+        for client in (plain, half):
+            await client.ended()
+        trust = ssl.create_default_context(cafile=str(authority))
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=trust, server_hostname="localhost")
+        client = Client(reader, writer)
+        client.send(get("/a"))
+        assert (await client.answer())[0] == 200
+        client.close()
+        await house.close()
+
+    run(whole())
