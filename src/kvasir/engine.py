@@ -38,6 +38,20 @@ LOADED_BELOW = 1 << 62
 Outcome = Commit | Conflict | KvasirError
 
 
+class Waiter(Protocol):
+    """Who waits for the outcomes of writes: an asyncio future, or what takes the place of one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, outcomes: list[Outcome], /) -> None:
+        """Called on the event loop, when the writes are durable."""
+
+    def set_exception(self, error: KvasirError, /) -> None:
+        """Called on the event loop, when the whole lot failed."""
+
+
 class Engine(Protocol):
     """One database, as seen by one process."""
 
@@ -78,6 +92,12 @@ class Engine(Protocol):
         different spaces separately; then a failure for one space is the outcome of its writes.
         """
         ...
+
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        """Like `write`, for writes to one space, and with a waiter in the place of what `write` returns.
+
+        Raises `Unavailable`, and nothing was done, if the queue is full or the engine is closing.
+        """
 
     @property
     def write_nowait(self) -> Callable[[Sequence[Write]], list[Outcome]] | None:

@@ -33,6 +33,13 @@ class Request(Protocol):
         """All Cookie headers joined: in HTTP/2 a client may send each cookie separately (RFC 9113, section 8.2.3)."""
         ...
 
+    def body_nowait(self) -> bytes | None:
+        """The whole body, if it is there and no longer than the server's own limit."""
+        ...
+
+    def answer(self, response: Response) -> None:
+        """Send the answer, when `HttpDialect.answer_nowait` has taken the request on. To be called once."""
+
     async def body(self, limit: int | None = None) -> bytes:
         """The whole body, of at most `limit` bytes if that is less than the server's own limit.
 
@@ -70,6 +77,10 @@ class HttpDialect(Protocol):
 
         Each request asks several dialects, so it is better a method of a set or of a pattern than a Python function.
         """
+        ...
+
+    def answer_nowait(self, request: Request) -> bool:
+        """Answer without a coroutine, by `request.answer`, now or when a write is durable. False: nothing was done."""
         ...
 
     async def __call__(self, request: Request) -> Response: ...

@@ -6,12 +6,16 @@ Both durable engines queue their writes by it. It commits nothing and starts no 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from kvasir.engine import Waiter
 from kvasir.errors import KvasirError, Unavailable
 from kvasir.model import Set, Write, WriterStats
+
+log = logging.getLogger("kvasir.engines")
 
 #: A group takes no further job once it holds this much, so that nobody waits long for its commit.
 GROUP_WRITES = 1_000
@@ -21,11 +25,11 @@ GROUP_BYTES = 8 << 20
 class Job:
     """Writes that share a versionstamp, and the caller that waits for them."""
 
-    __slots__ = ("failure", "future", "result", "size", "weight", "writes")
+    __slots__ = ("failure", "result", "size", "waiter", "weight", "writes")
 
-    def __init__(self, future: asyncio.Future[Any] | None, writes: Sequence[Write]) -> None:
+    def __init__(self, waiter: Waiter | asyncio.Future[Any] | None, writes: Sequence[Write]) -> None:
         #: None: nobody waits.
-        self.future = future
+        self.waiter = waiter
         self.writes = writes
         #: Writes, as the bounds count them: a job without any counts as one.
         self.weight = len(writes) or 1
@@ -85,10 +89,14 @@ class CommitQueue:
         for job in jobs:
             self._stats.queue_depth -= job.weight
             self._bytes -= job.size
-            future = job.future
-            if future is None or future.done():  # the caller has left; its write stands all the same
+            waiter = job.waiter
+            if waiter is None or waiter.done():  # the caller has left; its write stands all the same
                 continue
-            if job.failure is not None:
-                future.set_exception(job.failure)
-            else:
-                future.set_result(job.result)
+            try:
+                if job.failure is not None:
+                    waiter.set_exception(job.failure)
+                else:
+                    waiter.set_result(job.result)
+            except Exception:
+                # A fault in what is told of the outcome; the others are told all the same.
+                log.exception("the outcome of a write could not be told")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from kvasir import jsontext
-from kvasir.engine import Clock, Outcome
+from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.numbering import check_room, next_sequence, wall_clock
 from kvasir.errors import response_too_long, space_gone
 from kvasir.model import (
@@ -73,6 +73,9 @@ class MemoryEngine:
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         return self._write_all(writes)
+
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        waiter.set_result(self._write_all(writes))
 
     def write_nowait(self, writes: Sequence[Write]) -> list[Outcome]:
         return self._write_all(writes)

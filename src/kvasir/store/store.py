@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from ulid import ULID
 
-from kvasir.engine import Clock, Engine, Outcome
+from kvasir.engine import Clock, Engine, Outcome, Waiter
 from kvasir.errors import Forbidden, KvasirError, NotFound, Unavailable, response_too_long
 from kvasir.limits import Limits
 from kvasir.model import (
@@ -89,9 +89,10 @@ class Store:
             space = await self._spaces.fetch(alias, self._engine.resolve(alias))
         return self._known_to(principal, space)
 
-    def resolve_nowait(self, principal: Principal, alias: Alias) -> Space | None:
-        """What `resolve` finds, if it is cached and no scope has to be examined; None says nothing."""
-        space = self._spaces.peek(alias)
+    def resolve_nowait(self, principal: Principal, name: Alias | str) -> Space | None:
+        """What `resolve`, or of an ULID `open`, finds, if it is cached and no scope has to be examined; None says
+        nothing."""
+        space = self._spaces.peek(name)
         if space is None or principal.spaces is not None or space.organisation != principal.organisation:
             return None
         return None if space.expires_at is not None and self._spaces.is_expired(space) else space
@@ -278,6 +279,16 @@ class Store:
                 for first, again in zip(outcomes, later, strict=True)
             ]
         return _merged(outcomes, refused)
+
+    def submit(
+        self, principal: Principal, space: Space, mutation: Mutation, when: Sequence[Check | Present], waiter: Waiter
+    ) -> bool:
+        """Begin what `write` does, without a coroutine; `waiter` gets its one outcome. False: nothing was done."""
+        if principal.role not in WRITERS or space.clear_every is not None:
+            return False
+        admitted = self._admit(principal, space, Write(space.number, (mutation,), tuple(when)))
+        self._engine.submit((admitted,), waiter)
+        return True
 
     def write_many_nowait(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:
         """What `write_many` gives, if the engine writes without waiting; None: it does not, and nothing was written."""

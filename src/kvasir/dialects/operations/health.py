@@ -35,6 +35,9 @@ class HealthDialect:
         }
         self.serves = self._responses.__contains__
 
+    def answer_nowait(self, request: Request) -> bool:  # noqa: ARG002
+        return False
+
     async def __call__(self, request: Request) -> Response:
         operation = request.path[1:]
         if request.method not in {"GET", "HEAD"}:

@@ -44,6 +44,9 @@ class ReferenceDialect:
         }
         self.serves = self._responses.__contains__
 
+    def answer_nowait(self, request: Request) -> bool:  # noqa: ARG002
+        return False
+
     async def __call__(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
             return self._responses[request.path]

@@ -10,9 +10,10 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.control import stores
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.versori import requests, responses, routes
+from kvasir.engine import Outcome
 from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.keys import pack
-from kvasir.model import Conflict, Principal, Space, Write
+from kvasir.model import Commit, Conflict, Principal, Space, Write
 from kvasir.store.deadline import within
 from kvasir.store.store import Store
 
@@ -41,6 +42,25 @@ class VersoriDialect:
             "ListKV": self._list,
             "CountKV": self._count,
         }
+        self._nowait: dict[str, Callable[[Request, Principal, Space, bytes], bool]] = {
+            "GetKV": self._get_nowait,
+            "SetKV": self._set_nowait,
+        }
+
+    def answer_nowait(self, request: Request) -> bool:
+        """See `HttpDialect`. Plain reads and writes of one key by a known caller; failures go the general way."""
+        try:
+            operation, owner, rest = routes.route(request.method, request.path)
+            handler = self._nowait.get(operation)
+            if handler is None:
+                return False
+            principal = self._auth.authenticate_nowait(request.header("authorization"))
+            space = None if principal is None else self._store.resolve_nowait(principal, owner)
+            if principal is None or space is None:
+                return False
+            return handler(request, principal, space, pack(routes.key_parts(rest)))
+        except KvasirError:
+            return False
 
     async def __call__(self, request: Request) -> Response:
         operation = routes.UNROUTED
@@ -66,13 +86,27 @@ class VersoriDialect:
             raise NotFound("Key not found")
         return Response(200, responses.value(entry), "GetKV")
 
+    def _get_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
+        self._store.limits.check_key(packed)
+        entries = self._store.get_nowait(principal, space, (packed,))
+        if entries is None or entries[0] is None:
+            return False
+        request.answer(Response(200, responses.value(entries[0]), "GetKV"))
+        return True
+
+    def _set_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
+        body = request.body_nowait()
+        if body is None:
+            return False
+        put = requests.read_set(body, packed, self._store.limits)
+        return self._store.submit(principal, space, put.set, put.conditions, _Setting(request))
+
     async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
         body = await request.body()
         put = requests.read_set(body, packed, self._store.limits)
-        outcome = await self._store.write(principal, space, put.set, when=put.conditions)
-        return Response(200, responses.committed(outcome), "SetKV", _outcome(outcome))
+        return _set_response(await self._store.write(principal, space, put.set, when=put.conditions))
 
     async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
@@ -144,6 +178,32 @@ class VersoriDialect:
     async def _list_stores(self, _request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         _require_own(principal, owner)
         return Response(200, responses.stores(await self._store.list_spaces(principal, "store")), "ListStores")
+
+
+class _Setting:
+    """A `Waiter`: a SetKV that waits for its commit."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcomes: list[Outcome]) -> None:
+        outcome = outcomes[0]
+        if isinstance(outcome, KvasirError):
+            self.set_exception(outcome)
+        else:
+            self._request.answer(_set_response(outcome))
+
+    def set_exception(self, error: KvasirError) -> None:
+        self._request.answer(responses.failure(error, "SetKV", self._request.id))
+
+
+def _set_response(outcome: Commit | Conflict) -> Response:
+    return Response(200, responses.committed(outcome), "SetKV", _outcome(outcome))
 
 
 def _outcome(outcome: object) -> str:

@@ -47,6 +47,9 @@ class VoximplantDialect:
         """Any prefix that ends in /platform_api, then perhaps a method, then perhaps a slash."""
         return _method(path) is not None
 
+    def answer_nowait(self, request: Request) -> bool:  # noqa: ARG002
+        return False
+
     async def __call__(self, request: Request) -> Response:
         operation = UNKNOWN
         try:

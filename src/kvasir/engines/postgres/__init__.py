@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from kvasir.engine import Clock, Outcome
+from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.postgres import checking, listing, loading
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.failures import failed_connecting
@@ -104,7 +104,10 @@ class PostgresEngine:
         return None  # another server may have changed it
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
-        return await self._writes.submit(writes) if writes else []
+        return await self._writes.write(writes) if writes else []
+
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        self._writes.submit(writes, waiter)
 
     async def page(self, space: int, query: Query) -> Page:
         return await listing.page(self._pool, space, query, self._now())

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-from kvasir.engine import Outcome
+from kvasir.engine import Outcome, Waiter
 from kvasir.engines.commit_queue import GROUP_BYTES, GROUP_WRITES, CommitQueue, Job, take_group
 from kvasir.engines.postgres import encoding
 from kvasir.engines.postgres.pool import Pool
@@ -59,11 +59,11 @@ class Writer:
         """Must be called on the event loop. (Looking it up for every write would cost a system call.)"""
         self._loop = asyncio.get_running_loop()
 
-    async def submit(self, writes: Sequence[Write]) -> list[Outcome]:
+    async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """See `Engine.write`. Raises `Unavailable` at once when the queue is full or the writer is stopping."""
         space = writes[0].space
         if len(writes) == 1 or all(write.space == space for write in writes):
-            return await self._enqueue(space, writes)
+            return await self._queued(space, writes)
         return await self._submit_by_space(writes)
 
     async def _submit_by_space(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -71,7 +71,7 @@ class Writer:
         indices: dict[int, list[int]] = {}
         for index, write in enumerate(writes):
             indices.setdefault(write.space, []).append(index)
-        jobs = [self._enqueue(space, [writes[index] for index in chosen]) for space, chosen in indices.items()]
+        jobs = [self._queued(space, [writes[index] for index in chosen]) for space, chosen in indices.items()]
         outcomes: list[Outcome | None] = [None] * len(writes)
         for chosen, result in zip(indices.values(), await asyncio.gather(*jobs, return_exceptions=True), strict=True):
             if isinstance(result, BaseException) and not isinstance(result, KvasirError):
@@ -80,9 +80,16 @@ class Writer:
                 outcomes[index] = result if isinstance(result, KvasirError) else result[number]
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _enqueue(self, space: int, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        """See `Engine.submit`."""
+        self._enqueue(writes[0].space, Job(waiter, writes))
+
+    def _queued(self, space: int, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        job = Job(future, writes)
+        self._enqueue(space, Job(future, writes))
+        return future
+
+    def _enqueue(self, space: int, job: Job) -> None:
         self._queue.admit(job)
         waiting = self._waiting.get(space)
         if waiting is None:
@@ -93,7 +100,6 @@ class Writer:
         if not self._start_scheduled and (self._calls < MAX_CALLS or self.distributed):
             self._start_scheduled = True
             self._loop.call_soon(self._start_calls)
-        return future
 
     async def close(self) -> None:
         """Finish what was accepted, and accept no more."""

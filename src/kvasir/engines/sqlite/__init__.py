@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from kvasir.engine import Clock, Outcome
+from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.numbering import check_room, wall_clock
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import listing, reading, spaces
@@ -113,7 +113,10 @@ class SqliteEngine:
         return self._get_many(space, keys) if len(keys) <= MAX_NOWAIT_KEYS else None
 
     def write(self, writes: Sequence[Write]) -> Awaitable[list[Outcome]]:
-        return self._writes.submit(writes)  # a coroutine around it would cost every write
+        return self._writes.write(writes)  # a coroutine around it would cost every write
+
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        self._writes.submit(writes, waiter)
 
     async def page(self, space: int, query: Query) -> Page:
         page = listing.page_nowait(self._connection, space, query, self.clock(), MAX_NOWAIT_BYTES)

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import apsw
 
-from kvasir.engine import Clock, Outcome
+from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.commit_queue import CommitQueue, Job, take_group
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import sweeping
@@ -116,7 +116,7 @@ class Writer:
             raise
         self._thread.start()
 
-    def submit(self, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
+    def write(self, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
         """Queue writes that share a versionstamp. The future gives their outcomes after the commit.
 
         Raises `Unavailable` at once when the queue is full or the writer stops.
@@ -125,8 +125,12 @@ class Writer:
         self._enqueue(Job(future, writes))
         return future
 
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        """The same for a waiter. See `Engine.submit`."""
+        self._enqueue(Job(waiter, writes))
+
     def run(self, work: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        """Queue any other work. The future gives what it returns, after the commit. Raises like `submit`."""
+        """Queue any other work. The future gives what it returns, after the commit. Raises like `write`."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._enqueue(WorkJob(future, work))
         return future

@@ -160,8 +160,14 @@ class HttpListener:
             if dialect.serves(request.path):
                 chosen = dialect
                 break
+        request.dialect = chosen
         self.in_flight += 1
-        if (task := start(self._answer(request, chosen))) is not None:
+        try:
+            taken = chosen.answer_nowait(request)
+        except Exception:
+            self._failed(request)
+            return
+        if not taken and (task := start(self._answer(request, chosen))) is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -169,20 +175,27 @@ class HttpListener:
         try:
             response = await dialect(request)
         except Exception:
-            # Dialects answer their failures themselves; this is a bug in one, and its neighbours must not notice.
-            log.exception("request %s: a dialect failed", request.id)
-            response = Response(500, _FAILED, dialect.operations[0], "internal")
+            self._failed(request)
+        else:
+            self.answered(request, response)
+
+    def _failed(self, request: Request) -> None:
+        # Dialects answer their failures themselves; this is a bug in one, and its neighbours must not notice.
+        log.exception("request %s: a dialect failed", request.id)
+        self.answered(request, Response(500, _FAILED, request.dialect.operations[0], "internal"))
+
+    def answered(self, request: Request, response: Response) -> None:
+        """Send the answer to a request, and count it."""
         if request.held:
             self.held -= request.held
             request.held = 0
         self.in_flight -= 1
         request.connection.answer(request, response)
         seconds = time.perf_counter() - request.began
-        self._observe(dialect.name, response.operation, response.outcome, seconds)
+        name = request.dialect.name
+        self._observe(name, response.operation, response.outcome, seconds)
         if self._log_requests:
-            access.info(
-                "%s %s %s %d %.1f ms", request.id, dialect.name, response.operation, response.status, seconds * 1000
-            )
+            access.info("%s %s %s %d %.1f ms", request.id, name, response.operation, response.status, seconds * 1000)
 
     # -- time ---------------------------------------------------------------------------------------------
 

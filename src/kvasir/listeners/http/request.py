@@ -6,6 +6,7 @@ import asyncio
 import urllib.parse
 from typing import TYPE_CHECKING
 
+from kvasir.dialects.http import HttpDialect, Response
 from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Request:
     _max_bytes = 0
     _waiter: asyncio.Future[bytes] | None = None
     _failure: KvasirError | None = None
+
+    #: Whose answer it gets
+    dialect: HttpDialect
 
     def __init__(
         self,
@@ -79,6 +83,12 @@ class Request:
     @property
     def cookie(self) -> str | None:
         return self.header("cookie")
+
+    def body_nowait(self) -> bytes | None:
+        return self._whole() if self.complete and self.received <= self._listener.limits.body_bytes else None
+
+    def answer(self, response: Response) -> None:
+        self._listener.answered(self, response)
 
     async def body(self, limit: int | None = None) -> bytes:
         limits = self._listener.limits
