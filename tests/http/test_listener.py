@@ -38,6 +38,13 @@ class Toy:
     def serves(self, path: str) -> bool:
         return True
 
+    def answer_nowait(self, request: Request) -> bool:
+        if not request.path.startswith("/now"):
+            return False
+        self.asked.append(request.path)
+        request.answer(Response(200, b"now " + (request.body_nowait() or b""), "toy"))
+        return True
+
     async def __call__(self, request: Request) -> Response:
         self.asked.append(request.path)
         if request.path.startswith("/wait"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from kvasir.dialects.http import Response
 from kvasir.errors import KvasirError, TooLarge
 
 
@@ -29,6 +30,12 @@ class FakeRequest:
     @property
     def cookie(self) -> str | None:
         return self._headers.get("cookie")
+
+    def body_nowait(self) -> bytes | None:
+        return None if isinstance(self._body, KvasirError) else self._body
+
+    def answer(self, response: Response) -> None:
+        raise AssertionError("only what a listener has is answered without a coroutine")
 
     async def body(self, limit: int | None = None) -> bytes:
         self.asked_for_body = True
