@@ -53,7 +53,7 @@ class Authenticator:
         return principal
 
     def authenticate_nowait(self, authorization: str | None) -> Principal | None:
-        """What `authenticate` gives for a known key that does not expire, if nothing has to be waited for; else None."""
+        """What `authenticate` gives for a known key that does not expire, if that takes no waiting; else None."""
         if self._store.refresh_nowait() != self._epoch:
             return None
         principal = self._keys.get(authorization or "")

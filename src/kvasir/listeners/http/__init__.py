@@ -25,7 +25,7 @@ from kvasir.dialects.eager import start
 from kvasir.dialects.http import HttpDialect, Response
 from kvasir.limits import Limits
 from kvasir.listeners.http.connection import Connection
-from kvasir.listeners.http.request import SLOW_SECONDS, Request
+from kvasir.listeners.http.request import CameLate, Request
 from kvasir.metrics import Metrics
 
 __all__ = ["HttpListener"]
@@ -167,13 +167,16 @@ class HttpListener:
         except Exception:
             self._failed(request)
             return
-        if not taken and (task := start(self._answer(request, chosen))) is not None:
+        if not taken and (task := start(self._answer(request, chosen), self._loop)) is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, request: Request, dialect: HttpDialect) -> None:
         try:
-            response = await dialect(request)
+            try:
+                response = await dialect(request)
+            except CameLate:
+                response = await dialect(request)
         except Exception:
             self._failed(request)
         else:
@@ -203,9 +206,7 @@ class HttpListener:
         self.now = now = time.perf_counter()
         self.date = email.utils.formatdate(usegmt=True).encode()
         for request in list(self.reading):
-            waited = now - request.began
-            request.slow = waited > SLOW_SECONDS
-            if waited > self.limits.body_seconds:
+            if now - request.began > self.limits.body_seconds:
                 request.late()
         self._turn = (self._turn + 1) % PARTS
         for connection in list(self._parts[self._turn]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
     from kvasir.listeners.http.connection import Connection
 
-#: A body that takes longer is told to the dialect, at the next look at those who wait.
-SLOW_SECONDS = 1.0
+#: After a body that took longer, the dialect is called again; see `CameLate`.
+LATE_SECONDS = 1.0
 
 #: A body of so many times the longest that is allowed is read to its end although the answer, a failure, does not
 #: depend on it; who sends more is cut off.
@@ -24,13 +25,16 @@ DRAINED_BODIES = 2
 PROGRESS_BYTES = 65_536
 
 
+class CameLate(BaseException):  # no Exception: a dialect answers those
+    """Ends a call of a dialect whose body took long: the credential or the store that it looked up may be gone."""
+
+
 class Request:
     """See `kvasir.dialects.http.Request`."""
 
     #: Whether the connection goes on after the answer, and whether somebody is at work on it.
     keep_alive = True
     begun = False
-    slow = False
     #: Of HTTP/2: the number of the stream, and bytes of the body for which the client was given no new room yet.
     stream = 0
     unacknowledged = 0
@@ -105,10 +109,13 @@ class Request:
         self._listener.reading.add(self)
         try:
             self.connection.wanted(self)
-            return await self._waiter
+            body = await self._waiter
         finally:
             self._listener.reading.discard(self)
             self._waiter = None
+        if time.perf_counter() - self.began > LATE_SECONDS:
+            raise CameLate
+        return body
 
     # -- what the receiving end uses ----------------------------------------------------------------------
 
