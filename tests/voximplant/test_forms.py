@@ -327,7 +327,7 @@ def test_a_bug_is_an_internal_error_and_its_cause_stays_here(
     def fails(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(world.store, "get_nowait", fails)
+    monkeypatch.setattr(world.store, "get", fails)
     answer = world.call("GetKeyValueItem", key="k")
     assert answer == {"error": {"msg": "Internal error.", "code": 2}}
     assert FakeRequest.id in caplog.text

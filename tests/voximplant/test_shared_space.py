@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvasir.dialects.voximplant.wire import MAX_BYTES_PER_CHARACTER
+from kvasir.dialects.voximplant.commands import MAX_BYTES_PER_CHARACTER
 from tests.support.voximplant import NOW, World, settings_with
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +30,7 @@ class _Attributes(Struct, frozen=True):
     application_id: int
 
 
+@lru_cache(maxsize=1_024)  # asked with every request, about few applications
 def by_id(organisation: str, application_id: int | str) -> Alias:
     """The alias of the application with this id; as a text it must be written as a number is, or nothing has it."""
     return ("application", organisation, str(application_id))

@@ -13,10 +13,11 @@ from kvasir.access.service_tokens import BadToken, Caller, Flaw, ServiceTokenVer
 from kvasir.control import applications
 from kvasir.dialects.http import JSON, Request, Response
 from kvasir.dialects.voximplant import errors, forms
-from kvasir.dialects.voximplant.commands import COMMANDS, Call
+from kvasir.dialects.voximplant.commands import COMMANDS, Call, Setting, get_item_nowait
 from kvasir.dialects.voximplant.errors import ApiError
 from kvasir.dialects.voximplant.parameters import INTEGER, Parameters
 from kvasir.dialects.voximplant.settings import Settings
+from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound
 from kvasir.model import Principal, Space
 from kvasir.store.store import Store
@@ -47,8 +48,34 @@ class VoximplantDialect:
         """Any prefix that ends in /platform_api, then perhaps a method, then perhaps a slash."""
         return _method(path) is not None
 
-    def answer_nowait(self, request: Request) -> bool:  # noqa: ARG002
-        return False
+    def answer_nowait(self, request: Request) -> bool:
+        """See `HttpDialect`. Plain sets and gets by a known caller; failures go the general way."""
+        caller = self._tokens.verify_nowait(request.header("authorization"))
+        body = request.body_nowait()
+        if caller is None or body is None or request.method not in {"POST", "GET"}:
+            return False
+        try:
+            kind, options = forms.content_type(request.header("content-type"))
+            if len(body) > self._max_bytes(kind):
+                return False
+            texts = forms.read(request.query, body, kind, options)
+            operation = _command(_method(request.path), texts)
+            _check_caller(caller, operation, texts)
+            space = self._application_nowait(caller.principal, texts)
+            if space is None:
+                return False
+            call = Call(self._store, self._settings, caller.principal, space, Parameters(texts, self._settings))
+            if operation == "SetKeyValueItem":
+                setting = Setting(call)
+                waiter = _Waiter(request, setting)
+                return self._store.submit(call.principal, space, setting.mutation, setting.conditions, waiter)
+            body = get_item_nowait(call) if operation == "GetKeyValueItem" else None
+        except (ApiError, KvasirError):
+            return False
+        if body is None:
+            return False
+        request.answer(Response(200, body, operation))
+        return True
 
     async def __call__(self, request: Request) -> Response:
         operation = UNKNOWN
@@ -58,19 +85,14 @@ class VoximplantDialect:
             authorization = request.header("authorization")
             caller = self._tokens.verify_nowait(authorization) or await self._tokens.verify(authorization)
             kind, options = forms.content_type(request.header("content-type"))
-            body = await request.body(self._settings.json_bytes if kind == JSON else self._settings.form_bytes)
+            body = await request.body(self._max_bytes(kind))
             texts = forms.read(request.query, body, kind, options)
             operation = _command(_method(request.path), texts)
-            command = COMMANDS[operation]
-            if caller.principal.role not in command.roles:
-                raise ApiError(errors.FORBIDDEN)
-            if not COMMON.isdisjoint(texts):
-                _check_common(texts, caller)
+            _check_caller(caller, operation, texts)
             principal = caller.principal
             space = self._application_nowait(principal, texts) or await self._application(principal, texts)
             call = Call(self._store, self._settings, principal, space, Parameters(texts, self._settings))
-            result = command.run(call)
-            return Response(200, result if isinstance(result, bytes) else await result, operation)
+            return Response(200, await COMMANDS[operation].run(call), operation)
         except ApiError as error:
             failed = error
         except BadToken as error:
@@ -80,7 +102,10 @@ class VoximplantDialect:
         except Exception:
             log.exception("request %s failed", request.id)
             failed = ApiError(errors.INTERNAL)
-        return Response(200, errors.render(failed), operation, failed.failure.outcome)
+        return _failure(failed, operation)
+
+    def _max_bytes(self, kind: str) -> int:
+        return self._settings.json_bytes if kind == JSON else self._settings.form_bytes
 
     def _unauthenticated(self, bad: BadToken) -> ApiError:
         failure = errors.FLAWS[bad.flaw]
@@ -126,6 +151,37 @@ class VoximplantDialect:
         return ApiError(failure, field="application_id")
 
 
+class _Waiter:
+    """A `kvasir.engine.Waiter`: a SetKeyValueItem that waits for its commit."""
+
+    __slots__ = ("_request", "_setting")
+
+    def __init__(self, request: Request, setting: Setting) -> None:
+        self._request = request
+        self._setting = setting
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcomes: list[Outcome]) -> None:
+        outcome = outcomes[0]
+        if isinstance(outcome, KvasirError):
+            self.set_exception(outcome)
+            return
+        try:
+            response = Response(200, self._setting.response(outcome), "SetKeyValueItem")
+        except ApiError as error:
+            response = _failure(error, "SetKeyValueItem")
+        self._request.answer(response)
+
+    def set_exception(self, error: KvasirError) -> None:
+        self._request.answer(_failure(errors.of(error), "SetKeyValueItem"))
+
+
+def _failure(error: ApiError, operation: str) -> Response:
+    return Response(200, errors.render(error), operation, error.failure.outcome)
+
+
 @lru_cache(maxsize=256)  # called twice for each request, with very few different paths
 def _method(path: str) -> str | None:
     """The method that a path names, "" if it names none; None if the path does not belong to this API."""
@@ -145,6 +201,13 @@ def _command(method: str | None, texts: dict[str, str]) -> str:
     if name not in COMMANDS:
         raise ApiError(errors.UNKNOWN_COMMAND)
     return name
+
+
+def _check_caller(caller: Caller, operation: str, texts: dict[str, str]) -> None:
+    if caller.principal.role not in COMMANDS[operation].roles:
+        raise ApiError(errors.FORBIDDEN)
+    if not COMMON.isdisjoint(texts):
+        _check_common(texts, caller)
 
 
 def _check_common(texts: dict[str, str], caller: Caller) -> None:

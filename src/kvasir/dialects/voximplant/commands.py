@@ -1,4 +1,9 @@
-"""The methods: what each does with the store. A row in `COMMANDS` is all that makes a method known."""
+"""The methods: what each does with the store, and items in the form of this API. A row in `COMMANDS` is all that makes
+a method known.
+
+An application may also have entries from other APIs. An entry is an item here if its key has a single part, which
+matches the documented expression, and its value is short enough; others do not exist for this API.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from kvasir import keys
-from kvasir.dialects.voximplant import wire
-from kvasir.dialects.voximplant.errors import RANGE, ApiError
-from kvasir.dialects.voximplant.parameters import INT64, INTEGER, Cursor, Parameters, text_of
+from kvasir.dialects.voximplant.errors import MISSING, RANGE, ApiError, recoded
+from kvasir.dialects.voximplant.parameters import INT64, INTEGER, KEY, Cursor, Parameters, text_of
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.model import Commit, Condition, Conflict, Delete, Entry, Mutation, Principal, Query, Set, Space, Touch
 from kvasir.store.permissions import READERS, WRITERS
@@ -20,6 +24,12 @@ from kvasir.store.store import Store
 #: Entries read at a time while a listing looks for items: it bounds the memory, since each may be as long as the store
 #: allows, however little of it is shown.
 SCAN_ENTRIES = 100
+
+
+#: A character has at most 12 bytes of JSON text (an escaped surrogate pair), so longer texts need not be decoded.
+MAX_BYTES_PER_CHARACTER = 12
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -41,28 +51,42 @@ class Call(Struct, frozen=True, gc=False):
 
 async def set_item(call: Call) -> bytes:
     """Create or replace an item; the response is the item as it is now."""
-    parameters = call.parameters
-    key, value = parameters.key(), parameters.value()
-    packed = keys.pack((key,))
-    expires_at = parameters.expiry(call.store.clock())
-    mutation = Set(packed, msgspec.json.encode(value), expires_at=expires_at)
-    outcome = await call.write(mutation, when=parameters.conditions(packed))
-    if isinstance(outcome, Conflict):
-        raise parameters.unmet(outcome)
-    return wire.result(wire.item(key, value, expires_at, outcome.versionstamp))
+    setting = Setting(call)
+    return setting.response(await call.write(setting.mutation, when=setting.conditions))
 
 
-def get_item(call: Call) -> bytes | Awaitable[bytes]:
+class Setting:
+    """A SetKeyValueItem: what it writes, and the response to its outcome."""
+
+    __slots__ = ("_key", "_parameters", "_value", "conditions", "mutation")
+
+    def __init__(self, call: Call) -> None:
+        self._parameters = parameters = call.parameters
+        self._key, self._value = parameters.key(), parameters.value()
+        packed = keys.pack((self._key,))
+        expires_at = parameters.expiry(call.store.clock())
+        self.mutation = Set(packed, msgspec.json.encode(self._value), expires_at=expires_at)
+        self.conditions = parameters.conditions(packed)
+
+    def response(self, outcome: Commit | Conflict) -> bytes:
+        """The body of the response. Raises `ApiError` for a condition that was not met."""
+        if isinstance(outcome, Conflict):
+            raise self._parameters.unmet(outcome)
+        return result(item(self._key, self._value, self.mutation.expires_at, outcome.versionstamp))
+
+
+async def get_item(call: Call) -> bytes:
     """One item."""
     key = call.parameters.key()
-    packed = (keys.pack((key,)),)
-    entries = call.store.get_nowait(call.principal, call.space, packed)
-    return _item(call, key, packed) if entries is None else wire.found(key, entries[0], call.settings)
+    (entry,) = await call.store.get(call.principal, call.space, (keys.pack((key,)),))
+    return found(key, entry, call.settings)
 
 
-async def _item(call: Call, key: str, packed: Sequence[bytes]) -> bytes:
-    (entry,) = await call.store.get(call.principal, call.space, packed)
-    return wire.found(key, entry, call.settings)
+def get_item_nowait(call: Call) -> bytes | None:
+    """What `get_item` gives, if that takes no waiting; otherwise None."""
+    key = call.parameters.key()
+    entries = call.store.get_nowait(call.principal, call.space, (keys.pack((key,)),))
+    return None if entries is None else found(key, entries[0], call.settings)
 
 
 async def delete_item(call: Call) -> bytes:
@@ -71,7 +95,7 @@ async def delete_item(call: Call) -> bytes:
     outcome = await call.write(Delete(packed), when=call.parameters.conditions(packed))
     if isinstance(outcome, Conflict):
         raise call.parameters.unmet(outcome)
-    return wire.result(1)
+    return result(1)
 
 
 async def list_items(call: Call) -> bytes:
@@ -97,21 +121,21 @@ async def _page(call: Call, pattern: str, *, values: bool) -> bytes:
             break
     total = cursor.total if cursor else seen
     more = bool(found) and seen > offset + len(found)
-    items = [wire.read(key, entry, call.settings, values=values) for key, entry in found]
-    return wire.listing(items, total, Cursor(total, found[-1][0]) if more else None)
+    items = [read(key, entry, call.settings, values=values) for key, entry in found]
+    return listing(items, total, Cursor(total, found[-1][0]) if more else None)
 
 
 async def _items(call: Call, pattern: str, after: str | None = None) -> AsyncIterator[tuple[str, Entry]]:
     """The items whose keys match a pattern, by ascending key, read in small pages."""
-    matches = wire.matches(pattern, call.settings)
+    is_match = matches(pattern, call.settings)
     query = Query(keys.text_range(pattern), order="key", limit=SCAN_ENTRIES)
     if after is not None:
         query = msgspec.structs.replace(query, after=keys.pack((after,)))
     while True:
         page = await call.store.page(call.principal, call.space, query)
         for entry in page.entries:
-            key = wire.key_of(entry, call.settings)
-            if key is not None and matches(key):
+            key = key_of(entry, call.settings)
+            if key is not None and is_match(key):
                 yield key, entry
         if not page.more:
             return
@@ -135,7 +159,7 @@ async def increment(call: Call) -> bytes:
     def change(entry: Entry | None) -> Set:
         if entry is None:
             return Set(packed, b'"%d"' % by, expires_at=expires_at)
-        text = wire.shown(entry.value, call.settings)
+        text = shown(entry.value, call.settings)
         if text is None or INTEGER.fullmatch(text) is None:
             raise parameters.invalid("value", "the value of the key is not an integer")
         if not -INT64 <= (total := int(text) + by) < INT64:
@@ -150,7 +174,7 @@ async def increment(call: Call) -> bytes:
     ends = written.expires_at if written.ttl is None else now + written.ttl
     # Never None, since `change` always returns a mutation.
     stamp = cast("Commit", commit).versionstamp
-    return wire.result(wire.item(key, text_of(written.value), ends, stamp))
+    return result(item(key, text_of(written.value), ends, stamp))
 
 
 async def touch(call: Call) -> bytes:
@@ -160,14 +184,14 @@ async def touch(call: Call) -> bytes:
     expires_at = call.parameters.expiry(call.store.clock())
 
     def change(entry: Entry | None) -> Touch:
-        if wire.read(key, entry, call.settings) is None:
-            raise wire.missing_key(call.settings)
+        if read(key, entry, call.settings) is None:
+            raise missing_key(call.settings)
         return Touch(packed, expires_at)
 
     entry, _ = await call.store.update(call.principal, call.space, packed, change)
     # Never None, or `change` would have raised.
     touched = msgspec.structs.replace(cast("Entry", entry), expires_at=expires_at)
-    return wire.found(key, touched, call.settings)
+    return found(key, touched, call.settings)
 
 
 async def set_items(call: Call) -> bytes:
@@ -184,9 +208,9 @@ async def set_items(call: Call) -> bytes:
     outcome = await call.write(*(mutation for _, mutation in sets.values()), when=conditions)
     if isinstance(outcome, Conflict):
         raise sets[outcome.key][0].unmet(outcome)
-    return wire.result(
+    return result(
         [
-            wire.item(parameters.key(), parameters.value(), mutation.expires_at, outcome.versionstamp)
+            item(parameters.key(), parameters.value(), mutation.expires_at, outcome.versionstamp)
             for parameters, mutation in sets.values()
         ]
     )
@@ -209,10 +233,105 @@ async def delete_items(call: Call) -> bytes:
                 break
             doomed.append(key)
     if not doomed:
-        return wire.result({"deleted": 0, "more": False})
+        return result({"deleted": 0, "more": False})
     outcome = await call.write(*(Delete(keys.pack((key,))) for key in dict.fromkeys(doomed)))
     # Never a Conflict, since there are no conditions.
-    return wire.result({"deleted": sum(cast("Commit", outcome).counts), "more": more})
+    return result({"deleted": sum(cast("Commit", outcome).counts), "more": more})
+
+
+# -- items --------------------------------------------------------------------------------------------------------
+
+
+class Item(Struct, frozen=True, gc=False):
+    """KeyValueItems and KeyValueKeys of the reference, and what Kvasir adds to them. Times are Unix seconds."""
+
+    key: str
+    value: str | UnsetType
+    #: 0: never. Always an integer; the Go and Java clients read nothing else.
+    expires_at: int
+    version: str
+    updated_at: int
+    #: Left out if the item was written without being read.
+    created_at: int | UnsetType = UNSET
+
+
+def item(
+    key: str, value: str | UnsetType, expires_at: int | None, versionstamp: int, created_at: int | None = None
+) -> Item:
+    """An item; the times given are in Unix milliseconds."""
+    return Item(
+        key,
+        value,
+        (expires_at or 0) // 1000,
+        keys.versionstamp_text(versionstamp),
+        keys.millisecond_of(versionstamp) // 1000,
+        UNSET if created_at is None else created_at // 1000,
+    )
+
+
+def key_of(entry: Entry, settings: Settings) -> str | None:
+    """The key of an entry that is an item here; None if it is none. Cheap: listings call it for every entry."""
+    parts = keys.unpack(entry.key)
+    key = parts[0]
+    if len(parts) != 1 or not 0 < len(key) <= settings.key_characters or KEY.fullmatch(key) is None:
+        return None
+    # No text has more characters than bytes, so most values need not be decoded.
+    is_short = len(entry.value) <= settings.value_characters or shown(entry.value, settings) is not None
+    return key if is_short else None
+
+
+def read(key: str, entry: Entry | None, settings: Settings, *, values: bool = True) -> Item | None:
+    """The entry of a key as an item; None if there is none or its value is too long for this API."""
+    if entry is None or (value := shown(entry.value, settings)) is None:
+        return None
+    return item(key, value if values else UNSET, entry.expires_at, entry.versionstamp, entry.created_at)
+
+
+def found(key: str, entry: Entry | None, settings: Settings) -> bytes:
+    """The response with an item. Raises `ApiError` if `read` gives none."""
+    if entry is None or (value := shown(entry.value, settings)) is None:
+        raise missing_key(settings)
+    return result(item(key, value, entry.expires_at, entry.versionstamp, entry.created_at))
+
+
+def shown(value: bytes, settings: Settings) -> str | None:
+    """A stored JSON text as a value of this API; None if it is too long for one."""
+    max_characters = settings.value_characters
+    if len(value) <= max_characters:  # no text has more characters than bytes
+        return text_of(value)
+    if len(value) > MAX_BYTES_PER_CHARACTER * max_characters + 2:
+        return None
+    text = text_of(value)
+    return text if len(text) <= max_characters else None
+
+
+def matches(pattern: str, settings: Settings) -> Callable[[str], bool]:
+    """Whether a pattern matches a key, of those that begin with it."""
+    if settings.pattern == "prefix" or not pattern or pattern.endswith(":"):
+        return lambda _: True
+    return lambda key: key == pattern or key.startswith(f"{pattern}:")
+
+
+def missing_key(settings: Settings) -> ApiError:
+    """The error for a key that does not exist; `reason` distinguishes it from a malformed key."""
+    failure = recoded(MISSING, settings.missing_key_code)
+    return ApiError(failure, "key", field="key", reason="not_found")
+
+
+def result(value: object) -> bytes:
+    """The body of a successful response."""
+    return b'{"result":%b}' % _encode(value)
+
+
+def listing(items: Sequence[Item | None], total: int, following: Cursor | None) -> bytes:
+    """The body of a list: `result` as documented.
+
+    The Node client loses an array in `result` but keeps other fields, hence the same array again in `items`.
+    """
+    array = _encode(items)
+    more = b"" if following is None else b',"next_cursor":' + _encode(following.text())
+    counts = b',"count":%d,"total_count":%d' % (len(items), total)
+    return b'{"result":' + array + b',"items":' + array + counts + more + b"}"
 
 
 # -- the table ----------------------------------------------------------------------------------------------------
@@ -221,8 +340,8 @@ async def delete_items(call: Call) -> bytes:
 class Command(Struct, frozen=True):
     """A method of the API."""
 
-    #: Returns the response body; an awaitable only if it has to wait.
-    run: Callable[[Call], bytes | Awaitable[bytes]]
+    #: Returns the response body.
+    run: Callable[[Call], Awaitable[bytes]]
     #: Who may call it. Every published role may call all; "viewer" is Kvasir's own.
     roles: frozenset[str]
 
