@@ -27,10 +27,6 @@ class FakeRequest:
     def header(self, name: str) -> str | None:
         return self._headers.get(name)
 
-    @property
-    def cookie(self) -> str | None:
-        return self._headers.get("cookie")
-
     def body_nowait(self) -> bytes | None:
         return None if isinstance(self._body, KvasirError) else self._body
 

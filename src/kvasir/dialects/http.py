@@ -25,12 +25,10 @@ class Request(Protocol):
         ...
 
     def header(self, name: str, /) -> str | None:
-        """The value of a header, by its lower-case name."""
-        ...
+        """The value of a header, by its lower-case name; of one with several lines, all of them as a list.
 
-    @property
-    def cookie(self) -> str | None:
-        """All Cookie headers joined: in HTTP/2 a client may send each cookie separately (RFC 9113, section 8.2.3)."""
+        Cookies are one line, even where a client of HTTP/2 sends each separately (RFC 9113, section 8.2.3).
+        """
         ...
 
     def body_nowait(self) -> bytes | None:

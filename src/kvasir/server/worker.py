@@ -37,6 +37,7 @@ from kvasir.server import welcome
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import SAVES
 from kvasir.server.save_directory import SaveDirectory
+from kvasir.server.sockets import listen
 from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir")
@@ -88,16 +89,18 @@ class Worker:
         )
         self._nemesis: WebSocketListener | None = None
 
-    async def _listen(self) -> None:
+    def _listen(self) -> None:
         config = self._config
         share = config.workers > 1
         if config.http:
-            await self._listener.listen(*split_address(config.http), share=share)
+            for listening in listen(config.http, share=share):
+                self._listener.listen(listening)
         if config.https:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(config.tls_cert or "", config.tls_key)
             tls.set_alpn_protocols(["h2", "http/1.1"])
-            await self._listener.listen(*split_address(config.https), tls=tls, share=share)
+            for listening in listen(config.https, share=share):
+                self._listener.listen(listening, tls)
 
     async def _start_nemesis(self) -> WebSocketListener | None:
         config = self._config
@@ -137,7 +140,7 @@ class Worker:
             welcome.announce(await bootstrap.bootstrap(self._engine, self._config, self._engine.clock), self._config)
         # Before HTTP, where /readyz says that the server is ready.
         self._nemesis = await self._start_nemesis()
-        await self._listen()
+        self._listen()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)

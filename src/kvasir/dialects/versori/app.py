@@ -67,7 +67,9 @@ class VersoriDialect:
         try:
             operation, owner, rest = routes.route(request.method, request.path)
             authorization = request.header("authorization")
-            principal = await self._auth.authenticate(authorization, None if authorization else request.cookie)
+            principal = await self._auth.authenticate(
+                authorization, None if authorization else request.header("cookie")
+            )
             return await self._handlers[operation](request, principal, owner, rest)
         except KvasirError as error:
             return responses.failure(error, operation, request.id)

@@ -1,49 +1,47 @@
 """The HTTP listener: HTTP/1.1 and HTTP/2, plain and over TLS, on the event loop's own sockets. It knows no dialect.
 
     listener = HttpListener(dialects, metrics, limits, fallback=dialect)
-    await listener.listen("127.0.0.1", 8901)
+    listener.listen(listening_socket, tls)
     await listener.stop(drain_seconds)
 
-`listen` raises OSError if an address cannot be had. `stop` takes no new connections, ends those without a whole
-request, lets what was begun be answered, and closes.
+`stop` takes no new connections, ends those without a whole request, lets what was begun be answered, and closes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
+import errno
 import itertools
 import logging
 import secrets
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from kvasir.dialects.eager import start
 from kvasir.dialects.http import HttpDialect, Response
 from kvasir.limits import Limits
 from kvasir.listeners.http.connection import Connection
-from kvasir.listeners.http.request import CameLate, Request
+from kvasir.listeners.http.http1 import CameLate, Request
 from kvasir.metrics import Metrics
-
-__all__ = ["HttpListener"]
 
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
 
-BACKLOG = 1_024
-HANDSHAKE_SECONDS = 10.0
+#: Time for the handshake of a TLS connection, and for a client to confirm its end.
+HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 0.5
 
 #: Seconds between two looks at the clock and at what takes too long; a part of the connections each time.
 TICK_SECONDS = 0.25
 PARTS = 4
 
-#: Pause after the system has refused to accept a connection, most often for want of open files.
+#: Pause after the system has refused to accept a connection, most often for want of open files; and the errors of a
+#: socket at which nothing will ever be accepted again.
 REFUSED_SECONDS = 0.1
-
-_FAILED = b'{"code":"internal","message":"internal error"}'
+BROKEN = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 
 
 class HttpListener:
@@ -58,11 +56,14 @@ class HttpListener:
         fallback: HttpDialect,
         log_requests: bool = False,
     ) -> None:
-        """The first dialect that serves a path answers; `fallback` answers what none does."""
+        """The first dialect that serves a path answers, `fallback` where none does."""
         self.limits = limits
-        self.held = 0
+        self.ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
+        #: How many are open, or shaking hands.
+        self.connections = 0
         self.in_flight = 0
-        self.reading: set[Request] = set()
+        #: Bytes of request bodies in memory.
+        self.held = 0
         self.draining = False
         self.now = time.perf_counter()
         self.date = b""
@@ -70,166 +71,126 @@ class HttpListener:
         self._fallback = fallback
         self._observe = metrics.observe
         self._log_requests = log_requests
-        self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
         self._parts: list[set[Connection]] = [set() for _ in range(PARTS)]
-        self._turn = 0
-        self._sockets: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
-        self._ticking: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop
+        #: What runs until `stop`: whatever ends before has failed, and is why the listener cannot go on.
+        self.running: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- sockets ------------------------------------------------------------------------------------------
-
-    async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None, share: bool = False) -> None:
-        """Accept connections at every address of a name. `share`: other processes listen there, too."""
-        self._loop = asyncio.get_running_loop()
-        if self._ticking is None:
-            self._room.set()
-            self._tick()
-        found = await self._loop.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
-        )
-        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
-            listening = socket.create_server(
-                address, family=family, backlog=BACKLOG, reuse_port=share, dualstack_ipv6=False
-            )
-            self.accept(listening, tls=tls)
-
-    def accept(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
-        """Accept connections at a socket that listens already."""
+    def listen(self, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections at a socket that listens, and close it in the end."""
         listening.setblocking(False)
-        self._sockets.append(listening)
-        self._accepting.append(self._loop.create_task(self._accept(listening, tls)))
+        loop = asyncio.get_running_loop()
+        if not self.running:
+            self.running.append(loop.create_task(self._tick()))
+        self.running.append(loop.create_task(self._accept(listening, tls)))
 
     async def _accept(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
-        while True:
-            await self._room.wait()
-            try:
-                accepted, _ = await self._loop.sock_accept(listening)
-            except OSError as error:
-                log.warning("a connection could not be accepted: %s", error.strerror)
-                await asyncio.sleep(REFUSED_SECONDS)
-                continue
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is None:
-                await self._loop.connect_accepted_socket(lambda: Connection(self), accepted)
-            else:
-                task = self._loop.create_task(self._shake_hands(accepted, tls))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                try:
+                    accepted, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    if error.errno in BROKEN:
+                        raise
+                    log.warning("a connection could not be accepted: %s", error.strerror)
+                    await asyncio.sleep(REFUSED_SECONDS)
+                    continue
+                while self.connections >= self.limits.connections:
+                    self._room.clear()
+                    await self._room.wait()
+                self.connections += 1
+                self._start(self._open(accepted, tls))
 
-    async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+    async def _open(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS} if tls else {}
+        connection = Connection(self)
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: Connection(self), accepted, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            await loop.connect_accepted_socket(lambda: connection, accepted, ssl=tls, **seconds)
         except OSError:  # what is no TLS, or not TLS of this century, or nothing at all
             accepted.close()
-
-    @property
-    def connections(self) -> int:
-        """How many there are."""
-        return sum(map(len, self._parts))
+            self.left(connection)
 
     def joined(self, connection: Connection) -> None:
         """A connection is there."""
         min(self._parts, key=len).add(connection)
-        if self.connections >= self.limits.connections:
-            self._room.clear()
 
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
         for part in self._parts:
             part.discard(connection)
+        self.connections -= 1
         self._room.set()
 
-    # -- requests -----------------------------------------------------------------------------------------
-
-    def make(
-        self, connection: Any, method: str, target: bytes, headers: dict[bytes, bytes], declared: int | None
-    ) -> Request:
-        """A request whose head has come."""
-        return Request(self, connection, next(self._ids), time.perf_counter(), method, target, headers, declared)
-
-    def handle(self, request: Request) -> None:
-        """Have a request answered, at once if nothing has to be waited for."""
-        chosen = self._fallback
-        for dialect in self._dialects:
-            if dialect.serves(request.path):
-                chosen = dialect
-                break
-        request.dialect = chosen
-        self.in_flight += 1
-        try:
-            taken = chosen.answer_nowait(request)
-        except Exception:
-            self._failed(request)
-            return
-        if not taken and (task := start(self._answer(request, chosen), self._loop)) is not None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        if (task := start(work, asyncio.get_running_loop())) is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, request: Request, dialect: HttpDialect) -> None:
+    def handle(self, request: Request) -> None:
+        """Have a request answered, at once if nothing has to be waited for."""
+        request.dialect = self._fallback
+        for dialect in self._dialects:
+            if dialect.serves(request.path):
+                request.dialect = dialect
+                break
+        self.in_flight += 1
+        try:
+            taken = request.dialect.answer_nowait(request)
+        except Exception:
+            self._fail(request)
+        else:
+            if not taken:
+                self._start(self._answer(request))
+
+    async def _answer(self, request: Request) -> None:
         try:
             try:
-                response = await dialect(request)
+                response = await request.dialect(request)
             except CameLate:
-                response = await dialect(request)
+                response = await request.dialect(request)
         except Exception:
-            self._failed(request)
+            self._fail(request)
         else:
-            self.answered(request, response)
+            self.answer(request, response)
 
-    def _failed(self, request: Request) -> None:
+    def _fail(self, request: Request) -> None:
         # Dialects answer their failures themselves; this is a bug in one, and its neighbours must not notice.
         log.exception("request %s: a dialect failed", request.id)
-        self.answered(request, Response(500, _FAILED, request.dialect.operations[0], "internal"))
+        body = b'{"code":"internal","message":"internal error"}'
+        self.answer(request, Response(500, body, request.dialect.operations[0], "internal"))
 
-    def answered(self, request: Request, response: Response) -> None:
+    def answer(self, request: Request, response: Response) -> None:
         """Send the answer to a request, and count it."""
-        if request.held:
-            self.held -= request.held
-            request.held = 0
+        if request.held or not request.complete:
+            request.drop()
         self.in_flight -= 1
-        request.connection.answer(request, response)
-        seconds = time.perf_counter() - request.began
-        name = request.dialect.name
+        request.owner.answer(request, response)
+        seconds, name = time.perf_counter() - request.began, request.dialect.name
         self._observe(name, response.operation, response.outcome, seconds)
         if self._log_requests:
             access.info("%s %s %s %d %.1f ms", request.id, name, response.operation, response.status, seconds * 1000)
 
-    # -- time ---------------------------------------------------------------------------------------------
-
-    def _tick(self) -> None:
-        self.now = now = time.perf_counter()
-        self.date = email.utils.formatdate(usegmt=True).encode()
-        for request in list(self.reading):
-            if now - request.began > self.limits.body_seconds:
-                request.late()
-        self._turn = (self._turn + 1) % PARTS
-        for connection in list(self._parts[self._turn]):
-            connection.look_after(now)
-        self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+    async def _tick(self) -> None:
+        for turn in itertools.cycle(range(PARTS)):
+            self.now = now = time.perf_counter()
+            self.date = email.utils.formatdate(usegmt=True).encode()
+            for connection in list(self._parts[turn]):
+                connection.look_after(now)
+            await asyncio.sleep(TICK_SECONDS)
 
     async def stop(self, seconds: float) -> bool:
         """See the head of this module. False if requests were still in flight after so many seconds."""
         self.draining = True
-        for task in self._accepting:
+        for task in self.running[1:]:
             task.cancel()
-        for listening in self._sockets:
-            listening.close()
-        for part in self._parts:
-            for connection in list(part):
-                connection.drain()
+        for connection in set[Connection]().union(*self._parts):
+            connection.drain()
         deadline = time.perf_counter() + seconds
-        while self.connections and time.perf_counter() < deadline:  # noqa: ASYNC110  # once, at the end of a process
+        while any(self._parts) and time.perf_counter() < deadline:  # noqa: ASYNC110  # once, at the end of a process
             await asyncio.sleep(0.01)
-        drained = not self.in_flight
-        for part in self._parts:
-            for connection in list(part):
-                connection.abort()
-        if self._ticking is not None:
-            self._ticking.cancel()
-        return drained
+        for connection in set[Connection]().union(*self._parts):
+            connection.abort()
+        return not self.in_flight
