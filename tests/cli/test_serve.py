@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -166,6 +165,7 @@ def test_saves_elsewhere_are_their_owners_only(tmp_path: Path) -> None:
     [
         (10_199, ("--no-nemesis", "--limit-connections", "10100"), True),
         (10_200, ("--no-nemesis", "--limit-connections", "10100"), False),
+        (10_200, ("--no-nemesis", "--limit-connections", "10100", "--https", "127.0.0.1:0"), False),
         (10_200, ("--limit-connections", "1"), True),
     ],
 )
@@ -179,6 +179,10 @@ def test_fewer_files_than_connections_are_warned_of(
     program.chmod(0o700)
     monkeypatch.setattr("tests.support.serving.KVASIR", program)
     assert former[1] == resource.RLIM_INFINITY or former[1] >= most
+    if "--https" in options:  # which has no connections of its own
+        run("dev-cert", str(tmp_path))
+        https = f"127.0.0.1:{free_ports(1)[0]}"
+        options = (*options[:-1], https, "--tls-cert", "cert.pem", "--tls-key", "key.pem")
     with serving(tmp_path, *options) as server:
         assert (f"allows a process {most} open files" in server.log) is warned
 
@@ -294,11 +298,11 @@ def test_readyz_is_answered_only_when_all_listeners_are_up(tmp_path: Path, monke
     supervisor, ready = os.pipe()
     served, start = [], WebSocketListener.start
 
-    async def slow_start(self: WebSocketListener, *address: Any, **options: Any) -> None:
+    async def slow_start(self: WebSocketListener, *listening: socket.socket) -> None:
         await asyncio.sleep(0.1)  # time enough for a listener that was started before
         with socket.socket() as probe:
             served.append(probe.connect_ex(("127.0.0.1", port)) == 0)
-        await start(self, *address, **options)
+        await start(self, *listening)
 
     monkeypatch.setattr(WebSocketListener, "start", slow_start)
     server = Worker(config, Metrics(OPERATIONS, 1))

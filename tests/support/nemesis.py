@@ -111,7 +111,7 @@ def local(
         listener = WebSocketListener(
             dialect, sockets or WebSocketLimits(), origins=origins, round_seconds=round_seconds
         )
-        await listener.start("127.0.0.1", 0)
+        await listener.start(socket.create_server(("127.0.0.1", 0)))
         server = Local(loop, listener, store)
         server.observed = observed
         made.append(server)

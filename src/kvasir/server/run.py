@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import uvloop
 
-from kvasir.config.parsers import split_address
 from kvasir.config.table import Config
 from kvasir.control import bootstrap
 from kvasir.dialects.nemesis.app import NemesisDialect
@@ -20,11 +18,12 @@ from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import VoximplantDialect
-from kvasir.errors import KvasirError, Unavailable
+from kvasir.errors import KvasirError
 from kvasir.metrics import Metrics
-from kvasir.server import logs, supervisor
+from kvasir.server import logs, sockets, supervisor
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import keep_private
+from kvasir.server.sockets import Given
 from kvasir.server.welcome import announce
 from kvasir.server.worker import Worker
 
@@ -44,27 +43,26 @@ def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit status of the process."""
     logs.set_up(config.log_level, config.log_format)
     try:
-        for address in (config.http, config.https, config.nemesis):
-            if address:
-                _check_free(address)
+        given = sockets.inherited()
+        sockets.check(config, given)
         keep_private(config)
-        _warn_of_few_files(config)
+        _allow_files(config)
         metrics = Metrics(OPERATIONS, config.workers)
         if config.workers == 1:
-            return _serve(config, metrics, 0)
+            return _serve(config, metrics, given, 0)
         with _runner() as runner:
             runner.run(_prepare(config))
-        return supervisor.supervise(config.workers, partial(_serve_supervised, config, metrics))
+        return supervisor.supervise(config.workers, partial(_serve_supervised, config, metrics, given))
     except KvasirError as error:
         print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
         return 1
 
 
-def _warn_of_few_files(config: Config) -> None:
-    """Warn if the settings allow more connections than the system allows the process open files."""
-    # The soft limit does not matter: the listener raises it to the hard one.
+def _allow_files(config: Config) -> None:
+    """Have as many open files as the system allows; warn if the settings allow more connections than that."""
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = OTHER_FILES + config.limits.connections * sum(map(bool, (config.http, config.https)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    needed = OTHER_FILES + config.limits.connections
     if config.nemesis:
         needed += config.websocket_limits.connections
     if config.engine_name == "postgresql":
@@ -77,23 +75,6 @@ def _warn_of_few_files(config: Config) -> None:
             allowed,
             needed,
         )
-
-
-def _check_free(address: str) -> None:
-    """Raises `Unavailable` if another program serves this address.
-
-    The listeners would not notice: workers share their ports, so the system would let them share this one, too.
-    """
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise Unavailable(
-                f"cannot listen on {address}: {error.strerror}. Stop the program that uses it or choose another address"
-            ) from None
 
 
 def _runner() -> asyncio.Runner:
@@ -111,7 +92,12 @@ async def _prepare(config: Config) -> None:
 
 
 def _serve(
-    config: Config, metrics: Metrics, worker: int, parent: int | None = None, on_ready: Callable[[], None] | None = None
+    config: Config,
+    metrics: Metrics,
+    given: Given,
+    worker: int,
+    parent: int | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> int:
     """Run one worker until it is told to stop.
 
@@ -119,13 +105,16 @@ def _serve(
     """
     metrics.serve_as(worker)
     with _runner() as runner:
-        return runner.run(Worker(config, metrics).serve(announce=config.workers == 1, parent=parent, on_ready=on_ready))
+        server = Worker(config, metrics, given)
+        return runner.run(server.serve(announce=config.workers == 1, parent=parent, on_ready=on_ready))
 
 
-def _serve_supervised(config: Config, metrics: Metrics, worker: int, parent: int, on_ready: Callable[[], None]) -> int:
+def _serve_supervised(
+    config: Config, metrics: Metrics, given: Given, worker: int, parent: int, on_ready: Callable[[], None]
+) -> int:
     """Run one worker of several. An error that would end a single one with a message is logged."""
     try:
-        return _serve(config, metrics, worker, parent, on_ready)
+        return _serve(config, metrics, given, worker, parent, on_ready)
     except KvasirError as error:
         log.error("worker %d cannot serve: %s", worker, error.message)
         return 1

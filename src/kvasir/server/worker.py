@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -17,7 +18,6 @@ from typing import Any
 from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
 from kvasir.access.service_tokens import ServiceTokenVerifier
-from kvasir.config.parsers import split_address
 from kvasir.config.table import Config
 from kvasir.control import bootstrap, organisation
 from kvasir.dialects.http import HttpDialect
@@ -37,7 +37,7 @@ from kvasir.server import welcome
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import SAVES
 from kvasir.server.save_directory import SaveDirectory
-from kvasir.server.sockets import listen
+from kvasir.server.sockets import LISTENERS, Given, confirm, listen
 from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir")
@@ -68,7 +68,9 @@ def voximplant_settings(config: Config) -> VoximplantSettings:
 class Worker:
     """Everything that one worker process consists of."""
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    def __init__(self, config: Config, metrics: Metrics, given: Given | None = None) -> None:
+        """`given`: sockets that listen already, which take the place of addresses in the settings."""
+        self._given = given or {}
         self._config = config
         self._metrics = metrics
         self._engine = create_engine(config)
@@ -89,23 +91,23 @@ class Worker:
         )
         self._nemesis: WebSocketListener | None = None
 
-    def _listen(self) -> None:
-        config = self._config
-        share = config.workers > 1
-        if config.http:
-            for listening in listen(config.http, share=share):
-                self._listener.listen(listening)
-        if config.https:
+    def _listen(self) -> list[socket.socket]:
+        listening = listen("http", self._config, self._given)
+        for each in listening:
+            self._listener.listen(each)
+        if secured := listen("https", self._config, self._given):
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            tls.load_cert_chain(config.tls_cert or "", config.tls_key)
+            tls.load_cert_chain(self._config.tls_cert or "", self._config.tls_key)
             tls.set_alpn_protocols(["h2", "http/1.1"])
-            for listening in listen(config.https, share=share):
-                self._listener.listen(listening, tls)
+            for each in secured:
+                self._listener.listen(each, tls)
+        return listening + secured
 
-    async def _start_nemesis(self) -> WebSocketListener | None:
+    async def _start_nemesis(self) -> list[socket.socket]:
         config = self._config
-        if config.nemesis is None:
-            return None
+        listening = listen("nemesis", config, self._given)
+        if not listening:
+            return []
         caller: Principal | Authenticator = self._auth
         first = await organisation.first_organisation(self._engine)
         if config.nemesis_auth != "key":
@@ -119,9 +121,9 @@ class Worker:
             saves=saves,
             observe=self._metrics.observe,
         )
-        listener = WebSocketListener(dialect, config.websocket_limits, origins=config.nemesis_origins)
-        await listener.start(*split_address(config.nemesis), share_port=config.workers > 1)
-        return listener
+        self._nemesis = WebSocketListener(dialect, config.websocket_limits, origins=config.nemesis_origins)
+        await self._nemesis.start(*listening)
+        return listening
 
     async def serve(self, *, announce: bool, parent: int | None, on_ready: Callable[[], None] | None) -> int:
         """Serve until SIGTERM, SIGINT or the end of the supervisor, then drain. Returns the exit status.
@@ -139,25 +141,37 @@ class Worker:
         if announce:
             welcome.announce(await bootstrap.bootstrap(self._engine, self._config, self._engine.clock), self._config)
         # Before HTTP, where /readyz says that the server is ready.
-        self._nemesis = await self._start_nemesis()
-        self._listen()
+        listening = await self._start_nemesis()
+        listening += self._listen()
+        await confirm(each.getsockname()[:2] for each in listening)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
         chores = [loop.create_task(self._publish())]
         if isinstance(self._engine, MemoryEngine):
             chores.append(loop.create_task(self._sweep()))
-        log.info("listening on %s", ", ".join(_addresses(self._config)))
+        log.info("listening on %s", ", ".join(_addresses(self._config, self._given)))
         if on_ready is not None:
             on_ready()
-        await stop.wait()
+        failed = await self._end(stop)
         if parent is not None:
             loop.remove_reader(parent)
         for chore in chores:
             chore.cancel()
-        return await self._drain()
+        await self._drain()
+        return int(failed)
 
-    async def _drain(self) -> int:
+    async def _end(self, stop: asyncio.Event) -> bool:
+        """Wait until the worker is told to stop, or cannot go on; whether it is the latter."""
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait([stopping, *self._listener.running], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        failures = [task.exception() for task in self._listener.running if task.done()]
+        for failure in failures:
+            log.error("the HTTP listener failed, so the server stops: %s", failure, exc_info=failure)
+        return bool(failures)
+
+    async def _drain(self) -> None:
         self._health.stopping = True
         log.info("stopping; requests in flight are answered first")
         seconds = self._config.drain_seconds
@@ -169,7 +183,6 @@ class Worker:
         await self._engine.close()
         self._metrics.publish(self._engine.writer)
         log.info("stopped")
-        return 0
 
     async def _publish(self) -> None:
         while True:
@@ -182,6 +195,8 @@ class Worker:
             await self._engine.sweep()
 
 
-def _addresses(config: Config) -> list[str]:
-    named = (("http://", config.http), ("https://", config.https), ("ws://", config.nemesis))
-    return [scheme + address for scheme, address in named if address]
+def _addresses(config: Config, given: Given) -> list[str]:
+    schemes = zip(("http", "https", "ws"), LISTENERS, strict=True)
+    configured = [(scheme, getattr(config, name)) for scheme, name in schemes if name not in given]
+    handed_over = [f"systemd's sockets for {name}" for name in given]
+    return [f"{scheme}://{address}" for scheme, address in configured if address] + handed_over

@@ -1,7 +1,7 @@
 """The listener for WebSocket APIs: sockets, frames, limits and time. It knows nothing of what messages say.
 
     listener = WebSocketListener(dialect, WebSocketLimits(...))
-    await listener.start("127.0.0.1", 1987, share_port=workers > 1)
+    await listener.start(listening_socket)
     await listener.stop(drain_seconds)
 
 Close codes: 1001 the server stops, or a client was silent for too long; 1002 a frame breaks the protocol; 1008 a
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import urllib.parse
 from typing import Any
 
@@ -61,37 +62,38 @@ class WebSocketListener:
         self._round_seconds = round_seconds
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]
         self._turn = 0
-        self._server: Any = None
+        self._servers: list[Any] = []
         self._ticking: asyncio.TimerHandle | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     @property
     def connections(self) -> int:
         """Number of open connections."""
         return sum(map(len, self._parts))
 
-    async def start(self, host: str, port: int, *, share_port: bool = False) -> None:
-        """Listen. Raises OSError if the address is not available. Port 0 takes a free one: see `port`."""
-        self._server = await ws_create_server(
-            self._upgrade,
-            host,
-            port,
-            reuse_port=share_port or None,
-            backlog=1024,
-            websocket_handshake_timeout=self.limits.handshake_seconds,
-            logger_name=_frames_log,
-            max_frame_size=self.limits.max_payload,
-            read_buffer_init_size=BUFFER_BYTES,
-        )
+    async def start(self, *listening: socket.socket) -> None:
+        """Accept connections at sockets that listen, which are closed in the end."""
+        for each in listening:
+            server = await ws_create_server(
+                self._upgrade,
+                sock=each,
+                backlog=1024,
+                websocket_handshake_timeout=self.limits.handshake_seconds,
+                logger_name=_frames_log,
+                max_frame_size=self.limits.max_payload,
+                read_buffer_init_size=BUFFER_BYTES,
+            )
+            self._servers.append(server)
         self._tick()
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept no more connections, answer the requests that have started, and close with 1001."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
         connections = [connection for part in self._parts for connection in part]
         if connections:
             leaving = [asyncio.ensure_future(connection.leave()) for connection in connections]
