@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import h2.config
+import h2.connection
+import h2.settings
 import pytest
 import uvloop
 
@@ -353,3 +356,59 @@ def test_a_handshake_that_does_not_come_to_its_end_ends(tmp_path: Path, monkeypa
         await house.close()
 
     run(whole())
+
+
+def test_handshakes_count_as_connections_and_do_not_hold_up_a_stop(tmp_path: Path) -> None:
+    authority, cert, key = local_authority.write(tmp_path, datetime.now(UTC))
+
+    async def whole() -> None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(cert, key)
+        house = await House(Limits(connections=3)).open(tls)
+        trust = ssl.create_default_context(cafile=str(authority))
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=trust, server_hostname="localhost")
+        kept = Client(reader, writer)
+        kept.send(get("/a"))
+        assert (await kept.answer())[0] == 200
+        silent = [await house.connect() for _ in range(5)]
+        await house.until(lambda: house.listener.connections == 3)
+        await asyncio.sleep(0.05)
+        assert house.listener.connections == 3
+        for client in silent:
+            client.close()
+        await house.until(lambda: house.listener.connections == 1)
+        silent.append(await house.connect())
+        await house.until(lambda: house.listener.connections == 2)
+        transport: Any = writer.transport
+        transport.pause_reading()  # so that it does not take part in the end of TLS
+        began = time.monotonic()
+        assert await house.listener.stop(PATIENCE_SECONDS)
+        assert time.monotonic() - began < 2.0
+        transport.abort()
+        await house.close()
+
+    run(whole())
+
+
+def test_a_client_that_keeps_its_window_all_but_closed_is_let_go() -> None:
+    async def story(house: House) -> None:
+        config = h2.config.H2Configuration(header_encoding=None)
+        connection = h2.connection.H2Connection(config)
+        connection.initiate_connection()
+        connection.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})
+        connection.send_headers(
+            1, [(":method", "GET"), (":path", "/large"), (":scheme", "http"), (":authority", "h")], end_stream=True
+        )
+        client = await house.connect()
+        client.send(connection.data_to_send())
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while data := await client.reader.read(65_536):
+                    connection.receive_data(data)
+                    connection.increment_flow_control_window(1, 1)  # a byte now and then is not reading
+                    client.send(connection.data_to_send())
+                    await asyncio.sleep(0.1)
+        assert 1.0 < time.monotonic() - began < PATIENCE_SECONDS / 2
+
+    told(story, Limits(unread_seconds=1.0))
