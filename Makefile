@@ -7,9 +7,9 @@ BIN := .venv/bin
 APIS := tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py
 
 # What parses URLs, settings, keys, JSON, forms and dumps: with code of Python's that its versions change.
-PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_transfer_dumps.py \
-  tests/versori/test_bodies.py tests/versori/test_key_encoding.py tests/voximplant/test_forms.py \
-  tests/nemesis/test_jsonpath.py
+PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_database_url.py \
+  tests/cli/test_transfer_dumps.py tests/versori/test_bodies.py tests/versori/test_key_encoding.py \
+  tests/voximplant/test_forms.py tests/nemesis/test_jsonpath.py
 
 .PHONY: serve test test-newest-python check bench docs lock clean
 

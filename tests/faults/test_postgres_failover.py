@@ -22,7 +22,7 @@ from tests.support.faults.linearizable import violation
 from tests.support.faults.stubborn import Keeper, Stubborn, under_load, verify_counter, wait_for_progress
 from tests.support.postgres import PostgresServer, postgres_engine
 from tests.support.raw_http import Client
-from tests.support.serving import Server, serving, wait_until
+from tests.support.serving import PATIENCE_SECONDS, Server, serving, wait_until
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_primary_that_hangs_is_given_up(
             await engine.write([put(2)])
         # More connections are begun at different moments, which still wait when the first has found its way.
         waiting = [asyncio.create_task(engine.get(space, [b"a"])) for space in range(1, 9)]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while isinstance(await outcome(engine.write([put(3)])), Unavailable):
             assert time.monotonic() < deadline, "it never found the new primary"
             waiting.append(asyncio.create_task(engine.get(SYSTEM_SPACE, [b"a"])))

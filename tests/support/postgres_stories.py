@@ -27,7 +27,7 @@ def run_story(
         engine = postgres_engine(url or schema.url, **given)
         await engine.open()
         try:
-            await asyncio.wait_for(story(engine), 20)
+            await asyncio.wait_for(story(engine), PATIENCE_SECONDS)
             assert await engine.check() == []
         finally:
             await engine.close()
