@@ -268,3 +268,171 @@ def test_a_stream_that_is_reset_cuts_its_body_off() -> None:
     assert request.dropping
     house.http.answer(request, Response(200, b"", "Op"))  # which goes nowhere
     assert not house.closed
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"", length: int | None = None) -> bytes:
+    """One frame, however wrong."""
+    length = len(payload) if length is None else length
+    return length.to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+DATA, HEADERS_FRAME, PRIORITY, RESET, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
+END_STREAM, END_HEADERS, PADDED = 0x1, 0x4, 0x8
+ACK = 0x1
+#: :method GET, :scheme http, :path /, :authority h
+GET = b"\x82\x86\x84\x41\x01h"
+GET_1 = frame(HEADERS_FRAME, END_HEADERS | END_STREAM, 1, GET)
+POST = b"\x83\x86\x84\x41\x01h"
+POST_1 = frame(HEADERS_FRAME, END_HEADERS, 1, POST)
+RESET_1 = frame(RESET, 0, 1, (8).to_bytes(4))
+
+
+def setting(number: int, value: int) -> bytes:
+    return frame(SETTINGS, 0, 0, number.to_bytes(2) + value.to_bytes(4))
+
+
+def headers_1(block: bytes, flags: int = END_HEADERS | END_STREAM) -> bytes:
+    return frame(HEADERS_FRAME, flags, 1, block)
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+#: The cases of h2spec that are answered by an end of the connection or of the stream, by the section of RFC 9113 (or
+#: 7540, where it was another) or of RFC 7541.
+VIOLATIONS: dict[str, bytes] = {
+    "4.2 a DATA frame beyond the maximum size": POST_1 + frame(DATA, 0, 1, b"x" * 16_385),
+    "4.2 a HEADERS frame beyond the maximum size": headers_1(GET + b"x" * 16_385),
+    "4.3 a header block that cannot be decoded": headers_1(b"\xff\xff\xff\xff\xff\xff"),
+    "4.3 PRIORITY within a header block": headers_1(GET, 0) + frame(PRIORITY, 0, 1, bytes(5)),
+    "4.3 HEADERS of another stream within a header block": headers_1(GET, 0) + frame(HEADERS_FRAME, 5, 3, GET),
+    "5.1 DATA on an idle stream": frame(DATA, END_STREAM, 1, b"x"),
+    "5.1 RST_STREAM on an idle stream": RESET_1,
+    "5.1 WINDOW_UPDATE on an idle stream": frame(WINDOW, 0, 1, (1).to_bytes(4)),
+    "5.1 CONTINUATION on an idle stream": frame(CONTINUATION, END_HEADERS, 1, GET),
+    "5.1 DATA on a half-closed stream": GET_1 + frame(DATA, END_STREAM, 1, b"x"),
+    "5.1 HEADERS on a half-closed stream": GET_1 + GET_1,
+    "5.1 CONTINUATION on a half-closed stream": GET_1 + frame(CONTINUATION, END_HEADERS, 1, GET),
+    "5.1 DATA after RST_STREAM": POST_1 + RESET_1 + frame(DATA, END_STREAM, 1, b"x"),
+    "5.1 HEADERS after RST_STREAM": POST_1 + RESET_1 + GET_1,
+    "5.1 CONTINUATION after RST_STREAM": POST_1 + RESET_1 + frame(CONTINUATION, END_HEADERS, 1, GET),
+    "5.1.1 a stream with an even number": frame(HEADERS_FRAME, 5, 2, GET),
+    "5.1.1 a stream with a smaller number": frame(HEADERS_FRAME, 5, 5, GET) + frame(HEADERS_FRAME, 5, 3, GET),
+    "5.3.1 HEADERS that depend on their own stream": headers_1((1).to_bytes(4) + b"\x00" + GET, 0x25),
+    "5.3.1 PRIORITY that depends on its own stream": frame(PRIORITY, 0, 1, (1).to_bytes(4) + b"\x00"),
+    "5.5 an unknown frame within a header block": headers_1(GET, 0) + frame(0xFF, 0, 1, b"x"),
+    "6.1 DATA on stream 0": frame(DATA, 0, 0, b"x"),
+    "6.1 DATA with too much padding": POST_1 + frame(DATA, PADDED | END_STREAM, 1, b"\x06xxxxx"),
+    "6.2 HEADERS on stream 0": frame(HEADERS_FRAME, 5, 0, GET),
+    "6.2 HEADERS with too much padding": headers_1(b"\xff" + GET, 0xD),
+    "6.3 PRIORITY on stream 0": frame(PRIORITY, 0, 0, bytes(5)),
+    "6.3 PRIORITY of 4 bytes": frame(PRIORITY, 0, 1, bytes(4)),
+    "6.4 RST_STREAM on stream 0": frame(RESET, 0, 0, bytes(4)),
+    "6.4 RST_STREAM of 3 bytes": POST_1 + frame(RESET, 0, 1, bytes(3)),
+    "6.5 an acknowledgement with content": frame(SETTINGS, ACK, 0, bytes(6)),
+    "6.5 SETTINGS on a stream": frame(SETTINGS, 0, 1, b"\x00\x03" + bytes(4)),
+    "6.5 SETTINGS of 3 bytes": frame(SETTINGS, 0, 0, bytes(3)),
+    "6.5.2 ENABLE_PUSH 2": setting(2, 2),
+    "6.5.2 INITIAL_WINDOW_SIZE beyond the maximum": setting(4, 2**31),
+    "6.5.2 MAX_FRAME_SIZE below the minimum": setting(5, 16_383),
+    "6.5.2 MAX_FRAME_SIZE beyond the maximum": setting(5, 2**24),
+    "6.7 PING on a stream": frame(PING, 0, 1, bytes(8)),
+    "6.7 PING of 6 bytes": frame(PING, 0, 0, bytes(6)),
+    "6.8 GOAWAY on a stream": frame(GOAWAY, 0, 1, bytes(8)),
+    "6.9 WINDOW_UPDATE by 0": frame(WINDOW, 0, 0, bytes(4)),
+    "6.9 WINDOW_UPDATE of a stream by 0": POST_1 + frame(WINDOW, 0, 1, bytes(4)),
+    "6.9 WINDOW_UPDATE of 3 bytes": frame(WINDOW, 0, 0, bytes(3)),
+    "6.9.1 a window beyond the maximum": frame(WINDOW, 0, 0, (2**31 - 1).to_bytes(4)) * 2,
+    "6.9.1 a stream's window beyond the maximum": POST_1 + frame(WINDOW, 0, 1, (2**31 - 1).to_bytes(4)) * 2,
+    "6.9.2 a setting that takes a window beyond the maximum": (
+        POST_1 + frame(WINDOW, 0, 1, (2**31 - 65_536).to_bytes(4)) + setting(4, 65_600)
+    ),
+    "6.10 DATA within a header block": headers_1(POST, 0) + frame(DATA, END_STREAM, 1, b"x"),
+    "6.10 CONTINUATION on stream 0": headers_1(GET, END_STREAM) + frame(CONTINUATION, END_HEADERS, 0, b""),
+    "6.10 CONTINUATION of another stream": headers_1(GET, END_STREAM) + frame(CONTINUATION, END_HEADERS, 3, b""),
+    "8.1 a second HEADERS frame that does not end the stream": POST_1 + headers_1(literal(b"x", b"1"), END_HEADERS),
+    "8.1.2 a name in capitals": headers_1(GET + literal(b"X-Test", b"1")),
+    "8.1.2.1 an unknown pseudo header": headers_1(GET + literal(b":test", b"1")),
+    "8.1.2.1 the pseudo header of an answer": headers_1(GET + literal(b":status", b"200")),
+    "8.1.2.1 a pseudo header in a trailer": POST_1 + headers_1(literal(b":method", b"200")),
+    "8.1.2.1 a pseudo header after others": headers_1(b"\x82\x86" + literal(b"x", b"1") + b"\x84\x41\x01h"),
+    "8.1.2.2 a Connection header": headers_1(GET + literal(b"connection", b"keep-alive")),
+    "8.1.2.2 TE with anything but trailers": headers_1(GET + literal(b"te", b"trailers, deflate")),
+    "8.1.2.3 an empty path": headers_1(b"\x82\x86" + literal(b":path", b"") + b"\x41\x01h"),
+    "8.1.2.3 no method": headers_1(b"\x86\x84\x41\x01h"),
+    "8.1.2.3 no scheme": headers_1(b"\x82\x84\x41\x01h"),
+    "8.1.2.3 no path": headers_1(b"\x82\x86\x41\x01h"),
+    "8.1.2.3 two methods": headers_1(b"\x82" + GET),
+    "8.1.2.3 two schemes": headers_1(b"\x86" + GET),
+    "8.1.2.3 two paths": headers_1(b"\x84" + GET),
+    "8.1.2.6 less than the declared length": (
+        headers_1(POST + literal(b"content-length", b"2"), END_HEADERS) + frame(DATA, END_STREAM, 1, b"x")
+    ),
+    "8.1.2.6 more than the declared length, in frames": (
+        headers_1(POST + literal(b"content-length", b"1"), END_HEADERS)
+        + frame(DATA, 0, 1, b"x")
+        + frame(DATA, END_STREAM, 1, b"x")
+    ),
+    "8.2 PUSH_PROMISE by a client": GET_1 + frame(PUSH, END_HEADERS, 1, (2).to_bytes(4) + GET),
+    "HPACK 2.3.3 an index beyond the tables": headers_1(GET + b"\xc6"),
+    "HPACK 4.2 a table size at the end of a block": headers_1(GET + b"\x20"),
+    "HPACK 5.2 padding of a whole byte": headers_1(GET + b"\x00\x81\xff\x00"),
+    "HPACK 5.2 padding of zeros": headers_1(GET + b"\x00\x81\x18\x00"),
+    "HPACK 5.2 the end of string within a string": headers_1(GET + b"\x00\x84\xff\xff\xff\xff\x00"),
+    "HPACK 6.1 index 0": headers_1(GET + b"\x80"),
+    "HPACK 6.3 a table beyond the setting": headers_1(b"\x3f\xe1\x7f" + GET),
+}
+
+#: What must change nothing.
+IGNORED: dict[str, bytes] = {
+    "4.1 a frame of an unknown type": frame(0xFF, 0, 0, b"12345678"),
+    "4.1 unknown flags": frame(PING, 0x16, 0, bytes(8)),
+    "4.1 the reserved bit": frame(PING, 0, 2**31, bytes(8)),
+    "5.1 PRIORITY on an idle stream": frame(PRIORITY, 0, 1, (0).to_bytes(4) + b"\x01"),
+    "5.1 PRIORITY, RST_STREAM and WINDOW_UPDATE on a closed stream": (
+        GET_1 + RESET_1 + frame(PRIORITY, 0, 1, bytes(5)) + frame(WINDOW, 0, 1, (1).to_bytes(4)) + RESET_1
+    ),
+    "6.5.2 an unknown setting": setting(0xFF, 1),
+    "6.7 an acknowledged PING": frame(PING, ACK, 0, bytes(8)),
+    "6.10 a header block in many frames": (
+        headers_1(GET[:2], END_STREAM) + frame(CONTINUATION, 0, 1, GET[2:4]) + frame(CONTINUATION, 4, 1, GET[4:])
+    ),
+    "6.1 and 6.2 padding": headers_1(b"\x02" + POST + b"\0\0", 0xC) + frame(DATA, 9, 1, b"\x03x\0\0\0"),
+    "8.1 a trailer": POST_1 + headers_1(literal(b"x", b"1")),
+}
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_h2spec_sends_against_the_protocol(name: str, whole: bool) -> None:
+    house = House(lambda _: None)
+    house.exchange()
+    sent = VIOLATIONS[name]
+    for piece in [sent] if whole else [bytes([byte]) for byte in sent]:
+        if not house.closed:
+            house.http.feed(piece)
+    kinds = kinds_in(house.sent)
+    assert house.closed == (GOAWAY in kinds)
+    assert house.closed or RESET in kinds
+    if not name.startswith(("5.1 ", "5.1.1 a stream with a smaller", "8.2 ")):  # which begin with a good request
+        assert not [request for request in house.requests if request.complete]
+
+
+def kinds_in(sent: bytes) -> list[int]:
+    kinds = []
+    while sent:
+        kinds.append(sent[3])
+        sent = sent[9 + int.from_bytes(sent[:3]) :]
+    return kinds
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_h2spec_sends_within_the_protocol(name: str) -> None:
+    house = House()
+    house.exchange()
+    for byte in IGNORED[name] + frame(HEADERS_FRAME, END_HEADERS | END_STREAM, 7, GET):
+        house.http.feed(bytes([byte]))
+    assert not house.closed
+    assert house.requests[-1].complete
+    assert HEADERS_FRAME in kinds_in(house.sent)

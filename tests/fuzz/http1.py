@@ -1,0 +1,60 @@
+"""Fuzzes HTTP/1.1: `nice -n 19 python -m tests.fuzz.http1 DIRECTORY tests/fuzz/seeds/http1 -max_total_time=300`.
+
+Needs `pip install atheris`. What it finds goes to DIRECTORY. No bytes may raise anything, and however they are cut,
+they must mean the same: the same requests, and a refusal or none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Any
+
+import atheris
+
+with atheris.instrument_imports(include=["kvasir.listeners", "httptools"]):
+    from kvasir.limits import Limits
+    from kvasir.listeners.http.http1 import Http1, Request
+
+
+class House:
+    """Stands in for the listener and the connection of requests."""
+
+    def __init__(self) -> None:
+        self.limits = Limits(head_bytes=1_024, head_lines=10, target_bytes=100)
+        self.ids = map(str, itertools.count(1))
+        self.now = 0.0
+        self.held = 0
+
+
+def meaning(request: Request) -> tuple[Any, ...]:
+    body = b"".join(request._chunks)
+    return request.method, request.raw_path, request.query, tuple(request._headers.items()), body, request.keep_alive
+
+
+def fed(pieces: list[bytes]) -> tuple[list[Any], bool]:
+    """(the whole requests, whether what follows them was refused)"""
+    house: Any = House()
+    http = Http1(house, house)
+    for piece in pieces:
+        http.feed(piece)
+    whole = [meaning(request) for request in http.requests if request.complete]
+    broken = any(request._failure is not None for request in http.requests)
+    return whole, http.refusal is not None or broken
+
+
+def test_one_input(data: bytes) -> None:
+    provider = atheris.FuzzedDataProvider(data)
+    step = provider.ConsumeIntInRange(1, 40)
+    text = provider.ConsumeBytes(len(data))
+    if len(text) > 1_000:
+        return  # where it is cut then decides which of two bounds is met first
+    whole = fed([text])
+    for pieces in ([text[at : at + 1] for at in range(len(text))], [text[:step], text[step:]]):
+        if fed(pieces) != whole:
+            raise AssertionError(f"{fed(pieces)} != {whole}")
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, test_one_input)
+    atheris.Fuzz()
