@@ -131,6 +131,23 @@ def test_bytes_one_by_one_mean_the_same() -> None:
     assert len(house.requests) == 1
 
 
+def test_a_stream_that_is_reset_in_the_same_read_harms_no_other() -> None:
+    large = House(lambda _: Response(200, b"x" * 100_000, "Op"))
+    large.exchange()
+    large.client.send_headers(1, HEADERS, end_stream=True)
+    large.exchange()  # as far as its window lets the answer
+    large.client.send_headers(3, HEADERS, end_stream=True)
+    large.client.send_headers(5, PUT)
+    large.client.send_data(5, b"abc")
+    large.client.reset_stream(1)
+    large.client.reset_stream(5)
+    large.client.send_headers(7, HEADERS, end_stream=True)
+    events = large.exchange()
+    assert not large.closed
+    answered = [event.stream_id for event in events if isinstance(event, h2.events.ResponseReceived)]
+    assert answered == [3, 7]
+
+
 def floods() -> Iterator[tuple[str, Callable[[House], bytes]]]:
     def resets(house: House) -> bytes:
         stream = house.client.get_next_available_stream_id()

@@ -35,8 +35,7 @@ access = logging.getLogger("kvasir.access")
 HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 0.5
 
 #: Seconds between two looks at the clock and at what takes too long; a part of the connections each time.
-TICK_SECONDS = 0.25
-PARTS = 4
+TICK_SECONDS, PARTS = 0.25, 4
 
 #: Pause after the system has refused to accept a connection, most often for want of open files; and the errors of a
 #: socket at which nothing will ever be accepted again.
@@ -65,8 +64,7 @@ class HttpListener:
         #: Bytes of request bodies in memory.
         self.held = 0
         self.draining = False
-        self.now = time.perf_counter()
-        self.date = b""
+        self.now, self.date = time.perf_counter(), b""
         self._dialects = tuple(dialects)
         self._fallback = fallback
         self._observe = metrics.observe

@@ -15,11 +15,9 @@ from kvasir.listeners.http.http2 import PREFACE, Http2
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
 
-#: Bytes that are parsed at a time, which bounds the requests of one connection that wait for their turn.
-SLICE_BYTES = 16_384
-
-#: A client that has taken less than this of its answers for too long does not read.
-PROGRESS_BYTES = 65_536
+#: Bytes that are parsed at a time, which bounds the requests of one connection that wait for their turn; and those of
+#: its answers that a client must take within the time for it to count as one that reads.
+SLICE_BYTES, PROGRESS_BYTES = 16_384, 65_536
 
 #: A connection that ends goes on reading for so long, since a client that still sends would not see the last answer.
 LINGER_SECONDS, DRAINING_LINGER_SECONDS = 2.0, 0.5

@@ -20,17 +20,15 @@ from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
 
-#: A body of so many times the longest that is allowed is read to its end although nobody wants it; then it is cut off.
-DRAINED_BODIES = 2
+#: A body of up to this many times the longest allowed is read to its end although nobody wants it; a longer one is cut
+#: off. After one that took more than these seconds, the dialect is called again.
+DRAINED_BODIES, LATE_SECONDS = 2, 1.0
 
 #: Headers by lower-case name, and those that may be there once only.
 Headers = dict[bytes, bytes]
 _SINGLE = frozenset({b"host", b"content-length", b"authorization", b"content-type"})
 
 _LONG_HEAD = 431, "the head of the request is too long, or has too many lines"
-
-#: After a body that took longer, the dialect is called again.
-LATE_SECONDS = 1.0
 
 
 class CameLate(BaseException):  # no Exception: a dialect answers those

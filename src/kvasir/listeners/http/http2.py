@@ -25,15 +25,11 @@ if TYPE_CHECKING:
     from kvasir.listeners.http.connection import Connection
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-STREAMS = 100
-WINDOW_BYTES = 1 << 20
-#: A frame of the longest allowed, with its header.
-FRAME_BYTES = 16_384 + 9
+#: Open streams, bytes of a window, and of a frame with its header.
+STREAMS, WINDOW_BYTES, FRAME_BYTES = 100, 1 << 20, 16_384 + 9
 
 #: Frames that ask for work and bring none; an answered request makes up for some of them.
-IDLE_FRAMES = 1_000
-IDLE_FRAMES_A_REQUEST = 10
+IDLE_FRAMES, IDLE_FRAMES_A_REQUEST = 1_000, 10
 _IDLE = (events.WindowUpdated, events.RemoteSettingsChanged, events.PingReceived, events.PriorityUpdated)
 
 
@@ -55,8 +51,7 @@ class Http2:
         self._open: dict[int, Request] = {}
         #: What is still to be sent of the answers that wait for the peer's windows, by stream.
         self.unsent: dict[int, memoryview] = {}
-        self._idle_frames = 0
-        self._ended = False
+        self._idle_frames, self._ended = 0, False
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.RequestReceived: self._request,
             events.DataReceived: self._data,
@@ -72,8 +67,12 @@ class Http2:
     def feed(self, data: bytes) -> None:
         """Take in what was read."""
         try:
-            for event in self._h2.receive_data(data):
-                if (handler := self._handlers.get(type(event))) and not self._ended:
+            received = self._h2.receive_data(data)
+            # Streams that are reset in this read are closed already: they are forgotten first, and none is begun.
+            gone = {event.stream_id for event in received if isinstance(event, events.StreamReset)}
+            for event in sorted(received, key=lambda event: not isinstance(event, events.StreamReset)):
+                stillborn = isinstance(event, events.RequestReceived) and event.stream_id in gone
+                if (handler := self._handlers.get(type(event))) and not self._ended and not stillborn:
                     handler(event)
             # h2 looks at the length of a frame only when all of it is there.
             if len(self._h2.incoming_buffer._data) > FRAME_BYTES:
