@@ -58,9 +58,8 @@ class HttpListener:
         """The first dialect that serves a path answers, `fallback` where none does."""
         self.limits = limits
         self.ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
-        #: How many are open, or shaking hands.
-        self.connections = 0
-        self.in_flight = 0
+        #: Connections that are open or shaking hands, and requests that are being answered.
+        self.connections = self.in_flight = 0
         #: Bytes of request bodies in memory.
         self.held = 0
         self.draining = False

@@ -176,10 +176,8 @@ class Http1:
         self._parser = httptools.HttpRequestParser(self)
         self._headers: Headers = {}
         self._target = b""
-        self._head_bytes = self._lines = 0
-        #: Bytes since something was whole, at least a piece of a body.
-        self._unfinished = 0
-        self._resuming = False
+        #: `_unfinished`: bytes since something was whole, at least a piece of a body.
+        self._head_bytes = self._lines = self._unfinished = 0
         #: Requests whose heads are whole, for the connection to take.
         self.requests: deque[Request] = deque()
         #: The request whose body comes in.
@@ -187,7 +185,7 @@ class Http1:
         #: When the head that is coming in began.
         self.head_since: float | None = None
         #: Whether nothing that comes from now on is a request.
-        self.ended = False
+        self.ended = self._resuming = False
         #: Status and message of an answer of our own to what is no request; it is the last of the connection.
         self.refusal: tuple[int, str] | None = None
 
