@@ -13,7 +13,7 @@ from kvasir.dialects.versori import requests, responses, routes
 from kvasir.engine import Outcome
 from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.keys import pack
-from kvasir.model import Commit, Conflict, Principal, Space, Write
+from kvasir.model import Commit, Conflict, Entry, Principal, Space, Write
 from kvasir.store.deadline import within
 from kvasir.store.store import Store
 
@@ -48,7 +48,8 @@ class VersoriDialect:
         }
 
     def answer_nowait(self, request: Request) -> bool:
-        """See `HttpDialect`. Plain reads and writes of one key by a known caller; failures go the general way."""
+        """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
+        operation = routes.UNROUTED
         try:
             operation, owner, rest = routes.route(request.method, request.path)
             handler = self._nowait.get(operation)
@@ -59,8 +60,9 @@ class VersoriDialect:
             if principal is None or space is None:
                 return False
             return handler(request, principal, space, pack(routes.key_parts(rest)))
-        except KvasirError:
-            return False
+        except KvasirError as error:
+            request.answer(responses.failure(error, operation, request.id))
+            return True
 
     async def __call__(self, request: Request) -> Response:
         operation = routes.UNROUTED
@@ -84,16 +86,14 @@ class VersoriDialect:
         self._store.limits.check_key(packed)  # the store checks only what is written
         space = await self._store.open(principal, owner)
         entry = (await self._store.get(principal, space, (packed,)))[0]
-        if entry is None:
-            raise NotFound("Key not found")
-        return Response(200, responses.value(entry), "GetKV")
+        return _get_response(entry)
 
     def _get_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
         self._store.limits.check_key(packed)
         entries = self._store.get_nowait(principal, space, (packed,))
-        if entries is None or entries[0] is None:
+        if entries is None:
             return False
-        request.answer(Response(200, responses.value(entries[0]), "GetKV"))
+        request.answer(_get_response(entries[0]))
         return True
 
     def _set_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
@@ -202,6 +202,12 @@ class _Setting:
 
     def set_exception(self, error: KvasirError) -> None:
         self._request.answer(responses.failure(error, "SetKV", self._request.id))
+
+
+def _get_response(entry: Entry | None) -> Response:
+    if entry is None:
+        raise NotFound("Key not found")
+    return Response(200, responses.value(entry), "GetKV")
 
 
 def _set_response(outcome: Commit | Conflict) -> Response:

@@ -49,11 +49,12 @@ class VoximplantDialect:
         return _method(path) is not None
 
     def answer_nowait(self, request: Request) -> bool:
-        """See `HttpDialect`. Plain sets and gets by a known caller; failures go the general way."""
+        """See `HttpDialect`. Plain sets and gets by a known caller."""
         caller = self._tokens.verify_nowait(request.header("authorization"))
         body = request.body_nowait()
         if caller is None or body is None or request.method not in {"POST", "GET"}:
             return False
+        operation = UNKNOWN
         try:
             kind, options = forms.content_type(request.header("content-type"))
             if len(body) > self._max_bytes(kind):
@@ -70,12 +71,14 @@ class VoximplantDialect:
                 waiter = _Waiter(request, setting)
                 return self._store.submit(call.principal, space, setting.mutation, setting.conditions, waiter)
             body = get_item_nowait(call) if operation == "GetKeyValueItem" else None
-        except (ApiError, KvasirError):
-            return False
-        if body is None:
-            return False
-        request.answer(Response(200, body, operation))
-        return True
+            response = None if body is None else Response(200, body, operation)
+        except ApiError as error:
+            response = _failure(error, operation)
+        except KvasirError as error:
+            response = _failure(errors.of(error), operation)
+        if response is not None:
+            request.answer(response)
+        return response is not None
 
     async def __call__(self, request: Request) -> Response:
         operation = UNKNOWN
