@@ -1,6 +1,6 @@
 """Entries that this process has read and that, as the seqlocks say, have not changed since: never stale.
 
-A query takes two microseconds, but it also releases the interpreter's lock, and getting that back from Granian's thread
+A query takes two microseconds, but it also releases the interpreter's lock, and getting that back from a busy thread
 takes several more. See docs/benchmarks.md.
 """
 
