@@ -68,6 +68,15 @@ async def copied(old: Engine, new: Engine) -> Report:
     return await fill(await EngineSource.of(old), new, lambda _: None)
 
 
+async def databases(clock: ManualClock, *, again: bool) -> tuple[Engine, Engine]:
+    """One to copy and one to copy into: empty or, if `again`, a copy from which a store has to go."""
+    old, new = await source(clock), MemoryEngine(clock)
+    if again:
+        await copied(old, new)
+        await old.end_space(ulid(1))
+    return old, new
+
+
 async def dumped(engine: Engine) -> list[object]:
     """Everything but the mark and the numbers of spaces."""
     return [
@@ -82,10 +91,7 @@ async def dumped(engine: Engine) -> list[object]:
 def test_a_server_that_starts_while_a_copy_begins_loses_nothing(at: int, again: bool, config: Config) -> None:
     async def story() -> None:
         clock = ManualClock()
-        old, new = await source(clock), MemoryEngine(clock)
-        if again:
-            await copied(old, new)
-            await old.end_space(ulid(1))
+        old, new = await databases(clock, again=again)
         started = False
 
         async def start() -> None:
@@ -118,10 +124,7 @@ def test_a_server_that_starts_while_a_copy_begins_loses_nothing(at: int, again: 
 def test_a_copy_made_while_a_server_starts_is_a_copy(at: int, again: bool, config: Config) -> None:
     async def story() -> None:
         clock = ManualClock()
-        old, new = await source(clock), MemoryEngine(clock)
-        if again:
-            await copied(old, new)
-            await old.end_space(ulid(1))
+        old, new = await databases(clock, again=again)
         report = None
 
         async def move() -> None:
