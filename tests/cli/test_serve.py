@@ -304,11 +304,15 @@ def test_readyz_is_answered_only_when_all_listeners_are_up(tmp_path: Path, monke
             served.append(probe.connect_ex(("127.0.0.1", port)) == 0)
         await start(self, *listening)
 
+    def is_ready() -> bool:
+        os.close(ready)
+        return True
+
     monkeypatch.setattr(WebSocketListener, "start", slow_start)
     server = Worker(config, Metrics(OPERATIONS, 1))
     threshold = gc.get_threshold()
     try:
-        status = asyncio.run(server.serve(announce=True, parent=supervisor, on_ready=lambda: os.close(ready)))
+        status = asyncio.run(server.serve(announce=True, parent=supervisor, on_ready=is_ready))
     finally:
         os.close(supervisor)
         gc.unfreeze()

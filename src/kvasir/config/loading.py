@@ -145,7 +145,8 @@ def _wrong_listeners(config: Config) -> Iterator[tuple[str, str]]:
     used = [address for address in (config.http, config.https, config.nemesis) if address]
     if not used:
         yield "http", "must be an address if https and nemesis are off, too: nothing would be served"
-    if len(set(used)) < len(used):
+    fixed = [address for address in used if split_address(address)[1]]
+    if len(set(fixed)) < len(fixed):
         yield "http", "must differ from the addresses of the other listeners"
     if config.https:
         yield from wrong_tls(config.tls_cert, config.tls_key)

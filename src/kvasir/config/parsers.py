@@ -96,10 +96,10 @@ def address(given: str) -> str | None:
 
 
 def split_address(given: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT or [IPV6]:PORT. Raises ValueError."""
+    """Host and port of HOST:PORT or [IPV6]:PORT; port 0 stands for any free one. Raises ValueError."""
     host, colon, port = given.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f'HOST:PORT, for example 127.0.0.1:8901, or "{OFF}"')
     return host, int(port)
 

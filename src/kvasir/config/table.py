@@ -125,7 +125,13 @@ class Config:
         "power failure may lose the last moments.",
     )
 
-    http: str | None = row(LISTENERS, "127.0.0.1:8901", address, "HOST:PORT", "Address for plain HTTP/1.1 and HTTP/2.")
+    http: str | None = row(
+        LISTENERS,
+        "127.0.0.1:8901",
+        address,
+        "HOST:PORT",
+        "Address for plain HTTP/1.1 and HTTP/2. Port 0, here and for the other listeners, is any free one.",
+    )
     https: str | None = row(
         LISTENERS, OFF, address, "HOST:PORT", "Address for HTTP over TLS, alongside or instead of plain HTTP."
     )
@@ -178,6 +184,14 @@ class Config:
 
     drain_seconds: float = row(
         RUNNING, "20", seconds, "seconds", "How long a stopping server waits for requests in progress."
+    )
+    ready_file: Path | None = row(
+        RUNNING,
+        None,
+        path,
+        "FILE",
+        "Where to write, once the server serves, its addresses, the first organisation's ULID and its process id, as "
+        "JSON; removed when it ends.",
     )
     log_level: str = row(
         RUNNING, "info", one_of("debug", "info", "warning", "error"), "LEVEL", "debug, info, warning or error."

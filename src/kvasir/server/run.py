@@ -20,7 +20,7 @@ from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.errors import KvasirError
 from kvasir.metrics import Metrics
-from kvasir.server import logs, sockets, supervisor
+from kvasir.server import logs, ready_file, sockets, supervisor
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import keep_private
 from kvasir.server.sockets import Given
@@ -45,6 +45,7 @@ def run(config: Config) -> int:
     try:
         given = sockets.inherited()
         sockets.check(config, given)
+        config, given = sockets.with_free_ports(config, given)
         keep_private(config)
         _allow_files(config)
         metrics = Metrics(OPERATIONS, config.workers)
@@ -56,6 +57,8 @@ def run(config: Config) -> int:
     except KvasirError as error:
         print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
         return 1
+    finally:
+        ready_file.remove(config)
 
 
 def _allow_files(config: Config) -> None:
@@ -97,7 +100,7 @@ def _serve(
     given: Given,
     worker: int,
     parent: int | None = None,
-    on_ready: Callable[[], None] | None = None,
+    on_ready: Callable[[], bool] | None = None,
 ) -> int:
     """Run one worker until it is told to stop.
 
@@ -110,7 +113,7 @@ def _serve(
 
 
 def _serve_supervised(
-    config: Config, metrics: Metrics, given: Given, worker: int, parent: int, on_ready: Callable[[], None]
+    config: Config, metrics: Metrics, given: Given, worker: int, parent: int, on_ready: Callable[[], bool]
 ) -> int:
     """Run one worker of several. An error that would end a single one with a message is logged."""
     try:

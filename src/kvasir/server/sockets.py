@@ -1,18 +1,20 @@
-"""Listening sockets: every address of a name, or those that systemd hands over. Knows no protocol."""
+"""Listening sockets: every address of a name, any free port, or those that systemd hands over. Knows no protocol."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from kvasir.config.parsers import is_loopback, split_address
 from kvasir.config.table import Config
 from kvasir.errors import Unavailable
 
-#: The listeners, by the names of their settings
-LISTENERS = ("http", "https", "nemesis")
+#: The listeners by the names of their settings, and the schemes of their URLs
+LISTENERS = {"http": "http", "https": "https", "nemesis": "ws"}
 
 #: Sockets that listen already, by the name of their listener
 Given = Mapping[str, list[socket.socket]]
@@ -66,6 +68,22 @@ def check(config: Config, given: Given) -> None:
         raise Unavailable("the socket for nemesis is not on a loopback address: choose --nemesis-auth key or none")
 
 
+def with_free_ports(config: Config, given: Given) -> tuple[Config, Given]:
+    """Bind the addresses whose port is 0, once for all workers: the settings with what was bound, and all sockets.
+
+    Raises `Unavailable` with what to do.
+    """
+    sockets, addresses = dict(given), dict[str, Any]()
+    for name in LISTENERS:
+        address = getattr(config, name)
+        if address and name not in given and split_address(address)[1] == 0:
+            sockets[name] = _bind(address, share=False)
+            for each in sockets[name]:
+                each.listen(BACKLOG)
+            addresses[name] = f"{address.rpartition(':')[0]}:{sockets[name][0].getsockname()[1]}"
+    return dataclasses.replace(config, **addresses), sockets
+
+
 def listen(name: str, config: Config, given: Given) -> list[socket.socket]:
     """The sockets of a listener: those handed over, or one for each address of the name in the settings.
 
@@ -78,6 +96,18 @@ def listen(name: str, config: Config, given: Given) -> list[socket.socket]:
     for each in listening:
         each.listen(BACKLOG)
     return listening
+
+
+def addresses(config: Config, given: Given) -> dict[str, list[str]]:
+    """The URLs of every listener, by its name."""
+    found: dict[str, list[str]] = {}
+    for name, scheme in LISTENERS.items():
+        if name in given:
+            hosts = [each.getsockname()[:2] for each in given[name]]
+            found[name] = [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in hosts]
+        elif address := getattr(config, name):
+            found[name] = [f"{scheme}://{address}"]
+    return found
 
 
 def _bind(address: str, *, share: bool) -> list[socket.socket]:
@@ -93,7 +123,8 @@ def _bind(address: str, *, share: bool) -> list[socket.socket]:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.bind(sockaddr)
+            listening.bind((sockaddr[0], port, *sockaddr[2:]))
+            port = listening.getsockname()[1]  # chosen for the first address if it was 0
     except OSError as error:
         _close(bound)
         raise Unavailable(

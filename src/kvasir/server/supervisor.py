@@ -21,8 +21,8 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 AWAITED = (*STOPPING, signal.SIGCHLD, signal.SIGALRM)
 
 #: What a worker runs: (its number, a descriptor that becomes readable when the supervisor is gone, what to call once
-#: it is serving) -> its exit status.
-Serve = Callable[[int, int, Callable[[], None]], int]
+#: it is serving, which returns whether all of them are) -> its exit status.
+Serve = Callable[[int, int, Callable[[], bool]], int]
 
 
 def supervise(workers: int, serve: Serve) -> int:
@@ -114,8 +114,9 @@ class _Workers:
                 self._missing.append(worker)
 
     def _run(self, worker: int) -> None:
-        def on_ready() -> None:
+        def on_ready() -> bool:
             self._served[worker] = 1
+            return b"\0" not in self._served[:]
 
         status = 1
         try:

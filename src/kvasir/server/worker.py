@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -33,11 +34,11 @@ from kvasir.listeners.http import HttpListener
 from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Metrics
 from kvasir.model import Principal
-from kvasir.server import welcome
+from kvasir.server import ready_file, sockets, welcome
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import SAVES
 from kvasir.server.save_directory import SaveDirectory
-from kvasir.server.sockets import LISTENERS, Given, confirm, listen
+from kvasir.server.sockets import Given, confirm, listen
 from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir")
@@ -125,11 +126,11 @@ class Worker:
         await self._nemesis.start(*listening)
         return listening
 
-    async def serve(self, *, announce: bool, parent: int | None, on_ready: Callable[[], None] | None) -> int:
+    async def serve(self, *, announce: bool, parent: int | None, on_ready: Callable[[], bool] | None) -> int:
         """Serve until SIGTERM, SIGINT or the end of the supervisor, then drain. Returns the exit status.
 
         `announce`: set up a new database and print what it contains. `parent`: a descriptor that becomes readable when
-        the supervisor is gone. `on_ready` is called once the worker serves.
+        the supervisor is gone. `on_ready` is called once the worker serves, and says whether all of them do.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -150,9 +151,10 @@ class Worker:
         chores = [loop.create_task(self._publish())]
         if isinstance(self._engine, MemoryEngine):
             chores.append(loop.create_task(self._sweep()))
-        log.info("listening on %s", ", ".join(_addresses(self._config, self._given)))
-        if on_ready is not None:
-            on_ready()
+        addresses = sockets.addresses(self._config, self._given)
+        log.info("listening on %s", ", ".join(each for found in addresses.values() for each in found))
+        if on_ready is None or on_ready():
+            await self._tell_ready(addresses, os.getpid() if parent is None else os.getppid())
         failed = await self._end(stop)
         if parent is not None:
             loop.remove_reader(parent)
@@ -160,6 +162,11 @@ class Worker:
             chore.cancel()
         await self._drain()
         return int(failed)
+
+    async def _tell_ready(self, addresses: Mapping[str, list[str]], pid: int) -> None:
+        if self._config.ready_file is not None:
+            first = await organisation.first_organisation(self._engine)
+            ready_file.write(self._config.ready_file, addresses, first, pid)
 
     async def _end(self, stop: asyncio.Event) -> bool:
         """Wait until the worker is told to stop, or cannot go on; whether it is the latter."""
@@ -193,10 +200,3 @@ class Worker:
         while True:
             await asyncio.sleep(MEMORY_SWEEP_SECONDS)
             await self._engine.sweep()
-
-
-def _addresses(config: Config, given: Given) -> list[str]:
-    schemes = zip(("http", "https", "ws"), LISTENERS, strict=True)
-    configured = [(scheme, getattr(config, name)) for scheme, name in schemes if name not in given]
-    handed_over = [f"systemd's sockets for {name}" for name in given]
-    return [f"{scheme}://{address}" for scheme, address in configured if address] + handed_over
