@@ -87,13 +87,39 @@ def test_a_server_whose_disk_cannot_sync_is_not_ready_and_the_failed_commit_stay
 
             def tried_in_vain() -> bool:
                 assert not server.is_ready()
-                return server.log.count("the disk failed and the database is not sound") >= 2
+                return server.log.count("the disk still fails") >= 1
 
             wait_until(tried_in_vain, "it has tried twice to come back")
             assert client.put("a", 2).json()["code"] == "unavailable"
             fault.unlink()
             wait_until(server.is_ready, "the server is ready")
             assert client.get("ghost").status == 404
+        server.kill()
+    with serving(tmp_path) as server:
+        assert (status(server, store, "ghost"), status(server, store, "a")) == (404, 200)
+
+
+@pytest.mark.parametrize("fault", [disk.NO_ROOM_IN_INDEX, disk.NO_ROOM_TO_SYNC])
+def test_a_commit_whose_record_is_in_the_log_is_taken_back_if_there_was_no_room_to_publish_it(
+    tmp_path: Path, fault: str
+) -> None:
+    """With room for a commit of a single page it is certain at once that nothing was written; without, it is not."""
+    with serving(tmp_path, env=disk.environment_of(tmp_path)) as server:
+        store = server.store
+        with Client(server, store) as client:
+            assert client.put("a", 1).status == 200
+            (tmp_path / fault).touch()
+            refusal = client.put("ghost", 1)
+            if fault == disk.NO_ROOM_IN_INDEX:
+                assert (refusal.status, refusal.json()["code"]) == (503, "unavailable"), refusal
+                assert "the disk is full; nothing was written" in refusal.json()["message"]
+            else:
+                assert (refusal.status, refusal.json()["code"]) == (500, "unknown_outcome"), refusal
+                wait_until(lambda: client.put("a", 2).json()["message"].startswith("the disk is full"), "it says why")
+                (tmp_path / fault).unlink()
+                wait_until(server.is_ready, "the server is ready")
+            assert client.get("ghost").status == 404
+            assert client.put("a", 2).status == 200
         server.kill()
     with serving(tmp_path) as server:
         assert (status(server, store, "ghost"), status(server, store, "a")) == (404, 200)

@@ -172,9 +172,15 @@ class PostgresServer:
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
         return f"postgresql://kvasir@127.0.0.1:{self.port}/{database}" + ("?" + query if query else "")
 
-    def new_database(self, name: str) -> str:
-        """Create an empty database; returns its URL."""
-        self.query(f'create database "{name}" template template0')
+    def new_database(self, name: str, folder: Path | None = None) -> str:
+        """Create an empty database, perhaps with its tables in a folder of its own; returns its URL."""
+        tablespace = ""
+        if folder is not None:
+            if (user := _other_user()) is not None:
+                os.chown(folder, user.pw_uid, user.pw_gid)
+            self.query(f"create tablespace \"{name}\" location '{folder}'")
+            tablespace = f'tablespace "{name}"'
+        self.query(f'create database "{name}" template template0 {tablespace}')
         return self.url(name)
 
     def new_schema(self) -> str:

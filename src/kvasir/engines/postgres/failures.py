@@ -18,7 +18,7 @@ RETRY: dict[str, str] = {
     "55P03": "a lock was not released in time",
     "57014": "the database cancelled the statement because it took too long",
     "57P03": "the database is starting or stopping",
-    "53100": "the database's disk is full; make room",
+    "53100": "the database's disk is full: make room",
     "53300": "the database has no connection left; raise its max_connections or lower --postgres-connections",
     "53": "the database is short of resources",
     "58": "the database server's operating system reported an error",

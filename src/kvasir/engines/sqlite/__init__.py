@@ -88,8 +88,9 @@ class SqliteEngine:
     async def open(self) -> None:
         try:
             self._writes.start()
-        except apsw.Error as error:
-            raise Unavailable(f"the database {self._path} cannot be opened: {error}") from None
+        except (apsw.Error, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise Unavailable(f"the database {self._path} cannot be opened: {why}") from None
         self._connection = self._new_connection()
         self._cursor = self._connection.cursor()
         self._counters = self._writes.seqlocks.counters

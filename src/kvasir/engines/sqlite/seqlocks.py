@@ -13,6 +13,7 @@ bring it back to life, so the file also holds the moment up to which the sweep m
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -43,13 +44,13 @@ class Seqlocks:
     """One process's view of them. Whoever changes anything holds the writers' lock; to read needs no lock."""
 
     def __init__(self, database: Path) -> None:
-        """Open the file beside the database; make it if there is none."""
+        """Open the file beside the database; make it if there is none. Raises OSError."""
         descriptor = os.open(f"{database}{SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            size = os.fstat(descriptor).st_size
-            if size < _FILE_BYTES:
-                # Written, not merely made longer: filling a hole when the disk is full would kill the process.
-                os.pwrite(descriptor, bytes(_FILE_BYTES - size), size)
+            missing = _FILE_BYTES - (size := os.fstat(descriptor).st_size)
+            # Written, not merely made longer: filling a hole when the disk is full would kill the process.
+            if missing > 0 and os.pwrite(descriptor, bytes(missing), size) < missing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._map = mmap.mmap(descriptor, _FILE_BYTES)
         finally:
             os.close(descriptor)

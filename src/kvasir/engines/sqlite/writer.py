@@ -25,7 +25,7 @@ import apsw
 from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.commit_queue import CommitQueue, Job, take_group
 from kvasir.engines.sqlite import connection as connections
-from kvasir.engines.sqlite import sweeping
+from kvasir.engines.sqlite import failures, sweeping
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
 from kvasir.engines.sqlite.group import Group, WorkJob
 from kvasir.engines.sqlite.schema import migrate
@@ -86,6 +86,8 @@ class Writer:
         self._swept_at = 0.0
         self._swept_clean = True
         self._checkpoints = Checkpoints()
+        self._no_room = failures.Complaint()
+        self._housekeeping = failures.Complaint()
         #: Pages of the write-ahead log that await a checkpoint, as far as this process knows
         self._log_pages = 0
         self._thread = threading.Thread(target=self._run, name="kvasir-writer", daemon=True)
@@ -199,7 +201,7 @@ class Writer:
             self._commit_group(group)
         except Exception as error:
             self._stats.failures += 1
-            failure = error if isinstance(error, KvasirError) else Unavailable(_explain(error))
+            failure = error if isinstance(error, KvasirError) else self._told(error)
             for job in group:
                 job.failure = failure
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -226,17 +228,38 @@ class Writer:
                 if self._failed_at is None:
                     self.seqlocks.write_end(changes)
         self._stats.committed(sum([job.weight for job in group]))
+        if self._no_room.goes_on:
+            self._no_room.over("there is room again; writes are accepted")
+
+    def _told(self, error: Exception) -> Unavailable:
+        """What the callers are told of a transaction that was undone."""
+        if reason := failures.no_room(error, self._connection):
+            self._no_room.about(f"{reason}: writes are refused until there is room")
+        return Unavailable(failures.explain(error, self._connection))
 
     def _commit_or_fail(self) -> None:
         try:
             self._commit(self._connection)
-        except (apsw.FullError, apsw.BusyError):
-            # SQLite knows that the commit record was not written and keeps the transaction open.
-            if self._connection.in_transaction and self._roll_back():
-                raise
-            self._fail_commit("it could not be undone")
         except Exception as error:
+            if self._can_be_undone(error) and self._roll_back():
+                raise
             self._fail_commit(str(error))
+
+    def _can_be_undone(self, error: Exception) -> bool:
+        """Whether a commit that failed has not happened and, after a rollback, never will."""
+        if isinstance(error, apsw.BusyError):
+            return self._connection.in_transaction
+        if failures.no_room(error, self._connection) is None:
+            return False
+        if failures.was_not_written(error):
+            return True
+        if getattr(error, "extendedresult", 0) not in failures.UNPUBLISHED or not self._roll_back():
+            return False
+        try:
+            self._overwrite_interrupted_commits()
+        except apsw.Error:
+            return False
+        return True
 
     def _fail_commit(self, why: str) -> None:
         self._close_failed()
@@ -298,7 +321,9 @@ class Writer:
                 with self._writers_lock():
                     self._overwrite_interrupted_commits()  # which shows that the disk can write and sync again
         except apsw.Error as error:
-            faults = [str(error)]
+            reason = failures.no_room(error, self._connection) or f"the disk still fails ({error})"
+            self._close_failed()
+            raise Unavailable(f"{reason}; nothing was written, try again in a second") from None
         if faults:
             self._close_failed()
             raise Unavailable(f"the disk failed and the database is not sound ({faults[0]}); nothing was written")
@@ -333,19 +358,24 @@ class Writer:
         """A checkpoint and a small step of the sweep, between groups. What fails waits for the next time."""
         try:
             if self._failed_at is not None:
+                self._swept_clean = True
                 # Not only when somebody writes: whoever asks whether this server is ready sends no writes until it is.
-                self._reopen()
-            elif self._log_pages >= COPY_PAGES:
+                if time.monotonic() - self._failed_at >= REOPEN_SECONDS:
+                    self._reopen()
+                return
+            if self._log_pages >= COPY_PAGES:
                 with self._writers_lock():
                     self._checkpoints.run(self._connection, self._log_pages)
                 self._log_pages = 0
             if time.monotonic() - self._swept_at >= SWEEP_EVERY_SECONDS:
                 self._sweep()
+                if self._housekeeping.goes_on:
+                    self._housekeeping.over("housekeeping goes on")
         except Exception as error:
             self._swept_at = time.monotonic()
             self._swept_clean = True
             self._log_pages = 0
-            log.warning("housekeeping has to wait: %s", error)
+            self._housekeeping.about(f"housekeeping has to wait: {error}")
 
     def sweep(self, transaction: Transaction) -> int:
         """A step of the sweep, as the work of a job: how much it removed. 0: nothing is left to do."""
@@ -365,10 +395,3 @@ class Writer:
         self._swept_clean = not job.result
         if self._swept_clean:
             self._swept_at = time.monotonic()
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, apsw.FullError):
-        return "the disk is full; nothing was written, make room and try again"
-    log.error("a transaction failed and was undone: %s: %s", type(error).__name__, error)
-    return "the database cannot be written just now; nothing was written, try again"
