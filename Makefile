@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # What people and programs use, which is tried on PostgreSQL too.
-APIS := tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py
+APIS := tests/native tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py
 
 # What parses URLs, settings, keys, JSON, forms and dumps: with code of Python's that its versions change.
 PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_database_url.py \

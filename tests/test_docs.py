@@ -14,6 +14,7 @@ import pytest
 
 from kvasir import errors, metrics
 from kvasir.config.table import SETTINGS
+from kvasir.dialects.native import problems
 from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.versori import responses
 from kvasir.dialects.voximplant import errors as voximplant
@@ -228,6 +229,7 @@ FAILURES = [kind for kind in errors.KvasirError.__subclasses__() if kind.__modul
 
 @pytest.mark.parametrize("kind", FAILURES)
 def test_every_failure_has_a_row_in_every_api(kind: type[errors.KvasirError]) -> None:
+    assert kind in problems.FAILURES
     assert kind in responses.FAILURES
     assert kind in voximplant.FAILURES
     assert kind in statuses.OF_ERROR

@@ -12,6 +12,7 @@ from kvasir.access.authenticator import CREDENTIAL_CHARACTERS
 from kvasir.config.loading import FILE
 from kvasir.config.table import LIMITS, NEMESIS, SETTINGS, VOXIMPLANT, Setting
 from kvasir.control.access_keys import NAME_CHARACTERS
+from kvasir.dialects.native import problems
 from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.nemesis.jsonpath.compiler import PATH_CHARACTERS
 from kvasir.dialects.nemesis.jsonpath.functions import PATTERN_CHARACTERS
@@ -77,7 +78,9 @@ regular answer, if the API has one for it. *Retry* means: nothing has changed, a
 """
 
 _ERRORS_TAIL = """
-The Versori column is the HTTP status; the body has `code`, `message`, `details` and, if a member of the request is to
+The column of `/v1`, Kvasir's own API, is the HTTP status; the body is a problem document (RFC 9457) with `code` and, if
+a part of the request is to blame, `fields`. There a condition that is not met is 412, with the code `conflict`. The
+Versori column is the HTTP status, too; the body has `code`, `message`, `details` and, if a member of the request is to
 blame, `fields`. The Voximplant API answers with HTTP 200 and this code in `error.code`. The NemesisDB API has this
 status in `st` and the message in `m`. Anything else is a fault of the server: `internal`, logged with the id of the
 request and never with a value.
@@ -124,12 +127,16 @@ def limits_page() -> str:
 
 def errors_page() -> str:
     """docs/errors.md"""
-    table = "\n| Code | Retry | What happened | Versori | Voximplant | NemesisDB |\n|---|---|---|---:|---:|---:|\n"
+    table = (
+        "\n| Code | Retry | What happened | `/v1` | Versori | Voximplant | NemesisDB |\n"
+        "|---|---|---|---:|---:|---:|---:|\n"
+    )
     for kind in errors.KvasirError.__subclasses__():
         if kind.__module__ == errors.__name__:
             said = " ".join((inspect.getdoc(kind) or "").split())
             table += (
-                f"| `{kind.code}` | {'yes' if kind.retryable else 'no'} | {said} | {responses.FAILURES[kind].status} "
+                f"| `{kind.code}` | {'yes' if kind.retryable else 'no'} | {said} "
+                f"| {problems.FAILURES[kind].status} | {responses.FAILURES[kind].status} "
                 f"| {voximplant.FAILURES[kind].code} | {int(statuses.OF_ERROR[kind])} |\n"
             )
     return _MADE + _ERRORS_HEAD + table + _ERRORS_TAIL

@@ -17,9 +17,10 @@ class FakeRequest:
     def __init__(
         self, method: str, target: str, body: bytes | KvasirError = b"", headers: Mapping[str, str] | None = None
     ) -> None:
-        path, _, self.query = target.partition("?")
+        self.raw_path, _, self.query = target.partition("?")
         self.method = method
-        self.path = unquote(path, errors="replace")
+        self.is_head = False
+        self.path = unquote(self.raw_path, errors="replace")
         self.asked_for_body = False
         self._body = body
         self._headers = dict(headers or {})

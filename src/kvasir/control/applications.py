@@ -41,14 +41,15 @@ def by_name(organisation: str, name: str) -> Alias:
     return ("application-name", organisation, name)
 
 
-async def create(store: Store, principal: Principal, name: str, application_id: int | None = None) -> Application:
+async def create(
+    store: Store, principal: Principal, name: str, application_id: int | None = None, *, id: str = ""
+) -> Application:
     """Create an application, or return the one that already has this name (and this id, if one is given).
 
-    Without an id it gets the one after the highest. Raises `Invalid` for a bad name or id and `Conflicting` for an id
-    or a name that belongs to another application.
+    `id`: the ULID that its space is to have. Without an `application_id` it gets the one after the highest. Raises
+    `Invalid` for a bad name or id and `Conflicting` for an id or a name that belongs to another application.
     """
-    if NAME.fullmatch(name) is None:
-        raise Invalid("an application's name must be a letter, then up to 64 letters, digits, - or _ (ASCII)")
+    _check_name(name)
     if application_id is not None and not 0 < application_id <= LARGEST_ID:
         raise Invalid(f"an application's id must be a number from 1 to {LARGEST_ID}")
     while True:
@@ -56,7 +57,7 @@ async def create(store: Store, principal: Principal, name: str, application_id: 
             (each.application_id for each in await list_all(store, principal)), default=0
         )
         attributes = msgspec.json.encode(_Attributes(number))
-        wanted = Space("", 0, principal.organisation, "application", name, 0, attributes=attributes)
+        wanted = Space(id, 0, principal.organisation, "application", name, 0, attributes=attributes)
         aliases = [by_name(principal.organisation, name), by_id(principal.organisation, number)]
         made = _application(await store.create(principal, wanted, aliases))
         if made.space.name == name and application_id in (None, made.application_id):
@@ -66,6 +67,26 @@ async def create(store: Store, principal: Principal, name: str, application_id: 
                 f"the application {made.space.name!r} has the id {made.application_id}: choose another id or name"
             )
         # Another process has just taken the number: try the next one.
+
+
+def _check_name(name: str) -> None:
+    if NAME.fullmatch(name) is None:
+        wrong = "must be a letter, then up to 64 letters, digits, - or _ (ASCII)"
+        raise Invalid(f"an application's name {wrong}", fields=(("name", wrong),))
+
+
+async def rename(store: Store, principal: Principal, space: Space, name: str) -> Space:
+    """Call an application by another name; its number stays.
+
+    Raises `Invalid` for a bad name and `Conflicting` for one that another application has.
+    """
+    _check_name(name)
+    organisation = space.organisation
+    old = () if name == space.name else (by_name(organisation, space.name),)
+    renamed = await store.alter(principal, space, name, add=[by_name(organisation, name)], remove=old)
+    if renamed.id != space.id:
+        raise Conflicting(f"there is an application {name!r} already; choose another name")
+    return renamed
 
 
 async def list_all(store: Store, principal: Principal) -> list[Application]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kvasir.errors import Invalid, NotFound
+from kvasir.errors import Conflicting, Invalid, NotFound
 from kvasir.limits import Limits
 from kvasir.model import Alias, Principal, Space
 from kvasir.store.permissions import MANAGERS, WRITERS, require
@@ -28,11 +28,26 @@ def check_name(name: str, limits: Limits) -> None:
         raise Invalid(f"name {wrong}", fields=(("name", wrong),))
 
 
-async def create(store: Store, principal: Principal, name: str) -> Space:
-    """The store of this name, created if there is none yet. Raises `Invalid` for a bad name."""
+async def create(store: Store, principal: Principal, name: str, *, id: str = "") -> Space:
+    """The store of this name, created if there is none yet, with this ULID if one is given.
+
+    Raises `Invalid` for a bad name.
+    """
     check_name(name, store.limits)
     organisation = principal.organisation
-    return await store.create(principal, unmade(organisation, name), [by_name(organisation, name)])
+    wanted = msgspec.structs.replace(unmade(organisation, name), id=id)
+    return await store.create(principal, wanted, [by_name(organisation, name)])
+
+
+async def rename(store: Store, principal: Principal, space: Space, name: str) -> Space:
+    """Call a store by another name. Raises `Invalid` for a bad name and `Conflicting` for another store's."""
+    check_name(name, store.limits)
+    organisation = space.organisation
+    old = () if name == space.name else (by_name(organisation, space.name),)
+    renamed = await store.alter(principal, space, name, add=[by_name(organisation, name)], remove=old)
+    if renamed.id != space.id:
+        raise Conflicting(f"there is a store {name!r} already; choose another name")
+    return renamed
 
 
 async def resolve_or_create(store: Store, principal: Principal, name: str) -> Space:

@@ -9,6 +9,9 @@ from msgspec import Struct
 
 JSON = "application/json"
 
+#: Statuses of responses that have no body, nor the length of one (RFC 9110, section 8.6).
+BODILESS = frozenset({204, 304})
+
 
 class Request(Protocol):
     """One HTTP request, as the listener passes it on."""
@@ -16,6 +19,10 @@ class Request(Protocol):
     method: str
     #: Percent-decoded; U+FFFD stands for bytes that are not UTF-8.
     path: str
+    #: As it was sent, percent-encoded; each byte is one character.
+    raw_path: str
+    #: Whether it is a HEAD request, whose `method` is GET: it is answered like one, without the body.
+    is_head: bool
     #: Identifies the request in logs and in the X-Request-Id of the response.
     id: str
 

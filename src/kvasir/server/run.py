@@ -13,6 +13,7 @@ import uvloop
 
 from kvasir.config.table import Config
 from kvasir.control import bootstrap
+from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.nemesis.app import NemesisDialect
 from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
@@ -35,7 +36,7 @@ OTHER_FILES = 100
 #: The operations that are counted, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     dialect.name: dialect.operations
-    for dialect in (VersoriDialect, VoximplantDialect, NemesisDialect, HealthDialect, ReferenceDialect)
+    for dialect in (NativeDialect, VersoriDialect, VoximplantDialect, NemesisDialect, HealthDialect, ReferenceDialect)
 }
 
 

@@ -22,6 +22,7 @@ from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.config.table import Config
 from kvasir.control import bootstrap, organisation
 from kvasir.dialects.http import HttpDialect
+from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.nemesis.app import NemesisDialect
 from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
@@ -81,12 +82,15 @@ class Worker:
             self._engine, metrics, engine_name=config.engine_name, durability=config.durability
         )
         versori = VersoriDialect(self._store, self._auth)
+        native = NativeDialect(
+            self._store, self._engine, self._auth, engine_name=config.engine_name, durability=config.durability
+        )
         voximplant = VoximplantDialect(
             self._store, ServiceTokenVerifier(self._store, self._engine), voximplant_settings(config)
         )
         reference = ReferenceDialect(openapi.document(config.limits))
         # Versori's paths win, since a key in one may look like a path of another API.
-        dialects: list[HttpDialect] = [versori, self._health, reference, voximplant]
+        dialects: list[HttpDialect] = [versori, native, self._health, reference, voximplant]
         self._listener = HttpListener(
             dialects, metrics, config.limits, fallback=versori, log_requests=config.access_log
         )

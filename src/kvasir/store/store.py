@@ -33,11 +33,11 @@ from kvasir.model import (
     Query,
     Set,
     Space,
-    Touch,
     Write,
 )
 from kvasir.store.clearing import clamp_expiry, next_clear, was_cleared_since
 from kvasir.store.permissions import MANAGERS, READERS, WRITERS, confine, forbidden, only, require
+from kvasir.store.sliding import extend_lives
 from kvasir.store.space_cache import SpaceCache
 
 #: Rounds of read, compute, compare-and-set before a contended `update` gives up.
@@ -98,19 +98,24 @@ class Store:
         return None if space.expires_at is not None and self._spaces.is_expired(space) else space
 
     async def create(self, principal: Principal, space: Space, aliases: Sequence[Alias]) -> Space:
-        """Create a space, with `number`, `id` and `created_at` filled in; or get the one that already has an alias."""
+        """Create a space, with `number` and `created_at` filled in, and `id` unless it is given; or get the one that
+        already has an alias."""
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         if principal.spaces is not None:
             raise Forbidden("this access key is limited to certain stores, so it cannot create one")
         now = self.clock()
         return await self._engine.create_space(
-            msgspec.structs.replace(space, id=str(ULID.from_timestamp(now / 1000)), created_at=now), aliases
+            msgspec.structs.replace(space, id=space.id or self.new_id(), created_at=now), aliases
         )
 
+    def new_id(self) -> str:
+        """The ULID of a space to come. Who gives it to `create` can tell whether that has created the space."""
+        return str(ULID.from_timestamp(self.clock() / 1000))
+
     async def list_spaces(
-        self, principal: Principal, kind: str, *, after: str = "", limit: int | None = None
+        self, principal: Principal, kind: str | None, *, after: str = "", limit: int | None = None
     ) -> list[Space]:
-        """The spaces of one kind that the principal may know of, in ascending order of ULIDs."""
+        """The spaces of one kind, or of every kind, that the principal may know of, in ascending order of ULIDs."""
         require(principal, READERS)
         owner = principal.organisation
         if principal.spaces is None:
@@ -118,7 +123,7 @@ class Store:
         found: list[Space] = []
         for id in sorted(id for id in principal.spaces if id > after):
             space = await self._engine.get_space(id)
-            if space is not None and (space.kind, space.organisation) == (kind, owner):
+            if space is not None and space.organisation == owner and kind in (None, space.kind):
                 found.append(space)
         return found[:limit]
 
@@ -141,6 +146,19 @@ class Store:
         """The aliases of a space, sorted."""
         require(principal, READERS)
         return await self._engine.aliases(self._known_to(principal, space).id)
+
+    async def alter(
+        self, principal: Principal, space: Space, name: str, *, add: Sequence[Alias], remove: Sequence[Alias]
+    ) -> Space:
+        """Rename a space and change its aliases in one commit.
+
+        Returns it as it is then, or the space that already has one of the added aliases; nothing has changed then.
+        Raises `NotFound` if it is gone.
+        """
+        require(principal, MANAGERS)
+        confine(principal, None)
+        id = self._known_to(principal, space).id
+        return self._known_to(principal, await self._engine.alter_space(id, name=name, add=add, remove=remove))
 
     def _known_to(self, principal: Principal, space: Space | None) -> Space:
         if (
@@ -171,7 +189,7 @@ class Store:
             entries = await self._get(space, keys)
         for entry in entries:
             if entry is not None and entry.refresh is not None and extend:
-                return await self._refreshed(space, keys, entries)
+                return await extend_lives(self._engine, self.clock, self.limits, space, keys, entries)
         return entries
 
     def get_nowait(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:
@@ -195,41 +213,6 @@ class Store:
         if sum([len(entry.value) for entry in entries if entry is not None]) > max_bytes:
             raise response_too_long(max_bytes)
         return entries
-
-    async def _refreshed(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
-        """Extend the life of the entries set so; durable before the response, which promises the new expiry."""
-        for _ in range(UPDATE_ROUNDS):
-            now = self.clock()
-            clear_at = next_clear(space, now)
-            due = {entry.key: entry for entry in entries if entry is not None and entry.refresh is not None}
-            expiries = {key: now + (entry.refresh or 0) for key, entry in due.items()}
-            if clear_at is not None:
-                expiries = {key: min(expiry, clear_at) for key, expiry in expiries.items()}
-            outcomes = await self._engine.write(
-                [
-                    Write(
-                        space.number,
-                        (Touch(key, expiries[key], extend=True),),
-                        (Check(key, entry.versionstamp),),
-                    )
-                    for key, entry in due.items()
-                ]
-            )
-            for outcome in outcomes:
-                if isinstance(outcome, KvasirError):
-                    raise outcome
-            if all(isinstance(outcome, Commit) for outcome in outcomes):
-                return [
-                    msgspec.structs.replace(entry, expires_at=max(expiries[entry.key], entry.expires_at or 0))
-                    if entry is not None and entry.key in expiries
-                    else entry
-                    for entry in entries
-                ]
-            # One has been replaced, removed or has expired since: read them all again, in one snapshot.
-            entries = await self._engine.get(space.number, keys, self.limits.batch_answer_bytes)
-            if not any(entry is not None and entry.refresh is not None for entry in entries):
-                return entries
-        raise Unavailable("the entry changes faster than its expiry can be extended; try again")
 
     async def page(self, principal: Principal, space: Space, query: Query) -> Page:
         """A page of one snapshot; see `Query`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-from kvasir.dialects.versori import timestamps
+from kvasir.dialects import timestamps
 from kvasir.errors import Invalid
 from kvasir.keys import pack
 

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from kvasir import errors
+from kvasir.dialects import timestamps
 from kvasir.dialects.http import Response
-from kvasir.dialects.versori import cursor, timestamps
+from kvasir.dialects.versori import cursor
 from kvasir.dialects.versori.requests import Put, Refused
 from kvasir.dialects.versori.routes import MethodNotAllowed
 from kvasir.engine import Outcome

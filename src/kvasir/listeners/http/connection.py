@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kvasir.dialects.http import Response
+from kvasir.dialects.http import BODILESS, Response
 from kvasir.listeners.http.http1 import Http1, Request
 from kvasir.listeners.http.http2 import PREFACE, Http2
 
@@ -36,8 +36,10 @@ def render(response: Response, request_id: str, date: bytes, *, body: bool, clos
     more = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in response.headers])
     if close:
         more += b"connection: close\r\n"
-    facts = head, date, request_id.encode("latin-1"), len(response.body), more, response.body if body else b""
-    return b"%bdate: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % facts
+    if response.status not in BODILESS:
+        more = b"content-length: %d\r\n%b" % (len(response.body), more)
+    facts = head, date, request_id.encode("latin-1"), more, response.body if body else b""
+    return b"%bdate: %b\r\nx-request-id: %b\r\n%b\r\n%b" % facts
 
 
 class Connection(asyncio.Protocol):

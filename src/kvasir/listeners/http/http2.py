@@ -17,7 +17,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
-from kvasir.dialects.http import Response
+from kvasir.dialects.http import BODILESS, Response
 from kvasir.listeners.http.http1 import Request, join
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Http2:
             ("content-type", response.content_type),
             ("date", self._listener.date.decode()),
             ("x-request-id", request.id),
-            ("content-length", str(len(response.body))),
+            *((("content-length", str(len(response.body))),) if response.status not in BODILESS else ()),
             *[(name.lower(), value) for name, value in response.headers],
         ]
         body = b"" if request.is_head else response.body

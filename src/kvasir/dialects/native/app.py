@@ -1,0 +1,157 @@
+"""Kvasir's own API as a dialect: route, authenticate, read the query, hand over to a handler. No I/O, no clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import ClassVar
+
+from kvasir import __version__
+from kvasir.access.authenticator import Authenticator
+from kvasir.dialects.http import Request, Response
+from kvasir.dialects.native import entries, keytext, parameters, problems, rendering, routes, spaces
+from kvasir.dialects.native.calls import Call, Handler, Services
+from kvasir.dialects.native.preconditions import ConditionNotMet
+from kvasir.engine import Engine, Outcome
+from kvasir.errors import KvasirError
+from kvasir.keys import pack, unpack
+from kvasir.model import Principal, Space
+from kvasir.store.store import Store
+
+log = logging.getLogger("kvasir.native")
+
+#: What a client may rely on, beyond the plain reads and writes of entries.
+FEATURES: tuple[str, ...] = ()
+
+
+async def _about(services: Services, call: Call) -> Response:
+    """What the server is, and who asks."""
+    principal = call.principal
+    caller = {
+        "name": principal.name,
+        "organisation": principal.organisation,
+        "role": principal.role,
+        "spaces": None if principal.spaces is None else sorted(principal.spaces),
+        "prefix": None if principal.keys is None else unpack(principal.keys.start),
+        "expires_at": rendering.instant(principal.expires_at),
+    }
+    return call.answer(rendering.document(**services.about, features=FEATURES, caller=caller))
+
+
+#: The handler of every operation.
+HANDLERS: dict[str, Handler] = {
+    "About": _about,
+    "ListSpaces": spaces.list_all,
+    "CreateSpace": spaces.create,
+    "GetSpace": spaces.show,
+    "RenameSpace": spaces.rename,
+    "EndSpace": spaces.end,
+    "GetEntry": entries.get,
+    "SetEntry": entries.put,
+    "DeleteEntry": entries.delete,
+    "GetEntryByKey": entries.get,
+    "SetEntryByKey": entries.put,
+    "DeleteEntryByKey": entries.delete,
+}
+
+
+class NativeDialect:
+    """See `kvasir.dialects.http.HttpDialect`."""
+
+    name: ClassVar[str] = "native"
+    operations: ClassVar[tuple[str, ...]] = (*(row.name for row in routes.OPERATIONS), routes.UNROUTED)
+
+    def __init__(self, store: Store, engine: Engine, auth: Authenticator, *, engine_name: str, durability: str) -> None:
+        self._store = store
+        self._auth = auth
+        about = {"version": __version__, "engine": engine_name, "durability": durability}
+        self._services = Services(store, engine, auth, about)
+        self.serves = routes.serves
+        self._nowait: dict[str, Callable[[Request, Principal, Space, bytes], bool]] = {
+            "GetEntry": self._get_nowait,
+            "SetEntry": self._set_nowait,
+        }
+
+    def answer_nowait(self, request: Request) -> bool:
+        """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
+        name = routes.UNROUTED
+        try:
+            operation, id, key = routes.route(request.method, request.raw_path)
+            name = operation.name
+            handler = self._nowait.get(name)
+            if handler is None:
+                return False
+            principal = self._auth.authenticate_nowait(request.header("authorization"))
+            space = None if principal is None else self._store.resolve_nowait(principal, id)
+            if principal is None or space is None:
+                return False
+            return handler(request, principal, space, pack(keytext.of_path(key)))
+        except KvasirError as error:
+            request.answer(problems.failure(error, name, request.id))
+            return True
+
+    async def __call__(self, request: Request) -> Response:
+        name = routes.UNROUTED
+        try:
+            operation, id, key = routes.route(request.method, request.raw_path)
+            name = operation.name
+            # Never a cookie, which a browser sends by itself.
+            principal = await self._auth.authenticate(request.header("authorization"), None)
+            query = parameters.read(request.query, operation.parameters)
+            return await HANDLERS[name](self._services, Call(request, operation, principal, id, key, query))
+        except KvasirError as error:
+            return problems.failure(error, name, request.id)
+        except Exception:
+            log.exception("request %s: %s failed", request.id, name)
+            failure = KvasirError("the server failed to handle the request; this is a bug, tell its operator the id")
+            return problems.failure(failure, name, request.id)
+
+    def _get_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
+        if request.query or request.is_head or request.header("if-none-match") or request.header("if-match"):
+            return False
+        self._store.limits.check_key(packed)
+        found = self._store.get_nowait(principal, space, (packed,))
+        if found is None:
+            return False
+        if found[0] is None:
+            raise entries.no_entry()
+        request.answer(entries.value_response(found[0]))
+        return True
+
+    def _set_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
+        body = request.body_nowait()
+        if body is None:
+            return False
+        when = entries.plain_conditions(request, packed)
+        if when is None:
+            return False
+        query = parameters.read(request.query, routes.SET_ENTRY.parameters)
+        wanted = entries.wanted_set(request, query, packed, body, self._store)
+        return self._store.submit(principal, space, wanted, when, _Setting(request))
+
+
+class _Setting:
+    """A `Waiter`: a PUT that waits for its commit."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcomes: list[Outcome]) -> None:
+        outcome = outcomes[0]
+        if isinstance(outcome, KvasirError):
+            self.set_exception(outcome)
+            return
+        try:
+            response = entries.set_response(outcome, "SetEntry")
+        except ConditionNotMet as error:
+            self.set_exception(error)
+        else:
+            self._request.answer(response)
+
+    def set_exception(self, error: KvasirError) -> None:
+        self._request.answer(problems.failure(error, "SetEntry", self._request.id))

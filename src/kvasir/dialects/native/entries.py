@@ -1,0 +1,188 @@
+"""One entry: GET, PUT and DELETE, in both forms of naming its key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvasir import jsontext
+from kvasir.dialects import timestamps
+from kvasir.dialects.http import Request, Response
+from kvasir.dialects.native import preconditions, rendering
+from kvasir.dialects.native.calls import Call, Services
+from kvasir.dialects.native.preconditions import ANY, ConditionNotMet
+from kvasir.dialects.native.problems import HEADERS
+from kvasir.errors import Invalid, NotFound, TooLarge
+from kvasir.limits import Limits
+from kvasir.model import Check, Commit, Condition, Conflict, Delete, Entry, Present, Principal, Set, Space
+from kvasir.store.store import Store
+
+#: Bytes of metadata in a header. More goes by `atomic`.
+METADATA_BYTES = 4_096
+
+
+# -- get --------------------------------------------------------------------------------------------------
+
+
+async def get(services: Services, call: Call) -> Response:
+    """The value itself, or the whole entry. A HEAD request and a 304 extend no life."""
+    store, packed = services.store, call.packed_key()
+    store.limits.check_key(packed)
+    space = await call.space(services)
+    extend = call.query.get("extend", True) and not call.request.is_head
+    must, must_not = (preconditions.tags(call.request, name) for name in ("if-match", "if-none-match"))
+    whole = call.query.get("form") == "entry"
+    if must or must_not:
+        entry = (await store.get(call.principal, space, (packed,), extend=False))[0]
+        tag = None if entry is None else _tag(entry, whole=whole)
+        if must and (tag is None or (must != ANY and tag not in must)):
+            raise _not_met(None if entry is None else entry.versionstamp)
+        if entry is not None and (must_not == ANY or tag in must_not):
+            return call.answer(b"", 304, _headers(entry, whole=whole))
+    entry = (await store.get(call.principal, space, (packed,), extend=extend))[0]
+    if entry is None:
+        raise no_entry()
+    return call.answer(rendering.entry(entry) if whole else entry.value, 200, _headers(entry, whole=whole))
+
+
+def value_response(entry: Entry) -> Response:
+    """The answer to a plain GET."""
+    return Response(200, entry.value, "GetEntry", "ok", (*_headers(entry, whole=False), *HEADERS))
+
+
+def no_entry() -> NotFound:
+    """The failure of a GET."""
+    return NotFound("there is no entry with this key")
+
+
+def _tag(entry: Entry, *, whole: bool) -> str:
+    return preconditions.entry_tag(entry) if whole else f'"{entry.versionstamp:020x}"'
+
+
+def _headers(entry: Entry, *, whole: bool) -> tuple[tuple[str, str], ...]:
+    tag = ("ETag", _tag(entry, whole=whole))
+    created = ("Kvasir-Created-At", timestamps.render(entry.created_at).decode())
+    if entry.expires_at is None:
+        return tag, created
+    return tag, created, ("Kvasir-Expires-At", rendering.instant(entry.expires_at) or "")
+
+
+# -- set --------------------------------------------------------------------------------------------------
+
+
+async def put(services: Services, call: Call) -> Response:
+    """The body is the value."""
+    packed = call.packed_key()
+    space = await call.space(services)
+    when = await _conditions(services.store, call.principal, space, call.request, packed)
+    body = await call.request.body()
+    wanted = wanted_set(call.request, call.query, packed, body, services.store)
+    return set_response(await services.store.write(call.principal, space, wanted, when=when), call.operation.name)
+
+
+def wanted_set(request: Request, query: dict[str, Any], packed: bytes, value: bytes, store: Store) -> Set:
+    """What a PUT asks for. Raises `Invalid` and `TooLarge`."""
+    limits = store.limits
+    limits.check_value(value)
+    jsontext.decode(value, limits.json_depth)
+    metadata = _metadata(request, limits)
+    if not query:
+        return Set(packed, value, metadata)
+    ttl, expires_at = query.get("ttl"), query.get("expires_at")
+    check_life(ttl, expires_at, query.get("refresh", False), store.clock())
+    return Set(packed, value, metadata, ttl, expires_at, query.get("refresh", False))
+
+
+def check_life(ttl: int | None, expires_at: int | None, refresh: bool, now: int, at: str = "") -> None:
+    """Raises `Invalid` for options of a set or touch that contradict each other; `at` is the path to them."""
+    if ttl is not None and expires_at is not None:
+        raise _blame(at, "ttl", "contradicts expires_at; give one of them")
+    if expires_at is not None and expires_at <= now:
+        raise _blame(at, "expires_at", "must be in the future; to remove the entry, delete it")
+    if refresh and ttl is None and expires_at is None:
+        raise _blame(at, "refresh", "needs a ttl or expires_at, which reading starts afresh")
+
+
+def _blame(at: str, name: str, what: str) -> Invalid:
+    return Invalid(f"{at}{name} {what}", fields=((f"{at}{name}", what),))
+
+
+def _metadata(request: Request, limits: Limits) -> bytes | None:
+    text = request.header("kvasir-metadata")
+    if text is None:
+        return None
+    if not text.isascii():
+        raise _blame("", "kvasir-metadata", 'must be ASCII: escape other characters, as "\\u00e9"')
+    if len(text) > METADATA_BYTES:
+        raise TooLarge(
+            f"the header Kvasir-Metadata has {len(text):,} bytes; at most {METADATA_BYTES:,} are allowed there, "
+            "POST …/atomic takes more",
+            fields=(("kvasir-metadata", "is too long"),),
+        )
+    if jsontext.decode(text.encode(), limits.json_depth).__class__ is not dict:
+        raise _blame("", "kvasir-metadata", "must be a JSON object")
+    return text.encode()
+
+
+def set_response(outcome: Commit | Conflict, operation: str) -> Response:
+    """The answer to a PUT. Raises `ConditionNotMet`."""
+    if isinstance(outcome, Conflict):
+        raise _not_met(outcome.versionstamp)
+    stamp = f"{outcome.versionstamp:020x}"
+    return Response(
+        200 if outcome.counts[0] else 201,
+        b'{"versionstamp":"%b"}' % stamp.encode(),
+        operation,
+        "ok",
+        (("ETag", f'"{stamp}"'), *HEADERS),
+    )
+
+
+# -- delete -----------------------------------------------------------------------------------------------
+
+
+async def delete(services: Services, call: Call) -> Response:
+    """Removing what is not there is no failure."""
+    packed = call.packed_key()
+    space = await call.space(services)
+    when = await _conditions(services.store, call.principal, space, call.request, packed)
+    outcome = await services.store.write(call.principal, space, Delete(packed), when=when)
+    if isinstance(outcome, Conflict):
+        raise _not_met(outcome.versionstamp)
+    return call.answer(b"", 204, (("Kvasir-Count", str(outcome.counts[0])),))
+
+
+# -- conditions -------------------------------------------------------------------------------------------
+
+
+def plain_conditions(request: Request, packed: bytes) -> tuple[Condition, ...] | None:
+    """The conditions of a write; None if If-Match names several versionstamps, among which a look has to choose."""
+    must_not = preconditions.tags(request, "if-none-match")
+    must = preconditions.tags(request, "if-match")
+    if must_not:
+        if must_not != ANY:
+            raise _blame("", "if-none-match", 'must be "*" in a write: only if the key does not exist')
+        if must:
+            raise _blame("", "if-none-match", "contradicts If-Match; send one of them")
+        return (Check(packed, None),)
+    if must == ANY:
+        return (Present(packed),)
+    if len(must) > 1:
+        return None
+    return (Check(packed, preconditions.versionstamp(must[0])),) if must else ()
+
+
+async def _conditions(
+    store: Store, principal: Principal, space: Space, request: Request, packed: bytes
+) -> tuple[Condition, ...]:
+    when = plain_conditions(request, packed)
+    if when is not None:
+        return when
+    stamps = [preconditions.versionstamp(tag) for tag in preconditions.tags(request, "if-match")]
+    entry = (await store.get(principal, space, (packed,), extend=False))[0]
+    present = entry.versionstamp if entry is not None and entry.versionstamp in stamps else stamps[0]
+    return (Check(packed, present),)
+
+
+def _not_met(versionstamp: int | None) -> ConditionNotMet:
+    state = "does not exist" if versionstamp is None else "has another versionstamp"
+    return ConditionNotMet(f"nothing was done: the key {state}", versionstamp)

@@ -1,0 +1,81 @@
+"""Which operation a method and a path mean. Pure; paths are taken as they came and split before they are decoded."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from kvasir.errors import Invalid, NotFound
+
+#: The operation, for metrics, of requests that reach none.
+UNROUTED = "unrouted"
+
+#: Whether a percent-decoded path belongs to this API.
+serves = re.compile(r"/v1(?:/|\Z)").match
+
+
+class Operation(Struct, frozen=True, gc=False):
+    """One row: what a method does at a path."""
+
+    name: str
+    method: str
+    #: Below /v1/, with {id} and {key} for what a request fills in
+    path: str
+    #: Rows of `parameters.PARAMETERS`
+    parameters: tuple[str, ...] = ()
+
+
+_WRITE = ("ttl", "expires_at", "refresh")
+
+SET_ENTRY = Operation("SetEntry", "PUT", "spaces/{id}/entries/{key}", _WRITE)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("About", "GET", ""),
+    Operation("ListSpaces", "GET", "spaces", ("kind", "after", "limit")),
+    Operation("CreateSpace", "POST", "spaces"),
+    Operation("GetSpace", "GET", "spaces/{id}"),
+    Operation("RenameSpace", "PATCH", "spaces/{id}"),
+    Operation("EndSpace", "DELETE", "spaces/{id}"),
+    Operation("GetEntry", "GET", "spaces/{id}/entries/{key}", ("form", "extend")),
+    SET_ENTRY,
+    Operation("DeleteEntry", "DELETE", "spaces/{id}/entries/{key}"),
+    Operation("GetEntryByKey", "GET", "spaces/{id}/entry", ("key", "form", "extend")),
+    Operation("SetEntryByKey", "PUT", "spaces/{id}/entry", ("key", *_WRITE)),
+    Operation("DeleteEntryByKey", "DELETE", "spaces/{id}/entry", ("key",)),
+)
+
+_METHODS: dict[str, dict[str, Operation]] = {}
+for _operation in OPERATIONS:
+    _METHODS.setdefault(_operation.path, {})[_operation.method] = _operation
+
+
+class MethodNotAllowed(Invalid):
+    """The path exists, but not with this method."""
+
+    def __init__(self, method: str, methods: dict[str, Operation]) -> None:
+        self.allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+        super().__init__(f"{method} is not allowed here; use one of: {self.allow}", code="method_not_allowed")
+
+
+def route(method: str, raw_path: str) -> tuple[Operation, str, str]:
+    """(operation, the id in the path or "", the key in the path as it came or ""). Raises `NotFound`."""
+    _, _, *rest = raw_path.split("/", 5)
+    id = key = template = ""
+    if rest:
+        template = rest[0]
+        if len(rest) > 1:
+            id = rest[1].upper()
+            template += "/{id}"
+        if len(rest) > 2:
+            template += "/" + rest[2]
+        if len(rest) > 3:
+            template += "/{key}"
+            key = rest[3]
+    methods = _METHODS.get(template)
+    if methods is None or (len(rest) > 1 and not id):
+        raise NotFound("there is nothing at this path; /v1/openapi.json says what there is", code="route_not_found")
+    operation = methods.get(method)
+    if operation is None:
+        raise MethodNotAllowed(method, methods)
+    return operation, id, key
