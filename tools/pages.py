@@ -62,14 +62,29 @@ such as `too_large` are explained in [errors.md](errors.md), which also says how
 FIXED: tuple[tuple[str, int, str, str], ...] = (
     ("Length of the name of an access key", NAME_CHARACTERS, "characters", limits.INVALID),
     ("Length of a credential: an access key or a token", CREDENTIAL_CHARACTERS, "characters", "`unauthorized`"),
-    ("Path of a request", 65_534, "bytes", "HTTP 414, without a body"),
-    ("Headers of a request, HTTP/1.1", 131_072, "bytes", "HTTP 431, without a body"),
-    ("Headers of a request, HTTP/2", 65_536, "bytes", "HTTP 431"),
     ("Length of a JSONPath, NemesisDB API", PATH_CHARACTERS, "characters", "status 4"),
     ("Length of a regular expression in a JSONPath", PATTERN_CHARACTERS, "characters", "it matches nothing"),
     ("Number of parameters of one request, Voximplant API", MAX_PARAMETERS, "count", "error 101"),
     ("Nesting depth of a JSON body, Voximplant API", VOXIMPLANT_JSON_DEPTH, "count", "error 101"),
 )
+
+#: Bodies of the Versori API: operations, property of `Limits`, and the settings it follows from.
+BODIES: tuple[tuple[str, str, str], ...] = (
+    ("SetKV", "set_body_bytes", "`value_bytes` + `metadata_bytes` + 4,096"),
+    ("DeleteKV, ListKV, CountKV, CreateStore", "query_body_bytes", "6 × `key_bytes` + `metadata_bytes` + 4,096"),
+    ("BatchGetKV, BatchDeleteKV", "keys_body_bytes", "`batch_keys` × (6 × `key_bytes` + 4,096) + 4,096"),
+    ("BatchSetKV", "batch_body_bytes", "the same for keys, and `batch_keys` × a body of SetKV"),
+)
+
+_BODIES_HEAD = """
+## Bodies of the Versori API
+
+A body is refused by its declared length, or as soon as more has come in, before anything is parsed. These limits follow
+from the settings, and are never more than `--limit-body-bytes`. A character of a key may be an escape of six bytes.
+
+| Operation | Default | Follows from | Beyond it |
+|---|---:|---|---|
+"""
 
 _ERRORS_HEAD = """# Errors
 
@@ -120,6 +135,11 @@ def limits_page() -> str:
             for row in SETTINGS
             if row.group == group and row.limit
         )
+    defaults = limits.Limits()
+    page += _BODIES_HEAD + "".join(
+        f"| {operations} | {getattr(defaults, name):,} bytes | {follows} | {limits.TOO_LARGE} |\n"
+        for operations, name, follows in BODIES
+    )
     page += "\n## Fixed\n\n"
     page += "| What is limited | Limit | Unit | Beyond it |\n|---|---:|---|---|\n"
     return page + "".join(f"| {what} | {limit:,} | {unit} | {beyond} |\n" for what, limit, unit, beyond in FIXED)

@@ -15,6 +15,9 @@ from kvasir.errors import Invalid, TooLarge
 #: Consequences that many rows share: codes of docs/errors.md.
 TOO_LARGE, INVALID, UNAVAILABLE = "`too_large`", "`invalid`", "`unavailable`: try again"
 
+#: What a body may have besides keys, values and metadata: names of members, options, blanks.
+BODY_SLACK_BYTES = 4_096
+
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
@@ -56,9 +59,11 @@ class Limits:
     batch_answer_bytes: int = row(
         134_217_728, "bytes", "Total size of the values that one batch request reads", "`too_large`: ask for fewer keys"
     )
-    body_bytes: int = row(33_554_432, "bytes", "Size of one HTTP request body", TOO_LARGE)
+    body_bytes: int = row(
+        16_777_216, "bytes", "Size of one HTTP request body; most operations allow less, see below", TOO_LARGE
+    )
     bodies_in_flight_bytes: int = row(
-        268_435_456, "bytes", "Total size of the HTTP request bodies in the memory of one process", UNAVAILABLE
+        134_217_728, "bytes", "Total size of the HTTP request bodies in the memory of one process", UNAVAILABLE
     )
     body_seconds: float = row(30.0, "seconds", "Time to receive one HTTP request body", INVALID)
     connections: int = row(10_000, "count", "Number of open HTTP connections to one process", "further ones wait")
@@ -77,6 +82,9 @@ class Limits:
     json_depth: int = row(
         512, "count", "Nesting depth of arrays and objects in a JSON text", "`invalid`; NemesisDB: status 3"
     )
+    json_containers: int = row(
+        100_000, "count", "Number of arrays and objects in a JSON text", "`too_large`; NemesisDB: status 42"
+    )
     page_entries: int = row(
         100,
         "count",
@@ -90,6 +98,39 @@ class Limits:
     queue_bytes: int = row(
         268_435_456, "bytes", "Total size of the keys and values of one process that wait for the disk", UNAVAILABLE
     )
+
+    # A character of a key has at most six bytes of JSON text (an escape), and a part at least two bytes packed and
+    # three of JSON text (an empty string and a comma).
+
+    @property
+    def key_text_bytes(self) -> int:
+        """Size of one key as a JSON array."""
+        return 6 * self.key_bytes + BODY_SLACK_BYTES
+
+    @property
+    def set_body_bytes(self) -> int:
+        """Size of a body with one value and its options."""
+        return min(self.body_bytes, self.value_bytes + self.metadata_bytes + BODY_SLACK_BYTES)
+
+    @property
+    def query_body_bytes(self) -> int:
+        """Size of a body without values: a key, a filter by metadata, options."""
+        return min(self.body_bytes, 6 * self.key_bytes + self.metadata_bytes + BODY_SLACK_BYTES)
+
+    @property
+    def keys_body_bytes(self) -> int:
+        """Size of a body with the keys of a batch."""
+        return min(self.body_bytes, self.batch_keys * self.key_text_bytes + BODY_SLACK_BYTES)
+
+    @property
+    def batch_body_bytes(self) -> int:
+        """Size of a body with the entries of a batch."""
+        return min(self.body_bytes, self.batch_keys * self.entry_text_bytes + BODY_SLACK_BYTES)
+
+    @property
+    def entry_text_bytes(self) -> int:
+        """Size of one entry of a batch: its key, its value and its options."""
+        return self.key_text_bytes + self.value_bytes + self.metadata_bytes + BODY_SLACK_BYTES
 
     def check_key(self, key: bytes, index: int = 0) -> None:
         """Raises `TooLarge` with this index, or `Invalid`, unless the packed key may be stored."""

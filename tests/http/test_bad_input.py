@@ -55,12 +55,13 @@ def test_a_bad_body_is_a_400_and_changes_nothing(server: Server, neighbour: Neig
     with Wire(server.port) as wire:
         for method, path in (("PUT", "bad"), ("PUT", "batch"), ("POST", "list"), ("DELETE", "batch")):
             answer = wire.ask(method, f"{base}/{path}", BODIES[name])
+            refused = (400, 413) if len(BODIES[name]) > 32_768 else (400,)  # too long for most operations
             if path == "bad":
-                assert answer.status == 400, answer
+                assert answer.status in refused, answer
             if answer.status != 200:  # a body may be empty, or of no interest, to the others
-                assert answer.status == 400, answer
+                assert answer.status in refused, answer
                 error = answer.json()
-                assert error["code"].startswith("invalid"), error
+                assert error["code"] == "too_large" or error["code"].startswith("invalid"), error
                 assert error["message"]
         # The connection is as good as before.
         assert wire.ask("GET", f"{base}/bad").status == 404

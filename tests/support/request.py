@@ -28,8 +28,9 @@ class FakeRequest:
     def header(self, name: str) -> str | None:
         return self._headers.get(name)
 
-    def body_nowait(self) -> bytes | None:
-        return None if isinstance(self._body, KvasirError) else self._body
+    def body_nowait(self, limit: int | None = None) -> bytes | None:
+        too_long = limit is not None and not isinstance(self._body, KvasirError) and len(self._body) > limit
+        return None if too_long or isinstance(self._body, KvasirError) else self._body
 
     def answer(self, response: Response) -> None:
         raise AssertionError("only what a listener has is answered without a coroutine")

@@ -38,8 +38,8 @@ class Request(Protocol):
         """
         ...
 
-    def body_nowait(self) -> bytes | None:
-        """The whole body, if it is there and no longer than the server's own limit."""
+    def body_nowait(self, limit: int | None = None) -> bytes | None:
+        """The whole body, if it is there and no longer than `body` allows."""
         ...
 
     def answer(self, response: Response) -> None:

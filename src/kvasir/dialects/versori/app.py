@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+from kvasir import jsontext
 from kvasir.access.authenticator import Authenticator
 from kvasir.control import stores
+from kvasir.dialects.aside import aside
 from kvasir.dialects.http import Request, Response
-from kvasir.dialects.versori import requests, responses, routes
+from kvasir.dialects.versori import batches, requests, responses, routes
 from kvasir.engine import Outcome
 from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.keys import pack
@@ -18,6 +20,8 @@ from kvasir.store.deadline import within
 from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir.versori")
+
+T = TypeVar("T")
 
 
 class VersoriDialect:
@@ -28,6 +32,7 @@ class VersoriDialect:
 
     def __init__(self, store: Store, auth: Authenticator) -> None:
         self._store = store
+        self._limits = store.limits
         self._auth = auth
         self.serves = routes.serves
         self._handlers: dict[str, Callable[[Request, Principal, str, str], Awaitable[Response]]] = {
@@ -83,13 +88,13 @@ class VersoriDialect:
 
     async def _get(self, _request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
-        self._store.limits.check_key(packed)  # the store checks only what is written
+        self._limits.check_key(packed)  # the store checks only what is written
         space = await self._store.open(principal, owner)
         entry = (await self._store.get(principal, space, (packed,)))[0]
         return _get_response(entry)
 
     def _get_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
-        self._store.limits.check_key(packed)
+        self._limits.check_key(packed)
         entries = self._store.get_nowait(principal, space, (packed,))
         if entries is None:
             return False
@@ -97,42 +102,42 @@ class VersoriDialect:
         return True
 
     def _set_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
-        body = request.body_nowait()
-        if body is None:
+        body = request.body_nowait(self._limits.set_body_bytes)
+        if body is None or not jsontext.is_light(body):
             return False
-        put = requests.read_set(body, packed, self._store.limits)
+        put = requests.read_set(body, packed, self._limits)
         return self._store.submit(principal, space, put.set, put.conditions, _Setting(request))
 
     async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
-        body = await request.body()
-        put = requests.read_set(body, packed, self._store.limits)
+        body = await request.body(self._limits.set_body_bytes)
+        put = await _read(body, lambda: requests.read_set(body, packed, self._limits))
         return _set_response(await self._store.write(principal, space, put.set, when=put.conditions))
 
     async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
-        body = await request.body()
-        removal = requests.read_delete(body, packed, self._store.limits)
+        body = await request.body(self._limits.query_body_bytes)
+        removal = await _read(body, lambda: requests.read_delete(body, packed, self._limits))
         return await self._remove(principal, space, removal, "DeleteKV")
 
     # -- batches ------------------------------------------------------------------------------------------
 
     async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body()
-        keys, packed, timeout = requests.read_batch_get(body, self._store.limits)
+        body = await request.body(self._limits.keys_body_bytes)
+        packed, timeout = await batches.read_batch_get(body, self._limits)
 
         async def found() -> bytes:
-            return responses.found(keys, await self._store.get(principal, space, packed))
+            return responses.found(await self._store.get(principal, space, packed))
 
         return Response(200, await within(timeout, found()), "BatchGetKV")
 
     async def _batch_set(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body()
-        entries = requests.read_batch_set(body, self._store.limits)
+        body = await request.body(self._limits.batch_body_bytes)
+        entries = await batches.read_batch_set(body, self._limits)
         writes = [
             Write(space.number, (entry.set,), entry.conditions) for entry in entries if isinstance(entry, requests.Put)
         ]
@@ -144,8 +149,8 @@ class VersoriDialect:
 
     async def _batch_delete(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body()
-        removal = requests.read_batch_delete(body, self._store.limits)
+        body = await request.body(self._limits.keys_body_bytes)
+        removal = await batches.read_batch_delete(body, self._limits)
         return await self._remove(principal, space, removal, "BatchDeleteKV")
 
     async def _remove(self, principal: Principal, space: Space, removal: requests.Removal, operation: str) -> Response:
@@ -158,28 +163,34 @@ class VersoriDialect:
 
     async def _list(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body()
-        query = requests.read_listing(body, space.id, self._store.limits)
+        body = await request.body(self._limits.query_body_bytes)
+        query = await _read(body, lambda: requests.read_listing(body, space.id, self._limits))
         page = await self._store.page(principal, space, query)
         return Response(200, responses.page(page, query, space.id), "ListKV")
 
     async def _count(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body()
-        key_range = requests.read_count(body, self._store.limits)
+        body = await request.body(self._limits.query_body_bytes)
+        key_range = await _read(body, lambda: requests.read_count(body, self._limits))
         return Response(200, responses.count(await self._store.count(principal, space, key_range)), "CountKV")
 
     # -- stores -------------------------------------------------------------------------------------------
 
     async def _create_store(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         _require_own(principal, owner)
-        name = requests.read_store_name(await request.body(), self._store.limits)
+        body = await request.body(self._limits.query_body_bytes)
+        name = await _read(body, lambda: requests.read_store_name(body, self._limits))
         created = await stores.create(self._store, principal, name)
         return Response(200, responses.store_id(created), "CreateStore")
 
     async def _list_stores(self, _request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         _require_own(principal, owner)
         return Response(200, responses.stores(await self._store.list_spaces(principal, "store")), "ListStores")
+
+
+async def _read(body: bytes, read: Callable[[], T]) -> T:
+    """What `read` makes of a body; beside the event loop if that may take long."""
+    return read() if jsontext.is_light(body) else await aside(read)
 
 
 class _Setting:

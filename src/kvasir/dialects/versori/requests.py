@@ -28,7 +28,7 @@ MAX_TIMEOUT_MS = 3_600_000
 #: The API's own limit; a setting can only lower it.
 PAGE_ENTRIES = 100
 
-_IS_MISSING = 'is missing; this path is the batch form, also for the key ["batch"]'
+IS_MISSING = 'is missing; this path is the batch form, also for the key ["batch"]'
 
 # Values and metadata are kept byte for byte. These types cut their texts out of a body that `jsontext` has decoded and
 # found valid, and skip the rest of it.
@@ -60,6 +60,7 @@ class _Listing(Struct):
 
 _cut = msgspec.json.Decoder(_Cut).decode
 _cut_batch = msgspec.json.Decoder(_Batch).decode
+cut_entry = msgspec.json.Decoder(_Cut | _Other).decode
 _cut_listing = msgspec.json.Decoder(_Listing).decode
 
 #: How most bodies with a single field begin.
@@ -89,7 +90,7 @@ class Removal(Struct, frozen=True):
 
 def read_object(text: bytes, limits: Limits) -> dict[str, Any]:
     """The fields of a body. Raises `Invalid` for anything but a strictly valid JSON object."""
-    body = jsontext.decode(text, limits.json_depth)
+    body = jsontext.decode(text, limits.json_depth, limits.json_containers)
     if body.__class__ is not dict:
         raise Invalid("the body must be a JSON object")
     return body
@@ -111,15 +112,16 @@ def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
     body = read_object(text, limits)
     entries = fields.get(body, "entries", list, "", needed=True)
     if entries is None:
-        raise blame("entries", _IS_MISSING)
+        raise blame("entries", IS_MISSING)
     _check_count(entries, "entries", limits)
     return [
-        _put_or_refuse(entry, cut, f"entries[{index}]")
+        put_or_refuse(entry, cut, f"entries[{index}]")
         for index, (entry, cut) in enumerate(zip(entries, _cut_batch(text).entries, strict=True))
     ]
 
 
-def _put_or_refuse(entry: Any, cut: Any, field: str) -> Put | Refused:
+def put_or_refuse(entry: Any, cut: Any, field: str) -> Put | Refused:
+    """One entry of a batch, from its decoded text and what `cut_entry` makes of that; `field`: its place."""
     packed = b""
     try:
         if entry.__class__ is not dict:
@@ -198,29 +200,35 @@ def _contradiction(at: str, first: str, second: str, what: str) -> Invalid:
 # -- get and delete ---------------------------------------------------------------------------------------
 
 
-def read_batch_get(text: bytes, limits: Limits) -> tuple[list[list[str]], list[bytes], int | None]:
-    """(keys, the same keys packed, timeout in whole milliseconds or None) of BatchGetKV."""
+def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], int | None]:
+    """(packed keys, timeout in whole milliseconds or None) of BatchGetKV."""
     body = read_object(text, limits)
     packed = _keys(body, limits)
     limits.check_keys(packed)
+    return packed, read_timeout(body)
+
+
+def read_timeout(body: dict[str, Any]) -> int | None:
+    """The timeout of BatchGetKV in whole milliseconds; None for none."""
     timeout = fields.positive_number(fields.get(body, "options", dict, "") or {}, "timeout", "options.")
-    return body.get("keys", []), packed, None if timeout is None else math.ceil(min(timeout, MAX_TIMEOUT_MS))
+    return None if timeout is None else math.ceil(min(timeout, MAX_TIMEOUT_MS))
 
 
 def read_delete(text: bytes, packed: bytes, limits: Limits) -> Removal:
     """The body of DeleteKV for one packed key. Without a body there are no options."""
-    return _removal([packed], read_object(text, limits) if text else {})
+    return removal([packed], read_object(text, limits) if text else {})
 
 
 def read_batch_delete(text: bytes, limits: Limits) -> Removal:
     """The body of BatchDeleteKV; its options apply to every key."""
     body = read_object(text, limits) if text else {}
     if "keys" not in body:
-        raise blame("keys", _IS_MISSING)
-    return _removal(_keys(body, limits, needed=True), body)
+        raise blame("keys", IS_MISSING)
+    return removal(_keys(body, limits, needed=True), body)
 
 
-def _removal(keys: list[bytes], body: dict[str, Any]) -> Removal:
+def removal(keys: list[bytes], body: dict[str, Any]) -> Removal:
+    """The removal of packed keys, with the options of a body."""
     options = fields.get(body, "options", dict, "") or {}
     cascade = fields.get(options, "cascade", bool, "options.")
     stamp = fields.get(options, "ifVersionstamp", str, "options.")
@@ -248,8 +256,13 @@ def _packed(keys: list[Any]) -> list[bytes] | None:
 
 def _check_count(items: list[Any], field: str, limits: Limits) -> None:
     if len(items) > limits.batch_keys:
-        what = f"has {len(items):,} items; at most {limits.batch_keys:,} are allowed, send the rest in another request"
-        raise Invalid(f"{field} {what}", fields=((field, what),), code="too_large")
+        raise too_many(field, f"{len(items):,}", limits)
+
+
+def too_many(field: str, number: str, limits: Limits) -> Invalid:
+    """The refusal of a batch with so many keys or entries."""
+    what = f"has {number} items; at most {limits.batch_keys:,} are allowed, send the rest in another request"
+    return Invalid(f"{field} {what}", fields=((field, what),), code="too_large")
 
 
 # -- list and count ---------------------------------------------------------------------------------------
@@ -260,7 +273,7 @@ def read_listing(text: bytes, space: str, limits: Limits) -> Query:
     body = read_object(text, limits)
     options = fields.get(body, "options", dict, "") or {}
     selector = fields.get(body, "selector", dict, "") or {}
-    created_from, created_to, metadata = _filters(fields.get(selector, "filter", dict, "selector.") or {}, text)
+    created_from, created_to, metadata = _filters(fields.get(selector, "filter", dict, "selector.") or {}, text, limits)
     after, before = (_position(selector, name, space) for name in ("after", "before"))
     if after is not None and before is not None:
         raise _contradiction("selector.", "after", "before", "are both given; give one of them")
@@ -295,15 +308,20 @@ def _position(selector: dict[str, Any], name: str, space: str) -> int | None:
     return cursor.decode(space, text, f"selector.{name}") if text else None
 
 
-def _filters(wanted: dict[str, Any], text: bytes) -> tuple[int | None, int | None, bytes | None]:
+def _filters(wanted: dict[str, Any], text: bytes, limits: Limits) -> tuple[int | None, int | None, bytes | None]:
     """(createdAfter, createdBefore, text of the metadata); both bounds are inclusive."""
     at = "selector.filter."
     metadata = fields.get(wanted, "metadata", dict, at)
     return (
         fields.timestamp(wanted, "createdAfter", at, up=True),
         fields.timestamp(wanted, "createdBefore", at),
-        bytes(_cut_listing(text).selector.filter.metadata) if metadata else None,
+        _bounded(bytes(_cut_listing(text).selector.filter.metadata), limits) if metadata else None,
     )
+
+
+def _bounded(metadata: bytes, limits: Limits) -> bytes:
+    limits.check_metadata(metadata)
+    return metadata
 
 
 def _limit(options: dict[str, Any], max_limit: int) -> int:

@@ -65,9 +65,9 @@ def _fields(entry: Entry) -> bytes:
     return body
 
 
-def found(keys: Iterable[list[str]], entries: Iterable[Entry | None]) -> bytes:
+def found(entries: Iterable[Entry | None]) -> bytes:
     """The body of BatchGetKV: the existing entries of the keys asked for, in the order of the keys."""
-    existing = [entry(key, item) for key, item in zip(keys, entries, strict=True) if item is not None]
+    existing = [entry(unpack(item.key), item) for item in entries if item is not None]
     return b'{"entries":[%b]}' % b",".join(existing)
 
 
@@ -213,7 +213,7 @@ _OTHER_FIELDS = {
     "BatchSetKV": {subject: f"entries[{{}}].{field}" for subject, field in _ENTRY_FIELDS.items()},
     "BatchGetKV": {"key": "keys[{}]"},
     "BatchDeleteKV": {"key": "keys[{}]"},
-    "ListKV": {"key": "selector.prefix"},
+    "ListKV": {"key": "selector.prefix", "metadata": "selector.filter.metadata"},
     "CountKV": {"key": "selector.prefix"},
 }
 

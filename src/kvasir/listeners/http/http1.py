@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: A body of up to this many times the longest allowed is read to its end although nobody wants it; a longer one is cut
 #: off. After one that took more than these seconds, the dialect is called again.
-DRAINED_BODIES, LATE_SECONDS = 2, 1.0
+DRAINED_BODIES, LATE_SECONDS = 4, 1.0
 
 #: Headers by lower-case name, and those that may be there once only.
 Headers = dict[bytes, bytes]
@@ -93,8 +93,9 @@ class Request:
             raise CameLate
         return body
 
-    def body_nowait(self) -> bytes | None:
-        if not self.complete or self.received > self._listener.limits.body_bytes:
+    def body_nowait(self, limit: int | None = None) -> bytes | None:
+        most = self._listener.limits.body_bytes
+        if not self.complete or self.received > (most if limit is None else min(limit, most)):
             return None
         return b"".join(self._chunks)
 
@@ -137,7 +138,9 @@ class Request:
         """The body is whole."""
         self.complete = True
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(b"".join(self._chunks))
+            body = b"".join(self._chunks)
+            self._chunks = [body]  # else it would be in memory twice as long as the request is
+            self._waiter.set_result(body)
 
     def fail(self, failure: KvasirError) -> None:
         """The body will not be whole."""

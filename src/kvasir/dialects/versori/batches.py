@@ -1,0 +1,151 @@
+"""Bodies of batch requests that are too large to be read in one go: cut into their items first, which is quick, then
+read a few items at a time beside the event loop. Small ones are left to `requests`; both give the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from kvasir import jsontext
+from kvasir.dialects.aside import aside
+from kvasir.dialects.versori import fields, requests
+from kvasir.dialects.versori.fields import blame
+from kvasir.dialects.versori.requests import Put, Refused, Removal
+from kvasir.errors import Invalid, TooLarge
+from kvasir.limits import Limits
+
+T = TypeVar("T")
+
+#: Bytes of items that are read in one go, which takes a few milliseconds.
+STEP_BYTES = 65_536
+#: Up to this many items a type of its own stops the decoder at the first one too many.
+MOST_PLACES = 4_096
+
+
+async def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], int | None]:
+    """See `requests.read_batch_get`."""
+    if jsontext.is_light(text):
+        return requests.read_batch_get(text, limits)
+    body, keys = await aside(lambda: _cut(text, "keys", limits))
+    packed = await _packed(keys, limits)
+    limits.check_keys(packed)
+    return packed, requests.read_timeout(body)
+
+
+async def read_batch_delete(text: bytes, limits: Limits) -> Removal:
+    """See `requests.read_batch_delete`."""
+    if not text or jsontext.is_light(text):
+        return requests.read_batch_delete(text, limits)
+    body, keys = await aside(lambda: _cut(text, "keys", limits))
+    if keys is None:
+        raise blame("keys", requests.IS_MISSING)
+    return requests.removal(await _packed(keys, limits), body)
+
+
+async def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
+    """See `requests.read_batch_set`."""
+    if jsontext.is_light(text):
+        return requests.read_batch_set(text, limits)
+    _, entries = await aside(lambda: _cut(text, "entries", limits))
+    if entries is None:
+        raise blame("entries", requests.IS_MISSING)
+    return await _read(entries, lambda index, entry: _entry(index, bytes(entry), limits))
+
+
+def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequence[Raw] | None]:
+    """(the body with null in the place of its items, the texts of the items; None: there is no such member)"""
+    holder, items_of = _cutters(name, limits.batch_keys)
+    try:
+        items = memoryview(getattr(holder(text), name))
+        # What is left is decoded as strictly as any body, so it also says whether a member is there twice.
+        at = text.find(items)
+        rest = text[:at] + b"null" + text[at + len(items) :] if items else text
+        if len(rest) > limits.query_body_bytes:
+            raise TooLarge(f"the body has more than {limits.query_body_bytes:,} bytes besides its {name}")
+        body = requests.read_object(rest, limits)
+        if name not in body:
+            return body, None
+        if items[0] != ord("["):
+            raise blame(name, "must be an array")
+        return body, items_of(items)
+    except msgspec.ValidationError as error:
+        if "length" not in str(error):
+            raise Invalid("the body must be a JSON object") from None
+        raise requests.too_many(name, f"more than {limits.batch_keys:,}", limits) from None
+    except (msgspec.MsgspecError, RecursionError):
+        jsontext.check_containers(text, limits.json_containers)
+        jsontext.decode(text, limits.json_depth)  # which says what is wrong, and where
+        raise
+
+
+@lru_cache(maxsize=8)
+def _cutters(name: str, most: int) -> tuple[Callable[[bytes], Any], Callable[[memoryview], Sequence[Raw]]]:
+    """Decoders of a body with this member, and of at most so many items. They make no objects of what is inside."""
+    holder = msgspec.json.Decoder(msgspec.defstruct("Holder", [(name, Raw, Raw())])).decode
+    if most > MOST_PLACES:
+        counted = msgspec.json.Decoder(list[Raw]).decode
+
+        def bounded(text: memoryview) -> Sequence[Raw]:
+            if len(items := counted(text)) > most:
+                raise msgspec.ValidationError("length")
+            return items
+
+        return holder, bounded
+    places = [(f"item{index}", Raw, Raw()) for index in range(most)]
+    items_of = msgspec.json.Decoder(
+        msgspec.defstruct("Items", places, array_like=True, forbid_unknown_fields=True)
+    ).decode
+    return holder, lambda text: [item for item in msgspec.structs.astuple(items_of(text)) if memoryview(item)]
+
+
+async def _packed(keys: Sequence[Raw] | None, limits: Limits) -> list[bytes]:
+    def key(index: int, item: Raw) -> bytes:
+        if len(text := bytes(item)) > limits.key_text_bytes:
+            message = f"the key is {len(text):,} bytes of JSON; at most {limits.key_bytes:,} bytes packed are allowed"
+            raise TooLarge(message, subject="key", index=index)
+        return fields.key(_decode(index, text, "keys", limits), f"keys[{index}]")
+
+    return await _read(keys or (), key)
+
+
+def _entry(index: int, text: bytes, limits: Limits) -> Put | Refused:
+    if len(text) > limits.entry_text_bytes:
+        what = f"is {len(text):,} bytes of JSON; at most {limits.entry_text_bytes:,} are allowed"
+        return Refused([], f"entries[{index}] {what}")
+    try:
+        decoded = _decode(index, text, "entries", limits)
+    except TooLarge as refusal:
+        return Refused([], refusal.message)
+    return requests.put_or_refuse(decoded, requests.cut_entry(text), f"entries[{index}]")
+
+
+def _decode(index: int, text: bytes, name: str, limits: Limits) -> Any:
+    try:
+        return jsontext.decode(text, limits.json_depth - 2, limits.json_containers)
+    except (Invalid, TooLarge) as error:
+        error.message = f"{name}[{index}]: {error.message}"
+        raise
+
+
+async def _read(items: Sequence[Raw], read: Callable[[int, Raw], T]) -> list[T]:
+    """What `read` makes of each item and its index, a few at a time."""
+    found: list[T] = []
+    for start, end in _steps(items):
+        found += await aside(lambda start=start, end=end: [read(at, items[at]) for at in range(start, end)])  # type: ignore[misc]
+    return found
+
+
+def _steps(items: Sequence[Raw]) -> Iterator[tuple[int, int]]:
+    start = size = 0
+    for at, item in enumerate(items):
+        size += len(memoryview(item))
+        if size >= STEP_BYTES:
+            yield start, at + 1
+            start, size = at + 1, 0
+    if start < len(items):
+        yield start, len(items)
