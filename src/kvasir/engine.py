@@ -191,6 +191,13 @@ class Engine(Protocol):
         """Examine the whole database; returns one sentence for every fault. Empty: it is sound."""
         ...
 
+    async def milliseconds_ahead(self) -> int:
+        """How far what new entries get, numbers and `created_at`, is ahead of the clock; at most ten seconds old.
+
+        0 is the rule. More follows from the promises above after the clock was ahead for a while, or after a load.
+        """
+        ...
+
     async def stats(self) -> Stats:
         """Figures for `/metrics`; may be up to ten seconds old."""
         ...

@@ -50,6 +50,7 @@ class Metrics:
 
     def serve_as(self, worker: int) -> None:
         """Count in this worker's row from now on."""
+        self.worker = worker
         self._base = worker * self._width
         self._at = {name: self._base + at * _ROW for at, name in enumerate(self._names)}
 

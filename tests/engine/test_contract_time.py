@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvasir.engine import Engine
+from kvasir.engines.postgres import PostgresEngine
 from kvasir.errors import NotFound
 from kvasir.keys import first_number_of, millisecond_of
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
@@ -260,6 +261,48 @@ def test_an_older_copy_restored_gives_no_number_twice(tmp_path: Path) -> None:
         assert (await new_space(engine, 2)).number > highest
 
     lab.run(again)
+
+
+def test_how_far_the_database_is_ahead_of_the_clock_is_known(lab: Lab) -> None:
+    far = 50 * 365 * 86_400_000
+
+    async def ahead(engine: Engine) -> int:
+        # PostgreSQL's figure may be some seconds old.
+        if isinstance(engine, PostgresEngine):
+            engine._ahead = None
+        return await engine.milliseconds_ahead()
+
+    async def before(engine: Engine) -> int:
+        assert await ahead(engine) == 0
+        space, other = (await new_space(engine)).number, (await new_space(engine, 2)).number
+        await commit(engine, other, put(A))
+        lab.clock.now += far
+        assert await ahead(engine) == 0
+        await commit(engine, space, put(A))
+        assert await ahead(engine) == 0
+        lab.clock.now -= far
+        assert await ahead(engine) == far
+        later = await commit(engine, space, put(B), put(C, ttl=100))
+        assert later.versionstamp > (await there(engine, space, A)).versionstamp
+        assert (await there(engine, space, B)).created_at == START + far
+        lab.clock.now += 100
+        assert await one(engine, space, C) is None, "expiry goes by the clock"
+        assert await ahead(engine) == far - 100
+        return other
+
+    other = lab.run(before)
+
+    async def after(engine: Engine) -> None:
+        assert await ahead(engine) == far - 100
+        lab.clock.now += far - 101
+        assert await ahead(engine) == 1
+        lab.clock.now += 1
+        assert await ahead(engine) == 0
+        loaded = Entry(A, b"1", first_number_of(START), 1, START + 2 * far, None, None, None)
+        await engine.load(other, [loaded])
+        assert await ahead(engine) == far
+
+    lab.run(after)
 
 
 def test_an_expired_space_is_gone_for_every_operation(lab: Lab) -> None:

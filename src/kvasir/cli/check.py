@@ -10,18 +10,24 @@ from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Json, ad
 def check(data_dir: DataDir = None, engine: EngineUrl = None, config: ConfigFile = None, json: Json = False) -> None:
     """Examine the whole database; the exit status is 1 if anything is wrong. A server may be running."""
 
-    async def work(database: Database) -> tuple[list[str], int, int]:
-        faults = await database.engine.check()
-        stats = await database.engine.stats()
-        return faults, stats.spaces, stats.entries
+    async def work(database: Database) -> tuple[list[str], list[str], int, int]:
+        from kvasir.control.clock_warning import clock_warning
 
-    faults, spaces, entries = administer(work, data_dir, engine, config, writes=False)
+        faults = await database.engine.check()
+        warning = await clock_warning(database.engine)
+        stats = await database.engine.stats()
+        return faults, [warning] if warning else [], stats.spaces, stats.entries
+
+    faults, warnings, spaces, entries = administer(work, data_dir, engine, config, writes=False)
     if json:
-        print_json({"sound": not faults, "faults": faults, "spaces": spaces, "entries": entries})
+        found = {"sound": not faults, "faults": faults, "warnings": warnings}
+        print_json(found | {"spaces": spaces, "entries": entries})
     else:
         for fault in faults:
             typer.echo(fault)
         if not faults:
             typer.echo(f"sound: {spaces:,} spaces, {entries:,} entries")
+        for warning in warnings:
+            typer.echo(f"warning: {warning}", err=True)
     if faults:
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from kvasir import jsontext
 from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.numbering import check_room, next_sequence, wall_clock
 from kvasir.errors import response_too_long, space_gone
+from kvasir.keys import millisecond_of
 from kvasir.model import (
     SYSTEM_SPACE,
     Alias,
@@ -258,6 +259,9 @@ class MemoryEngine:
 
     async def check(self) -> list[str]:
         return []
+
+    async def milliseconds_ahead(self) -> int:
+        return max(0, max(millisecond_of(self._last), self._latest) - self.clock())
 
     async def stats(self) -> Stats:
         return Stats(len(self._spaces), sum(map(len, self._entries.values())), 0)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -21,6 +22,7 @@ from kvasir.access.identity_provider import IdentityProvider
 from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.config.table import Config
 from kvasir.control import bootstrap, organisation
+from kvasir.control.clock_warning import ClockLog
 from kvasir.dialects.http import HttpDialect
 from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.nemesis.app import NemesisDialect
@@ -31,6 +33,7 @@ from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import Settings as VoximplantSettings
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.engines.memory import MemoryEngine
+from kvasir.errors import KvasirError
 from kvasir.listeners.http import HttpListener
 from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Metrics
@@ -46,6 +49,9 @@ log = logging.getLogger("kvasir")
 
 #: How often a worker publishes its writer's counters to the other workers.
 PUBLISH_SECONDS = 1.0
+
+#: How often it is looked whether the database is ahead of the clock.
+CLOCK_SECONDS = 60.0
 
 #: How often the memory engine removes expired entries. It does not do so by itself, and has to look at all of them.
 MEMORY_SWEEP_SECONDS = 60.0
@@ -155,6 +161,8 @@ class Worker:
         chores = [loop.create_task(self._publish())]
         if isinstance(self._engine, MemoryEngine):
             chores.append(loop.create_task(self._sweep()))
+        if self._metrics.worker == 0:
+            chores.append(loop.create_task(self._watch_clock()))
         addresses = sockets.addresses(self._config, self._given)
         log.info("listening on %s", ", ".join(each for found in addresses.values() for each in found))
         if on_ready is None or on_ready():
@@ -199,6 +207,13 @@ class Worker:
         while True:
             self._metrics.publish(self._engine.writer)
             await asyncio.sleep(PUBLISH_SECONDS)
+
+    async def _watch_clock(self) -> None:
+        clock_log = ClockLog(self._engine)
+        while True:
+            with contextlib.suppress(KvasirError):  # whoever needs the database will be told
+                await clock_log.look()
+            await asyncio.sleep(CLOCK_SECONDS)
 
     async def _sweep(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from kvasir import __version__
+from kvasir.control.clock_warning import clock_warning
 from kvasir.dialects.http import Request, Response
 from kvasir.engine import Engine
 from kvasir.errors import KvasirError
@@ -52,7 +53,7 @@ class HealthDialect:
     async def _readyz(self) -> tuple[int, bytes, str]:
         reason = await self._reason()
         if reason is None:
-            return 200, b'{"status":"ready"}', "application/json"
+            return 200, msgspec.json.encode({"status": "ready"} | await self._warnings()), "application/json"
         return 503, msgspec.json.encode({"status": "not ready", "reason": reason}), "application/json"
 
     async def _reason(self) -> str | None:
@@ -65,6 +66,13 @@ class HealthDialect:
         except KvasirError as error:
             return error.message
         return None
+
+    async def _warnings(self) -> dict[str, list[str]]:
+        try:
+            warning = await clock_warning(self._engine)
+        except KvasirError:
+            return {}
+        return {"warnings": [warning]} if warning else {}
 
     async def _text(self) -> tuple[int, bytes, str]:
         self._metrics.publish(self._engine.writer)

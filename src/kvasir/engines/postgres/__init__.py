@@ -66,6 +66,7 @@ class PostgresEngine:
         self._registry = Registry(self._pool, self._now, durable=durable)
         self._sweeper = Sweeper(self._pool, self._now, self.writer)
         self._stats: tuple[float, Stats] | None = None
+        self._ahead: tuple[float, int] | None = None
         self._distributed = False
 
     def _now(self) -> int | None:
@@ -162,6 +163,11 @@ class PostgresEngine:
 
     async def check(self) -> list[str]:
         return await checking.check(self._pool)
+
+    async def milliseconds_ahead(self) -> int:
+        if self._ahead is None or time.monotonic() - self._ahead[0] > STATS_SECONDS:
+            self._ahead = time.monotonic(), await checking.milliseconds_ahead(self._pool, self._now())
+        return self._ahead[1]
 
     async def stats(self) -> Stats:
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kvasir.engines.postgres.pool import Pool
 from kvasir.engines.soundness import entry_fault, list_fault
+from kvasir.keys import COUNTER_BITS
 from kvasir.model import Stats
 
 PREFETCH_ROWS = 500
@@ -28,6 +29,10 @@ COUNTED = (
 )  # fmt: skip
 SYSTEM = "select count(*) from kvasir_head where space = 1 and not ended"
 ENTRIES = "select space, sequence, key, value, metadata from kvasir_entry"
+
+AHEAD = f"""
+    select coalesce(greatest(0, max(greatest(h.last >> {COUNTER_BITS}, h.latest)) - coalesce($1, kvasir_clock())), 0)
+    from kvasir_head h where not h.ended"""  # noqa: S608
 
 SPACES = "select count(*) from kvasir_space"
 #: As the planner does it: rows per page when last analyzed, times the number of pages now. Small tables are counted.
@@ -64,6 +69,12 @@ async def _faults(connection: Any) -> AsyncIterator[str]:
     async for space, sequence, key, value, metadata in connection.cursor(ENTRIES, prefetch=PREFETCH_ROWS):
         if fault := entry_fault(key, value, metadata):
             yield f"entry {sequence} of space {space}: {fault}"
+
+
+async def milliseconds_ahead(pool: Pool, now: int | None) -> int:
+    """See `Engine.milliseconds_ahead`. `now`: None is the clock of the database."""
+    ((ahead,),) = await pool.fetch(AHEAD, now)
+    return int(ahead)
 
 
 async def measure(pool: Pool, *, distributed: bool) -> Stats:

@@ -187,6 +187,9 @@ class SqliteEngine:
     async def check(self) -> list[str]:
         return await self._in_thread(check)
 
+    async def milliseconds_ahead(self) -> int:
+        return max(0, reading.latest(self._connection) - self.clock())
+
     async def stats(self) -> Stats:
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:
             self._stats = time.monotonic(), await self._in_thread(self._measure)

@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 
 from kvasir.errors import response_too_long
+from kvasir.keys import millisecond_of
 from kvasir.model import Entry
 
 #: For statements with named values
@@ -20,6 +21,7 @@ ALIVE = "(expires_at IS NULL OR expires_at > :now)"
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
 GET_ONE = f"SELECT {ENTRY} FROM entry WHERE space = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)"  # noqa: S608
 EPOCH = "SELECT epoch FROM meta"
+LATEST = "SELECT last, latest FROM meta"
 TOTALS = "SELECT (SELECT count(*) FROM space) - 1, (SELECT count(*) FROM entry)"
 
 #: A statement with more keys than this would crowd the statement cache; larger batches are read in chunks.
@@ -65,6 +67,13 @@ def epoch(cursor: apsw.Cursor) -> int:
     """See `Engine.epoch`."""
     rows: list[Any] = cursor.execute(EPOCH).fetchall()
     return int(rows[0][0])
+
+
+def latest(connection: apsw.Connection) -> int:
+    """The latest instant, in Unix milliseconds, that a number or a `created_at` says."""
+    rows: list[Any] = connection.execute(LATEST).fetchall()
+    last, latest = rows[0]
+    return int(max(millisecond_of(last), latest))
 
 
 def totals(connection: apsw.Connection) -> tuple[int, int]:
