@@ -124,14 +124,14 @@ def test_what_is_under_way_or_large_is_not_kept(tmp_path: Path) -> None:
     for lock in (lock_of(7, KEY), RANGES):
         seqlocks.write_begin([lock])
         cache.put(7, entry, cache.version_before_read(7, KEY))
-        assert cache.get(7, KEY, START) is None
+        assert cache.get(7, KEY, lambda: START) is None
         seqlocks.write_end([lock])
     cache.put(7, Entry(KEY, b"1" * (VALUE_BYTES + 1), 1, 1, START), cache.version_before_read(7, KEY))
-    assert cache.get(7, KEY, START) is None
+    assert cache.get(7, KEY, lambda: START) is None
     cache.put(7, entry, cache.version_before_read(7, KEY))
-    assert cache.get(7, KEY, START) == entry
+    assert cache.get(7, KEY, lambda: START) == entry
     seqlocks.write_begin([lock_of(7, KEY)])
-    assert cache.get(7, KEY, START) is None
+    assert cache.get(7, KEY, lambda: START) is None
     assert cache.get_all(7, [KEY], START) is None
 
 
@@ -161,7 +161,7 @@ def test_what_was_swept_does_not_come_back_with_a_clock_that_is_set_back(tmp_pat
         assert await seen() == [None, None]
         await there.write([Write(space, (Set(KEY, b"1", ttl=1), Set(OTHER, b"1", ttl=1)))])
         assert None not in await seen()
-        assert here._cache.get(space, KEY, clock.now) is not None
+        assert here._cache.get(space, KEY, clock) is not None
         await here.close()
         await there.close()
 
@@ -174,7 +174,7 @@ def test_the_copies_are_bounded(tmp_path: Path) -> None:
     keys = [pack([str(n)]) for n in range(ENTRIES + 1)]
     for key in keys:
         cache.put(7, Entry(key, b"1", 1, 1, START), cache.version_before_read(7, key))
-    kept = [key for key in keys if cache.get(7, key, START)]
+    kept = [key for key in keys if cache.get(7, key, lambda: START)]
     assert 0 < len(kept) <= ENTRIES
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import Any
+from typing import Any, cast
 
 import atheris
 
 with atheris.instrument_imports(include=["kvasir.listeners", "httptools"]):
     from kvasir.limits import Limits
-    from kvasir.listeners.http.http1 import Http1, Request
+    from kvasir.listeners.http.http1 import Http1
+    from kvasir.listeners.http.request import KnownHeads, Request
 
 
 class House:
@@ -27,19 +28,31 @@ class House:
         self.held = 0
 
 
+#: One for all inputs, so that requests are recognised by the heads of earlier ones.
+HEADS = KnownHeads(cast("Any", House()))
+
+
 def meaning(request: Request) -> tuple[Any, ...]:
     body = b"".join(request._chunks)
-    return request.method, request.raw_path, request.query, tuple(request._headers.items()), body, request.keep_alive
+    return request.method, request.raw_path, request.query, tuple(request.headers.items()), body, request.keep_alive
 
 
 def fed(pieces: list[bytes]) -> tuple[list[Any], bool]:
     """(the whole requests, whether what follows them was refused)"""
     house: Any = House()
+    house.heads = HEADS
     http = Http1(house, house)
+    requests: list[Request] = []
     for piece in pieces:
+        at_rest = http.receiving is None and http.head_since is None and not http.ended  # as in `Connection`
+        if at_rest and (recognised := HEADS.recognise(piece, None)) is not None:
+            requests.append(recognised)
+            continue
         http.feed(piece)
-    whole = [meaning(request) for request in http.requests if request.complete]
-    broken = any(request._failure is not None for request in http.requests)
+        requests += http.requests
+        http.requests.clear()
+    whole = [meaning(request) for request in requests if request.complete]
+    broken = any(request._failure is not None for request in requests)
     return whole, http.refusal is not None or broken
 
 

@@ -6,7 +6,7 @@ The cases are those of RFC 9112, and of the test suites of h11 and llhttp.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from kvasir.dialects.http import Response
 from kvasir.limits import Limits
 from kvasir.listeners.http.connection import render
-from kvasir.listeners.http.http1 import Http1, Request
+from kvasir.listeners.http.http1 import Http1
+from kvasir.listeners.http.request import KnownHeads, Request
 
 LIMITS = Limits(head_bytes=1_000, head_lines=20, target_bytes=500)
 TAIL = b"GET /tail HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -27,12 +28,17 @@ class House:
     def __init__(self) -> None:
         self.limits = LIMITS
         self.ids = map(str, itertools.count(1))
-        self.now = 0.0
+        self.now = 1.0
         self.held = 0
+
+
+#: One for all tests, so that requests are recognised by the heads of earlier ones.
+HEADS = KnownHeads(cast("Any", House()))
 
 
 def http1() -> Http1:
     house: Any = House()
+    house.heads = HEADS
     return Http1(house, house)
 
 
@@ -43,10 +49,16 @@ def body_of(request: Request) -> bytes:
 def fed(*pieces: bytes) -> tuple[list[Any], int | None]:
     """(method, path, query, body, whether the connection goes on) of each whole request; the status of a refusal."""
     http = http1()
+    requests: list[Request] = []
     for piece in pieces:
+        at_rest = http.receiving is None and http.head_since is None and not http.ended  # as in `Connection`
+        if at_rest and (recognised := HEADS.recognise(piece, None)) is not None:
+            requests.append(recognised)
+            continue
         http.feed(piece)
+        requests += http.requests
+        http.requests.clear()
     status = http.refusal[0] if http.refusal is not None else None
-    requests = list(http.requests)
     if requests and not requests[-1].complete:
         assert status is None
         if requests.pop()._failure is not None:
@@ -200,10 +212,10 @@ def test_what_is_refused(name: str) -> None:
     assert fed(TAIL + data) == ([("GET", "/tail", "", b"", True)], status)
 
 
-def test_repeated_headers_are_one_list_and_cookies_one_line() -> None:
+def test_repeatedheaders_are_one_list_and_cookies_one_line() -> None:
     http = http1()
     http.feed(get("X: 1", "x: 2", "Cookie: a=b", "cookie: c=d"))
-    assert http.requests[0]._headers == {b"host": b"h", b"x": b"1, 2", b"cookie": b"a=b; c=d"}
+    assert http.requests[0].headers == {"host": "h", "x": "1, 2", "cookie": "a=b; c=d"}
 
 
 def test_a_trailer_is_no_header() -> None:
@@ -247,6 +259,31 @@ def test_however_it_is_cut_it_means_the_same(first: str, second: str, data: st.D
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     pieces = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     assert fed(*pieces) == fed(whole)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_head_that_is_known_means_what_it_meant(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, expected = GOOD[name]
+    fed(data)
+    assert fed(data) == ([expected], None)
+    line, _, rest = data.partition(b"\r\n")
+    # The same head below another first line, and with too short a body or the beginning of another request.
+    for first in (f"{line.decode()}"[:-1], "GET /b HTTP/1.0", "GET http://i/b HTTP/1.1", "POST /b?c HTTP/1.1", "x", ""):
+        for end in (rest, rest[:-1], rest + TAIL[:9], rest + b"\r\n"):
+            again = first.encode() + b"\r\n" + end
+            recognised = fed(again)
+            monkeypatch.setattr(HEADS, "recognise", lambda *_: None)
+            assert recognised == fed(again)
+            monkeypatch.undo()
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_a_target_below_which_the_head_is_known_is_checked(byte: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed(get())
+    data = get().replace(b"/a", b"/a" + bytes([byte]) + b"b")
+    recognised = fed(data)
+    monkeypatch.setattr(HEADS, "recognise", lambda *_: None)
+    assert recognised == fed(data)
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))

@@ -16,8 +16,8 @@ from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFra
 
 from kvasir.dialects.http import Response
 from kvasir.limits import Limits
-from kvasir.listeners.http.http1 import Request
 from kvasir.listeners.http.http2 import IDLE_FRAMES, PREFACE, STREAMS, Http2
+from kvasir.listeners.http.request import Request
 
 HEADERS = [(b":method", b"GET"), (b":path", b"/a?b"), (b":scheme", b"http"), (b":authority", b"h")]
 PUT = [(b":method", b"PUT"), *HEADERS[1:]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import ClassVar, TypeVar
 
 from kvasir import jsontext
@@ -22,6 +23,9 @@ from kvasir.store.store import Store
 log = logging.getLogger("kvasir.versori")
 
 T = TypeVar("T")
+
+#: How many paths that were taken apart are remembered, and the longest.
+REMEMBERED_PATHS, REMEMBERED_CHARACTERS = 4_096, 300
 
 
 class VersoriDialect:
@@ -54,17 +58,18 @@ class VersoriDialect:
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
-        operation = routes.UNROUTED
+        if len(request.path) > REMEMBERED_CHARACTERS:
+            return False
+        operation, owner, packed = _one_key(request.method, request.path)
+        handler = self._nowait.get(operation)
+        if handler is None:
+            return False
+        principal = self._auth.authenticate_nowait(request.header("authorization"))
+        space = None if principal is None else self._store.resolve_nowait(principal, owner)
+        if principal is None or space is None:
+            return False
         try:
-            operation, owner, rest = routes.route(request.method, request.path)
-            handler = self._nowait.get(operation)
-            if handler is None:
-                return False
-            principal = self._auth.authenticate_nowait(request.header("authorization"))
-            space = None if principal is None else self._store.resolve_nowait(principal, owner)
-            if principal is None or space is None:
-                return False
-            return handler(request, principal, space, pack(routes.key_parts(rest)))
+            return handler(request, principal, space, packed)
         except KvasirError as error:
             request.answer(responses.failure(error, operation, request.id))
             return True
@@ -191,6 +196,16 @@ class VersoriDialect:
 async def _read(body: bytes, read: Callable[[], T]) -> T:
     """What `read` makes of a body; beside the event loop if that may take long."""
     return read() if jsontext.is_light(body) else await aside(read)
+
+
+@lru_cache(REMEMBERED_PATHS)
+def _one_key(method: str, path: str) -> tuple[str, str, bytes]:
+    """(operation, ULID of the store, packed key) of a request with a key in its path; ("", "", b"") of all others."""
+    try:
+        operation, owner, rest = routes.route(method, path)
+        return operation, owner, pack(routes.key_parts(rest)) if operation in routes.KEY.values() else b""
+    except KvasirError:
+        return "", "", b""
 
 
 class _Setting:

@@ -198,11 +198,10 @@ class SqliteEngine:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _get_one(self, space: int, key: bytes) -> Entry | None:
-        now = self.clock()
-        entry = self._cache.get(space, key, now)
+        entry = self._cache.get(space, key, self.clock)
         if entry is None:
             version = self._cache.version_before_read(space, key)
-            entry = reading.get_one(self._cursor, space, key, now)
+            entry = reading.get_one(self._cursor, space, key, self.clock())
             if entry is not None:
                 self._cache.put(space, entry, version)
         return entry

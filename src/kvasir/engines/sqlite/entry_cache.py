@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from kvasir.engine import Clock
 from kvasir.engines.sqlite.seqlocks import RANGES, SWEPT_UNTIL, Seqlocks, lock_of
 from kvasir.model import Entry
 
@@ -35,7 +36,7 @@ class EntryCache:
         self._counters = seqlocks.counters
         self._cached: dict[tuple[int, bytes], tuple[Version, Entry]] = {}
 
-    def get(self, space: int, key: bytes, now: int) -> Entry | None:
+    def get(self, space: int, key: bytes, clock: Clock) -> Entry | None:
         """The entry, if it is cached, unchanged and alive. None says nothing about the database."""
         cached = self._cached.get((space, key))
         if cached is None:
@@ -43,7 +44,7 @@ class EntryCache:
         version, entry = cached
         expires_at = entry.expires_at
         counters = self._counters
-        if expires_at is not None and (expires_at <= now or expires_at <= counters[SWEPT_UNTIL]):
+        if expires_at is not None and (expires_at <= clock() or expires_at <= counters[SWEPT_UNTIL]):
             return None
         # Last, so that nothing has changed since the sweep's moment was looked at, either.
         if counters[version.lock] != version.counter or counters[RANGES] != version.ranges:

@@ -25,7 +25,7 @@ from kvasir.dialects.eager import start
 from kvasir.dialects.http import HttpDialect, Response
 from kvasir.limits import Limits
 from kvasir.listeners.http.connection import Connection
-from kvasir.listeners.http.http1 import CameLate, Request
+from kvasir.listeners.http.request import CameLate, KnownHeads, Request
 from kvasir.metrics import Metrics
 
 log = logging.getLogger("kvasir.http")
@@ -60,6 +60,7 @@ class HttpListener:
         self.ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
         #: Connections that are open or shaking hands, and requests that are being answered.
         self.connections = self.in_flight = 0
+        self.heads = KnownHeads(self)
         #: Bytes of request bodies in memory.
         self.held = 0
         self.draining = False
@@ -151,20 +152,17 @@ class HttpListener:
         except Exception:
             self._fail(request)
         else:
-            self.answer(request, response)
+            request.answer(response)
 
     def _fail(self, request: Request) -> None:
         # Dialects answer their failures themselves; this is a bug in one, and its neighbours must not notice.
         log.exception("request %s: a dialect failed", request.id)
         body = b'{"code":"internal","message":"internal error"}'
-        self.answer(request, Response(500, body, request.dialect.operations[0], "internal"))
+        request.answer(Response(500, body, request.dialect.operations[0], "internal"))
 
-    def answer(self, request: Request, response: Response) -> None:
-        """Send the answer to a request, and count it."""
-        if request.held or not request.complete:
-            request.drop()
+    def count(self, request: Request, response: Response) -> None:
+        """Count a request that is answered."""
         self.in_flight -= 1
-        request.owner.answer(request, response)
         seconds, name = time.perf_counter() - request.began, request.dialect.name
         self._observe(name, response.operation, response.outcome, seconds)
         if self._log_requests:

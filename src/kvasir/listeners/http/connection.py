@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kvasir.dialects.http import BODILESS, Response
-from kvasir.listeners.http.http1 import Http1, Request
+from kvasir.listeners.http.http1 import Http1
 from kvasir.listeners.http.http2 import PREFACE, Http2
+from kvasir.listeners.http.request import Request
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -33,13 +34,13 @@ def render(response: Response, request_id: str, date: bytes, *, body: bool, clos
         head = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n".encode()
         head += f"content-type: {response.content_type}\r\n".encode("latin-1")
         _heads[response.status, response.content_type] = head
-    more = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in response.headers])
-    if close:
-        more += b"connection: close\r\n"
-    if response.status not in BODILESS:
-        more = b"content-length: %d\r\n%b" % (len(response.body), more)
-    facts = head, date, request_id.encode("latin-1"), more, response.body if body else b""
-    return b"%bdate: %b\r\nx-request-id: %b\r\n%b\r\n%b" % facts
+    more = b"connection: close\r\n" if close else b""
+    if response.headers:
+        more = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in response.headers]) + more
+    if response.status in BODILESS:
+        return b"%bdate: %b\r\nx-request-id: %b\r\n%b\r\n" % (head, date, request_id.encode(), more)
+    facts = head, date, request_id.encode(), len(response.body), more, response.body if body else b""
+    return b"%bdate: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % facts
 
 
 class Connection(asyncio.Protocol):
@@ -89,10 +90,18 @@ class Connection(asyncio.Protocol):
                 self.abort()
             return
         self._since = self._listener.now
+        http = self._http1
+        at_rest = self._current is None and not self._rest and not self._crowded and self._http2 is None
+        if at_rest and http.receiving is None and http.head_since is None and not http.requests and not http.ended:
+            self._current = self._listener.heads.recognise(data, self)
+            if self._current is not None:
+                self._new = False
+                self._listener.handle(self._current)
+                return
         data = self._rest = b"".join((self._rest, data)) if self._rest else data
         if self._new and self._http2 is None and PREFACE.startswith(data[: len(PREFACE)]):
             if len(data) < len(PREFACE):
-                self._http1.head_since = self._http1.head_since or self._since
+                http.head_since = http.head_since or self._since
                 return
             self._http2 = Http2(self._listener, self)
         self._new = False
@@ -157,10 +166,12 @@ class Connection(asyncio.Protocol):
         if not request.complete:
             # A client that waits to be told to send must not be taken for one that has sent.
             close |= request.is_endless or (request.header("expect") is not None and not request.received)
-        self.write(render(response, request.id, self._listener.date, body=not request.is_head, close=close))
+        data = render(response, request.id, self._listener.date, body=not request.is_head, close=close)
+        self._written += len(data)
+        self._transport.write(data)
         if close:
             self.finish()
-        else:
+        elif self._rest or self._http1.requests or self._http1.refusal is not None or not self._reading:
             self._go_on()
 
     def _refuse(self, status: int, message: str) -> None:

@@ -18,7 +18,7 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from kvasir.dialects.http import BODILESS, Response
-from kvasir.listeners.http.http1 import Request, join
+from kvasir.listeners.http.request import Headers, Line, Request, join
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -86,12 +86,13 @@ class Http2:
         if self._listener.draining:
             self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
             return
-        headers: dict[bytes, bytes] = {}
-        for name, value in event.headers:
+        headers: Headers = {}
+        for raw_name, raw_value in event.headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
             headers[name] = join(name, headers[name], value) if name in headers else value
-        declared = 0 if event.stream_ended else int(headers.get(b"content-length", b"0")) or None
-        method, target = headers[b":method"].decode("latin-1"), headers.get(b":path", b"*")
-        request = self._open[stream] = Request(self._listener, self, method, target, headers, declared)
+        declared = 0 if event.stream_ended else int(headers.get("content-length", "0")) or None
+        method, target = headers[":method"], headers.get(":path", "*")
+        request = self._open[stream] = Request(self._listener, self, Line.of(method, target), headers, declared)
         request.stream = stream
         if declared != 0:
             self._receiving[stream] = request

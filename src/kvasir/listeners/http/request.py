@@ -1,0 +1,230 @@
+"""One HTTP request, of either version, as the dialects see it; and how one that is like earlier ones is recognised."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.parse
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvasir.dialects.http import HttpDialect, Response
+from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from kvasir.listeners.http import HttpListener
+
+#: A body of up to this many times the longest allowed is read to its end although nobody wants it; a longer one is cut
+#: off. After one that took more than these seconds, the dialect is called again.
+DRAINED_BODIES, LATE_SECONDS = 4, 1.0
+
+#: Headers by lower-case name
+Headers = dict[str, str]
+
+#: What is remembered of the heads of requests: how many parts of each kind, and the longest.
+KNOWN_HEADS, KNOWN_HEAD_BYTES = 1_000, 2_048
+KNOWN_LINES, KNOWN_LINE_BYTES = 4_096, 300
+_METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
+
+
+class Line(NamedTuple):
+    """What the first line of a request says."""
+
+    method: str
+    #: As it came, percent-encoded
+    raw_path: str
+    path: str
+    query: str
+
+    @classmethod
+    def of(cls, method: str, target: str) -> Line:
+        """What a method and a target mean."""
+        raw_path, _, query = target.partition("?")
+        return cls(method, raw_path, urllib.parse.unquote(raw_path) if "%" in raw_path else raw_path, query)
+
+
+@lru_cache(KNOWN_LINES)
+def plain_line(line: bytes) -> Line | None:
+    """What the first line of a plain request says, as llhttp would find; None: let llhttp see."""
+    method, _, rest = line.decode("latin-1").partition(" ")
+    target, _, version = rest.partition(" ")
+    plain = target[:1] == "/" and target.isascii() and target.isprintable()
+    return Line.of(method, target) if plain and method in _METHODS and version == "HTTP/1.1" else None
+
+
+class CameLate(BaseException):  # no Exception: a dialect answers those
+    """Ends a call of a dialect whose body took long: the credential or the store that it looked up may be gone."""
+
+
+class Request:
+    """See `kvasir.dialects.http.Request`. Its body is fed to it as it comes in."""
+
+    #: Whether the connection goes on after the answer.
+    keep_alive = True
+    #: Of HTTP/2: the number of the stream, and bytes of the body for which the client was given no new room yet.
+    stream = unacknowledged = 0
+    #: Bytes of the body that have come, and those that count against the room of the process.
+    received = held = 0
+    #: What a HEAD request is answered with is that of GET, without the body (RFC 9110, section 9.3.2).
+    is_head = False
+    #: Whether nobody wants the body any more.
+    dropping = False
+    _max_bytes = 0
+    _waiter: asyncio.Future[bytes] | None = None
+    _failure: KvasirError | None = None
+    #: Whose request it is
+    dialect: HttpDialect
+
+    def __init__(self, listener: HttpListener, owner: Any, line: Line, headers: Headers, declared: int | None) -> None:
+        """`owner`: answers it. `declared`: length of the body; None: it ends when it ends."""
+        self.id = next(listener.ids)
+        self.began = time.perf_counter()
+        self.owner = owner
+        self._listener = listener
+        self.method, self.raw_path, self.path, self.query = line
+        if self.method == "HEAD":
+            self.is_head, self.method = True, "GET"
+        self.headers = headers
+        self.header = headers.get
+        self.declared = declared
+        self.complete = declared == 0
+        self._chunks: list[bytes] = []
+
+    async def body(self, limit: int | None = None) -> bytes:
+        most = self._listener.limits.body_bytes
+        self._max_bytes = most if limit is None else min(limit, most)
+        if self._failure is not None:
+            raise self._failure
+        self._hold(0 if self.complete else self.declared or self.received)
+        if self.complete:
+            return b"".join(self._chunks)
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            self.owner.wanted(self)
+            body = await self._waiter
+        finally:
+            self._waiter = None
+        if time.perf_counter() - self.began > LATE_SECONDS:
+            raise CameLate
+        return body
+
+    def body_nowait(self, limit: int | None = None) -> bytes | None:
+        most = self._listener.limits.body_bytes
+        if not self.complete or self.received > (most if limit is None else min(limit, most)):
+            return None
+        return b"".join(self._chunks)
+
+    def answer(self, response: Response) -> None:
+        if self.held or not self.complete:
+            self.drop()
+        self.owner.answer(self, response)
+        self._listener.count(self, response)
+
+    def _hold(self, size: int) -> None:
+        most = self._max_bytes
+        if max(self.declared or 0, self.received) > most:
+            raise TooLarge(f"the request body is longer than the {most:,} bytes allowed; send less at a time")
+        if self._listener.held + size > self._listener.limits.bodies_in_flight_bytes:
+            raise Unavailable("the server holds as many request bodies as it may; try again in a moment")
+        self._listener.held += size
+        self.held += size
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether the body is neither waited for nor thrown away."""
+        return self._waiter is None and not self.dropping
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the body is thrown away, and too long even to be read for that."""
+        longest = DRAINED_BODIES * self._listener.limits.body_bytes
+        return self.dropping and max(self.declared or 0, self.received) > longest
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the body."""
+        self.received += len(data)
+        if self.dropping:
+            return
+        self._chunks.append(data)
+        if self._waiter is not None and self.declared is None:
+            try:
+                self._hold(len(data))
+            except KvasirError as failure:
+                self.fail(failure)
+
+    def end(self) -> None:
+        """The body is whole."""
+        self.complete = True
+        if self._waiter is not None and not self._waiter.done():
+            body = b"".join(self._chunks)
+            self._chunks = [body]  # else it would be in memory twice as long as the request is
+            self._waiter.set_result(body)
+
+    def fail(self, failure: KvasirError) -> None:
+        """The body will not be whole."""
+        self._failure = failure
+        self.drop()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(failure)
+
+    def is_late(self, now: float) -> bool:
+        """Whether the body has taken longer than it may; looked at now and then while it comes in."""
+        seconds = self._listener.limits.body_seconds
+        late = now - self.began > seconds and not self.is_unasked
+        if late:
+            self.fail(Invalid(f"the body was not there within {seconds:g} s; send it faster"))
+        return late
+
+    def cut_off(self) -> None:
+        """The connection or stream ended before the body did."""
+        self.fail(Invalid("the connection ended before the request body was whole; nothing was done, send it again"))
+
+    def drop(self) -> None:
+        """Keep nothing of the body, neither what is there nor what is to come."""
+        self.dropping = True
+        self._chunks.clear()
+        self._listener.held -= self.held
+        self.held = 0
+
+
+class KnownHeads:
+    """What stands in heads below the first line: clients send the same again and again.
+
+    To take it apart and to look at every byte costs as much as to answer; so it is remembered, for all connections.
+    """
+
+    def __init__(self, listener: HttpListener) -> None:
+        self._listener = listener
+        #: Headers and the length of the body
+        self._known: dict[bytes, tuple[Headers, int]] = {}
+
+    def recognise(self, data: bytes, owner: Any) -> Request | None:
+        """The request of HTTP/1.1 that these bytes are, whole and alone, if nothing about it is new; else None."""
+        line, _, rest = data.partition(b"\r\n")
+        head, ended, body = rest.partition(b"\r\n\r\n")
+        known = self._known.get(head)
+        if known is None or known[1] != len(body) or not ended or len(line) > KNOWN_LINE_BYTES:
+            return None
+        plain = plain_line(line)
+        if plain is None or len(line) > self._listener.limits.target_bytes:
+            return None
+        request = Request(self._listener, owner, plain, *known)
+        if body:
+            request.feed(body)
+            request.complete = True
+        return request
+
+    def remember(self, data: bytes, request: Request) -> None:
+        """Remember the head of the one request in `data`, if it says nothing out of the ordinary."""
+        line, _, rest = data.partition(b"\r\n")
+        head, _, body = rest.partition(b"\r\n\r\n")
+        ordinary = request.keep_alive and line.endswith(b" HTTP/1.1") and request.declared == len(body)
+        if ordinary and len(head) <= KNOWN_HEAD_BYTES and not {"expect", "upgrade"} & request.headers.keys():
+            if len(self._known) >= KNOWN_HEADS:
+                self._known.clear()
+            self._known[head] = request.headers, len(body)
+
+
+def join(name: str, former: str, value: str) -> str:
+    """The values of two lines of one name (RFC 9110, section 5.3; RFC 6265, section 5.4)."""
+    return former + ("; " if name == "cookie" else ", ") + value
