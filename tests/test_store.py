@@ -584,7 +584,7 @@ def test_updates_of_one_process_never_make_each_other_fail() -> None:
         assert entry is not None
         assert entry.value == b"100"
         assert engine.vain == 0
-        assert len(bench.store._updating) == 0
+        assert len(bench.store._turns._locks) == 0
 
     bench.run(story)
 
@@ -619,7 +619,7 @@ def test_an_update_that_never_wins_says_so() -> None:
         engine.meddle = lambda: MemoryEngine.write(engine, [Write(bench.space.number, (put(A),))])
         with pytest.raises(Unavailable, match="too many writers"):
             await bench.store.update(OWNER, bench.space, A, increment)
-        assert len(bench.store._updating) == 0
+        assert len(bench.store._turns._locks) == 0
 
     bench.run(story)
 

@@ -22,11 +22,25 @@ All calls are made from one event loop. `kvasir.server.create_engine` makes them
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from kvasir.errors import KvasirError
-from kvasir.model import Alias, Commit, Conflict, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import (
+    Alias,
+    Changes,
+    Children,
+    Commit,
+    Conflict,
+    Entry,
+    KeyRange,
+    Page,
+    Query,
+    Space,
+    Stats,
+    Write,
+    WriterStats,
+)
 
 #: Returns Unix milliseconds.
 Clock = Callable[[], int]
@@ -50,6 +64,30 @@ class Waiter(Protocol):
 
     def set_exception(self, error: KvasirError, /) -> None:
         """Called on the event loop, when the whole lot failed."""
+
+
+class Watch(Protocol):
+    """Tells the changes of some keys as they are committed, by whatever process.
+
+    The first `Changes` comes at once and is empty: what its `upto` leaves out will be told, or `resync` says that this
+    cannot be. Changes of one key come in their order. Whoever reads slowly gets the newest state of each key; beyond a
+    bound, `resync`. A write of several keys is told as a whole, unless one of its keys has changed since.
+    """
+
+    def __aiter__(self) -> Watch: ...
+
+    async def __anext__(self) -> Changes:
+        """Wait for the next. Raises what `fail` was given, and `StopAsyncIteration` once it is closed.
+
+        Cancelling this loses nothing.
+        """
+        ...
+
+    def fail(self, error: KvasirError) -> None:
+        """End the watch: its reader gets this error."""
+
+    def close(self) -> None:
+        """End the watch. Must be called."""
 
 
 class Engine(Protocol):
@@ -110,6 +148,29 @@ class Engine(Protocol):
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
         """How many entries an unlimited `page` of this range has."""
+        ...
+
+    async def children(
+        self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
+    ) -> Children:
+        """The next parts below a packed prefix (b"": the first parts of all keys) in key order, in one snapshot.
+
+        Costs a seek or two for each, whatever lies below them. `after`: the `next` of an earlier page, or the key of a
+        child and FF; the page begins behind it. At most `limit` of them.
+        """
+        ...
+
+    def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
+        """Entries of one snapshot in key order, in batches of at most about a MiB; the snapshot is that of the first.
+
+        Close it (`aclosing`). While it is open the database keeps what it shows, so it may last `snapshot_seconds` and
+        cost `snapshot_log_bytes`; then the next batch raises `Unavailable` with the code "snapshot_ended". So does the
+        first if too many are open.
+        """
+        ...
+
+    async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watch:
+        """Watch the keys in these ranges. `since`: the `upto` up to which the caller has been told before."""
         ...
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:

@@ -60,6 +60,13 @@ def under(key: bytes) -> KeyRange:
     return KeyRange(key, key + b"\xff")
 
 
+def child_of(prefix: bytes, key: bytes) -> bytes:
+    """The packed prefix of a key that has one part more than `prefix`, under which the key is."""
+    # Inside a part, FF follows every 00.
+    end = key.find(b"\x00\x02", len(prefix))
+    return key if end < 0 else key[: end + 1]
+
+
 def text_range(text: str) -> KeyRange:
     """The keys whose first part begins with `text`, whatever follows, other parts included."""
     packed = pack([text])[:-1]

@@ -98,6 +98,29 @@ class Limits:
     queue_bytes: int = row(
         268_435_456, "bytes", "Total size of the keys and values of one process that wait for the disk", UNAVAILABLE
     )
+    watches: int = row(10_000, "count", "Number of watches in one process", UNAVAILABLE)
+    watch_changes: int = row(
+        1_000,
+        "count",
+        "Number of changed keys that one watch has not been told of yet",
+        "the watch is told that it has missed something",
+    )
+    watch_bytes: int = row(
+        2_097_152,
+        "bytes",
+        "Total size of the changed keys and values that one watch has not been told of yet",
+        "the watch is told that it has missed something",
+    )
+    snapshots: int = row(4, "count", "Number of snapshots that one process holds for exports", UNAVAILABLE)
+    snapshot_seconds: float = row(
+        600.0, "seconds", "Time that one export may hold its snapshot of the database", "the export ends incomplete"
+    )
+    snapshot_log_bytes: int = row(
+        1_073_741_824,
+        "bytes",
+        "Size to which the write-ahead log of SQLite may grow while an export holds its snapshot",
+        "the export ends incomplete",
+    )
 
     # A character of a key has at most six bytes of JSON text (an escape), and a part at least two bytes packed and
     # three of JSON text (an empty string and a comma).

@@ -85,6 +85,10 @@ class Set(Struct, frozen=True):
     expires_at: int | None = None
     #: Whether reading extends the life by its original length. Means nothing without an expiry.
     refresh: bool = False
+    #: Leave expiry and refresh of a living entry as they are at the commit; those given here are for a new entry only.
+    keep_expiry: bool = False
+    #: The same for its metadata.
+    keep_metadata: bool = False
 
 
 class Delete(Struct, frozen=True):
@@ -97,6 +101,8 @@ class DeleteRange(Struct, frozen=True):
     """Remove every key in the range; None: every key of the space."""
 
     range: KeyRange | None
+    #: A condition of the whole write: that the range has exactly so many living entries before any of its mutations.
+    expect: int | None = None
 
 
 class Touch(Struct, frozen=True):
@@ -110,8 +116,23 @@ class Touch(Struct, frozen=True):
     extend: bool = False
 
 
+class Increment(Struct, frozen=True):
+    """Add to the integer that a key holds at the commit; its expiry and metadata stay.
+
+    An absent key counts from `initial`. If the value is no JSON integer (digits without fraction and exponent, perhaps
+    with white space around), or the sum is beyond 63 bits and a sign, the outcome is `Invalid` with the code
+    "not_incremented", and nothing of the write happens. The value becomes the digits of the sum.
+    """
+
+    key: bytes
+    delta: int
+    initial: int = 0
+    #: Of a new entry
+    expires_at: int | None = None
+
+
 Condition = Check | Present
-Mutation = Set | Delete | DeleteRange | Touch
+Mutation = Set | Delete | DeleteRange | Touch | Increment
 
 
 class Write(Struct, frozen=True):
@@ -127,17 +148,40 @@ class Commit(Struct, frozen=True):
 
     versionstamp: int
     #: One number for each mutation: for a Set 1 if it replaced a living entry, else 0; for Delete, DeleteRange and
-    #: Touch how many living entries were removed or touched (an `extend` that changes nothing counts as touched).
-    #: A mutation sees the effects of those before it in the same write.
+    #: Touch how many living entries were removed or touched (an `extend` that changes nothing counts as touched); for
+    #: Increment the sum. A mutation sees the effects of those before it in the same write.
     counts: tuple[int, ...]
 
 
-class Conflict(Struct, frozen=True):
-    """A condition was not met; nothing changed."""
+class Unmet(Struct, frozen=True):
+    """A condition that was not met, and what was there instead at that instant."""
 
-    key: bytes
-    #: The key's versionstamp at that instant; None: absent
-    versionstamp: int | None
+    #: The DeleteRange if its `expect` is the condition
+    condition: Condition | DeleteRange
+    #: The key's versionstamp; None: absent
+    versionstamp: int | None = None
+    #: How many living entries the range had
+    count: int | None = None
+
+
+class Conflict(Struct, frozen=True):
+    """Conditions were not met; nothing changed."""
+
+    #: All of them: the conditions in their order, then what mutations expect
+    unmet: tuple[Unmet, ...]
+
+    @property
+    def key(self) -> bytes:
+        """The key of the first one, or the start of its range."""
+        condition = self.unmet[0].condition
+        if isinstance(condition, DeleteRange):
+            return condition.range.start if condition.range else b""
+        return condition.key
+
+    @property
+    def versionstamp(self) -> int | None:
+        """The versionstamp of that key at that instant; None: absent."""
+        return self.unmet[0].versionstamp
 
 
 class Query(Struct, frozen=True):
@@ -163,6 +207,9 @@ class Query(Struct, frozen=True):
     metadata: bytes | None = None
     #: False leaves the values out, for listings of keys.
     values: bool = True
+    #: The page ends before the values on it have more bytes than this in all, but not before its first entry. Not
+    #: together with `before`.
+    max_bytes: int | None = None
 
 
 class Page(Struct, frozen=True):
@@ -186,6 +233,53 @@ class Principal(Struct, frozen=True):
     #: The only keys it may use; None: all
     keys: KeyRange | None = None
     expires_at: int | None = None
+
+
+class Child(Struct, frozen=True):
+    """One next part below a prefix."""
+
+    #: The prefix and this part, packed
+    key: bytes
+    #: Whether the key itself has an entry
+    entry: bool
+    #: Whether there are keys below it
+    below: bool
+
+
+class Children(Struct, frozen=True):
+    """Next parts below a prefix, in key order."""
+
+    children: list[Child]
+    #: What to pass as `after` for those that follow; None: there are none. A page may be short, even empty, and yet
+    #: have a `next`, where many expired entries lie that await the sweep.
+    next: bytes | None
+
+
+class Change(Struct, frozen=True):
+    """What a commit did to a key or a range, with the state that followed."""
+
+    #: "set": the key has the entry. "delete": it has none. "expiry": only the life of the entry has changed.
+    #: "delete_range": all keys of the range were removed.
+    kind: Literal["set", "delete", "expiry", "delete_range"]
+    #: Of the last commit that it tells of. The end of a life is no change.
+    versionstamp: int
+    key: bytes
+    #: As it was when it was read, perhaps newer than `versionstamp`: then another change follows
+    entry: Entry | None = None
+    #: The end of the range that begins with `key`
+    end: bytes | None = None
+
+
+class Changes(Struct, frozen=True):
+    """The next that a watch tells."""
+
+    #: In the order of their versionstamps, the newest state of each key. Some keys may be told of that were not asked
+    #: for: what a range deletion removed is told as the part of the range that is watched.
+    changes: list[Change]
+    #: Every change up to this versionstamp has been told with this.
+    upto: int
+    #: Changes before `upto` may have been missed: read again what you watch.
+    resync: bool = False
 
 
 class Stats(Struct, frozen=True):

@@ -11,7 +11,7 @@ from kvasir.errors import NotFound
 from kvasir.keys import prefix_range
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Present, Touch, Write
 from tests.support.clock import START
-from tests.support.lab import Lab, commit, k, new_space, one, put, there, ulid
+from tests.support.lab import Lab, commit, conflict, k, new_space, one, put, there, ulid
 
 A, B, C = k("a"), k("b"), k("c")
 GONE = 999_999_999
@@ -116,7 +116,7 @@ def test_every_write_of_a_mixed_group_has_its_own_outcome(lab: Lab) -> None:
             outcomes = await (together(engine, *writes) if way == "together" else engine.write(writes))
             assert isinstance(outcomes[0], NotFound), way
             assert isinstance(outcomes[3], NotFound), way
-            assert outcomes[2] == Conflict(A, stamp), way
+            assert outcomes[2] == conflict(Check(A, None), stamp), way
             if way == "together":
                 rest = committed([outcomes[n] for n in (1, 4, 5, 6, 7, 8, 9, 10)])
                 assert [done.counts for done in rest] == [(1,), (2,), (1, 0), (1,), (1,), (1, 0), (0,), (1,)]

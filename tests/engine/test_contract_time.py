@@ -11,9 +11,9 @@ from kvasir.engine import Engine
 from kvasir.engines.postgres import PostgresEngine
 from kvasir.errors import NotFound
 from kvasir.keys import first_number_of, millisecond_of
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Conflict, Delete, DeleteRange, Entry, Present, Query, Touch, Write
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, DeleteRange, Entry, Present, Query, Touch, Write
 from tests.support.clock import START
-from tests.support.lab import Lab, alias, commit, k, new_space, one, put, there, write
+from tests.support.lab import Lab, alias, commit, conflict, k, new_space, one, put, there, write
 
 A, B, C = k("a"), k("b"), k("c")
 
@@ -39,9 +39,9 @@ def test_expiry_is_exact_for_every_operation(lab: Lab, how: str) -> None:
                 len((await engine.page(space, Query(limit=1, metadata=b'{"m":1}'))).entries),
                 await engine.count(space),
                 await engine.count_spaces("store") == (1, 1),
-                await write(engine, space, when=[Present(A)]) != Conflict(A, None),
+                await write(engine, space, when=[Present(A)]) != conflict(Present(A), None),
                 isinstance(await write(engine, space, when=[Check(A, stamp)]), Commit),
-                await write(engine, space, when=[Check(A, None)]) == Conflict(A, stamp),
+                await write(engine, space, when=[Check(A, None)]) == conflict(Check(A, None), stamp),
             ]
 
         lab.clock.now = START + 99
@@ -132,7 +132,7 @@ def test_a_clock_set_back_never_reuses_a_number_nor_reverses_creation(lab: Lab) 
         await there(engine, space, C)
         lab.clock.now += 1
         assert await one(engine, space, C) is None
-        assert await write(engine, space, when=[Present(C)]) == Conflict(C, None)
+        assert await write(engine, space, when=[Present(C)]) == conflict(Present(C), None)
         # Whatever the shape of the write, nothing is created before its time.
         await engine.write([Write(space, (put(k("plain")),)), Write(space, (put(k("too")),))])
         await commit(engine, space, put(k("if")), when=[Check(k("if"), None)])

@@ -22,7 +22,7 @@ from kvasir.model import (
     Write,
 )
 from tests.support.clock import START
-from tests.support.lab import Lab, commit, k, new_space, one, put, there, ulid, write
+from tests.support.lab import Lab, commit, conflict, k, new_space, one, put, there, ulid, write
 
 A, B, C = k("a"), k("b"), k("c")
 
@@ -146,7 +146,9 @@ def test_a_check_holds_for_exactly_one_versionstamp(lab: Lab) -> None:
         space = (await new_space(engine)).number
         stamp = (await commit(engine, space, put(A))).versionstamp
         for wrong in (stamp - 1, stamp + 1, 0, -1, None):
-            assert await write(engine, space, put(A, b"wrong"), when=[Check(A, wrong)]) == Conflict(A, stamp)
+            assert await write(engine, space, put(A, b"wrong"), when=[Check(A, wrong)]) == conflict(
+                Check(A, wrong), stamp
+            )
         assert (await there(engine, space, A)).value == b"1"
         await commit(engine, space, put(A, b"2"), when=[Check(A, stamp)])
         assert (await there(engine, space, A)).value == b"2"
@@ -157,10 +159,10 @@ def test_a_check_holds_for_exactly_one_versionstamp(lab: Lab) -> None:
 def test_a_check_of_absence_and_a_check_of_presence(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
-        assert await write(engine, space, put(A), when=[Present(A)]) == Conflict(A, None)
-        assert await write(engine, space, put(A), when=[Check(A, 7)]) == Conflict(A, None)
+        assert await write(engine, space, put(A), when=[Present(A)]) == conflict(Present(A), None)
+        assert await write(engine, space, put(A), when=[Check(A, 7)]) == conflict(Check(A, 7), None)
         stamp = (await commit(engine, space, put(A), when=[Check(A, None)])).versionstamp
-        assert await write(engine, space, put(A), when=[Check(A, None)]) == Conflict(A, stamp)
+        assert await write(engine, space, put(A), when=[Check(A, None)]) == conflict(Check(A, None), stamp)
         await commit(engine, space, Delete(A), when=[Present(A)])
         await commit(engine, space, put(A), when=[Check(A, None)])
 
@@ -174,7 +176,7 @@ def test_conditions_look_at_the_state_before_the_write_and_at_any_key(lab: Lab) 
         outcome = await write(
             engine, space, Delete(A), put(B), put(C), when=[Check(A, stamp), Check(B, None), Present(C)]
         )
-        assert outcome == Conflict(C, None)
+        assert outcome == conflict(Present(C), None)
         assert [entry and entry.key for entry in await engine.get(space, [A, B, C])] == [A, None, None]
         await commit(engine, space, Delete(A), put(B), when=[Check(A, stamp), Check(B, None)])
 
@@ -185,7 +187,7 @@ def test_a_write_may_only_check(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
         assert (await commit(engine, space, when=[Check(A, None)])).counts == ()
-        assert await write(engine, space, when=[Present(A)]) == Conflict(A, None)
+        assert await write(engine, space, when=[Present(A)]) == conflict(Present(A), None)
 
     lab.run(story)
 
@@ -204,7 +206,7 @@ def test_independent_writes_happen_in_order_and_leave_each_other_alone(lab: Lab)
         first, second, third, fourth = outcomes
         assert isinstance(first, Commit)
         assert isinstance(fourth, Commit)
-        assert second == Conflict(A, first.versionstamp)
+        assert second == conflict(Check(A, None), first.versionstamp)
         assert isinstance(third, NotFound)
         assert third.reason == "store_not_found"
         assert fourth.versionstamp >= first.versionstamp

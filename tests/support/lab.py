@@ -18,7 +18,7 @@ from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack
 from kvasir.limits import Limits
-from kvasir.model import Alias, Commit, Condition, Conflict, Entry, Mutation, Set, Space, Write
+from kvasir.model import Alias, Commit, Condition, Conflict, Entry, Mutation, Set, Space, Unmet, Write
 from tests.support.clock import START, ManualClock
 from tests.support.organisations import ORGANISATION
 from tests.support.postgres import PostgresServer, postgres_engine, shared_server
@@ -66,7 +66,7 @@ class Lab:
         #: Of the engines it makes from now on
         self.limits: Limits | None = None
         self.file = folder / "kvasir.db"
-        self._memory = MemoryEngine(self.clock)
+        self._memory: MemoryEngine | None = None
         self.schema = Schema() if kind == "postgres" else None
 
     def close(self) -> None:
@@ -81,7 +81,10 @@ class Lab:
         """An engine on the database, not yet open. Several at a time stand for several processes."""
         if self.schema:
             return postgres_engine(self.schema.url, clock=self.clock, limits=self.limits, durable=False, connections=4)
-        return SqliteEngine(self.file, clock=self.clock, limits=self.limits) if self.durable else self._memory
+        if self.durable:
+            return SqliteEngine(self.file, clock=self.clock, limits=self.limits)
+        self._memory = self._memory or MemoryEngine(self.clock, self.limits)
+        return self._memory
 
     def run(self, story: Callable[[Engine], Awaitable[T]]) -> T:
         """Open, tell the story, find nothing wrong with the database, close."""
@@ -133,6 +136,11 @@ def k(*parts: str) -> bytes:
 
 def put(key: bytes, value: bytes = b"1", **options: object) -> Set:
     return Set(key, value, **options)  # type: ignore[arg-type]
+
+
+def conflict(condition: Condition, actual: int | None) -> Conflict:
+    """What a write gives whose only unmet condition is this one, with the key's actual versionstamp."""
+    return Conflict((Unmet(condition, actual),))
 
 
 async def write(engine: Engine, space: int, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit | Conflict:

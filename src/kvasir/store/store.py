@@ -7,20 +7,20 @@ waiting, and waiting only if that fails, is done here or by callers of the metho
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
-from weakref import WeakValueDictionary
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 from ulid import ULID
 
-from kvasir.engine import Clock, Engine, Outcome, Waiter
-from kvasir.errors import Forbidden, KvasirError, NotFound, Unavailable, response_too_long
+from kvasir.engine import Clock, Engine, Outcome, Waiter, Watch
+from kvasir.errors import Forbidden, KvasirError, NotFound, response_too_long
+from kvasir.keys import under
 from kvasir.limits import Limits
 from kvasir.model import (
     Alias,
     Check,
+    Children,
     Commit,
     Conflict,
     DeleteRange,
@@ -39,9 +39,8 @@ from kvasir.store.clearing import clamp_expiry, next_clear, was_cleared_since
 from kvasir.store.permissions import MANAGERS, READERS, WRITERS, confine, forbidden, only, require
 from kvasir.store.sliding import extend_lives
 from kvasir.store.space_cache import SpaceCache
-
-#: Rounds of read, compute, compare-and-set before a contended `update` gives up.
-UPDATE_ROUNDS = 100
+from kvasir.store.turns import Turns, compare_and_set
+from kvasir.store.watch_guard import WatchGuard
 
 
 class Store:
@@ -57,7 +56,8 @@ class Store:
         #: Whether `write_many_nowait` always returns None.
         self.writes_wait = engine.write_nowait is None
         self._spaces = SpaceCache(clock)
-        self._updating: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = WeakValueDictionary()
+        self._guard = WatchGuard(self, engine)
+        self._turns = Turns()
 
     async def refresh(self) -> int:
         """Forget whatever another process may have changed. Returns the epoch that the cache is now true for."""
@@ -220,6 +220,47 @@ class Store:
         confine(principal, query.range)
         return await self._engine.page(space.number, query)
 
+    async def children(
+        self,
+        principal: Principal,
+        space: Space,
+        prefix: bytes,
+        *,
+        after: bytes | None = None,
+        limit: int | None = None,
+    ) -> Children:
+        """The next parts below a packed prefix, b"" for the first parts; see `Engine.children`."""
+        require(principal, READERS)
+        confine(principal, under(prefix) if prefix else None)
+        return await self._engine.children(space.number, prefix, after=after, limit=limit)
+
+    def scan(
+        self, principal: Principal, space: Space, range: KeyRange | None = None
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Entries of one snapshot in key order, in batches; see `Engine.scan`."""
+        require(principal, READERS)
+        confine(principal, range)
+        return self._engine.scan(space.number, range)
+
+    async def watch(
+        self,
+        principal: Principal,
+        space: Space,
+        ranges: Sequence[KeyRange],
+        *,
+        since: int | None = None,
+        recheck: Callable[[], Awaitable[Principal]] | None = None,
+    ) -> Watch:
+        """Watch the keys in these ranges; see `Engine.watch`. To be closed.
+
+        Ends with an error within a second of the space's end or the principal's expiry. `recheck` authenticates the
+        caller again, and is called whenever its credential may have been revoked; what it raises ends the watch.
+        """
+        require(principal, READERS)
+        for each in ranges:
+            confine(principal, each)
+        return await self._guard.watch(principal, space, ranges, since, recheck)
+
     async def count(self, principal: Principal, space: Space, range: KeyRange | None = None) -> int:
         """How many entries `page` would give for this range."""
         require(principal, READERS)
@@ -346,23 +387,8 @@ class Store:
         require(principal, WRITERS)
         for key in keys:
             confine(principal, only(key))
-        async with contextlib.AsyncExitStack() as turns:
-            for key in sorted(keys):  # everyone in the same order: no deadlock
-                # The lock vanishes once the last caller that waits for this key has released it.
-                await turns.enter_async_context(self._updating.setdefault((space.number, key), asyncio.Lock()))
-            for _ in range(UPDATE_ROUNDS):
-                entries = self._engine.get_nowait(space.number, keys)
-                if entries is None:
-                    entries = await self._engine.get(space.number, keys)
-                mutations = change(entries)
-                if not mutations:
-                    return entries, None
-                pairs = zip(keys, entries, strict=True)
-                checks = [Check(key, entry.versionstamp if entry else None) for key, entry in pairs]
-                outcome = await self.write(principal, space, *mutations, when=checks)
-                if isinstance(outcome, Commit):
-                    return entries, outcome
-        raise Unavailable("too many writers change this key at the same time; try again")
+        async with self._turns.taken(space.number, keys):
+            return await compare_and_set(self._engine, space, keys, change, partial(self.write, principal, space))
 
 
 def _merged(outcomes: list[Outcome], refused: dict[int, KvasirError]) -> list[Outcome]:

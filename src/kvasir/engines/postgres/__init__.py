@@ -8,9 +8,12 @@ of the database decides what has expired, for all servers. The row of a space in
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from kvasir.engine import Clock, Outcome, Waiter
+import msgspec
+
+from kvasir.engine import Clock, Outcome, Waiter, Watch
+from kvasir.engines.paging import SCAN_BYTES, SCAN_ENTRIES
 from kvasir.engines.postgres import checking, listing, loading
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.failures import failed_connecting
@@ -21,8 +24,9 @@ from kvasir.engines.postgres.spaces import Registry
 from kvasir.engines.postgres.status import Status, status
 from kvasir.engines.postgres.sweeping import Sweeper
 from kvasir.engines.postgres.writing import Writer
+from kvasir.errors import Unavailable
 from kvasir.limits import Limits
-from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Children, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 STATS_SECONDS = 10.0
 
@@ -115,6 +119,21 @@ class PostgresEngine:
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
         return await listing.count(self._pool, space, range, self._now())
+
+    async def children(
+        self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
+    ) -> Children:
+        raise Unavailable(f"this engine does not list children yet: {space} {prefix!r} {after!r} {limit}")
+
+    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
+        query = Query(range=range, order="key", limit=SCAN_ENTRIES, max_bytes=SCAN_BYTES)
+        page = await self.page(space, query)
+        while page.entries:
+            yield page.entries
+            page = await self.page(space, msgspec.structs.replace(query, after=page.entries[-1].key))
+
+    async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watch:
+        raise Unavailable(f"this engine does not watch yet: {space} {ranges} {since}")
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         if entries:

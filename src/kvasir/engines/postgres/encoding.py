@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from kvasir.engine import Outcome
 from kvasir.engines.postgres import functions as kinds
-from kvasir.errors import space_gone
-from kvasir.model import Check, Commit, Condition, Conflict, Delete, Mutation, Set, Touch, Write
+from kvasir.errors import Unavailable, space_gone
+from kvasir.model import Check, Commit, Condition, Conflict, Delete, Increment, Mutation, Set, Touch, Unmet, Write
 
 CALL_SET = "select kvasir_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 CALL_SET_SPACES = "select * from kvasir_set_spaces($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
@@ -226,6 +226,8 @@ class _Columns:
         elif isinstance(mutation, Touch):
             kind = kinds.TOUCH_EXTEND if mutation.extend else kinds.TOUCH
             self.add(job, write, kind, mutation.key, mutation.expires_at)
+        elif isinstance(mutation, Increment):
+            raise Unavailable("this engine does not increment yet")
         elif mutation.range is None:
             self.add(job, write, kinds.DELETE_RANGE, b"", value=END)
         else:
@@ -283,6 +285,6 @@ def _outcome(write: Write, stamp: int, results: list[int | None], index: int) ->
     for condition in write.conditions:
         actual = results[index]
         if actual is not None:
-            return Conflict(condition.key, None if actual == -1 else actual)
+            return Conflict((Unmet(condition, None if actual == -1 else actual),))
         index += 1
     return Commit(stamp, tuple([count or 0 for count in results[index : index + len(write.mutations)]]))

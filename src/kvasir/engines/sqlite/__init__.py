@@ -9,24 +9,26 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+import msgspec
 
-from kvasir.engine import Clock, Outcome, Waiter
+from kvasir.engine import Clock, Outcome, Waiter, Watch
 from kvasir.engines.numbering import check_room, wall_clock
+from kvasir.engines.paging import SCAN_BYTES, SCAN_ENTRIES
 from kvasir.engines.sqlite import connection as connections
-from kvasir.engines.sqlite import listing, reading, spaces
+from kvasir.engines.sqlite import listing, reading, spaces, tree
 from kvasir.engines.sqlite.checking import check
 from kvasir.engines.sqlite.entry_cache import EntryCache
 from kvasir.engines.sqlite.seqlocks import EPOCH
 from kvasir.engines.sqlite.writer import Writer, commit
 from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
-from kvasir.model import Alias, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Children, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 T = TypeVar("T")
 
@@ -127,6 +129,23 @@ class SqliteEngine:
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
         return await self._in_thread(lambda connection: listing.count(connection, space, range, self.clock()))
+
+    async def children(
+        self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
+    ) -> Children:
+        return await self._in_thread(
+            lambda connection: tree.children(connection, space, prefix, after, limit, self.clock())
+        )
+
+    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
+        query = Query(range=range, order="key", limit=SCAN_ENTRIES, max_bytes=SCAN_BYTES)
+        page = await self.page(space, query)
+        while page.entries:
+            yield page.entries
+            page = await self.page(space, msgspec.structs.replace(query, after=page.entries[-1].key))
+
+    async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watch:
+        raise Unavailable(f"this engine does not watch yet: {space} {ranges} {since}")
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         check_room(entries)

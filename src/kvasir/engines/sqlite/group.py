@@ -141,4 +141,6 @@ def _plain_key(write: Write) -> tuple[int, bytes] | None:
     if write.conditions or len(write.mutations) != 1 or write.space == SYSTEM_SPACE:
         return None
     mutation = write.mutations[0]
-    return (write.space, mutation.key) if isinstance(mutation, Set) else None
+    if mutation.__class__ is not Set or mutation.keep_expiry or mutation.keep_metadata:
+        return None
+    return (write.space, mutation.key)

@@ -9,6 +9,7 @@ import apsw
 import msgspec
 
 from kvasir.engine import Clock, Outcome
+from kvasir.engines.integers import incremented
 from kvasir.engines.numbering import next_sequence
 from kvasir.engines.sqlite import bulk, listing, spaces
 from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES, lock_of
@@ -23,9 +24,11 @@ from kvasir.model import (
     Delete,
     DeleteRange,
     Entry,
+    Increment,
     Mutation,
     Set,
     Space,
+    Unmet,
     Write,
 )
 
@@ -33,9 +36,14 @@ META = "SELECT last, latest FROM meta"
 SAVE_META = "UPDATE meta SET last = ?, latest = ?, epoch = epoch + ?"
 IS_ALIVE = "SELECT 1 FROM space WHERE number = ? AND (expires_at IS NULL OR expires_at > ?)"
 
+VALUE = "SELECT value FROM entry WHERE sequence = ?"
 LOOK = "SELECT sequence, versionstamp, expires_at FROM entry WHERE space = ? AND key = ?"
 INSERT = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REPLACE = "UPDATE entry SET value = ?, versionstamp = ?, expires_at = ?, refresh = ?, metadata = ? WHERE sequence = ?"
+REPLACE_KEEPING = """
+    UPDATE entry SET value = ?, versionstamp = ?, expires_at = iif(?, expires_at, ?), refresh = iif(?, refresh, ?),
+        metadata = iif(?, metadata, ?)
+    WHERE sequence = ?"""
 TOUCH = "UPDATE entry SET expires_at = ? WHERE sequence = ?"
 DELETE = "DELETE FROM entry WHERE sequence = ?"
 COUNT_RANGE = listing.COUNT
@@ -97,9 +105,10 @@ class Transaction:
         now = self.clock()
         if not self._is_alive(write.space, now):
             return space_gone()
-        for condition in write.conditions:
-            if conflict := self._unmet(write.space, condition, now):
-                return conflict
+        unmet = [one for condition in write.conditions if (one := self._unmet(write.space, condition, now))]
+        unmet += [one for mutation in write.mutations if (one := self._unexpected(write.space, mutation, now))]
+        if unmet:
+            return Conflict(tuple(unmet))
         counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
         if write.space == SYSTEM_SPACE:
             self.changes.add(EPOCH)
@@ -138,11 +147,17 @@ class Transaction:
             return row  # type: ignore[no-any-return]  # the columns of LOOK
         return None
 
-    def _unmet(self, space: int, condition: Condition, now: int) -> Conflict | None:
+    def _unmet(self, space: int, condition: Condition, now: int) -> Unmet | None:
         row = self._look(space, condition.key)
         actual = row[1] if row and (row[2] is None or row[2] > now) else None
         met = actual == condition.versionstamp if isinstance(condition, Check) else actual is not None
-        return None if met else Conflict(condition.key, actual)
+        return None if met else Unmet(condition, actual)
+
+    def _unexpected(self, space: int, mutation: Mutation, now: int) -> Unmet | None:
+        if mutation.__class__ is not DeleteRange or mutation.expect is None:
+            return None
+        count = listing.count(self.connection, space, mutation.range, now)
+        return None if count == mutation.expect else Unmet(mutation, count=count)
 
     def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
         if isinstance(mutation, DeleteRange):
@@ -153,6 +168,8 @@ class Transaction:
         alive = row is not None and (row[2] is None or row[2] > now)
         if isinstance(mutation, Set):
             self._set(space, mutation, row, alive, stamp, now)
+        elif isinstance(mutation, Increment):
+            return self._increment(space, mutation, row, alive, stamp, now)
         elif isinstance(mutation, Delete):
             if row:
                 self.connection.execute(DELETE, row[:1])
@@ -166,6 +183,11 @@ class Transaction:
         expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
         refresh = expires_at - now if mutation.refresh and expires_at is not None else None
         if row and alive:
+            if mutation.keep_expiry or mutation.keep_metadata:
+                keep = (mutation.keep_expiry, expires_at, mutation.keep_expiry, refresh)
+                values = (mutation.value, stamp, *keep, mutation.keep_metadata, mutation.metadata, row[0])
+                self.connection.execute(REPLACE_KEEPING, values)
+                return
             self.connection.execute(REPLACE, (mutation.value, stamp, expires_at, refresh, mutation.metadata, row[0]))
             return
         if row:
@@ -177,6 +199,21 @@ class Transaction:
             (self._next(now), space, mutation.key, mutation.value, stamp, created_at,
              expires_at, refresh, mutation.metadata),
         )  # fmt: skip
+
+    def _increment(
+        self,
+        space: int,
+        mutation: Increment,
+        row: tuple[int, int, int | None] | None,
+        alive: bool,
+        stamp: int,
+        now: int,
+    ) -> int:
+        value = self.connection.execute(VALUE, row[:1]).get if row and alive else None
+        total = incremented(value, mutation.delta, mutation.initial)
+        counted = Set(mutation.key, b"%d" % total, None, None, mutation.expires_at, False, True, True)
+        self._set(space, counted, row, alive, stamp, now)
+        return total
 
     def _delete_range(self, space: int, mutation: DeleteRange, now: int) -> int:
         start, end = (b"", listing.END) if mutation.range is None else (mutation.range.start, mutation.range.end)

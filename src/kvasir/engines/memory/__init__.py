@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
-from kvasir import jsontext
 from kvasir.engine import Clock, Outcome, Waiter
+from kvasir.engines.integers import incremented
+from kvasir.engines.memory import views
 from kvasir.engines.numbering import check_room, next_sequence, wall_clock
-from kvasir.errors import response_too_long, space_gone
-from kvasir.keys import millisecond_of
+from kvasir.engines.paging import SCAN_ENTRIES, within_bytes
+from kvasir.engines.watching import DELETE, EXPIRY, RANGE, SET, Logged, Watcher, Watchers
+from kvasir.errors import KvasirError, response_too_long, space_gone
+from kvasir.keys import child_of, millisecond_of, under
+from kvasir.limits import Limits
 from kvasir.model import (
     SYSTEM_SPACE,
     Alias,
-    Check,
+    Child,
+    Children,
     Commit,
-    Condition,
     Conflict,
     Delete,
     DeleteRange,
     Entry,
+    Increment,
     KeyRange,
     Mutation,
     Page,
@@ -34,11 +39,14 @@ from kvasir.model import (
     WriterStats,
 )
 
+#: Changes that a watch which begins again can be told, since the first watch began.
+LOGGED = 10_000
+
 
 class MemoryEngine:
     """See `kvasir.engine.Engine`."""
 
-    def __init__(self, clock: Clock = wall_clock) -> None:
+    def __init__(self, clock: Clock = wall_clock, limits: Limits | None = None) -> None:
         self.writer = WriterStats()
         self.clock = clock
         self._spaces: dict[str, Space] = {}
@@ -49,6 +57,13 @@ class MemoryEngine:
         self._epoch = 0
         #: The latest `created_at` given
         self._latest = 0
+        self._watchers = Watchers(limits or Limits())
+        #: None until somebody has watched
+        self._log: deque[Logged] | None = None
+        #: All that was committed after this is in the log.
+        self._log_from = 0
+        #: What the present write has done
+        self._done: list[Logged] = []
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -70,7 +85,7 @@ class MemoryEngine:
     def _living_entries(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         now = self.clock()
         entries = self._entries[space] if self._alive(space, now) else {}
-        return [_living(entries, key, now) for key in keys]
+        return [views.living(entries, key, now) for key in keys]
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         return self._write_all(writes)
@@ -84,66 +99,147 @@ class MemoryEngine:
     def _write_all(self, writes: Sequence[Write]) -> list[Outcome]:
         self.writer.committed(len(writes))
         stamp = self._next(self.clock())
-        return [self._write(write, stamp) for write in writes]
+        outcomes = [self._write(write, stamp) for write in writes]
+        self._tell()
+        return outcomes
 
     def _write(self, write: Write, stamp: int) -> Outcome:
         now = self.clock()
         if not self._alive(write.space, now):
             return space_gone()
         entries = self._entries[write.space]
-        for condition in write.conditions:
-            if conflict := _unmet(condition, _living(entries, condition.key, now)):
-                return conflict
-        # No mutation can fail here, so there is nothing to undo.
-        counts = tuple([self._mutate(entries, mutation, stamp, now) for mutation in write.mutations])
+        if unmet := views.all_unmet(entries, write, now):
+            return Conflict(tuple(unmet))
+        before, done = dict(entries), len(self._done)
+        try:
+            counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
+        except KvasirError as refusal:
+            self._entries[write.space] = before
+            del self._done[done:]
+            return refusal
         if write.space == SYSTEM_SPACE:
             self._epoch += 1
         return Commit(stamp, counts)
 
-    def _mutate(self, entries: dict[bytes, Entry], mutation: Mutation, stamp: int, now: int) -> int:
+    def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
+        entries = self._entries[space]
         if isinstance(mutation, DeleteRange):
-            doomed = [key for key in entries if _in_range(key, mutation.range)]
-            count = sum(1 for key in doomed if _living(entries, key, now))
+            doomed = [key for key in entries if views.in_range(key, mutation.range)]
+            count = sum(1 for key in doomed if views.living(entries, key, now))
             for key in doomed:
                 del entries[key]
+            if count:
+                start, end = views.bounds(mutation.range)
+                self._done.append(Logged(RANGE, space, stamp, start, end))
             return count
-        old = _living(entries, mutation.key, now)
+        old = views.living(entries, mutation.key, now)
+        if isinstance(mutation, Increment):
+            total = incremented(old.value if old else None, mutation.delta, mutation.initial)
+            counted = Set(mutation.key, b"%d" % total, None, None, mutation.expires_at, False, True, True)
+            self._mutate(space, counted, stamp, now)
+            return total
         if isinstance(mutation, Delete):
             entries.pop(mutation.key, None)
-        elif isinstance(mutation, Touch):
-            if old and not (mutation.extend and _not_later(mutation.expires_at, old.expires_at)):
-                entries[mutation.key] = msgspec.structs.replace(old, expires_at=mutation.expires_at)
-        else:
             if old:
-                sequence, created_at = old.sequence, old.created_at
-            else:
-                # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
-                self._latest = created_at = max(self._latest, now)
-                sequence = self._next(now)
-            entries[mutation.key] = _new_entry(mutation, stamp, sequence, created_at, now)
+                self._done.append(Logged(DELETE, space, stamp, mutation.key))
+        elif isinstance(mutation, Touch):
+            if old and not (mutation.extend and views.not_later(mutation.expires_at, old.expires_at)):
+                entries[mutation.key] = msgspec.structs.replace(old, expires_at=mutation.expires_at)
+                self._done.append(Logged(EXPIRY, space, stamp, mutation.key))
+        else:
+            entries[mutation.key] = self._new_entry(mutation, old, stamp, now)
+            self._done.append(Logged(SET, space, stamp, mutation.key))
         return 1 if old else 0
+
+    def _new_entry(self, mutation: Set, old: Entry | None, stamp: int, now: int) -> Entry:
+        """The entry a Set leaves behind."""
+        if old:
+            sequence, created_at = old.sequence, old.created_at
+        else:
+            # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
+            self._latest = created_at = max(self._latest, now)
+            sequence = self._next(now)
+        expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
+        refresh = expires_at - now if mutation.refresh and expires_at is not None else None
+        if old and mutation.keep_expiry:
+            expires_at, refresh = old.expires_at, old.refresh
+        metadata = old.metadata if old and mutation.keep_metadata else mutation.metadata
+        return Entry(mutation.key, mutation.value, stamp, sequence, created_at, expires_at, refresh, metadata)
 
     async def page(self, space: int, query: Query) -> Page:
         now = self.clock()
-        position = _position_of(query)
+        position = views.position_of(query)
         found = [
             entry
             for entry in self._visible(space, now)
-            if _in_range(entry.key, query.range)
-            and _passes(entry, query)
-            and _beyond(position(entry), query.after, newest=query.order == "newest")
-            and _beyond(query.before, position(entry), newest=query.order == "newest")
+            if views.in_range(entry.key, query.range)
+            and views.passes(entry, query)
+            and views.beyond(position(entry), query.after, newest=query.order == "newest")
+            and views.beyond(query.before, position(entry), newest=query.order == "newest")
         ]
         # A page that ends before a position is found by walking back from there.
         backwards = query.before is not None
         found.sort(key=position, reverse=(query.order == "newest") != backwards)
         found = found[query.skip :]
         page = found if query.limit is None else found[: query.limit]
-        entries = [_listed(entry, query) for entry in page]
-        return Page(entries[::-1] if backwards else entries, len(page) < len(found))
+        entries = within_bytes([views.listed(entry, query) for entry in page], query.max_bytes)
+        return Page(entries[::-1] if backwards else entries, len(entries) < len(found))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        return sum(1 for entry in self._visible(space, self.clock()) if _in_range(entry.key, range))
+        return sum(1 for entry in self._visible(space, self.clock()) if views.in_range(entry.key, range))
+
+    async def children(
+        self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
+    ) -> Children:
+        found: dict[bytes, Child] = {}
+        for key in sorted(entry.key for entry in self._visible(space, self.clock())):
+            if key != prefix and views.in_range(key, under(prefix)):
+                child = child_of(prefix, key)
+                earlier = found.get(child)
+                found[child] = Child(child, key == child or bool(earlier and earlier.entry), key != child)
+        children = [child for key, child in found.items() if after is None or under(key).end > after]
+        page = children if limit is None else children[:limit]
+        return Children(page, under(page[-1].key).end if page and len(page) < len(children) else None)
+
+    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
+        entries = sorted(
+            (entry for entry in self._visible(space, self.clock()) if views.in_range(entry.key, range)),
+            key=lambda entry: entry.key,
+        )
+        while entries:
+            yield entries[:SCAN_ENTRIES]
+            del entries[:SCAN_ENTRIES]
+
+    async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watcher:
+        if self._log is None:
+            self._log, self._log_from = deque(), self._last
+        if since is None:
+            return self._watchers.add(space, ranges, self._last)
+        if not self._log_from <= since <= self._last:
+            return self._watchers.add(space, ranges, self._last, resync=True)
+        watcher = self._watchers.add(space, ranges, since)
+        replayed = [logged for logged in self._log if logged.versionstamp > since]
+        self._watchers.tell(replayed, self._entries_of(replayed), self._last, only=watcher)
+        return watcher
+
+    def _tell(self) -> None:
+        """Log what was done, and tell those who watch it."""
+        done, self._done = self._done, []
+        if self._log is None:
+            return
+        self._log += done
+        while len(self._log) > LOGGED:
+            self._log_from = self._log.popleft().versionstamp
+        self._watchers.tell(done, self._entries_of(done), self._last)
+
+    def _entries_of(self, logged: Sequence[Logged]) -> dict[tuple[int, bytes], Entry]:
+        now = self.clock()
+        wanted = [(space, key) for space, keys in self._watchers.wanted(logged).items() for key in keys]
+        return {
+            (space, key): entry
+            for space, key in wanted
+            if self._alive(space, now) and (entry := views.living(self._entries[space], key, now))
+        }
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         check_room(entries)
@@ -153,13 +249,17 @@ class MemoryEngine:
         existing = self._entries[space]
         last = max((entry.sequence for entry in existing.values()), default=0)
         for entry in entries:
-            old = _living(existing, entry.key, now)
+            old = views.living(existing, entry.key, now)
             if old is None:
                 last = max(entry.sequence, last + 1)
             sequence = old.sequence if old else last
             existing[entry.key] = msgspec.structs.replace(entry, sequence=sequence)
             self._last = max(self._last, sequence, entry.versionstamp)
             self._latest = max(self._latest, entry.created_at)
+        # Loaded entries keep their versionstamps; the load has one of its own.
+        stamp = self._next(now)
+        self._done += [Logged(SET, space, stamp, entry.key) for entry in entries]
+        self._tell()
         if space == SYSTEM_SPACE:
             self._epoch += 1
 
@@ -251,7 +351,7 @@ class MemoryEngine:
                 swept += 1 + len(self._entries[space.number])
                 self._forget(space)
         for entries in self._entries.values():
-            for key in [key for key, entry in entries.items() if _expired(entry.expires_at, now)]:
+            for key in [key for key, entry in entries.items() if views.expired(entry.expires_at, now)]:
                 del entries[key]
                 swept += 1
         self.writer.swept += swept
@@ -274,7 +374,7 @@ class MemoryEngine:
 
     def _space(self, id: str, now: int) -> Space | None:
         space = self._spaces.get(id)
-        return None if space is None or _expired(space.expires_at, now) else space
+        return None if space is None or views.expired(space.expires_at, now) else space
 
     def _resolve(self, alias: Alias, now: int) -> Space | None:
         id = self._aliases.get(alias)
@@ -285,65 +385,8 @@ class MemoryEngine:
 
     def _visible(self, number: int, now: int) -> list[Entry]:
         entries = self._entries[number].values() if self._alive(number, now) else ()
-        return [entry for entry in entries if not _expired(entry.expires_at, now)]
+        return [entry for entry in entries if not views.expired(entry.expires_at, now)]
 
     def _forget(self, space: Space) -> None:
         del self._spaces[space.id], self._numbers[space.number], self._entries[space.number]
         self._aliases = {alias: id for alias, id in self._aliases.items() if id != space.id}
-
-
-def _living(entries: dict[bytes, Entry], key: bytes, now: int) -> Entry | None:
-    entry = entries.get(key)
-    return None if entry is None or _expired(entry.expires_at, now) else entry
-
-
-def _expired(expires_at: int | None, now: int) -> bool:
-    return expires_at is not None and expires_at <= now
-
-
-def _not_later(new: int | None, old: int | None) -> bool:
-    return old is None or (new is not None and new <= old)
-
-
-def _in_range(key: bytes, range: KeyRange | None) -> bool:
-    return range is None or range.start <= key < range.end
-
-
-def _unmet(condition: Condition, entry: Entry | None) -> Conflict | None:
-    actual = entry.versionstamp if entry else None
-    met = actual == condition.versionstamp if isinstance(condition, Check) else entry is not None
-    return None if met else Conflict(condition.key, actual)
-
-
-def _new_entry(mutation: Set, stamp: int, sequence: int, created_at: int, now: int) -> Entry:
-    """The entry a Set leaves behind."""
-    expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
-    refresh = expires_at - now if mutation.refresh and expires_at is not None else None
-    return Entry(mutation.key, mutation.value, stamp, sequence, created_at, expires_at, refresh, mutation.metadata)
-
-
-def _position_of(query: Query) -> Callable[[Entry], Any]:
-    """What `after`, `before` and the order of a query compare: sequences or keys."""
-    return (lambda entry: entry.key) if query.order == "key" else (lambda entry: entry.sequence)
-
-
-def _beyond(position: Any, at: Any, *, newest: bool) -> bool:
-    if position is None or at is None:
-        return True
-    return bool(position < at if newest else position > at)
-
-
-def _passes(entry: Entry, query: Query) -> bool:
-    """Whether the entry passes the filters other than the range: by created_at and by metadata."""
-    if query.created_from is not None and entry.created_at < query.created_from:
-        return False
-    if query.created_to is not None and entry.created_at > query.created_to:
-        return False
-    if query.metadata is None:
-        return True
-    return jsontext.contains(msgspec.json.decode(entry.metadata or b"{}"), msgspec.json.decode(query.metadata))
-
-
-def _listed(entry: Entry, query: Query) -> Entry:
-    """The entry as the listing gives it."""
-    return entry if query.values else msgspec.structs.replace(entry, value=b"")

@@ -1,0 +1,81 @@
+"""Which entries a condition, a range or a listing means. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from kvasir import jsontext
+from kvasir.model import Check, DeleteRange, Entry, KeyRange, Query, Unmet, Write
+
+
+def living(entries: dict[bytes, Entry], key: bytes, now: int) -> Entry | None:
+    """The entry of a key unless it is absent or has expired."""
+    entry = entries.get(key)
+    return None if entry is None or expired(entry.expires_at, now) else entry
+
+
+def expired(expires_at: int | None, now: int) -> bool:
+    """Whether this instant has been reached."""
+    return expires_at is not None and expires_at <= now
+
+
+def not_later(new: int | None, old: int | None) -> bool:
+    """Whether a new end of life would extend nothing."""
+    return old is None or (new is not None and new <= old)
+
+
+def in_range(key: bytes, range: KeyRange | None) -> bool:
+    """Whether the range has the key."""
+    return range is None or range.start <= key < range.end
+
+
+def bounds(range: KeyRange | None) -> tuple[bytes, bytes]:
+    """The start and the end of a range."""
+    return (b"", b"\xff") if range is None else (range.start, range.end)
+
+
+def all_unmet(entries: dict[bytes, Entry], write: Write, now: int) -> list[Unmet]:
+    """The conditions of a write that are not met."""
+    unmet: list[Unmet] = []
+    for condition in write.conditions:
+        entry = living(entries, condition.key, now)
+        actual = entry.versionstamp if entry else None
+        if not (actual == condition.versionstamp if isinstance(condition, Check) else entry):
+            unmet.append(Unmet(condition, actual))
+    for mutation in write.mutations:
+        if isinstance(mutation, DeleteRange) and mutation.expect is not None:
+            count = sum(1 for key in entries if in_range(key, mutation.range) and living(entries, key, now))
+            if count != mutation.expect:
+                unmet.append(Unmet(mutation, count=count))
+    return unmet
+
+
+def position_of(query: Query) -> Callable[[Entry], Any]:
+    """What `after`, `before` and the order of a query compare: sequences or keys."""
+    return (lambda entry: entry.key) if query.order == "key" else (lambda entry: entry.sequence)
+
+
+def beyond(position: Any, at: Any, *, newest: bool) -> bool:
+    """Whether a position lies behind another in the order of a listing."""
+    if position is None or at is None:
+        return True
+    return bool(position < at if newest else position > at)
+
+
+def passes(entry: Entry, query: Query) -> bool:
+    """Whether the entry passes the filters other than the range: by created_at and by metadata."""
+    if query.created_from is not None and entry.created_at < query.created_from:
+        return False
+    if query.created_to is not None and entry.created_at > query.created_to:
+        return False
+    if query.metadata is None:
+        return True
+    return jsontext.contains(msgspec.json.decode(entry.metadata or b"{}"), msgspec.json.decode(query.metadata))
+
+
+def listed(entry: Entry, query: Query) -> Entry:
+    """The entry as the listing gives it."""
+    return entry if query.values else msgspec.structs.replace(entry, value=b"")
