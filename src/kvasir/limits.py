@@ -210,7 +210,12 @@ class WebSocketLimits:
         "Total size of the incomplete messages of all connections to one process",
         "the connection that goes beyond it is closed with 1013",
     )
-    handshake_seconds: float = row(10.0, "seconds", "Time to receive the upgrade request", "the connection is closed")
+    handshake_seconds: float = row(
+        10.0,
+        "seconds",
+        "Time to receive the upgrade request, and before that for the handshake of TLS",
+        "the connection is closed",
+    )
     message_seconds: float = row(
         30.0, "seconds", "Time from the first byte of a message to its last", "the connection is closed with 1008"
     )

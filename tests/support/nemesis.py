@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -166,8 +167,10 @@ def frame(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0)
 class Raw:
     """A socket after the upgrade, for frames that no library would send."""
 
-    def __init__(self, port: int, headers: str = "", path: str = "/") -> None:
+    def __init__(self, port: int, headers: str = "", path: str = "/", tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.socket.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n".encode()

@@ -148,7 +148,7 @@ def _wrong_listeners(config: Config) -> Iterator[tuple[str, str]]:
     fixed = [address for address in used if split_address(address)[1]]
     if len(set(fixed)) < len(fixed):
         yield "http", "must differ from the addresses of the other listeners"
-    if config.https:
+    if config.https or config.nemesis_tls:
         yield from wrong_tls(config.tls_cert, config.tls_key)
     if config.nemesis and config.nemesis_auth == "local" and not is_loopback(split_address(config.nemesis)[0]):
         yield (

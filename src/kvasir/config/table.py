@@ -135,8 +135,8 @@ class Config:
     https: str | None = row(
         LISTENERS, OFF, address, "HOST:PORT", "Address for HTTP over TLS, alongside or instead of plain HTTP."
     )
-    tls_cert: Path | None = row(LISTENERS, None, path, "FILE", "Certificate chain (PEM) for --https.")
-    tls_key: Path | None = row(LISTENERS, None, path, "FILE", "Private key (PEM) for --https.")
+    tls_cert: Path | None = row(LISTENERS, None, path, "FILE", "Certificate chain (PEM) for --https and --nemesis-tls.")
+    tls_key: Path | None = row(LISTENERS, None, path, "FILE", "Private key (PEM) for --https and --nemesis-tls.")
     workers: int = row(
         LISTENERS, "1", whole(1, 256), "count", "Number of server processes, which share the ports and the data."
     )
@@ -209,6 +209,13 @@ class Config:
 
     nemesis: str | None = row(
         NEMESIS, "127.0.0.1:1987", address, "HOST:PORT", "Address of the WebSocket listener of the NemesisDB API."
+    )
+    nemesis_tls: bool = row(
+        NEMESIS,
+        "false",
+        flag,
+        "flag",
+        "Speak TLS on the WebSocket listener (wss://), with --tls-cert and --tls-key. Pages from https:// need it.",
     )
     nemesis_auth: str = row(
         NEMESIS,

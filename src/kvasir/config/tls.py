@@ -22,7 +22,7 @@ def wrong_tls(cert: Path | None, key: Path | None) -> Iterator[tuple[str, str]]:
     for name, file in (("tls_cert", cert), ("tls_key", key)):
         if file is None:
             faults.append(
-                (name, "is required with --https; `kvasir dev-cert DIR` creates a certificate for this machine")
+                (name, "is required with --https and --nemesis-tls; `kvasir dev-cert DIR` creates one for this machine")
             )
         elif fault := unreadable(file):
             faults.append((name, fault))

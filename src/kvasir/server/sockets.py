@@ -101,7 +101,7 @@ def listen(name: str, config: Config, given: Given) -> list[socket.socket]:
 def addresses(config: Config, given: Given) -> dict[str, list[str]]:
     """The URLs of every listener, by its name."""
     found: dict[str, list[str]] = {}
-    for name, scheme in LISTENERS.items():
+    for name, scheme in (LISTENERS | ({"nemesis": "wss"} if config.nemesis_tls else {})).items():
         if name in given:
             hosts = [each.getsockname()[:2] for each in given[name]]
             found[name] = [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in hosts]

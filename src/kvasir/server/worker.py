@@ -107,12 +107,17 @@ class Worker:
         for each in listening:
             self._listener.listen(each)
         if secured := listen("https", self._config, self._given):
-            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            tls.load_cert_chain(self._config.tls_cert or "", self._config.tls_key)
-            tls.set_alpn_protocols(["h2", "http/1.1"])
+            tls = self._tls("h2", "http/1.1")
             for each in secured:
                 self._listener.listen(each, tls)
         return listening + secured
+
+    def _tls(self, *protocols: str) -> ssl.SSLContext:
+        """`protocols`: those of ALPN, the preferred one first."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._config.tls_cert or "", self._config.tls_key)
+        context.set_alpn_protocols(list(protocols))
+        return context
 
     async def _start_nemesis(self) -> list[socket.socket]:
         config = self._config
@@ -133,7 +138,7 @@ class Worker:
             observe=self._metrics.observe,
         )
         self._nemesis = WebSocketListener(dialect, config.websocket_limits, origins=config.nemesis_origins)
-        await self._nemesis.start(*listening)
+        await self._nemesis.start(*listening, tls=self._tls("http/1.1") if config.nemesis_tls else None)
         return listening
 
     async def serve(self, *, announce: bool, parent: int | None, on_ready: Callable[[], bool] | None) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import urllib.parse
 from typing import Any
 
@@ -37,6 +38,9 @@ VERSION = "13"
 
 #: How often each connection is checked against the limits on time, and whether its key is still valid.
 ROUND_SECONDS = 2.0
+
+#: How long a client may take to end TLS.
+SHUTDOWN_SECONDS = 2.0
 
 #: Connections are looked after in turns: one part of them at every tick.
 _PARTS = 8
@@ -75,17 +79,23 @@ class WebSocketListener:
         """Number of open connections."""
         return sum(map(len, self._parts))
 
-    async def start(self, *listening: socket.socket) -> None:
+    async def start(self, *listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept connections at sockets that listen, which are closed in the end."""
+        seconds = self.limits.handshake_seconds
+        of_tls: dict[str, Any] = (
+            {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": SHUTDOWN_SECONDS} if tls else {}
+        )
         for each in listening:
             server = await ws_create_server(
                 self._upgrade,
                 sock=each,
                 backlog=1024,
-                websocket_handshake_timeout=self.limits.handshake_seconds,
+                websocket_handshake_timeout=seconds,
                 logger_name=_frames_log,
                 max_frame_size=self.limits.max_payload,
                 read_buffer_init_size=BUFFER_BYTES,
+                ssl=tls,
+                **of_tls,
             )
             self._servers.append(server)
         self._tick()
