@@ -42,3 +42,7 @@ class FakeRequest:
         if limit is not None and len(self._body) > limit:
             raise TooLarge(f"the request body is longer than the {limit:,} bytes allowed")
         return self._body
+
+    async def piece(self) -> bytes:
+        piece, self._body = await self.body(), b""
+        return piece

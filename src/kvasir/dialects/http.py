@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import ClassVar, Protocol
 
 from msgspec import Struct
@@ -55,6 +55,14 @@ class Request(Protocol):
         """
         ...
 
+    async def piece(self) -> bytes:
+        """The next bytes of a body of any length, b"" at its end. In place of `body`; nothing more is read meanwhile.
+
+        The call of the dialect is not repeated: look at the credential again now and then. Raises `Invalid` for a
+        client that is too slow or goes away.
+        """
+        ...
+
 
 class Response(Struct, frozen=True, gc=False):
     """One response, with the names under which metrics count it."""
@@ -67,6 +75,27 @@ class Response(Struct, frozen=True, gc=False):
     outcome: str = "ok"
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = JSON
+
+
+class Chunks(Protocol):
+    """The pieces of a body, in their order."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """Let go of everything. Called in any case, even if no piece has been asked for."""
+
+
+class Stream(Response, frozen=True, kw_only=True):
+    """A response whose body is sent piece by piece, as fast as the client takes it; `body` stays empty.
+
+    When the client leaves, whatever makes the next piece is cancelled. What it raises cuts the answer off, so that no
+    client takes what it has got for the whole.
+    """
+
+    chunks: Chunks
+    #: Whether it has no end of its own. Then a client that closes its side of the connection has left.
+    endless: bool = False
 
 
 class HttpDialect(Protocol):

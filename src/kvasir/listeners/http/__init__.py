@@ -22,10 +22,11 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from kvasir.dialects.eager import start
-from kvasir.dialects.http import HttpDialect, Response
+from kvasir.dialects.http import HttpDialect, Response, Stream
 from kvasir.limits import Limits
 from kvasir.listeners.http.connection import Connection
 from kvasir.listeners.http.request import CameLate, KnownHeads, Request
+from kvasir.listeners.http.streaming import Streaming
 from kvasir.metrics import Metrics
 
 log = logging.getLogger("kvasir.http")
@@ -124,8 +125,17 @@ class HttpListener:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         if (task := start(work, asyncio.get_running_loop())) is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(task)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def stream(self, request: Request, stream: Stream) -> Streaming:
+        """Send a streamed answer, whose head is sent, to its end."""
+        streaming = Streaming(request, stream)
+        self._keep(streaming.task)
+        return streaming
 
     def handle(self, request: Request) -> None:
         """Have a request answered, at once if nothing has to be waited for."""

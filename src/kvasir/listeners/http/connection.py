@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kvasir.dialects.http import BODILESS, Response
+from kvasir.dialects.http import BODILESS, Response, Stream
 from kvasir.listeners.http.http1 import Http1
 from kvasir.listeners.http.http2 import PREFACE, Http2
 from kvasir.listeners.http.request import Request
@@ -24,6 +24,8 @@ SLICE_BYTES, PROGRESS_BYTES = 16_384, 65_536
 LINGER_SECONDS, DRAINING_LINGER_SECONDS = 2.0, 0.5
 LINGER_BYTES = 4 << 20
 
+_CHUNKED = ("transfer-encoding", "chunked")
+
 _heads: dict[tuple[int, str], bytes] = {}
 
 
@@ -37,7 +39,7 @@ def render(response: Response, request_id: str, date: bytes, *, body: bool, clos
     more = b"connection: close\r\n" if close else b""
     if response.headers:
         more = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in response.headers]) + more
-    if response.status in BODILESS:
+    if response.status in BODILESS or response.__class__ is Stream:
         return b"%bdate: %b\r\nx-request-id: %b\r\n%b\r\n" % (head, date, request_id.encode(), more)
     facts = head, date, request_id.encode(), len(response.body), more, response.body if body else b""
     return b"%bdate: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % facts
@@ -78,6 +80,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
         self._listener.left(self)
+        if self._current is not None and self._current.streaming is not None:
+            self._current.streaming.cancel()
         if self._http2 is not None:
             self._http2.lost()
         elif self._http1.receiving is not None:
@@ -116,6 +120,9 @@ class Connection(asyncio.Protocol):
         self._eof = True
         if self._http1.receiving is not None:
             self._http1.receiving.cut_off()
+        streaming = None if self._current is None else self._current.streaming
+        if streaming is not None and streaming.is_endless:
+            return False
         return self._current is not None and self._transport.get_extra_info("ssl_object") is None
 
     def pause_writing(self) -> None:
@@ -124,6 +131,10 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._crowded = False
+        if self._http2 is not None:
+            self._http2.wake()
+        elif self._current is not None and self._current.streaming is not None:
+            self._current.streaming.wake()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -159,16 +170,49 @@ class Connection(asyncio.Protocol):
 
     def answer(self, request: Request, response: Response) -> None:
         """Send the answer to the request whose turn it is, and go on to the next."""
-        self._current = None
         if self._transport is None:
+            self._current = None
             return
         close = not request.keep_alive or self._eof or self._listener.draining
         if not request.complete:
             # A client that waits to be told to send must not be taken for one that has sent.
             close |= request.is_endless or (request.header("expect") is not None and not request.received)
+        if response.__class__ is Stream:
+            close |= not request.chunked
+            request.keep_alive = not close
+            if request.chunked:
+                response = msgspec.structs.replace(response, headers=(*response.headers, _CHUNKED))
         data = render(response, request.id, self._listener.date, body=not request.is_head, close=close)
         self._written += len(data)
         self._transport.write(data)
+        if response.__class__ is not Stream:
+            self._answered(close=close)
+
+    def send(self, request: Request, piece: bytes) -> None:
+        """Send a piece of a streamed answer."""
+        self.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
+
+    def has_room(self, _request: Request) -> bool:
+        """Whether the client takes more of a streamed answer now."""
+        return not self._crowded
+
+    def is_gone(self, request: Request) -> bool:
+        """Whether nobody waits for a streamed answer any more."""
+        return self._current is not request
+
+    def end(self, request: Request) -> None:
+        """A streamed answer is whole."""
+        if request.chunked and not request.is_head:
+            self.write(b"0\r\n\r\n")
+        self._answered(close=not request.keep_alive or self._eof or self._listener.draining)
+
+    def cut(self, _request: Request) -> None:
+        """A streamed answer ends before its end."""
+        if self._transport is not None:
+            self.abort()
+
+    def _answered(self, *, close: bool) -> None:
+        self._current = None
         if close:
             self.finish()
         elif self._rest or self._http1.requests or self._http1.refusal is not None or not self._reading:

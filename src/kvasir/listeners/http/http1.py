@@ -134,7 +134,7 @@ class Http1:
         if not target.startswith("/") and "://" in target:  # what proxies are sent (RFC 9112, section 3.2)
             target = "/" + target.partition("://")[2].partition("/")[2]
         self.receiving = request = Request(self._listener, self._connection, Line.of(method, target), headers, declared)
-        request.keep_alive = parser.should_keep_alive()
+        request.keep_alive, request.chunked = parser.should_keep_alive(), version == "1.1"
         if "upgrade" in headers:  # then llhttp forgets that the connection is to end
             request.keep_alive &= "close" not in headers.get("connection", "").lower()
         self.requests.append(request)

@@ -17,7 +17,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
-from kvasir.dialects.http import BODILESS, Response
+from kvasir.dialects.http import BODILESS, Response, Stream
 from kvasir.listeners.http.request import Headers, Line, Request, join
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ class Http2:
     def _reset(self, event: Any) -> None:
         self._idle(event)
         self.unsent.pop(event.stream_id, None)
-        self._open.pop(event.stream_id, None)
+        if (gone := self._open.pop(event.stream_id, None)) is not None and gone.streaming is not None:
+            gone.streaming.cancel()
         if (request := self._receiving.pop(event.stream_id, None)) is not None:
             request.cut_off()
 
@@ -140,8 +141,11 @@ class Http2:
 
     def answer(self, request: Request, response: Response) -> None:
         """Send the answer to a request, as far as the peer's windows let us."""
-        if self._open.pop(request.stream, None) is None:
+        if self.is_gone(request):
             return  # the stream or the connection is gone
+        streamed = response.__class__ is Stream
+        if not streamed:
+            del self._open[request.stream]
         self.wanted(request)
         self._idle_frames = max(0, self._idle_frames - IDLE_FRAMES_A_REQUEST)
         headers = [
@@ -149,24 +153,62 @@ class Http2:
             ("content-type", response.content_type),
             ("date", self._listener.date.decode()),
             ("x-request-id", request.id),
-            *((("content-length", str(len(response.body))),) if response.status not in BODILESS else ()),
+            *([] if streamed or response.status in BODILESS else [("content-length", str(len(response.body)))]),
             *[(name.lower(), value) for name, value in response.headers],
         ]
         body = b"" if request.is_head else response.body
-        self._h2.send_headers(request.stream, headers, end_stream=not body)
+        self._h2.send_headers(request.stream, headers, end_stream=not body and not streamed)
         if body:
             self.unsent[request.stream] = memoryview(body)
         self._send()
+
+    def send(self, request: Request, piece: bytes) -> None:
+        """Send a piece of a streamed answer."""
+        if not self.is_gone(request):
+            self.unsent[request.stream] = memoryview(piece)
+            self._send()
+
+    def has_room(self, request: Request) -> bool:
+        """Whether the client takes more of a streamed answer now."""
+        return request.stream not in self.unsent and self._connection.has_room(request)
+
+    def is_gone(self, request: Request) -> bool:
+        """Whether nobody waits for an answer any more."""
+        return request.stream not in self._open
+
+    def end(self, request: Request) -> None:
+        """A streamed answer is whole."""
+        if self._open.pop(request.stream, None) is not None:
+            self._h2.end_stream(request.stream)
+            self._send()
+
+    def cut(self, request: Request) -> None:
+        """A streamed answer ends before its end."""
+        if self._open.pop(request.stream, None) is not None:
+            self.unsent.pop(request.stream, None)
+            self._h2.reset_stream(request.stream, ErrorCodes.INTERNAL_ERROR)
+            self._send()
+
+    def wake(self) -> None:
+        """There may be room for more of the streamed answers."""
+        for request in list(self._open.values()):
+            if request.streaming is not None:
+                request.streaming.wake()
 
     def _send(self) -> None:
         for stream in list(self.unsent):
             rest = self.unsent.pop(stream)
             while rest and (room := self._h2.local_flow_control_window(stream)) > 0:
                 size = min(room, self._h2.max_outbound_frame_size, len(rest))
-                self._h2.send_data(stream, bytes(rest[:size]), end_stream=size == len(rest))
+                self._h2.send_data(
+                    stream, bytes(rest[:size]), end_stream=size == len(rest) and stream not in self._open
+                )
                 rest = rest[size:]
+                self._idle_frames = max(0, self._idle_frames - 2)  # the peer opens two windows anew for it
             if rest:
                 self.unsent[stream] = rest
+            elif stream in self._open:
+                self.wake()
         self._flush()
         if self._listener.draining and not self._open and not self.unsent:
             self._end(ErrorCodes.NO_ERROR)
@@ -192,6 +234,9 @@ class Http2:
     def lost(self) -> None:
         """The connection is gone, or as good as gone."""
         self._ended = True
+        for request in self._open.values():
+            if request.streaming is not None:
+                request.streaming.cancel()
         self._open.clear()
         self.unsent.clear()
         for request in self._receiving.values():

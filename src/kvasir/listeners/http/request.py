@@ -8,11 +8,12 @@ import urllib.parse
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvasir.dialects.http import HttpDialect, Response
+from kvasir.dialects.http import HttpDialect, Response, Stream
 from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
+    from kvasir.listeners.http.streaming import Streaming
 
 #: A body of up to this many times the longest allowed is read to its end although nobody wants it; a longer one is cut
 #: off. After one that took more than these seconds, the dialect is called again.
@@ -67,8 +68,11 @@ class Request:
     received = held = 0
     #: What a HEAD request is answered with is that of GET, without the body (RFC 9110, section 9.3.2).
     is_head = False
-    #: Whether nobody wants the body any more.
-    dropping = False
+    #: Whether nobody wants the body any more, or it is taken piece by piece.
+    dropping = piecewise = False
+    #: Whether an answer may be sent in chunks; and the one that is on its way.
+    chunked = True
+    streaming: Streaming | None = None
     _max_bytes = 0
     _waiter: asyncio.Future[bytes] | None = None
     _failure: KvasirError | None = None
@@ -78,7 +82,7 @@ class Request:
     def __init__(self, listener: HttpListener, owner: Any, line: Line, headers: Headers, declared: int | None) -> None:
         """`owner`: answers it. `declared`: length of the body; None: it ends when it ends."""
         self.id = next(listener.ids)
-        self.began = time.perf_counter()
+        self.began = self._asked = time.perf_counter()
         self.owner = owner
         self._listener = listener
         self.method, self.raw_path, self.path, self.query = line
@@ -108,6 +112,22 @@ class Request:
             raise CameLate
         return body
 
+    async def piece(self) -> bytes:
+        self.piecewise = True
+        if not (self._chunks or self.complete or self._failure):
+            self._asked = time.perf_counter()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                self.owner.wanted(self)
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self._failure is not None:
+            raise self._failure
+        piece = b"".join(self._chunks)
+        self._chunks.clear()
+        return piece
+
     def body_nowait(self, limit: int | None = None) -> bytes | None:
         most = self._listener.limits.body_bytes
         if not self.complete or self.received > (most if limit is None else min(limit, most)):
@@ -119,6 +139,8 @@ class Request:
             self.drop()
         self.owner.answer(self, response)
         self._listener.count(self, response)
+        if response.__class__ is Stream:
+            self.streaming = self._listener.stream(self, response)
 
     def _hold(self, size: int) -> None:
         most = self._max_bytes
@@ -146,7 +168,10 @@ class Request:
         if self.dropping:
             return
         self._chunks.append(data)
-        if self._waiter is not None and self.declared is None:
+        if self.piecewise:
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(b"")
+        elif self._waiter is not None and self.declared is None:
             try:
                 self._hold(len(data))
             except KvasirError as failure:
@@ -170,7 +195,7 @@ class Request:
     def is_late(self, now: float) -> bool:
         """Whether the body has taken longer than it may; looked at now and then while it comes in."""
         seconds = self._listener.limits.body_seconds
-        late = now - self.began > seconds and not self.is_unasked
+        late = now - self._asked > seconds and not self.is_unasked
         if late:
             self.fail(Invalid(f"the body was not there within {seconds:g} s; send it faster"))
         return late
