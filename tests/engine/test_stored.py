@@ -39,9 +39,18 @@ OLD_EPOCH = "select last, kvasir_now() from kvasir_head where space = 1"
 OLD_RETRY = "57P03"
 
 
+#: Where the aliases are in each version
+ALIASES = {2: "door", 3: "alias"}
+
+
+@pytest.fixture(params=ALIASES)
+def version(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture
-def old_file(tmp_path: Path) -> Path:
-    return Path(shutil.copy(STORED / "sqlite-version-2.db", tmp_path / "kvasir.db"))
+def old_file(tmp_path: Path, version: int) -> Path:
+    return Path(shutil.copy(STORED / f"sqlite-version-{version}.db", tmp_path / "kvasir.db"))
 
 
 @pytest.fixture
@@ -106,13 +115,13 @@ def test_a_stored_file_is_migrated(old_file: Path) -> None:
         assert connection.pragma("journal_mode") == "wal"
 
 
-def test_a_file_that_a_server_of_before_has_open_is_left_to_it(old_file: Path) -> None:
+def test_a_file_that_a_server_of_before_has_open_is_left_to_it(old_file: Path, version: int) -> None:
     """Such a server cannot be told by its database to stop, so it is not migrated under it."""
     old = apsw.Connection(str(old_file))
-    assert old.execute("SELECT count(*) FROM door").get == 5
+    assert old.execute(f"SELECT count(*) FROM {ALIASES[version]}").get == 5
     with pytest.raises(Unavailable, match="stop every server and command of the earlier version"):
         run_story(SqliteEngine(old_file))
-    assert old.execute("SELECT count(*) FROM door").get == 5
+    assert old.execute(f"SELECT count(*) FROM {ALIASES[version]}").get == 5
     old.execute("UPDATE meta SET epoch = epoch + 1")
     old.close()
     run_story(SqliteEngine(old_file))

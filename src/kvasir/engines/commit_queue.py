@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from kvasir.engine import Waiter
@@ -66,6 +66,8 @@ class CommitQueue:
         self._max_writes = max_writes
         self._max_bytes = max_bytes
         self._bytes = 0
+        #: Called after jobs have been resolved
+        self.on_resolved: Callable[[], None] | None = None
         #: Whether it admits no further job
         self.closed = False
 
@@ -100,3 +102,5 @@ class CommitQueue:
             except Exception:
                 # A fault in what is told of the outcome; the others are told all the same.
                 log.exception("the outcome of a write could not be told")
+        if self.on_resolved is not None:
+            self.on_resolved()

@@ -11,20 +11,22 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-import msgspec
 
 from kvasir.engine import Clock, Outcome, Waiter, Watch
 from kvasir.engines.numbering import check_room, wall_clock
-from kvasir.engines.paging import SCAN_BYTES, SCAN_ENTRIES
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import listing, reading, spaces, tree
 from kvasir.engines.sqlite.checking import check
 from kvasir.engines.sqlite.entry_cache import EntryCache
+from kvasir.engines.sqlite.scanning import Scans
 from kvasir.engines.sqlite.seqlocks import EPOCH
+from kvasir.engines.sqlite.watches import Watches
 from kvasir.engines.sqlite.writer import Writer, commit
 from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
@@ -59,7 +61,7 @@ class SqliteEngine:
         limits: Limits | None = None,
         commit: Callable[[apsw.Connection], None] = commit,
     ) -> None:
-        limits = limits or Limits()
+        self._limits = limits = limits or Limits()
         # As SQLite does with links: the files that processes share beside the database must be the same by any path.
         path = path.resolve()
         self.writer = WriterStats()
@@ -77,6 +79,8 @@ class SqliteEngine:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="kvasir-reader")
         self._reader_local = threading.local()
         self._read_connections: list[apsw.Connection] = []
+        self._scans = Scans(path, clock, limits, self._in_executor)
+        self._watches: Watches
         self._stats: tuple[float, Stats] | None = None
         self._epoch = -1
         #: The seqlock counter of the epoch when it was read; -1: read it again
@@ -97,8 +101,21 @@ class SqliteEngine:
         self._cursor = self._connection.cursor()
         self._counters = self._writes.seqlocks.counters
         self._cache = EntryCache(self._writes.seqlocks)
+        self._watches = Watches(
+            self._new_connection(),
+            self._writes.seqlocks,
+            self.clock,
+            self._limits,
+            self._writes.queue,
+            self._settle_writers,
+        )
+
+    async def _settle_writers(self) -> None:
+        await self._writes.run(lambda _: None)
 
     async def close(self) -> None:
+        self._watches.close()
+        self._scans.close()
         await self._writes.close()
         self._readers.shutdown()
         for connection in self._read_connections:
@@ -138,14 +155,12 @@ class SqliteEngine:
         )
 
     async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
-        query = Query(range=range, order="key", limit=SCAN_ENTRIES, max_bytes=SCAN_BYTES)
-        page = await self.page(space, query)
-        while page.entries:
-            yield page.entries
-            page = await self.page(space, msgspec.structs.replace(query, after=page.entries[-1].key))
+        async with aclosing(self._scans.scan(space, range)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watch:
-        raise Unavailable(f"this engine does not watch yet: {space} {ranges} {since}")
+        return await self._watches.watch(space, ranges, since)
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         check_room(entries)
@@ -250,7 +265,10 @@ class SqliteEngine:
         return connection
 
     async def _in_thread(self, read: Callable[[apsw.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_connection, read)
+        return await self._in_executor(partial(self._with_connection, read))
+
+    async def _in_executor(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def _with_connection(self, read: Callable[[apsw.Connection], T]) -> T:
         connection: Any = getattr(self._reader_local, "connection", None)

@@ -115,9 +115,13 @@ class Group:
 
     def _whole_or_not(self, work: Callable[[A], T], argument: A) -> T | KvasirError:
         self._connection.execute("SAVEPOINT work")
+        log = self._transaction.log
+        logged = 0 if log is None else len(log)
         result = self._guarded(work, argument)
         if isinstance(result, KvasirError):
             self._connection.execute("ROLLBACK TO work")
+            if log is not None:
+                del log[logged:]
         self._connection.execute("RELEASE work")
         return result
 

@@ -7,6 +7,7 @@ from typing import Any
 import apsw
 
 from kvasir.engines.numbering import first_sequence
+from kvasir.engines.paging import within_bytes
 from kvasir.engines.sqlite.reading import ALIVE, ENTRY
 from kvasir.keys import COUNTER_BITS
 from kvasir.model import Entry, KeyRange, Page, Query
@@ -34,11 +35,12 @@ END = b"\xff"
 
 def count(connection: apsw.Connection, space: int, key_range: KeyRange | None, now: int) -> int:
     """How many living entries the range holds."""
-    start, end = _bounds(key_range)
+    start, end = bounds(key_range)
     return int(connection.execute(COUNT, {"space": space, "start": start, "end": end, "now": now}).get)
 
 
-def _bounds(key_range: KeyRange | None) -> tuple[bytes, bytes]:
+def bounds(key_range: KeyRange | None) -> tuple[bytes, bytes]:
+    """Start and end of a range."""
     return (b"", END) if key_range is None else (key_range.start, key_range.end)
 
 
@@ -73,7 +75,16 @@ def _bounded(cursor: apsw.Cursor, max_bytes: int) -> list[Any] | None:
 def page(connection: apsw.Connection, space: int, query: Query, now: int) -> Page:
     """The page, whatever it takes: at worst a look at every key in the range."""
     listing = _Listing(space, query, now)
-    return listing.page(connection.execute(listing.scan(), listing.values).fetchall())
+    cursor = connection.execute(listing.scan(), listing.values)
+    rows: list[Any] = []
+    size = 0
+    for row in cursor:
+        rows.append(row)
+        size += len(row[1])
+        if query.max_bytes is not None and size > query.max_bytes and len(rows) > 1:
+            cursor.close(True)
+            break
+    return listing.page(rows)
 
 
 class _Listing:
@@ -81,7 +92,7 @@ class _Listing:
 
     def __init__(self, space: int, query: Query, now: int) -> None:
         self._query = query
-        start, end = _bounds(query.range)
+        start, end = self._bounds()
         self.values: dict[str, int | bytes | None] = {
             "space": space, "start": start, "end": end, "now": now, "walk": WALK,
             "position": query.before if query.before is not None else query.after,
@@ -94,7 +105,19 @@ class _Listing:
         column = "key" if query.order == "key" else "sequence"
         self._order = f"ORDER BY {column} {'DESC' if descending else 'ASC'}"
         self._ahead = f" AND {column} {'<' if descending else '>'} :position" if self._positioned() else ""
+        if query.order == "key":
+            self._ahead = " AND key >= :start AND key < :end"
         self._columns = ENTRY if query.values else BARE_ENTRY
+
+    def _bounds(self) -> tuple[bytes, bytes]:
+        """Where the keys begin and end that lie ahead: by key, behind the position."""
+        start, end = bounds(self._query.range)
+        # As the end of a range and not as a condition beside it, of which SQLite would seek to either one.
+        if isinstance(self._query.after, bytes):
+            start = max(start, self._query.after + b"\x00")
+        if isinstance(self._query.before, bytes):
+            end = min(end, self._query.before)
+        return start, end
 
     def _positioned(self) -> bool:
         return self.values["position"] is not None
@@ -102,7 +125,7 @@ class _Listing:
     def _filters(self) -> str:
         clauses = ["", ALIVE]
         query = self._query
-        if query.range is not None:
+        if query.range is not None and query.order != "key":
             clauses.append("key >= :start AND key < :end")
         if query.created_from is not None:
             clauses.append("created_at >= :from")
@@ -131,21 +154,21 @@ class _Listing:
 
     def scan(self) -> str:
         """The whole listing, by the index that fits it. Values are fetched for the page only."""
-        by_keys = self._query.order == "key" or self._query.range is not None
-        index = "entry_key" if by_keys else "entry_order"
+        index = "entry_order" if self._query.range is None else "entry_key"
         # Both indexes hold the sequence, so this needs no look at the row.
         first = "" if self._query.created_from is None else f" AND sequence >= {FIRST}"
+        if self._query.order == "key":
+            return f"""SELECT {self._columns} FROM entry INDEXED BY entry_key
+                WHERE space = :space{self._ahead}{self._filters()}{first} {self._order} LIMIT :limit OFFSET :skip"""  # noqa: S608
         return f"""SELECT {self._columns} FROM (
             SELECT sequence AS chosen FROM entry INDEXED BY {index}
             WHERE space = :space{self._ahead}{self._filters()}{first}
             {self._order} LIMIT :limit OFFSET :skip) JOIN entry ON sequence = chosen {self._order}"""  # noqa: S608
 
     def page(self, rows: list[Any]) -> Page:
-        entries = [Entry(*row) for row in rows]
         limit = self._query.limit
-        more = limit is not None and len(entries) > limit
-        if more:
-            del entries[limit:]
+        entries = within_bytes([Entry(*row) for row in rows[:limit]], self._query.max_bytes)
+        more = len(entries) < len(rows)
         if self._query.before is not None:
             entries.reverse()
         return Page(entries, more)

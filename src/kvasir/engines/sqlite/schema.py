@@ -72,6 +72,15 @@ MIGRATIONS: tuple[str, ...] = (
     DROP INDEX door_space;
     CREATE INDEX alias_space ON alias (space);
     """,
+    """
+    -- What commits have changed, while somebody watches (see `changelog`).
+    CREATE TABLE change (
+        upto INTEGER PRIMARY KEY, -- the last number handed out when the transaction ended
+        since INTEGER NOT NULL,   -- and when it began
+        bytes INTEGER NOT NULL,   -- the length of all changes logged up to this row
+        changes BLOB NOT NULL
+    ) STRICT;
+    """,
 )
 
 

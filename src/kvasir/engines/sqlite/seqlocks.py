@@ -17,6 +17,7 @@ import errno
 import mmap
 import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
@@ -31,7 +32,13 @@ _FIRST_BUCKET = 2
 _LOCKS = 8_192
 #: The place behind the counters: a moment in Unix milliseconds, which may be any number.
 SWEPT_UNTIL = _LOCKS
-_FILE_BYTES = (_LOCKS + 1) * 8
+#: Behind that, until when somebody watches, in milliseconds of the machine's monotonic clock, and a number that grows
+#: with every commit that was logged for who watches.
+WATCHED_UNTIL = _LOCKS + 1
+LOGGED = _LOCKS + 2
+_FILE_BYTES = (_LOCKS + 3) * 8
+#: No lease is longer, so what a machine left here that has been started anew since is none.
+_LONGEST_LEASE = 1_000_000
 _ODD = int.from_bytes((1).to_bytes(8, sys.byteorder) * _LOCKS, sys.byteorder)
 
 
@@ -77,6 +84,22 @@ class Seqlocks:
         self.counters[SWEPT_UNTIL] = max(moment, 0)
         self.write_end(outdated)
 
+    def watch(self, seconds: float) -> bool:
+        """Say that somebody watches, for so long from now on. False: that was known."""
+        was_known = self.watched()
+        self.counters[WATCHED_UNTIL] = _monotonic() + int(seconds * 1000)
+        return not was_known
+
+    def watched(self) -> bool:
+        """Whether commits have to be logged."""
+        until = self.counters[WATCHED_UNTIL]
+        return until > 0 and 0 < until - _monotonic() <= _LONGEST_LEASE
+
+    def count_logged(self, log: object) -> None:
+        """The transaction of the holder of the writers' lock has been committed; None: nothing of it was logged."""
+        if log is not None:
+            self.counters[LOGGED] += 1
+
     def held(self) -> list[int]:
         """The locks of commits under way; for the holder of the writers' lock: of interrupted commits."""
         return [lock for lock, counter in enumerate(self.counters[:_LOCKS]) if counter & 1]
@@ -93,3 +116,7 @@ class Seqlocks:
         """Let go of the file."""
         self.counters.release()
         self._map.close()
+
+
+def _monotonic() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -8,12 +8,13 @@ from typing import Any
 
 import apsw
 
+from kvasir.engines.sqlite import changelog
 from kvasir.engines.sqlite.transaction import DELETE, Transaction
 
-HAS_EXPIRED = """
+HAS_EXPIRED = f"""
     SELECT EXISTS (SELECT 1 FROM ended)
         OR EXISTS (SELECT 1 FROM entry INDEXED BY entry_expiry WHERE expires_at <= ?1)
-        OR EXISTS (SELECT 1 FROM space INDEXED BY space_expiry WHERE expires_at <= ?1)"""
+        OR EXISTS (SELECT 1 FROM space INDEXED BY space_expiry WHERE expires_at <= ?1) OR {changelog.HAS_OLD}"""  # noqa: S608
 
 EXPIRED_SPACES = "SELECT number FROM space WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
 EXPIRED_ENTRIES = "SELECT sequence FROM entry WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
@@ -29,7 +30,7 @@ ROWS = 256
 
 def has_expired(connection: apsw.Connection, now: int) -> bool:
     """Whether a sweep would find anything."""
-    return bool(connection.execute(HAS_EXPIRED, (now,)).get)
+    return bool(connection.execute(HAS_EXPIRED, (now, changelog.oldest_kept(now))).get)
 
 
 def sweep(transaction: Transaction) -> int:
@@ -40,9 +41,13 @@ def sweep(transaction: Transaction) -> int:
     def delete_entry(sequence: int) -> None:
         connection.execute(DELETE, (sequence,))
 
+    def forget_change(upto: int) -> None:
+        connection.execute(changelog.REMOVE, (upto,))
+
     now = transaction.clock()
     swept = _remove(connection, EXPIRED_SPACES, now, transaction.remove_space, deadline)
     swept += _remove(connection, EXPIRED_ENTRIES, now, delete_entry, deadline)
+    _remove(connection, changelog.OLD, changelog.oldest_kept(now), forget_change, deadline)
     while time.perf_counter() < deadline:
         ended: Any = connection.execute(ENDED_SPACE).fetchone()
         if ended is None:

@@ -11,8 +11,10 @@ import msgspec
 from kvasir.engine import Clock, Outcome
 from kvasir.engines.integers import incremented
 from kvasir.engines.numbering import next_sequence
-from kvasir.engines.sqlite import bulk, listing, spaces
+from kvasir.engines.sqlite import bulk, changelog, listing, spaces
 from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES, lock_of
+from kvasir.engines.watching import DELETE as DELETED
+from kvasir.engines.watching import EXPIRY, RANGE, SET, Logged
 from kvasir.errors import space_gone
 from kvasir.model import (
     SYSTEM_SPACE,
@@ -78,17 +80,24 @@ class Transaction:
         #: The seqlocks (see `seqlocks`) of everything that this transaction changes
         self.changes: set[int] = set()
         self._alive: set[int] = set()
+        #: What it changes, for those who watch; None: nobody does
+        self.log: list[Logged] | None = None
+        self._first = 0
 
-    def read_meta(self) -> None:
+    def read_meta(self, *, watched: bool) -> None:
         """Read the numbers that the last transaction left. To be called right after BEGIN."""
         row: Any = self.connection.execute(META).fetchone()
         self._last, self._latest = row
+        self._first = self._last
+        self.log = [] if watched else None
         self.changes.clear()
         self._alive.clear()
 
     def save_meta(self) -> None:
         """Save the numbers for the next transaction. To be called right before COMMIT."""
         self.connection.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
+        if self.log is not None and self._last > self._first:
+            changelog.append(self.connection, self._first, self._last, self.log)
 
     def _next(self, now: int) -> int:
         self._last = next_sequence(self._last, now)
@@ -127,6 +136,9 @@ class Transaction:
         first = self._next(now)
         self._last += 2 * len(rows)
         replaced = bulk.apply(self.connection, rows, stamps, first, now, created_at)
+        if self.log is not None:
+            pairs = zip(rows, stamps, strict=True)
+            self.log += [Logged(SET, space, stamp, mutation.key) for (space, mutation), stamp in pairs]
         return [Commit(stamp, (count,)) for stamp, count in zip(stamps, replaced, strict=True)]
 
     def _set_living(self, rows: list[bulk.Row], stamps: list[int], gone: set[int]) -> list[Outcome]:
@@ -162,7 +174,10 @@ class Transaction:
     def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
         if isinstance(mutation, DeleteRange):
             self.changes.add(RANGES)
-            return self._delete_range(space, mutation, now)
+            count = self._delete_range(space, mutation, now)
+            if count and self.log is not None:
+                self.log.append(Logged(RANGE, space, stamp, *listing.bounds(mutation.range)))
+            return count
         self.changes.add(lock_of(space, mutation.key))
         row = self._look(space, mutation.key)
         alive = row is not None and (row[2] is None or row[2] > now)
@@ -173,15 +188,23 @@ class Transaction:
         elif isinstance(mutation, Delete):
             if row:
                 self.connection.execute(DELETE, row[:1])
+            if alive:
+                self._log(DELETED, space, stamp, mutation.key)
         elif row and alive and not (mutation.extend and _not_later(mutation.expires_at, row[2])):
             self.connection.execute(TOUCH, (mutation.expires_at, row[0]))
+            self._log(EXPIRY, space, stamp, mutation.key)
         return int(alive)
+
+    def _log(self, kind: int, space: int, stamp: int, key: bytes) -> None:
+        if self.log is not None:
+            self.log.append(Logged(kind, space, stamp, key))
 
     def _set(
         self, space: int, mutation: Set, row: tuple[int, int, int | None] | None, alive: bool, stamp: int, now: int
     ) -> None:
         expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
         refresh = expires_at - now if mutation.refresh and expires_at is not None else None
+        self._log(SET, space, stamp, mutation.key)
         if row and alive:
             if mutation.keep_expiry or mutation.keep_metadata:
                 keep = (mutation.keep_expiry, expires_at, mutation.keep_expiry, refresh)
@@ -216,7 +239,7 @@ class Transaction:
         return total
 
     def _delete_range(self, space: int, mutation: DeleteRange, now: int) -> int:
-        start, end = (b"", listing.END) if mutation.range is None else (mutation.range.start, mutation.range.end)
+        start, end = listing.bounds(mutation.range)
         values = {"space": space, "start": start, "end": end, "now": now}
         count = int(self.connection.execute(COUNT_RANGE, values).get)
         self.connection.execute(DELETE_RANGE if mutation.range else DELETE_SPACE, values)
@@ -228,8 +251,11 @@ class Transaction:
         if not self._is_alive(space, now):
             raise space_gone()
         last = self.connection.execute(LAST_IN_SPACE, (space,)).get or 0
+        # Loaded entries keep their versionstamps; to those who watch, the load has one of its own.
+        stamp = self._next(now)
         for entry in entries:
             self.changes.add(lock_of(space, entry.key))
+            self._log(SET, space, stamp, entry.key)
             last = self._load(space, entry, last, now)
             self._last = max(self._last, last, entry.versionstamp)
             self._latest = max(self._latest, entry.created_at)

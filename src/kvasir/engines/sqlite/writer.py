@@ -73,7 +73,7 @@ class Writer:
         self._stats = stats
         self._durable = durable
         self._commit = commit
-        self._queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
+        self.queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
         #: What this turn of the event loop has brought
         self._arrived: list[Job] = []
         #: What the loop has handed over to the thread; None: nothing comes any more
@@ -138,7 +138,7 @@ class Writer:
         return future
 
     def _enqueue(self, job: Job) -> None:
-        self._queue.admit(job)
+        self.queue.admit(job)
         if not self._arrived:
             # One wake of the thread for all that this turn of the loop brings: each wake takes the interpreter's lock.
             self._loop.call_soon(self._hand_over)
@@ -151,9 +151,9 @@ class Writer:
 
     async def close(self) -> None:
         """Finish what was accepted, then stop the thread."""
-        if self._queue.closed:
+        if self.queue.closed:
             return
-        self._queue.close()
+        self.queue.close()
         self._hand_over()
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -205,7 +205,7 @@ class Writer:
             for job in group:
                 job.failure = failure
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._queue.resolve, group)
+            self._loop.call_soon_threadsafe(self.queue.resolve, group)
 
     def _commit_group(self, group: list[Job]) -> None:
         if self._failed_at is not None:
@@ -213,7 +213,7 @@ class Writer:
         with self._writers_lock():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._transaction.read_meta()
+                self._transaction.read_meta(watched=self.seqlocks.watched())
                 Group(self._transaction).apply(group)
                 self._transaction.save_meta()
             except BaseException:
@@ -227,6 +227,7 @@ class Writer:
                 # After a commit of unknown outcome they stay held: everyone asks the database until it is reopened.
                 if self._failed_at is None:
                     self.seqlocks.write_end(changes)
+            self.seqlocks.count_logged(self._transaction.log)
         self._stats.committed(sum([job.weight for job in group]))
         if self._no_room.goes_on:
             self._no_room.over("there is room again; writes are accepted")

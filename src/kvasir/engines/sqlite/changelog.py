@@ -1,0 +1,98 @@
+"""The log of what commits have changed, kept while somebody watches: written by whoever commits, read by who watches.
+
+A row tells all that one transaction did, from the last number before it (`since`) to the last one afterwards (`upto`).
+Every write takes a number, so rows that join without a gap up to the present last number leave no write out. A write
+that was not logged shows as a gap, whoever forgot to log it and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from kvasir.engines.numbering import first_sequence
+from kvasir.engines.sqlite import reading
+from kvasir.engines.watching import Logged, Watchers
+from kvasir.model import Entry
+
+APPEND = """
+    INSERT INTO change (upto, since, bytes, changes)
+    VALUES (?1, ?2, ifnull((SELECT bytes FROM change ORDER BY upto DESC LIMIT 1), 0) + length(?3), ?3)"""
+LAST = "SELECT last FROM meta"
+NEXT = "SELECT since, upto, changes FROM change WHERE upto > ? ORDER BY upto LIMIT ?"
+#: Bytes of what is logged after a number
+SIZE = "SELECT (SELECT bytes FROM change ORDER BY upto DESC LIMIT 1) - bytes FROM change WHERE upto > ? LIMIT 1"
+
+#: Rows of one read, and bytes of one that replays, which happen on the event loop.
+ROWS = 64
+REPLAY_BYTES = 4 << 20
+
+#: The log reaches back so far, unless it would have more bytes than this.
+KEPT_MILLISECONDS = 60_000
+KEPT_BYTES = 32 << 20
+HAS_OLD = f"""
+    EXISTS (SELECT 1 FROM change WHERE upto < ?2) OR (SELECT bytes FROM change ORDER BY upto DESC LIMIT 1)
+        - (SELECT bytes FROM change ORDER BY upto LIMIT 1) > {KEPT_BYTES}"""  # noqa: S608
+OLD = f"""
+    SELECT upto FROM change WHERE upto < ?1
+        OR bytes < (SELECT bytes FROM change ORDER BY upto DESC LIMIT 1) - {KEPT_BYTES} ORDER BY upto LIMIT ?2"""  # noqa: S608
+REMOVE = "DELETE FROM change WHERE upto = ?"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Logged]).decode
+
+
+class News(Struct):
+    """What was committed behind some position, in one snapshot."""
+
+    changes: list[Logged]
+    #: The living entries of the watched keys among them
+    entries: dict[tuple[int, bytes], Entry]
+    #: The changes are all up to here; None: some are missing.
+    upto: int | None
+    #: The last number of the database
+    last: int
+
+
+def append(connection: apsw.Connection, since: int, upto: int, changes: Sequence[Logged]) -> None:
+    """Log what the present transaction has done."""
+    connection.execute(APPEND, (upto, since, _encode(changes)))
+
+
+def oldest_kept(now: int) -> int:
+    """The number before which the log is cleared."""
+    return first_sequence(max(0, now - KEPT_MILLISECONDS))
+
+
+def last_number(connection: apsw.Connection) -> int:
+    """The last number handed out."""
+    return int(connection.execute(LAST).get)
+
+
+def read(connection: apsw.Connection, position: int, watchers: Watchers, now: int, *, replay: bool = False) -> News:
+    """What was committed behind `position`: the next rows, or to `replay`, all of them unless they are too many."""
+    with connection:
+        last = last_number(connection)
+        if position > last or (replay and (connection.execute(SIZE, (position,)).get or 0) > REPLAY_BYTES):
+            return News([], {}, None, last)
+        rows: list[Any] = connection.execute(NEXT, (position, -1 if replay else ROWS)).fetchall()
+        changes: list[Logged] = []
+        upto = position
+        for since, until, text in rows:
+            # A watch that begins again may do so amid a row.
+            if since > upto:
+                return News([], {}, None, last)
+            changes += [logged for logged in _decode(text) if logged.versionstamp > position]
+            upto = until
+        if upto < last and (replay or len(rows) < ROWS):
+            return News([], {}, None, last)
+        entries: dict[tuple[int, bytes], Entry] = {}
+        for space, keys in watchers.wanted(changes).items():
+            for entry in reading.get(connection, space, list(keys), now):
+                if entry is not None:
+                    entries[space, entry.key] = entry
+    return News(changes, entries, upto, last)
