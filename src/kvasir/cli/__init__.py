@@ -16,6 +16,7 @@ from kvasir import __version__
 from kvasir.cli import application, check, db, dev_cert, key, serve, service_account, session, store, transfer
 from kvasir.cli.common import check_texts
 from kvasir.errors import Invalid, KvasirError
+from kvasir.printable import printable_lines
 
 #: Those with the file locks, forked workers and shared ports that Kvasir needs; `sys.platform` of each.
 SYSTEMS = ("linux", "darwin")
@@ -69,8 +70,8 @@ def main() -> None:
         check_texts(sys.argv[1:])
         app(prog_name="kvasir")
     except KvasirError as error:
-        typer.echo(f"kvasir: {error.message}", err=True)
+        typer.echo(f"kvasir: {printable_lines(error.message)}", err=True)
         sys.exit(2 if isinstance(error, Invalid) else 1)
     except OSError as error:
-        typer.echo(f"kvasir: {error}", err=True)
+        typer.echo(f"kvasir: {printable_lines(str(error))}", err=True)
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Json, administer, print_json
+from kvasir.printable import printable
 
 
 def check(data_dir: DataDir = None, engine: EngineUrl = None, config: ConfigFile = None, json: Json = False) -> None:
@@ -24,7 +25,7 @@ def check(data_dir: DataDir = None, engine: EngineUrl = None, config: ConfigFile
         print_json(found | {"spaces": spaces, "entries": entries})
     else:
         for fault in faults:
-            typer.echo(fault)
+            typer.echo(printable(fault))
         if not faults:
             typer.echo(f"sound: {spaces:,} spaces, {entries:,} entries")
         for warning in warnings:

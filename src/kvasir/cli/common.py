@@ -20,6 +20,7 @@ from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
 from kvasir.model import Principal
+from kvasir.printable import printable, printable_json
 from kvasir.store.store import Store
 
 T = TypeVar("T")
@@ -150,13 +151,14 @@ def check_texts(arguments: Sequence[str]) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    typer.echo(printable_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns as wide as they need to be."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for line in [head, *rows]:
+    """Print columns as wide as they need to be. Names in them may be strangers' text: each row stays one line."""
+    lines = [head, *[tuple(map(printable, row)) for row in rows]]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 

@@ -21,6 +21,7 @@ from kvasir.cli.common import (
     print_table,
 )
 from kvasir.errors import Invalid
+from kvasir.printable import printable
 
 app = typer.Typer(help="Create, list and revoke access keys.", no_args_is_help=True)
 
@@ -148,7 +149,7 @@ def revoke(
         return await access_keys.revoke_key(database.engine, id)
 
     key = administer(work, data_dir, engine, config)
-    typer.echo(f"revoked {key.id} ({key.name})", err=True)
+    typer.echo(f"revoked {key.id} ({printable(key.name)})", err=True)
 
 
 def parse_prefix(text: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.errors import KvasirError
 from kvasir.metrics import Metrics
+from kvasir.printable import printable_lines
 from kvasir.server import logs, ready_file, sockets, supervisor
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import keep_private
@@ -56,7 +57,7 @@ def run(config: Config) -> int:
             runner.run(_prepare(config))
         return supervisor.supervise(config.workers, partial(_serve_supervised, config, metrics, given))
     except KvasirError as error:
-        print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
+        print(f"kvasir: {printable_lines(error.message)}", file=sys.stderr)  # noqa: T201  # the answer to a command
         return 1
     finally:
         ready_file.remove(config)
