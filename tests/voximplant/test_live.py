@@ -186,7 +186,12 @@ def test_dev_cert(tmp_path: Path) -> None:
     assert loaded.not_valid_before_utc < now < loaded.not_valid_after_utc
     # Apple's bound, beyond which the system's own clients refuse it.
     assert loaded.not_valid_after_utc - loaded.not_valid_before_utc < timedelta(days=825)
-    loaded.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.read_bytes()))
+    authority = x509.load_pem_x509_certificate(ca.read_bytes())
+    loaded.verify_directly_issued_by(authority)
+    # Mono refuses whatever is below an authority with constraints on addresses.
+    constraints = authority.extensions.get_extension_for_class(x509.NameConstraints)
+    assert constraints.critical
+    assert constraints.value == x509.NameConstraints([x509.DNSName("localhost")], None)
 
 
 # -- documents ---------------------------------------------------------------------------------------------------
