@@ -14,6 +14,11 @@ import msgspec
 
 from kvasir.errors import Invalid, TooLarge
 
+#: U+FEFF in UTF-8, which some editors and frameworks put in front of a text. A parser may ignore it (RFC 8259,
+#: section 8.1): who takes in a body, a message or a document removes it first.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
 _decoder = msgspec.json.Decoder()
 
 #: A text up to this length, or with no more strings, containers and commas than that, is decoded in a millisecond or
@@ -60,6 +65,10 @@ def check_containers(text: bytes, max_containers: int) -> None:
 
 
 def _say(error: Exception, text: bytes) -> str:
+    if text.startswith(BYTE_ORDER_MARK):
+        return "the text begins with a byte order mark; leave it out"
+    if text.startswith(_UTF_16):
+        return "the text begins with the byte order mark of UTF-16; send UTF-8"
     said = str(error).removeprefix("JSON is malformed: ")
     if said != "Input data was truncated":
         return said

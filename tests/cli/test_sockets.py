@@ -8,14 +8,17 @@ import http.client
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
 
+from kvasir.cli import local_authority
 from kvasir.config.table import Config
 from kvasir.errors import Unavailable
 from kvasir.server import sockets
@@ -82,6 +85,33 @@ def test_a_name_is_served_at_all_its_addresses(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with handed_over(tmp_path, [], "", "--http", f"localhost:{port}", "--no-nemesis") as server:
         assert [status_at(host, port) for host in LOCALHOST] == [200] * len(LOCALHOST)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("listener", ["https", "nemesis"])
+def test_every_listener_takes_names(tmp_path: Path, listener: str) -> None:
+    port, plain = free_ports(2)
+    tls: list[str] = []
+    if listener == "https":
+        _, cert, key = local_authority.write(tmp_path / "tls", datetime.now(UTC))
+        tls = ["--tls-cert", str(cert), "--tls-key", str(key), "--no-nemesis"]
+    options = [f"--{listener}", f"localhost:{port}", "--http", f"127.0.0.1:{plain}", *tls]
+    with handed_over(tmp_path, [], "", *options) as server:
+        for host in LOCALHOST:
+            with socket.create_connection((host, port), PATIENCE_SECONDS) as connection:
+                trusting = ssl._create_unverified_context() if tls else None  # who answers does not matter here
+                with trusting.wrap_socket(connection) if trusting else connection as spoken:
+                    spoken.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    assert spoken.recv(100).startswith(b"HTTP/1.1 200 " if tls else b"HTTP/1.1 404 ")
+        assert server.stop() == 0
+
+
+def test_the_name_of_this_machine_is_served_at_all_its_addresses(tmp_path: Path) -> None:
+    name = socket.gethostname()
+    (port,) = free_ports(1)
+    addresses = {each[4][0] for each in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
+    with handed_over(tmp_path, [], "", "--http", f"{name}:{port}", "--no-nemesis") as server:
+        assert [status_at(host, port) for host in addresses] == [200] * len(addresses)
         assert server.stop() == 0
 
 

@@ -95,6 +95,42 @@ def test_connection_header_of_browsers_that_keep_alive(server: Local) -> None:
         assert raw.recv(100).startswith(b"HTTP/1.1 101 ")
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ("Host: x\r\nConnection: keep-alive\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", 101),
+        ("Host: x\r\nConnection: upgrade, keep-alive\r\nUpgrade: h2c\r\nUpgrade: WebSocket\r\n", 101),
+        ("Host: x\r\nConnection: keep-alive\r\nUpgrade: websocket\r\n", 400),
+        ("Host: x\r\nUpgrade: websocket\r\n", 400),
+        ("Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n", 404),
+        ("Connection: Upgrade\r\nUpgrade: websocket\r\n", 400),
+        ("Host: x\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", 400),
+        ("Host: x\r\nHost: y\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", 400),
+    ],
+)
+def test_lines_of_a_list_header_are_one_list_and_there_is_one_host(server: Local, lines: str, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        raw.sendall(f"GET / HTTP/1.1\r\n{lines}{key}\r\n".encode())
+        assert raw.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_subprotocols_in_several_lines_are_one_list(server: Local) -> None:
+    answer = upgraded(server, b"Sec-WebSocket-Protocol: one\r\nSec-WebSocket-Protocol: two\r\n")
+    assert b"\r\nSec-WebSocket-Protocol: one\r\n" in answer
+
+
+def test_a_byte_order_mark_is_skipped(server: Local) -> None:
+    with client(server.url) as caller:
+        assert caller.ask("\ufeff" + ALL) == json.loads(NOBODY)
+        token = caller.ask('\ufeff{"SH_NEW":{"name":"a"}}')["SH_NEW_RSP"]["tkn"]
+        caller.send("\ufeff" + json.dumps({"KV_SET": {"tkn": token, "keys": {"a": "\ufeff"}}}, ensure_ascii=False))
+        assert caller.receive()["KV_SET_RSP"]["keys"] == {"a": 20}
+        assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": "\ufeff"}
+        for bad in ("\ufeff\ufeff" + ALL, "\ufeff"):
+            assert caller.ask(bad) == {"ERR": {"st": 3, "m": ""}}
+
+
 def test_a_plain_request_gets_404(server: Local) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/")

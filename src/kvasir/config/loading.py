@@ -74,7 +74,7 @@ def _read(file: Path | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if file is None and not wanted.is_file():
         return {}, []
     try:
-        tables = tomllib.loads(wanted.read_text(encoding="utf-8"))
+        tables = tomllib.loads(wanted.read_text(encoding="utf-8-sig"))
     except OSError as error:
         return {}, [(str(wanted), f"cannot be read: {error.strerror}")]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

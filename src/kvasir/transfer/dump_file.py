@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from kvasir.engine import Clock
 from kvasir.errors import KvasirError, NotFound
+from kvasir.jsontext import BYTE_ORDER_MARK
 from kvasir.model import Alias, Entry, Space
 from kvasir.transfer import dump_lines
 from kvasir.transfer.dump_lines import AnyLine, EndLine, EntryLine, Header, LastLine, SpaceLine
@@ -135,7 +136,7 @@ class _Reader:
         #: ULID of the space whose entries are being read
         self._open: str | None = None
         self._previous = ""
-        text = self._read_line()
+        text = self._read_line().removeprefix(BYTE_ORDER_MARK)
         try:
             self.header = dump_lines.check_header(text)
         except ValueError as error:

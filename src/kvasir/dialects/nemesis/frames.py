@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from kvasir.dialects.nemesis.statuses import Status
+from kvasir.jsontext import BYTE_ORDER_MARK
 
 _decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
@@ -105,6 +106,8 @@ def parse(message: bytes, max_depth: int) -> Any:
         if len(message) > max_depth and message.count(b"[") + message.count(b"{") > max_depth:
             _check_depth(value, max_depth)
     except (msgspec.MsgspecError, RecursionError, ValueError):
+        if message.startswith(BYTE_ORDER_MARK) and not message.startswith(2 * BYTE_ORDER_MARK):
+            return parse(message[len(BYTE_ORDER_MARK) :], max_depth)  # the original skips it, too
         try:
             message.decode()
         except UnicodeDecodeError:

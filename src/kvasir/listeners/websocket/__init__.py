@@ -23,7 +23,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_se
 from kvasir.dialects.websocket import Dialect
 from kvasir.limits import WebSocketLimits
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
-from kvasir.listeners.websocket.upgrade import accept, origin_allowed, refuse
+from kvasir.listeners.websocket.upgrade import accept, members, names, origin_allowed, refuse
 
 __all__ = ["WebSocketListener"]
 
@@ -121,7 +121,9 @@ class WebSocketListener:
     def _upgrade(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         headers = request.headers
         path, _, query = request.path.decode("latin-1").partition("?")
-        if "websocket" not in headers.get("upgrade", "").lower():
+        if len(headers.getall("host", ())) != 1:
+            return refuse(400, b"a request needs one Host header")
+        if not names(request, "upgrade", "websocket"):
             return refuse(404, b"File Not Found")
         if headers.get("sec-websocket-version") != VERSION:
             return refuse(426, b"the WebSocket version must be 13", {"Sec-WebSocket-Version": VERSION})
@@ -134,10 +136,9 @@ class WebSocketListener:
             authorization = f"Bearer {keys[0]}"
         if self.dialect.needs_key and authorization is None:
             return refuse(401, b"send an access key: Authorization: Bearer KEY, or ?key=KEY")
-        # Some clients send "keep-alive, Upgrade", which picows does not parse.
-        if "upgrade" in headers.get("connection", "").lower():
-            headers["connection"] = "Upgrade"
-        return accept(headers.get("sec-websocket-protocol", ""), Connection(self, path, authorization))
+        if not names(request, "connection", "Upgrade"):
+            return refuse(400, b"an upgrade needs the header Connection: Upgrade")
+        return accept(members(request, "sec-websocket-protocol"), Connection(self, path, authorization))
 
     # -- connections --------------------------------------------------------------------------------------
 

@@ -6,10 +6,24 @@ import ipaddress
 import re
 import urllib.parse
 
-from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 #: A token of RFC 9110, as every name of a subprotocol is
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def members(request: WSUpgradeRequest, name: str) -> list[str]:
+    """The members of a list header, of all its lines (RFC 9110, section 5.3)."""
+    return [member.strip() for line in request.headers.getall(name, ()) for member in line.split(",")]
+
+
+def names(request: WSUpgradeRequest, header: str, member: str) -> bool:
+    """Whether a list header names this, in any case. If it does, the header is left with that alone: picows, which
+    looks at it next, knows no lists."""
+    if member.lower() not in [each.lower() for each in members(request, header)]:
+        return False
+    request.headers[header] = member
+    return True
 
 
 def refuse(status: int, why: bytes, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
@@ -17,10 +31,9 @@ def refuse(status: int, why: bytes, headers: dict[str, str] | None = None) -> WS
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, why, headers), None)
 
 
-def accept(offered: str, connection: WSListener) -> WSUpgradeResponseWithListener:
+def accept(offered: list[str], connection: WSListener) -> WSUpgradeResponseWithListener:
     """The response to a valid request. It echoes the first subprotocol offered, whatever its name."""
-    first = offered.split(",", maxsplit=1)[0].strip()
-    headers = {"Sec-WebSocket-Protocol": first} if _TOKEN.fullmatch(first) else None
+    headers = {"Sec-WebSocket-Protocol": offered[0]} if offered and _TOKEN.fullmatch(offered[0]) else None
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), connection)
 
 
