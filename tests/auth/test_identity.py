@@ -21,7 +21,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import ECAlgorithm
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from kvasir.access import identity_provider
 from kvasir.access.authenticator import Authenticator
@@ -194,6 +194,33 @@ def test_nested_claims(file: Path) -> None:
     assert (principal.organisation, principal.role) == (ORGANISATION, "owner")
 
 
+def test_clocks_may_differ_by_a_minute_both_ways(file: Path) -> None:
+    now = int(time.time())
+    for good in ({"iat": now + 55}, {"nbf": now + 55}, {"iat": now - 300, "exp": now - 55}):
+        assert ask(auth(file), token(**good)).name == "alice"
+    for bad, word in (({"iat": now + 75}, "iat"), ({"nbf": now + 75}, "not yet"), ({"exp": now - 61}, "expired")):
+        assert word in refused(file, token(**bad))
+
+
+@pytest.mark.parametrize(("given", "name"), [({"sub": 42}, "42"), ({"sub": None}, "token"), ({"jti": 7}, "alice")])
+def test_claims_that_only_name_something_may_be_numbers(file: Path, given: dict[str, Any], name: str) -> None:
+    assert ask(auth(file), token(**given)).name == name
+
+
+def test_a_time_beyond_all_numbers_is_refused(file: Path) -> None:
+    for name in ("exp", "iat", "nbf"):
+        payload = json.dumps(claims(**{name: 0})).replace(f'"{name}": 0', f'"{name}": 1e999')
+        signed = f"{part({'alg': 'RS256', 'kid': 'k1'})}.{part(payload.encode())}"
+        signature = RSAAlgorithm(RSAAlgorithm.SHA256).sign(signed.encode(), rsa_key("k1"))
+        assert name in refused(file, f"{signed}.{part(signature)}")
+
+
+def test_a_key_set_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_text(key_set(rsa_jwk("k1")), encoding="utf-8-sig")
+    assert ask(auth(file), token()).name == "alice"
+
+
 def test_a_cached_token_expires_at_its_exp(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     who = auth(file)
     text = token()
@@ -313,7 +340,10 @@ def test_a_key_set_that_cannot_be_fetched(status: int, text: str, monkeypatch: p
         await who.authenticate(f"JWT {token()}", None)
         # From now on a failed fetch leaves the previous keys in force.
         server.status, server.text = status, text
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(Unavailable):  # perhaps it has a key that we cannot know of
+            await who.authenticate(f"JWT {token('k2')}", None)
+        monkeypatch.setattr(identity_provider, "MIN_FETCH_INTERVAL_SECONDS", 60.0)
+        with pytest.raises(Unavailable):
             await who.authenticate(f"JWT {token('k2')}", None)
         await who.authenticate(f"JWT {token(sub='bob')}", None)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from kvasir.access import LEEWAY_SECONDS
 from tests.support.http_client import client
 from tests.support.identity_provider import AUDIENCE, ISSUER, key_set, rsa_jwk, token
 from tests.support.organisations import ORGANISATION, OTHER
-from tests.support.serving import Server, serving
+from tests.support.serving import Server, serving, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_another_organisation_sees_nothing(guarded: Server) -> None:
 
 def test_a_cached_token_expires_at_its_exp(guarded: Server) -> None:
     expiry = int(time.time()) + 2
-    headers = bearer(token(exp=expiry))
+    headers = bearer(token(exp=expiry - LEEWAY_SECONDS))
     seen = set()
     while time.time() < expiry + 0.3:
         before = time.time()
@@ -89,6 +90,22 @@ def test_a_cached_token_expires_at_its_exp(guarded: Server) -> None:
             assert status == 401
         seen.add(status)
     assert seen == {200, 401}
+
+
+def test_a_token_whose_key_cannot_be_looked_up_is_neither_good_nor_bad(tmp_path: Path) -> None:
+    (tmp_path / "jwks.json").write_text(key_set(rsa_jwk("k1")))
+    provider = ("--jwks", "jwks.json", "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    with serving(tmp_path, *provider) as server:
+        now = int(time.time())
+        for good in (token(iat=now + 30), token(sub=5), token(exp=now - 30)):
+            assert ask(server, headers=bearer(good), times=1)[0] == 200
+        (tmp_path / "jwks.json").unlink()
+        # No fetch within ten seconds of the last one: until then, the set that is there is what is known.
+        wait_until(lambda: ask(server, headers=bearer(token("k2")), times=1)[0] == 503, "the key set is looked for")
+        answer = client.get(f"{server.url}/o/{ORGANISATION}/store", headers=bearer(token("k2")))
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert answer.headers["Retry-After"] == "1"
+        assert ask(server, headers=bearer(token()), times=1)[0] == 200
 
 
 def test_secrets_stay_out_of_the_log(tmp_path: Path) -> None:

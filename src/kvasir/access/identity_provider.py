@@ -21,9 +21,11 @@ import jwt
 import msgspec
 from ulid import ULID
 
+from kvasir.access import LEEWAY_SECONDS
 from kvasir.config.table import Config
 from kvasir.control.access_keys import ROLES
 from kvasir.errors import Unauthenticated, Unavailable
+from kvasir.jsontext import BYTE_ORDER_MARK
 from kvasir.model import Principal
 
 #: A key set older than this is fetched again in the background, so that withdrawn keys disappear.
@@ -32,8 +34,8 @@ MAX_KEY_SET_AGE_SECONDS = 300.0
 MIN_FETCH_INTERVAL_SECONDS = 10.0
 FETCH_TIMEOUT_SECONDS = 5.0
 MAX_KEY_SET_BYTES = 1_048_576
-#: How far the clocks of the provider and this machine may differ.
-LEEWAY_SECONDS = 5.0
+#: Claims that PyJWT would refuse as numbers, which some providers send; both only name somebody or something.
+_UNCHECKED: Any = {"verify_sub": False, "verify_jti": False}
 
 #: Raised for a provider that cannot be reached or does not speak HTTP, and for what is not a key set (RecursionError:
 #: brackets nested too deep).
@@ -80,7 +82,7 @@ class IdentityProvider:
         )
 
     async def verify(self, token: str) -> Principal:
-        """The principal that a token names, valid until its `exp`.
+        """The principal that a token names, valid until its `exp` and the leeway have passed.
 
         Raises `Unauthenticated`, saying why, and `Unavailable` while the key set cannot be fetched.
         """
@@ -93,7 +95,7 @@ class IdentityProvider:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=LEEWAY_SECONDS,
-                options={"require": ["exp"]},
+                options={"require": ["exp"], **_UNCHECKED},
             )
         except UnicodeEncodeError:  # bytes that are not text, in a header
             raise Unauthenticated("the token is not valid: it contains characters that no token has") from None
@@ -108,14 +110,16 @@ class IdentityProvider:
         roles = claimed if isinstance(claimed, list) else [claimed]
         # The most powerful of several; with none that we know, the caller is authenticated but may do nothing.
         role = next((role for role in ROLES if role in roles), "none")
-        return Principal(organisation, role, str(claims.get("sub", "token")), expires_at=int(claims["exp"]) * 1_000)
+        expires_at = (int(claims["exp"]) + LEEWAY_SECONDS) * 1_000
+        return Principal(organisation, role, str(claims.get("sub", "token")), expires_at=expires_at)
 
     async def _key(self, kid: str | None, algorithm: str | None) -> jwt.PyJWK:
         if algorithm not in self._algorithms:
             raise jwt.InvalidAlgorithmError(f"its algorithm must be one of: {', '.join(self._algorithms)}")
         if kid not in self._keys or time.monotonic() - self._fetched > MAX_KEY_SET_AGE_SECONDS:
             await self._refresh(wait=kid not in self._keys)
-        if not self._keys:
+        if kid not in self._keys and self._fetched < self._tried:
+            # Perhaps the provider has a new key: whoever has a token of it must not be told that it is no good.
             raise Unavailable("the identity provider's keys cannot be fetched now; try again later")
         if kid not in self._keys:
             raise jwt.InvalidKeyError("the key set has no key with its key id (kid)")
@@ -135,7 +139,7 @@ class IdentityProvider:
     async def _fetch(self) -> None:
         try:
             text = await asyncio.wait_for(asyncio.to_thread(_read, self._jwks), 2 * FETCH_TIMEOUT_SECONDS)
-            keys = _signing_keys(msgspec.json.decode(text))
+            keys = _signing_keys(msgspec.json.decode(text.removeprefix(BYTE_ORDER_MARK)))
         except FETCH_ERRORS as error:
             # Some errors have no text, for example that of a response that is not HTTP.
             logger.warning(

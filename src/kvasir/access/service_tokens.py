@@ -16,14 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Struct
 
+from kvasir.access import LEEWAY_SECONDS
 from kvasir.control import service_accounts
 from kvasir.engine import Engine
 from kvasir.errors import Unauthenticated
 from kvasir.model import Principal
 from kvasir.store.store import Store
 
-#: How far the clocks of client and server may differ, both ways.
-LEEWAY_SECONDS = 60
 #: The longest a token may live: from `iat` to `exp`.
 MAX_LIFETIME_SECONDS = 3600
 #: Longer Authorization headers are refused unread; those of the official clients have about 600 characters.
