@@ -98,7 +98,7 @@ def test_every_listener_takes_names(tmp_path: Path, listener: str) -> None:
     options = [f"--{listener}", f"localhost:{port}", "--http", f"127.0.0.1:{plain}", *tls]
     with handed_over(tmp_path, [], "", *options) as server:
         for host in LOCALHOST:
-            with socket.create_connection((host, port), PATIENCE_SECONDS) as connection:
+            with socket.create_connection((str(host), port), PATIENCE_SECONDS) as connection:
                 trusting = ssl._create_unverified_context() if tls else None  # who answers does not matter here
                 with trusting.wrap_socket(connection) if trusting else connection as spoken:
                     spoken.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

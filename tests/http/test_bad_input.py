@@ -23,7 +23,7 @@ BODIES = {
     "not UTF-8": b'{"value":"\xff"}',
     "UTF-8 of a surrogate": b'{"value":"\xed\xa0\x80"}',
     "UTF-16": '{"value":1}'.encode("utf-16"),
-    "byte order mark": b'\xef\xbb\xbf{"value":1}',
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"value":1}',
     "10,000 levels of arrays": b'{"value":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "10,000 levels of objects": b'{"value":' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}",
     "10,000 brackets": b"[" * DEEP,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import unquote
 
 from kvasir.dialects.http import Response
 from kvasir.errors import KvasirError, TooLarge
+from kvasir.listeners.http.request import decoded
 
 
 class FakeRequest:
@@ -20,7 +20,7 @@ class FakeRequest:
         self.raw_path, _, self.query = target.partition("?")
         self.method = method
         self.is_head = False
-        self.path = unquote(self.raw_path, errors="replace")
+        self.path = decoded(self.raw_path)
         self.asked_for_body = False
         self._body = body
         self._headers = dict(headers or {})

@@ -97,7 +97,7 @@ class World:
             headers["content-type"] = content_type
         response = self.respond(FakeRequest(verb, f"{path}?{query}", body, headers))
         assert response.status == 200
-        assert response.content_type == "application/json"
+        assert response.content_type == "application/json; charset=utf-8"
         answer: dict[str, Any] = json.loads(response.body)
         # The Python client takes the mere presence of `error` for a failure, Go that of `errors`.
         assert ("error" in answer) != ("result" in answer)

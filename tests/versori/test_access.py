@@ -151,6 +151,7 @@ def test_statuses_of_failures() -> None:
         "KvasirError": 500,
         "Invalid": 400,
         "MethodNotAllowed": 405,
+        "EncodedBody": 415,
         "TooLarge": 413,
         "NotFound": 404,
         "Unauthenticated": 401,
@@ -215,6 +216,9 @@ def test_every_failure_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "dialects" / "versori.md").read_text(encoding="utf-8")
     rows = {(int(status), code) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)}
     own_words = {(400, "invalid_cursor"), (400, "too_large"), (404, "store_not_found"), (404, "route_not_found")}
-    by_class = {(row.status, kind.code) for kind, row in responses.FAILURES.items()} - {(405, "invalid")}
-    assert rows == by_class | own_words | {(405, "method_not_allowed")}
+    by_class = {(row.status, kind.code) for kind, row in responses.FAILURES.items()} - {
+        (405, "invalid"),
+        (415, "invalid"),
+    }
+    assert rows == by_class | own_words | {(405, "method_not_allowed"), (415, "unsupported_encoding")}
     assert all(f"| {operation} |" in text for operation in routes.OPERATIONS)

@@ -47,6 +47,7 @@ def test_every_key_can_be_said_in_the_batch_form(api: Api, key: list[str]) -> No
         ("a+b", ["a+b"]),
         ("a%20b%3F%23", ["a b?#"]),
         ("%C3%A9", ["é"]),
+        ("%EF%BF%BD", ["\ufffd"]),
         ("a:b@c;d=e,f", ["a:b@c;d=e,f"]),
         ("a/../b", ["a", "..", "b"]),
         ("..", [".."]),
@@ -67,7 +68,7 @@ def test_a_path_is_decoded_and_then_split(api: Api, path: str, key: list[str]) -
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "a//b", "a/", "/a", "a%2F", "%2F%2F", "%80", "a/%FF", "%ED%A0%80", "%C3", "%EF%BF%BD"]
+    "path", ["", "/", "a//b", "a/", "/a", "a%2F", "%2F%2F", "%80", "a/%FF", "%ED%A0%80", "%C3", "%", "a%2", "%zz"]
 )
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_a_key_that_no_path_can_say_is_refused_and_told_the_batch_form(api: Api, path: str, method: str) -> None:
@@ -82,11 +83,19 @@ def test_two_broken_paths_are_never_one_key(api: Api) -> None:
         assert api.call("PUT", path, {"value": 1}).status == 400
 
 
-def test_batch_is_a_key_for_get_alone(api: Api) -> None:
-    api.call("PUT", "batch", {"entries": [{"key": ["batch"], "value": "here"}]})
+def test_a_body_for_one_key_means_the_key_batch(api: Api) -> None:
+    """What the service's command line sends for `kv set|delete|wipe` of that key."""
+    assert api.call("PUT", "batch", {"value": "here", "options": {"ifNotExists": True}}).json["committed"] is True
+    assert api.call("PUT", "batch", {"value": 2, "options": {"ifNotExists": True}}).json["committed"] is False
     assert api.value("batch") == "here"
+    api.set("batch/below")
+    assert api.call("DELETE", "batch", {"options": {}}).json == {"status": "deleted", "count": 1}
+    assert api.value("batch/below") == 1
+    assert api.call("DELETE", "batch", {"options": {"cascade": True}}).json["count"] == 1
+    assert api.call("PUT", "batch", {"value": "x" * 1_048_575}).refusal() == (413, "too_large", ["value"])
+    # What says neither is still a batch that lacks something.
     for method, field in (("PUT", "entries"), ("DELETE", "keys")):
-        answer = api.call(method, "batch", {"value": 1, "options": {}})
+        answer = api.call(method, "batch", {})
         assert answer.refusal() == (400, "invalid", [field])
         assert "batch form" in answer.json["message"]
     assert api.call("DELETE", "batch").refusal() == (400, "invalid", ["keys"])
@@ -131,7 +140,8 @@ def test_every_operation_is_served_under_the_base_and_at_the_root(api: Api) -> N
         targets = [("kv/some/key", routes.KEY)] + [(f"kv/{name}", methods) for name, methods in routes.FIXED.items()]
         for rest, methods in targets:
             for method, operation in methods.items():
-                answer = api.send(method, f"{base}/store/{api.id}/{rest}", b'{"value": 1}')
+                body = b'{"value": 1, "entries": []}'
+                answer = api.send(method, f"{base}/store/{api.id}/{rest}", body)
                 assert answer.response.operation == operation
                 reached.add((base, operation))
         for method, operation in routes.STORES.items():

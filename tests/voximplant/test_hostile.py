@@ -104,7 +104,7 @@ BOMBS: list[tuple[str, str, bytes, int | None]] = [
     ("line ends", MULTIPART, (PART % 1).encode() + b"\r\n" * 30_000 + END, None),
     ("header without end", MULTIPART, f"--{B}\r\nX: ".encode() + b"x" * 60_000, 101),
     ("headers without end", MULTIPART, f"--{B}\r\n".encode() + b"X: x\r\n" * 10_000, 101),
-    ("percent signs", FORM, b"key=" + b"%" * 60_000, 477),
+    ("percent signs", FORM, b"key=" + b"%" * 60_000, 101),
     ("deep", "application/json", b'{"a":' * 50_000, 101),
     ("members", "application/json", json.dumps(dict.fromkeys(map(str, range(20_000)), 1)).encode(), 101),
 ]

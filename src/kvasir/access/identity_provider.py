@@ -34,8 +34,9 @@ MAX_KEY_SET_AGE_SECONDS = 300.0
 MIN_FETCH_INTERVAL_SECONDS = 10.0
 FETCH_TIMEOUT_SECONDS = 5.0
 MAX_KEY_SET_BYTES = 1_048_576
-#: Claims that PyJWT would refuse as numbers, which some providers send; both only name somebody or something.
-_UNCHECKED: Any = {"verify_sub": False, "verify_jti": False}
+#: Without `exp` a token would be good for ever. PyJWT would refuse numbers as `sub` and `jti`, which some providers
+#: send; both only name somebody or something.
+_OPTIONS: Any = {"require": ["exp"], "verify_sub": False, "verify_jti": False}
 
 #: Raised for a provider that cannot be reached or does not speak HTTP, and for what is not a key set (RecursionError:
 #: brackets nested too deep).
@@ -95,7 +96,7 @@ class IdentityProvider:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=LEEWAY_SECONDS,
-                options={"require": ["exp"], **_UNCHECKED},
+                options=_OPTIONS,
             )
         except UnicodeEncodeError:  # bytes that are not text, in a header
             raise Unauthenticated("the token is not valid: it contains characters that no token has") from None

@@ -7,6 +7,8 @@ from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
+from kvasir.errors import Invalid
+
 JSON = "application/json"
 
 #: Statuses of responses that have no body, nor the length of one (RFC 9110, section 8.6).
@@ -17,7 +19,7 @@ class Request(Protocol):
     """One HTTP request, as the listener passes it on."""
 
     method: str
-    #: Percent-decoded; U+FFFD stands for bytes that are not UTF-8.
+    #: Percent-decoded; lone surrogates stand for bytes that are not UTF-8 and for a "%" that begins no encoding.
     path: str
     #: As it was sent, percent-encoded; each byte is one character.
     raw_path: str
@@ -50,8 +52,8 @@ class Request(Protocol):
 
         Authenticate before asking, and change nothing before: if the body takes more than a second or two, the listener
         abandons the call of the dialect and calls it again, for what was true of the caller may no longer be so.
-        Raises `TooLarge` (for a declared length before anything is read), `Invalid` for a client that is too slow or
-        goes away, and `Unavailable` when too many bodies are in memory already.
+        Raises `EncodedBody`, `TooLarge` (for a declared length before anything is read), `Invalid` for a client that is
+        too slow or goes away, and `Unavailable` when too many bodies are in memory already.
         """
         ...
 
@@ -62,6 +64,16 @@ class Request(Protocol):
         client that is too slow or goes away.
         """
         ...
+
+
+class EncodedBody(Invalid):
+    """The body has a content coding, such as gzip. None is undone here: a few bytes could become gigabytes."""
+
+    def __init__(self, coding: str) -> None:
+        super().__init__(
+            f"the body has Content-Encoding {coding[:100]!r}; only identity is accepted, that is, a body as it is",
+            code="unsupported_encoding",
+        )
 
 
 class Response(Struct, frozen=True, gc=False):

@@ -37,6 +37,7 @@ _at = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
 
 def read(text: bytes, kind: type[T], limits: Limits) -> T:
     """The body as a value of this type. Raises `Invalid` for what is not strictly valid JSON, or has other members."""
+    text = text.removeprefix(jsontext.BYTE_ORDER_MARK)
     jsontext.decode(text, limits.json_depth)
     try:
         return msgspec.json.decode(text, type=kind)

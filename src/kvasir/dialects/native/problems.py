@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from kvasir import errors
-from kvasir.dialects.http import Response
+from kvasir.dialects.http import EncodedBody, Response
 from kvasir.dialects.native.preconditions import ConditionNotMet
 from kvasir.dialects.native.routes import MethodNotAllowed
 from kvasir.errors import KvasirError
@@ -34,6 +34,7 @@ FAILURES: dict[type[KvasirError], Failure] = {
     KvasirError: Failure(500, "The server failed"),
     errors.Invalid: Failure(400, "The request is not valid"),
     MethodNotAllowed: Failure(405, "The method is not allowed here"),
+    EncodedBody: Failure(415, "The body must be sent as it is", (("Accept-Encoding", "identity"),)),
     errors.TooLarge: Failure(413, "A limit is exceeded"),
     errors.NotFound: Failure(404, "There is no such thing"),
     errors.Unauthenticated: Failure(

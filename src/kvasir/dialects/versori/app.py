@@ -15,6 +15,7 @@ from kvasir.dialects.http import Request, Response
 from kvasir.dialects.versori import batches, requests, responses, routes
 from kvasir.engine import Outcome
 from kvasir.errors import Forbidden, KvasirError, NotFound
+from kvasir.jsontext import BYTE_ORDER_MARK
 from kvasir.keys import pack
 from kvasir.model import Commit, Conflict, Entry, Principal, Space, Write
 from kvasir.store.deadline import within
@@ -110,20 +111,24 @@ class VersoriDialect:
         body = request.body_nowait(self._limits.set_body_bytes)
         if body is None or not jsontext.is_light(body):
             return False
-        put = requests.read_set(body, packed, self._limits)
+        put = requests.read_set(body.removeprefix(BYTE_ORDER_MARK), packed, self._limits)
         return self._store.submit(principal, space, put.set, put.conditions, _Setting(request))
 
     async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
-        body = await request.body(self._limits.set_body_bytes)
-        put = await _read(body, lambda: requests.read_set(body, packed, self._limits))
+        body = await _body(request, self._limits.set_body_bytes)
+        return await self._put(
+            principal, space, await _read(body, lambda: requests.read_set(body, packed, self._limits))
+        )
+
+    async def _put(self, principal: Principal, space: Space, put: requests.Put) -> Response:
         return _set_response(await self._store.write(principal, space, put.set, when=put.conditions))
 
     async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
-        body = await request.body(self._limits.query_body_bytes)
+        body = await _body(request, self._limits.query_body_bytes)
         removal = await _read(body, lambda: requests.read_delete(body, packed, self._limits))
         return await self._remove(principal, space, removal, "DeleteKV")
 
@@ -131,7 +136,7 @@ class VersoriDialect:
 
     async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body(self._limits.keys_body_bytes)
+        body = await _body(request, self._limits.keys_body_bytes)
         packed, timeout = await batches.read_batch_get(body, self._limits)
 
         async def found() -> bytes:
@@ -141,8 +146,13 @@ class VersoriDialect:
 
     async def _batch_set(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body(self._limits.batch_body_bytes)
+        body = await _body(request, self._limits.batch_body_bytes)
         entries = await batches.read_batch_set(body, self._limits)
+        if isinstance(entries, requests.Put):
+            try:
+                return await self._put(principal, space, entries)
+            except KvasirError as error:
+                return responses.failure(error, "SetKV", request.id)
         writes = [
             Write(space.number, (entry.set,), entry.conditions) for entry in entries if isinstance(entry, requests.Put)
         ]
@@ -154,9 +164,9 @@ class VersoriDialect:
 
     async def _batch_delete(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body(self._limits.keys_body_bytes)
-        removal = await batches.read_batch_delete(body, self._limits)
-        return await self._remove(principal, space, removal, "BatchDeleteKV")
+        body = await _body(request, self._limits.keys_body_bytes)
+        removal, is_batch = await batches.read_batch_delete(body, self._limits)
+        return await self._remove(principal, space, removal, "BatchDeleteKV" if is_batch else "DeleteKV")
 
     async def _remove(self, principal: Principal, space: Space, removal: requests.Removal, operation: str) -> Response:
         outcome = await self._store.write(principal, space, *removal.mutations, when=removal.conditions)
@@ -168,14 +178,14 @@ class VersoriDialect:
 
     async def _list(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body(self._limits.query_body_bytes)
+        body = await _body(request, self._limits.query_body_bytes)
         query = await _read(body, lambda: requests.read_listing(body, space.id, self._limits))
         page = await self._store.page(principal, space, query)
         return Response(200, responses.page(page, query, space.id), "ListKV")
 
     async def _count(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
-        body = await request.body(self._limits.query_body_bytes)
+        body = await _body(request, self._limits.query_body_bytes)
         key_range = await _read(body, lambda: requests.read_count(body, self._limits))
         return Response(200, responses.count(await self._store.count(principal, space, key_range)), "CountKV")
 
@@ -183,7 +193,7 @@ class VersoriDialect:
 
     async def _create_store(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         _require_own(principal, owner)
-        body = await request.body(self._limits.query_body_bytes)
+        body = await _body(request, self._limits.query_body_bytes)
         name = await _read(body, lambda: requests.read_store_name(body, self._limits))
         created = await stores.create(self._store, principal, name)
         return Response(200, responses.store_id(created), "CreateStore")
@@ -228,6 +238,10 @@ class _Setting:
 
     def set_exception(self, error: KvasirError) -> None:
         self._request.answer(responses.failure(error, "SetKV", self._request.id))
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    return (await request.body(limit)).removeprefix(BYTE_ORDER_MARK)
 
 
 def _get_response(entry: Entry | None) -> Response:

@@ -37,20 +37,22 @@ async def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], int 
     return packed, requests.read_timeout(body)
 
 
-async def read_batch_delete(text: bytes, limits: Limits) -> Removal:
+async def read_batch_delete(text: bytes, limits: Limits) -> tuple[Removal, bool]:
     """See `requests.read_batch_delete`."""
     if not text or jsontext.is_light(text):
         return requests.read_batch_delete(text, limits)
     body, keys = await aside(lambda: _cut(text, "keys", limits))
     if keys is None:
         raise blame("keys", requests.IS_MISSING)
-    return requests.removal(await _packed(keys, limits), body)
+    return requests.removal(await _packed(keys, limits), body), True
 
 
-async def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
+async def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused] | Put:
     """See `requests.read_batch_set`."""
     if jsontext.is_light(text):
         return requests.read_batch_set(text, limits)
+    if len(text) <= limits.set_body_bytes and await aside(lambda: requests.is_for_one_key(text)):
+        return await aside(lambda: requests.read_batch_set(text, limits))
     _, entries = await aside(lambda: _cut(text, "entries", limits))
     if entries is None:
         raise blame("entries", requests.IS_MISSING)

@@ -28,7 +28,9 @@ MAX_TIMEOUT_MS = 3_600_000
 #: The API's own limit; a setting can only lower it.
 PAGE_ENTRIES = 100
 
-IS_MISSING = 'is missing; this path is the batch form, also for the key ["batch"]'
+#: The key that the path of the batch form looks like. The service's command line means it by a body for one key.
+_BATCH_KEY = pack(["batch"])
+IS_MISSING = "is missing; this path is the batch form"
 
 # Values and metadata are kept byte for byte. These types cut their texts out of a body that `jsontext` has decoded and
 # found valid, and skip the rest of it.
@@ -50,6 +52,11 @@ class _Batch(Struct):
     entries: list[_Cut | _Other]
 
 
+class _Either(Struct):
+    entries: Raw = Raw()
+    value: Raw = Raw()
+
+
 class _Selector(Struct):
     filter: _Metadata
 
@@ -60,6 +67,7 @@ class _Listing(Struct):
 
 _cut = msgspec.json.Decoder(_Cut).decode
 _cut_batch = msgspec.json.Decoder(_Batch).decode
+_cut_either = msgspec.json.Decoder(_Either).decode
 cut_entry = msgspec.json.Decoder(_Cut | _Other).decode
 _cut_listing = msgspec.json.Decoder(_Listing).decode
 
@@ -107,9 +115,14 @@ def read_set(text: bytes, packed: bytes, limits: Limits) -> Put:
     return _put(body, _cut(text), packed, "")
 
 
-def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
-    """The body of BatchSetKV. Raises `Invalid` for a malformed request; a malformed entry becomes `Refused`."""
+def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused] | Put:
+    """The body of BatchSetKV; one without entries, but with a value, is that of SetKV for the key ["batch"].
+
+    Raises `Invalid` for a malformed request; a malformed entry becomes `Refused`.
+    """
     body = read_object(text, limits)
+    if "entries" not in body and "value" in body:
+        return _put(body, _cut(text), _BATCH_KEY, "")
     entries = fields.get(body, "entries", list, "", needed=True)
     if entries is None:
         raise blame("entries", IS_MISSING)
@@ -118,6 +131,15 @@ def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused]:
         put_or_refuse(entry, cut, f"entries[{index}]")
         for index, (entry, cut) in enumerate(zip(entries, _cut_batch(text).entries, strict=True))
     ]
+
+
+def is_for_one_key(text: bytes) -> bool:
+    """Whether the body of BatchSetKV, of any length, is that of SetKV for the key ["batch"]; see `read_batch_set`."""
+    try:
+        found = _cut_either(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return not memoryview(found.entries) and bool(memoryview(found.value))
 
 
 def put_or_refuse(entry: Any, cut: Any, field: str) -> Put | Refused:
@@ -219,12 +241,17 @@ def read_delete(text: bytes, packed: bytes, limits: Limits) -> Removal:
     return removal([packed], read_object(text, limits) if text else {})
 
 
-def read_batch_delete(text: bytes, limits: Limits) -> Removal:
-    """The body of BatchDeleteKV; its options apply to every key."""
+def read_batch_delete(text: bytes, limits: Limits) -> tuple[Removal, bool]:
+    """The body of BatchDeleteKV, whose options apply to every key; and whether it really is one.
+
+    A body without keys, but with options, is that of DeleteKV for the key ["batch"].
+    """
     body = read_object(text, limits) if text else {}
+    if "keys" not in body and "options" in body:
+        return removal([_BATCH_KEY], body), False
     if "keys" not in body:
         raise blame("keys", IS_MISSING)
-    return removal(_keys(body, limits, needed=True), body)
+    return removal(_keys(body, limits, needed=True), body), True
 
 
 def removal(keys: list[bytes], body: dict[str, Any]) -> Removal:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from kvasir import errors
 from kvasir.dialects import timestamps
-from kvasir.dialects.http import Response
+from kvasir.dialects.http import EncodedBody, Response
 from kvasir.dialects.versori import cursor
 from kvasir.dialects.versori.requests import Put, Refused
 from kvasir.dialects.versori.routes import MethodNotAllowed
@@ -190,6 +190,7 @@ FAILURES: dict[type[KvasirError], Failure] = {
     KvasirError: Failure(500, "This is a bug in the server. Report the request id to its operator: {request}"),
     errors.Invalid: Failure(400, "Correct the request as the message says, then send it again. /docs describes it."),
     MethodNotAllowed: Failure(405, "Use one of the methods in the Allow header. /docs lists what each path serves."),
+    EncodedBody: Failure(415, "Send the body as it is, without Content-Encoding.", (("Accept-Encoding", "identity"),)),
     errors.TooLarge: Failure(413, "Send less at a time, or have the operator raise the limit that the message names."),
     errors.NotFound: Failure(404, "Check the path: the store's id as ListStores gives it, then /kv/ and the key."),
     errors.Unauthenticated: Failure(

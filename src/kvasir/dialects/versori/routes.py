@@ -35,6 +35,10 @@ OPERATIONS: tuple[str, ...] = (
 #: path with one at its start sends two.
 serves = re.compile(f"{BASE}/|//?(?:store|o)/").match
 
+#: What stands in a decoded path for what is no text; see `kvasir.dialects.http.Request.path`.
+_NO_TEXT = re.compile("[\udc00-\udcff]")
+_BROKEN_PERCENT = "has a percent sign without two hexadecimal digits behind it; % itself is written %25"
+
 BATCH_FORM = "use the batch form, where any key can be given as an array of strings: POST, PUT or DELETE …/kv/batch"
 
 
@@ -65,6 +69,8 @@ def route(method: str, path: str) -> tuple[str, str, str]:
     operation = methods.get(method)
     if operation is None:
         raise MethodNotAllowed(method, methods)
+    if not owner.isascii():
+        owner = owner.encode("ascii", "replace").decode()  # no ULID, and perhaps no text: it names nothing either way
     return operation, owner.upper(), rest
 
 
@@ -72,14 +78,14 @@ def key_parts(text: str) -> list[str]:
     """The parts of a key in a path: the decoded text, split at every slash.
 
     An encoded slash is the same as a plain one: generated clients encode the slashes of the `key` parameter, the Go
-    client does not. Raises `Invalid` for an empty part, and for U+FFFD, which stands for bytes that were not UTF-8: two
-    broken keys must never become one.
+    client does not. Raises `Invalid` for an empty part, and for bytes that are not UTF-8 and broken percent-encodings:
+    two paths that differ must never become one key.
     """
     parts = text.split("/")
     if "" in parts:
         raise _unfit("has an empty part, which a path cannot express safely")
-    if "\ufffd" in text:
-        raise _unfit("does not decode to UTF-8")
+    if not text.isascii() and _NO_TEXT.search(text) is not None:
+        raise _unfit(_BROKEN_PERCENT if "\udc25" in text else "does not decode to UTF-8")
     return parts
 
 

@@ -25,6 +25,8 @@ from kvasir.store.store import Store
 BASE = "platform_api"
 #: Full application names are "<name>.<account>.voximplant.com"; the token already tells the account.
 FULL_NAME_SUFFIX = ".voximplant.com"
+#: The Java client reads an answer without a charset as ISO-8859-1.
+CONTENT_TYPE = f"{JSON}; charset=utf-8"
 #: Parameters of every method of the API; the Java client always sends its account_id.
 COMMON = frozenset({"output", "format", "account_id"})
 #: The operation, for metrics, of a request without a known method.
@@ -71,7 +73,7 @@ class VoximplantDialect:
                 waiter = _Waiter(request, setting)
                 return self._store.submit(call.principal, space, setting.mutation, setting.conditions, waiter)
             body = get_item_nowait(call) if operation == "GetKeyValueItem" else None
-            response = None if body is None else Response(200, body, operation)
+            response = None if body is None else _success(body, operation)
         except ApiError as error:
             response = _failure(error, operation)
         except KvasirError as error:
@@ -95,7 +97,7 @@ class VoximplantDialect:
             principal = caller.principal
             space = self._application_nowait(principal, texts) or await self._application(principal, texts)
             call = Call(self._store, self._settings, principal, space, Parameters(texts, self._settings))
-            return Response(200, await COMMANDS[operation].run(call), operation)
+            return _success(await COMMANDS[operation].run(call), operation)
         except ApiError as error:
             failed = error
         except BadToken as error:
@@ -131,6 +133,8 @@ class VoximplantDialect:
         name = texts.get("application_name")
         short = name.split(".", 1)[0] if name and name.endswith(FULL_NAME_SUFFIX) else name
         id = texts.get("application_id")
+        if short and id and not id.strip("0"):
+            id = None  # the Go and .NET clients, which cannot leave it out, send 0
         if not id and not short:
             raise ApiError(errors.EMPTY, field="application_id")
         try:
@@ -172,7 +176,7 @@ class _Waiter:
             self.set_exception(outcome)
             return
         try:
-            response = Response(200, self._setting.response(outcome), "SetKeyValueItem")
+            response = _success(self._setting.response(outcome), "SetKeyValueItem")
         except ApiError as error:
             response = _failure(error, "SetKeyValueItem")
         self._request.answer(response)
@@ -181,8 +185,12 @@ class _Waiter:
         self._request.answer(_failure(errors.of(error), "SetKeyValueItem"))
 
 
+def _success(body: bytes, operation: str) -> Response:
+    return Response(200, body, operation, content_type=CONTENT_TYPE)
+
+
 def _failure(error: ApiError, operation: str) -> Response:
-    return Response(200, errors.render(error), operation, error.failure.outcome)
+    return Response(200, errors.render(error), operation, error.failure.outcome, content_type=CONTENT_TYPE)
 
 
 @lru_cache(maxsize=256)  # called twice for each request, with very few different paths
@@ -227,4 +235,4 @@ def _check_common(texts: dict[str, str], caller: Caller) -> None:
 
 def _not_allowed() -> Response:
     error = ApiError(errors.ARGUMENTS, detail="send GET or POST")
-    return Response(405, errors.render(error), UNKNOWN, error.failure.outcome, (("Allow", "GET, POST"),))
+    return Response(405, errors.render(error), UNKNOWN, error.failure.outcome, (("Allow", "GET, POST"),), CONTENT_TYPE)

@@ -122,7 +122,7 @@ def recoded(failure: Failure, code: int) -> Failure:
 
 def of(error: KvasirError) -> ApiError:
     """The API's form of a failure from the layers below."""
-    failure = FAILURES.get(type(error), INTERNAL)
+    failure = next((FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES), INTERNAL)
     if failure is INTERNAL:
         return ApiError(INTERNAL)
     return ApiError(failure, "key", detail=error.message, reason=error.reason)

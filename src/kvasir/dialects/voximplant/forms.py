@@ -7,6 +7,7 @@ examples of the reference the query and `{}` as JSON. Everything is bounded, sin
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +19,7 @@ from kvasir import jsontext
 from kvasir.dialects.http import JSON
 from kvasir.dialects.voximplant.errors import ARGUMENTS, ApiError
 from kvasir.dialects.voximplant.parameters import JSON_DEPTH, texts
+from kvasir.jsontext import BYTE_ORDER_MARK
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
@@ -31,6 +33,10 @@ CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin
 
 # The parser logs a warning with a piece of every malformed body. The caller hears of it, and logs hold no values.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+_BROKEN_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+#: As a character: what has been read with it in front and encoded afterwards.
+_BYTE_ORDER_MARK = BYTE_ORDER_MARK.decode()
 
 _cut = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -49,6 +55,7 @@ def read(text: str, body: bytes, kind: str, options: Mapping[str, str]) -> dict[
     Raises `ApiError` 101 for a malformed body and for a parameter given twice (unless query and body agree).
     """
     query = urlencoded(text) if text else {}
+    body = body.removeprefix(BYTE_ORDER_MARK)
     if not body:
         return query
     if kind == URLENCODED:
@@ -80,7 +87,7 @@ def urlencoded(text: str) -> dict[str, str]:
         # Most texts have nothing to decode, and this is on the path of every request.
         if "%" in piece:
             value = _unquoted(value)
-            name = _unquoted(name) if "%" in name else name
+            name = _unquoted(name).removeprefix(_BYTE_ORDER_MARK) if "%" in name else name
         if name in fields:
             raise _refused("a parameter is given twice", name)
         if name:
@@ -89,6 +96,8 @@ def urlencoded(text: str) -> dict[str, str]:
 
 
 def _unquoted(text: str) -> str:
+    if _BROKEN_PERCENT.search(text) is not None:  # or "50%2" and "50%252" would be the same
+        raise _refused("a percent sign needs two hexadecimal digits behind it; % itself is written %25")
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeError:

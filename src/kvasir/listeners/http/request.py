@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import urllib.parse
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvasir.dialects.http import HttpDialect, Response, Stream
+from kvasir.dialects.http import EncodedBody, HttpDialect, Response, Stream
 from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ DRAINED_BODIES, LATE_SECONDS = 4, 1.0
 
 #: Headers by lower-case name
 Headers = dict[str, str]
+
+#: A percent sign that begins no encoding, and the lone surrogate that stands for it in a decoded path.
+_BROKEN_PERCENT, _NO_TEXT = re.compile("%(?![0-9A-Fa-f]{2})"), "\udc25"
 
 #: What is remembered of the heads of requests: how many parts of each kind, and the longest.
 KNOWN_HEADS, KNOWN_HEAD_BYTES = 1_000, 2_048
@@ -41,7 +45,12 @@ class Line(NamedTuple):
     def of(cls, method: str, target: str) -> Line:
         """What a method and a target mean."""
         raw_path, _, query = target.partition("?")
-        return cls(method, raw_path, urllib.parse.unquote(raw_path) if "%" in raw_path else raw_path, query)
+        return cls(method, raw_path, decoded(raw_path) if "%" in raw_path else raw_path, query)
+
+
+def decoded(path: str) -> str:
+    """A percent-encoded path as `kvasir.dialects.http.Request.path` has it."""
+    return urllib.parse.unquote(_BROKEN_PERCENT.sub(_NO_TEXT, path), errors="surrogateescape")
 
 
 @lru_cache(KNOWN_LINES)
@@ -99,6 +108,8 @@ class Request:
         self._max_bytes = most if limit is None else min(limit, most)
         if self._failure is not None:
             raise self._failure
+        if (coding := self.coding) is not None:
+            raise EncodedBody(coding)
         self._hold(0 if self.complete else self.declared or self.received)
         if self.complete:
             return b"".join(self._chunks)
@@ -113,6 +124,8 @@ class Request:
         return body
 
     async def piece(self) -> bytes:
+        if (coding := self.coding) is not None:
+            raise EncodedBody(coding)
         self.piecewise = True
         if not (self._chunks or self.complete or self._failure):
             self._asked = time.perf_counter()
@@ -132,7 +145,15 @@ class Request:
         most = self._listener.limits.body_bytes
         if not self.complete or self.received > (most if limit is None else min(limit, most)):
             return None
-        return b"".join(self._chunks)
+        return None if "content-encoding" in self.headers else b"".join(self._chunks)
+
+    @property
+    def coding(self) -> str | None:
+        """The content codings of the body; None if it is there as it is, or empty."""
+        coding = self.header("content-encoding")
+        if coding is None or self.declared == 0:
+            return None
+        return None if {each.strip().lower() for each in coding.split(",")} <= {"", "identity"} else coding
 
     def answer(self, response: Response) -> None:
         if self.held or not self.complete:
