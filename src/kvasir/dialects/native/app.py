@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar
 
-from kvasir import __version__
+from kvasir import __version__, jsontext
 from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.http import Request, Response
-from kvasir.dialects.native import entries, keytext, parameters, problems, rendering, routes, spaces
+from kvasir.dialects.native import atomic, entries, keytext, listings, parameters, problems, rendering, routes, spaces
 from kvasir.dialects.native.calls import Call, Handler, Services
 from kvasir.dialects.native.preconditions import ConditionNotMet
 from kvasir.engine import Engine, Outcome
@@ -52,6 +52,12 @@ HANDLERS: dict[str, Handler] = {
     "GetEntryByKey": entries.get,
     "SetEntryByKey": entries.put,
     "DeleteEntryByKey": entries.delete,
+    "ListEntries": listings.list_entries,
+    "DeletePrefix": listings.delete_prefix,
+    "ListChildren": listings.children,
+    "CountEntries": listings.count,
+    "GetMany": listings.get_many,
+    "Atomic": atomic.commit,
 }
 
 
@@ -119,8 +125,8 @@ class NativeDialect:
         return True
 
     def _set_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
-        body = request.body_nowait()
-        if body is None:
+        body = request.body_nowait(self._store.limits.set_body_bytes)
+        if body is None or not jsontext.is_light(body):
             return False
         when = entries.plain_conditions(request, packed)
         if when is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from kvasir import jsontext
+from kvasir.dialects.aside import aside
 from kvasir.errors import Invalid
 from kvasir.limits import Limits
 
@@ -17,6 +18,9 @@ T = TypeVar("T")
 
 class Body(Struct, frozen=True, forbid_unknown_fields=True):
     """Members with these names and no others."""
+
+
+# -- spaces -----------------------------------------------------------------------------------------------
 
 
 class NewSpace(Body, frozen=True):
@@ -32,13 +36,106 @@ class NewName(Body, frozen=True):
     name: str
 
 
+# -- entries ----------------------------------------------------------------------------------------------
+
+Parts = Annotated[list[str], Meta(description="The parts of a key or a prefix")]
+_Keep = Annotated[
+    list[Literal["expiry", "metadata"]], Meta(description="What stays as it is if the key exists at the commit")
+]
+_Ttl = Annotated[str | None, Meta(description="Life from the commit on: 1500ms, 90s, 15m, 24h or 30d")]
+_Instant = Annotated[str | None, Meta(description="End of the life: an instant of RFC 3339 in the future")]
+_Value = Annotated[Raw, Meta(description="Any JSON, kept byte for byte")]
+_Text = Annotated[str | None, Meta(description="In place of value: a JSON string that holds the JSON of the value")]
+_Metadata = Annotated[Raw, Meta(description="A JSON object, or null")]
+_Integer = Annotated[int | str, Meta(description="An integer of 63 bits and a sign, as a number or as text")]
+
+
+class Keys(Body, frozen=True):
+    """The keys to read."""
+
+    keys: list[Parts]
+
+
+class Check(Body, frozen=True):
+    """That a key has a versionstamp (null: does not exist), or that it exists at all."""
+
+    key: Parts
+    versionstamp: str | UnsetType | None = UNSET
+    present: bool | UnsetType = UNSET
+
+
+class Set(Body, frozen=True, tag_field="type", tag="set"):
+    """Replace value, metadata and life of a key as one, but for what `keep` names."""
+
+    key: Parts
+    value: _Value = Raw()
+    text: _Text = None
+    ttl: _Ttl = None
+    expires_at: _Instant = None
+    refresh: bool = False
+    keep: _Keep = []
+    metadata: _Metadata = Raw()
+
+
+class Delete(Body, frozen=True, tag_field="type", tag="delete"):
+    """Remove a key."""
+
+    key: Parts
+
+
+class DeletePrefix(Body, frozen=True, tag_field="type", tag="delete_prefix"):
+    """Remove a key and all below it; with `expect` only if there are exactly so many."""
+
+    prefix: Parts
+    expect: Annotated[int, Meta(ge=0)] | None = None
+    all: bool = False
+
+
+class Touch(Body, frozen=True, tag_field="type", tag="touch"):
+    """Change when a key expires, and nothing else. `expires_at: null`: it never does."""
+
+    key: Parts
+    ttl: _Ttl = None
+    expires_at: str | UnsetType | None = UNSET
+    extend: bool = False
+
+
+class Increment(Body, frozen=True, tag_field="type", tag="increment"):
+    """Add to the integer that a key has at the commit. Its life and metadata stay; `ttl` is for a new key only."""
+
+    key: Parts
+    by: _Integer = 1
+    initial: _Integer = 0
+    ttl: _Ttl = None
+    expires_at: _Instant = None
+
+
+Mutation = Set | Delete | DeletePrefix | Touch | Increment
+
+
+class Atomic(Body, frozen=True):
+    """One transaction: all mutations at one instant, if all checks hold."""
+
+    checks: list[Check] = []
+    mutations: list[Mutation] = []
+
+
+# -- reading them -----------------------------------------------------------------------------------------
+
 _at = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
 
 
-def read(text: bytes, kind: type[T], limits: Limits) -> T:
+async def read(text: bytes, kind: type[T], limits: Limits) -> T:
     """The body as a value of this type. Raises `Invalid` for what is not strictly valid JSON, or has other members."""
+    if jsontext.is_light(text):
+        return parse(text, kind, limits)
+    return await aside(lambda: parse(text, kind, limits))
+
+
+def parse(text: bytes, kind: type[T], limits: Limits) -> T:
+    """What `read` gives."""
     text = text.removeprefix(jsontext.BYTE_ORDER_MARK)
-    jsontext.decode(text, limits.json_depth)
+    jsontext.decode(text, limits.json_depth, limits.json_containers)
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
@@ -46,3 +143,8 @@ def read(text: bytes, kind: type[T], limits: Limits) -> T:
         what, field = (found[1], found[2]) if found else (str(error), None)
         what = what.replace("Object ", "the object ").replace("Expected ", "expected ")
         raise Invalid(f"{field or 'the body'}: {what}", fields=((field, what),) if field else ()) from None
+
+
+def blame(at: str, name: str, what: str) -> Invalid:
+    """The refusal of one member; `at` is the path to the object that has it."""
+    return Invalid(f"{at}{name} {what}", fields=((f"{at}{name}", what),))

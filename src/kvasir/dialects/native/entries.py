@@ -6,12 +6,14 @@ from typing import Any
 
 from kvasir import jsontext
 from kvasir.dialects import timestamps
+from kvasir.dialects.aside import aside
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import preconditions, rendering
+from kvasir.dialects.native.bodies import blame
 from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.preconditions import ANY, ConditionNotMet
 from kvasir.dialects.native.problems import HEADERS
-from kvasir.errors import Invalid, NotFound, TooLarge
+from kvasir.errors import NotFound, TooLarge
 from kvasir.limits import Limits
 from kvasir.model import Check, Commit, Condition, Conflict, Delete, Entry, Present, Principal, Set, Space
 from kvasir.store.store import Store
@@ -74,8 +76,11 @@ async def put(services: Services, call: Call) -> Response:
     packed = call.packed_key()
     space = await call.space(services)
     when = await _conditions(services.store, call.principal, space, call.request, packed)
-    body = await call.request.body()
-    wanted = wanted_set(call.request, call.query, packed, body, services.store)
+    body = await call.request.body(services.store.limits.set_body_bytes)
+    if jsontext.is_light(body):
+        wanted = wanted_set(call.request, call.query, packed, body, services.store)
+    else:
+        wanted = await aside(lambda: wanted_set(call.request, call.query, packed, body, services.store))
     return set_response(await services.store.write(call.principal, space, wanted, when=when), call.operation.name)
 
 
@@ -83,27 +88,33 @@ def wanted_set(request: Request, query: dict[str, Any], packed: bytes, value: by
     """What a PUT asks for. Raises `Invalid` and `TooLarge`."""
     limits = store.limits
     limits.check_value(value)
-    jsontext.decode(value, limits.json_depth)
+    jsontext.decode(value, limits.json_depth, limits.json_containers)
     metadata = _metadata(request, limits)
     if not query:
         return Set(packed, value, metadata)
     ttl, expires_at = query.get("ttl"), query.get("expires_at")
     check_life(ttl, expires_at, query.get("refresh", False), store.clock())
-    return Set(packed, value, metadata, ttl, expires_at, query.get("refresh", False))
+    keep: frozenset[str] = query.get("keep", frozenset())
+    return Set(
+        packed,
+        value,
+        metadata,
+        ttl,
+        expires_at,
+        query.get("refresh", False),
+        keep_expiry="expiry" in keep,
+        keep_metadata="metadata" in keep,
+    )
 
 
 def check_life(ttl: int | None, expires_at: int | None, refresh: bool, now: int, at: str = "") -> None:
     """Raises `Invalid` for options of a set or touch that contradict each other; `at` is the path to them."""
     if ttl is not None and expires_at is not None:
-        raise _blame(at, "ttl", "contradicts expires_at; give one of them")
+        raise blame(at, "ttl", "contradicts expires_at; give one of them")
     if expires_at is not None and expires_at <= now:
-        raise _blame(at, "expires_at", "must be in the future; to remove the entry, delete it")
+        raise blame(at, "expires_at", "must be in the future; to remove the entry, delete it")
     if refresh and ttl is None and expires_at is None:
-        raise _blame(at, "refresh", "needs a ttl or expires_at, which reading starts afresh")
-
-
-def _blame(at: str, name: str, what: str) -> Invalid:
-    return Invalid(f"{at}{name} {what}", fields=((f"{at}{name}", what),))
+        raise blame(at, "refresh", "needs a ttl or expires_at, which reading starts afresh")
 
 
 def _metadata(request: Request, limits: Limits) -> bytes | None:
@@ -111,7 +122,7 @@ def _metadata(request: Request, limits: Limits) -> bytes | None:
     if text is None:
         return None
     if not text.isascii():
-        raise _blame("", "kvasir-metadata", 'must be ASCII: escape other characters, as "\\u00e9"')
+        raise blame("", "kvasir-metadata", 'must be ASCII: escape other characters, as "\\u00e9"')
     if len(text) > METADATA_BYTES:
         raise TooLarge(
             f"the header Kvasir-Metadata has {len(text):,} bytes; at most {METADATA_BYTES:,} are allowed there, "
@@ -119,7 +130,7 @@ def _metadata(request: Request, limits: Limits) -> bytes | None:
             fields=(("kvasir-metadata", "is too long"),),
         )
     if jsontext.decode(text.encode(), limits.json_depth).__class__ is not dict:
-        raise _blame("", "kvasir-metadata", "must be a JSON object")
+        raise blame("", "kvasir-metadata", "must be a JSON object")
     return text.encode()
 
 
@@ -160,9 +171,9 @@ def plain_conditions(request: Request, packed: bytes) -> tuple[Condition, ...] |
     must = preconditions.tags(request, "if-match")
     if must_not:
         if must_not != ANY:
-            raise _blame("", "if-none-match", 'must be "*" in a write: only if the key does not exist')
+            raise blame("", "if-none-match", 'must be "*" in a write: only if the key does not exist')
         if must:
-            raise _blame("", "if-none-match", "contradicts If-Match; send one of them")
+            raise blame("", "if-none-match", "contradicts If-Match; send one of them")
         return (Check(packed, None),)
     if must == ANY:
         return (Present(packed),)
@@ -185,4 +196,4 @@ async def _conditions(
 
 def _not_met(versionstamp: int | None) -> ConditionNotMet:
     state = "does not exist" if versionstamp is None else "has another versionstamp"
-    return ConditionNotMet(f"nothing was done: the key {state}", versionstamp)
+    return ConditionNotMet(f"nothing was done: the key {state}", versionstamp=versionstamp)

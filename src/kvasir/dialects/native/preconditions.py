@@ -7,6 +7,7 @@ changing the versionstamp; as a condition of a write it stands for its versionst
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from kvasir.dialects.http import Request
 from kvasir.errors import Conflicting, Invalid
@@ -21,10 +22,10 @@ _tags = re.compile(r'\s*(?:(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*"))?\s*(?:,|\Z))')
 class ConditionNotMet(Conflicting):
     """A condition of the request does not hold: 412."""
 
-    def __init__(self, message: str, versionstamp: int | None) -> None:
+    def __init__(self, message: str, **present: Any) -> None:
+        """`present`: what there is instead, as members of the answer; the `versionstamp` of a key as a number."""
         super().__init__(message)
-        #: What the key has at present; None: it does not exist.
-        self.versionstamp = versionstamp
+        self.present = present
 
 
 def entry_tag(entry: Entry) -> str:

@@ -48,16 +48,19 @@ FAILURES: dict[type[KvasirError], Failure] = {
     errors.UnknownOutcome: Failure(500, "The write may or may not have happened; read before writing again"),
 }
 
-#: What may be too large in a request for one key -> the field to blame.
+#: What may be too large in a request for one key -> the field to blame; in a request for several, the path to it.
 _FIELDS = {"key": "key", "value": "value", "metadata": "kvasir-metadata"}
+_FIELDS_OF_MANY = {"Atomic": "mutations[{}].{}", "GetMany": "keys[{}]"}
 
 
-def problem(error: KvasirError, request: str) -> dict[str, Any]:
+def problem(error: KvasirError, operation: str, request: str) -> dict[str, Any]:
     """The members of the document of a failure; `request` is the id of the request."""
     row = next(FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES)
     fields = error.fields
     if isinstance(error, errors.TooLarge) and error.subject is not None:
-        fields = ((_FIELDS[error.subject], error.message),)
+        many = _FIELDS_OF_MANY.get(operation)
+        field = _FIELDS[error.subject] if many is None else many.format(error.index, error.subject)
+        fields = ((field, error.message),)
     document: dict[str, Any] = {
         "type": f"urn:kvasir:error:{error.reason}",
         "title": row.title,
@@ -68,17 +71,19 @@ def problem(error: KvasirError, request: str) -> dict[str, Any]:
         "request_id": request,
     }
     if isinstance(error, ConditionNotMet):
-        document["versionstamp"] = None if error.versionstamp is None else versionstamp_text(error.versionstamp)
+        document |= error.present
+        if (stamp := error.present.get("versionstamp")) is not None:
+            document["versionstamp"] = versionstamp_text(stamp)
     return document
 
 
 def failure(error: KvasirError, operation: str, request: str) -> Response:
     """The response to a request that failed; `request` is its id."""
-    document = problem(error, request)
+    document = problem(error, operation, request)
     row = next(FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES)
     headers = (*HEADERS, *row.headers)
     if isinstance(error, MethodNotAllowed):
         headers += (("Allow", error.allow),)
-    elif isinstance(error, ConditionNotMet) and error.versionstamp is not None:
-        headers += (("ETag", f'"{versionstamp_text(error.versionstamp)}"'),)
+    elif isinstance(error, ConditionNotMet) and error.present.get("versionstamp") is not None:
+        headers += (("ETag", f'"{document["versionstamp"]}"'),)
     return Response(row.status, msgspec.json.encode(document), operation, error.code, headers, CONTENT_TYPE)

@@ -26,7 +26,9 @@ class Operation(Struct, frozen=True, gc=False):
     parameters: tuple[str, ...] = ()
 
 
-_WRITE = ("ttl", "expires_at", "refresh")
+_WRITE = ("ttl", "expires_at", "refresh", "keep")
+_PREFIX = ("prefix", "all")
+_LISTING = ("order", "limit", "cursor", "values", "created_from", "created_to", "metadata")
 
 SET_ENTRY = Operation("SetEntry", "PUT", "spaces/{id}/entries/{key}", _WRITE)
 
@@ -43,6 +45,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GetEntryByKey", "GET", "spaces/{id}/entry", ("key", "form", "extend")),
     Operation("SetEntryByKey", "PUT", "spaces/{id}/entry", ("key", *_WRITE)),
     Operation("DeleteEntryByKey", "DELETE", "spaces/{id}/entry", ("key",)),
+    Operation("ListEntries", "GET", "spaces/{id}/entries", (*_PREFIX, *_LISTING)),
+    Operation("DeletePrefix", "DELETE", "spaces/{id}/entries", (*_PREFIX, "expect")),
+    Operation("ListChildren", "GET", "spaces/{id}/children", (*_PREFIX, "after", "limit")),
+    Operation("CountEntries", "GET", "spaces/{id}/count", _PREFIX),
+    Operation("GetMany", "POST", "spaces/{id}/get", ("extend",)),
+    Operation("Atomic", "POST", "spaces/{id}/atomic"),
 )
 
 _METHODS: dict[str, dict[str, Operation]] = {}

@@ -33,7 +33,8 @@ async def list_all(services: Services, call: Call) -> Response:
 
 async def create(services: Services, call: Call) -> Response:
     """201, or 200 with the one that has the name."""
-    body = bodies.read(await call.request.body(), bodies.NewSpace, services.store.limits)
+    limits = services.store.limits
+    body = await bodies.read(await call.request.body(limits.query_body_bytes), bodies.NewSpace, limits)
     store, id = services.store, services.store.new_id()
     if body.kind == "store":
         space = await stores.create(store, call.principal, body.name, id=id)
@@ -55,7 +56,8 @@ async def show(services: Services, call: Call) -> Response:
 async def rename(services: Services, call: Call) -> Response:
     """A store or an application; a session keeps its name."""
     space = await call.space(services)
-    name = bodies.read(await call.request.body(), bodies.NewName, services.store.limits).name
+    limits = services.store.limits
+    name = (await bodies.read(await call.request.body(limits.query_body_bytes), bodies.NewName, limits)).name
     if space.kind == "store":
         renamed = await stores.rename(services.store, call.principal, space, name)
     elif space.kind == "application":

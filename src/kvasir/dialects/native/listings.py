@@ -1,0 +1,104 @@
+"""Many entries: listed page by page, as a tree, counted, read by their keys, removed by a prefix."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from kvasir.dialects.http import Response
+from kvasir.dialects.native import bodies, cursor, parameters, rendering
+from kvasir.dialects.native.calls import Call, Services
+from kvasir.dialects.native.parameters import PAGE_DEFAULT
+from kvasir.dialects.native.preconditions import ConditionNotMet
+from kvasir.errors import TooLarge
+from kvasir.keys import pack, prefix_range, unpack
+from kvasir.limits import Limits
+from kvasir.model import Conflict, DeleteRange, KeyRange, Query
+
+#: Bytes of the values on one page, unless its first alone has more.
+PAGE_BYTES = 4_194_304
+
+
+def prefix_of(call: Call, limits: Limits, *, needed: bool = False) -> bytes:
+    """The packed prefix that a query names; b"" for every key."""
+    packed = pack(parameters.prefix(call.query, needed=needed))
+    if packed:
+        limits.check_key(packed)
+    return packed
+
+
+def range_of(call: Call, limits: Limits, *, needed: bool = False) -> KeyRange | None:
+    """The keys that a query names by their prefix; None: every key."""
+    packed = prefix_of(call, limits, needed=needed)
+    return prefix_range(unpack(packed))
+
+
+async def list_entries(services: Services, call: Call) -> Response:
+    """One page of one snapshot."""
+    space = await call.space(services)
+    asked, order = call.query, call.query.get("order", "key")
+    query = Query(
+        range=range_of(call, services.store.limits),
+        order=order,
+        limit=asked.get("limit", PAGE_DEFAULT),
+        after=cursor.decode(space.id, order, asked["cursor"], "cursor") if "cursor" in asked else None,
+        created_from=asked.get("created_from"),
+        created_to=asked.get("created_to"),
+        metadata=asked.get("metadata"),
+        values=asked.get("values", True),
+        max_bytes=PAGE_BYTES,
+    )
+    page = await services.store.page(call.principal, space, query)
+    next = b"null"
+    if page.more and page.entries:
+        last = page.entries[-1]
+        next = rendering.json(cursor.encode(space.id, order, last.key if order == "key" else last.sequence))
+    shown = b",".join([rendering.entry(entry, value=query.values) for entry in page.entries])
+    return call.answer(b'{"entries":[%b],"next":%b}' % (shown, next))
+
+
+async def children(services: Services, call: Call) -> Response:
+    """The next parts below a prefix, exact at any size."""
+    space = await call.space(services)
+    prefix = prefix_of(call, services.store.limits)
+    after = cursor.decode(space.id, "children", call.query["after"], "after") if "after" in call.query else None
+    found = await services.store.children(
+        call.principal, space, prefix, after=cast("bytes | None", after), limit=call.query.get("limit", PAGE_DEFAULT)
+    )
+    shown = [{"part": unpack(child.key)[-1], "entry": child.entry, "below": child.below} for child in found.children]
+    next = None if found.next is None else cursor.encode(space.id, "children", found.next)
+    return call.answer(rendering.document(children=shown, next=next))
+
+
+async def count(services: Services, call: Call) -> Response:
+    """The exact number of entries."""
+    space = await call.space(services)
+    number = await services.store.count(call.principal, space, range_of(call, services.store.limits))
+    return call.answer(b'{"count":%d}' % number)
+
+
+async def get_many(services: Services, call: Call) -> Response:
+    """The entries of many keys in one snapshot, in the order of the keys; null for one that is absent."""
+    limits = services.store.limits
+    space = await call.space(services)
+    body = await call.request.body(limits.keys_body_bytes)
+    keys = (await bodies.read(body, bodies.Keys, limits)).keys
+    if len(keys) > limits.batch_keys:
+        what = f"has {len(keys):,} items; at most {limits.batch_keys:,} are allowed, send the rest in another request"
+        raise TooLarge(f"keys {what}", fields=(("keys", what),))
+    packed = [pack(key) for key in keys]
+    limits.check_keys(packed)
+    extend = call.query.get("extend", True)
+    entries = await services.store.get(call.principal, space, packed, extend=extend) if packed else []
+    shown = [b"null" if entry is None else rendering.entry(entry) for entry in entries]
+    return call.answer(b'{"entries":[%b]}' % b",".join(shown))
+
+
+async def delete_prefix(services: Services, call: Call) -> Response:
+    """All of a prefix at once, if there are as many as expected."""
+    space = await call.space(services)
+    removal = DeleteRange(range_of(call, services.store.limits, needed=True), call.query.get("expect"))
+    outcome = await services.store.write(call.principal, space, removal)
+    if isinstance(outcome, Conflict):
+        found = outcome.unmet[0].count
+        raise ConditionNotMet(f"nothing was deleted: there are {found} entries, not {removal.expect}", count=found)
+    return call.answer(b"", 204, (("Kvasir-Count", str(outcome.counts[0])),))
