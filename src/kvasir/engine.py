@@ -143,7 +143,11 @@ class Engine(Protocol):
         ...
 
     async def page(self, space: int, query: Query) -> Page:
-        """A page of one snapshot. Its cost is bounded by the number of entries in `query.range`."""
+        """A page of one snapshot. Its cost is bounded by the number of entries in `query.range`.
+
+        It holds the event loop for a few milliseconds at a time at most. Once the call is cancelled, the work ends
+        within a second. The same holds for `count`.
+        """
         ...
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -133,6 +134,12 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
         if name in seen:
             raise Invalid(f"the member {json.dumps(name)[:100]} occurs twice in one object")
         seen.add(name)
+
+
+def containing(part: bytes) -> Callable[[bytes | None], bool]:
+    """Whether a JSON object text, None for an empty one, contains this one, which is decoded once: see `contains`."""
+    wanted = _decoder.decode(part)
+    return lambda text: contains(_decoder.decode(text or b"{}"), wanted)
 
 
 def contains(whole: Any, part: Any) -> bool:

@@ -85,6 +85,12 @@ class Limits:
     json_containers: int = row(
         100_000, "count", "Number of arrays and objects in a JSON text", "`too_large`; NemesisDB: status 42"
     )
+    page_bytes: int = row(
+        4_194_304,
+        "bytes",
+        "Total size of the keys, values and metadata on one page of a listing, unless it is a single entry",
+        "the page ends, and its cursor goes on; Voximplant: error 101, ask for fewer by `count`",
+    )
     page_entries: int = row(
         100,
         "count",

@@ -207,8 +207,8 @@ class Query(Struct, frozen=True):
     metadata: bytes | None = None
     #: False leaves the values out, for listings of keys.
     values: bool = True
-    #: The page ends before the values on it have more bytes than this in all, but not before its first entry. Not
-    #: together with `before`.
+    #: The page ends before the entry with which its keys, values and metadata would have more bytes than this, but has
+    #: one entry at least. `Store` fills it in.
     max_bytes: int | None = None
 
 

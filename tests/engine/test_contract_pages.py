@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kvasir.engine import Engine
-from kvasir.keys import prefix_range, text_range
+from kvasir.keys import prefix_range, text_range, under
 from kvasir.model import Delete, DeleteRange, Entry, KeyRange, Query
 from tests.support.clock import START
 from tests.support.lab import Lab, commit, k, new_space, put, there
@@ -316,5 +318,76 @@ def test_a_page_of_many_keys_far_from_the_front_is_found_too(lab: Lab, bounds: d
                 assert [entry.key for entry in before.entries] == expected[2:12]
                 after = await engine.page(space, Query(limit=10, after=page.entries[-1].sequence, **under))
                 assert [entry.key for entry in after.entries] == expected[13:23]
+
+    lab.run(story)
+
+
+def test_a_page_is_bounded_in_bytes_and_goes_on(lab: Lab) -> None:
+    """Every listing of every order comes to the same entries, however little room a page has."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        sizes = [1, 5_000, 1, 1, 9_000, 20_000, 1, 300, 4_000, 70_000]
+        metadata = b'{"m":[' + b"1," * 400 + b'1],"n":1}'
+        for n, size in enumerate(sizes):
+            wanted = metadata if n % 2 else b'{"n":1}'
+            await commit(engine, space, put(k("p", str(9 - n)), b'"' + b"x" * size + b'"', metadata=wanted))
+        for base in (
+            Query(),
+            Query(order="oldest"),
+            Query(order="key"),
+            Query(range=under(k("p"))),
+            Query(metadata=b'{"n":1.0}'),
+            Query(order="oldest", range=under(k("p")), metadata=b'{"n":1}'),
+            Query(created_from=START - 10**6, order="oldest"),
+        ):
+            whole = (await engine.page(space, base)).entries
+            assert len(whole) == len(sizes)
+            for limit in (None, 3):
+                for backwards in (False, True):
+                    await walk(engine, space, replace(base, limit=limit, max_bytes=10_000), whole, backwards=backwards)
+        bare = await engine.page(space, Query(values=False, limit=100))
+        assert not bare.more
+
+    lab.run(story)
+
+
+async def walk(engine: Engine, space: int, query: Query, whole: list[Entry], *, backwards: bool) -> None:
+    """Page through a listing, and find every entry once, on pages within the bound."""
+
+    def position(entry: Entry) -> int | bytes:
+        return entry.key if query.order == "key" else entry.sequence
+
+    found: list[Entry] = []
+    if backwards:
+        query = replace(query, before=position(whole[-1]))
+        whole = whole[:-1]
+    while True:
+        page = await engine.page(space, query)
+        sizes = [len(entry.key) + len(entry.value) + len(entry.metadata or b"") for entry in page.entries]
+        assert len(sizes) == 1 or sum(sizes) <= 10_000
+        found = page.entries + found if backwards else found + page.entries
+        if not page.more:
+            break
+        edge = position(page.entries[0 if backwards else -1])
+        query = replace(query, before=edge) if backwards else replace(query, after=edge)
+    assert found == whole
+
+
+def test_a_listing_that_nobody_waits_for_ends(lab: Lab) -> None:
+    """Work for a caller who has left ends soon: it keeps neither a thread nor a connection."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        metadata = b'{"m":[' + b"[]," * 4_000 + b"1]}"
+        await commit(engine, space, *[put(k(str(n)), b"1", metadata=metadata) for n in range(1_000)])
+        asked = replace(Query(limit=10), metadata=b'{"m":[' + b"[]," * 4_000 + b"2]}")
+        left = [asyncio.ensure_future(engine.page(space, asked)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
+        await asyncio.wait_for(engine.count(space), 3)
+        await asyncio.wait_for(engine.page(space, Query(order="key", limit=10)), 3)
 
     lab.run(story)

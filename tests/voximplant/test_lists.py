@@ -8,6 +8,7 @@ import pytest
 
 from kvasir.dialects.voximplant import Settings
 from kvasir.dialects.voximplant.commands import SCAN_ENTRIES
+from kvasir.limits import Limits
 from tests.support.voximplant import NOW, World, settings_with
 
 LISTS = ("GetKeyValueItems", "GetKeyValueKeys")
@@ -155,3 +156,18 @@ def test_total_counts_what_can_be_addressed_and_nothing_else() -> None:
         answer = world.call("GetKeyValueItems", key="k", offset=offset, count=50)
         assert answer["total_count"] == SCAN_ENTRIES + 50
         assert names(answer["result"]) == [f"k{number:03}" for number in range(offset, min(offset + 50, 150))]
+
+
+def test_a_page_of_too_many_bytes_is_refused_and_never_shortened() -> None:
+    """A client that pages by offset would miss the items that are left out."""
+    world = World(limits=Limits(page_bytes=100))
+    for number in range(6):
+        world.result("SetKeyValueItem", key=f"a{number}", value="x" * 38)  # 40 bytes of JSON
+    assert len(world.result("GetKeyValueItems", key="a", count=2)) == 2
+    pages: list[dict[str, Any]] = [{"count": 3}, {}, {"count": 3, "offset": 2}]
+    for page in pages:
+        error = world.call("GetKeyValueItems", key="a", **page)["error"]
+        assert (error["code"], error["field_name"], error["reason"]) == (101, "count", "too_large")
+    assert len(world.result("GetKeyValueKeys", key="a")) == 6
+    world.result("SetKeyValueItem", key="b", value="x" * 150)
+    assert len(world.result("GetKeyValueItems", key="b")) == 1

@@ -218,6 +218,8 @@ class Store:
         """A page of one snapshot; see `Query`."""
         require(principal, READERS)
         confine(principal, query.range)
+        if query.values and query.max_bytes is None:
+            query = msgspec.structs.replace(query, max_bytes=self.limits.page_bytes)
         return await self._engine.page(space.number, query)
 
     async def children(

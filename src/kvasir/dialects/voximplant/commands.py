@@ -14,9 +14,10 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from kvasir import keys
-from kvasir.dialects.voximplant.errors import MISSING, RANGE, ApiError, recoded
+from kvasir.dialects.voximplant.errors import FAILURES, MISSING, RANGE, ApiError, recoded
 from kvasir.dialects.voximplant.parameters import INT64, INTEGER, KEY, Cursor, Parameters, text_of
 from kvasir.dialects.voximplant.settings import Settings
+from kvasir.errors import TooLarge
 from kvasir.model import Commit, Condition, Conflict, Delete, Entry, Mutation, Principal, Query, Set, Space, Touch
 from kvasir.store.permissions import READERS, WRITERS
 from kvasir.store.store import Store
@@ -109,20 +110,26 @@ async def list_keys(call: Call) -> bytes:
 
 
 async def _page(call: Call, pattern: str, *, values: bool) -> bytes:
-    """With an offset, total_count takes a walk over all matching items; a cursor already contains it."""
+    """With an offset, total_count takes a walk over all matching items; a cursor already contains it.
+
+    A page with too many bytes is refused, not shortened: who pages by offset would miss items.
+    """
     count, offset, cursor = call.parameters.count(), call.parameters.offset(), call.parameters.cursor()
-    found: list[tuple[str, Entry]] = []
+    room = call.store.limits.page_bytes
+    found: list[tuple[str, Item | None]] = []
     seen = 0
     async for key, entry in _items(call, pattern, cursor.key if cursor else None):
         if offset <= seen and len(found) < count:
-            found.append((key, entry))
+            room -= len(entry.value) if values else 0
+            if room < 0 and found:
+                raise too_large_page(call)
+            found.append((key, read(key, entry, call.settings, values=values)))
         seen += 1
         if cursor and seen > count:
             break
     total = cursor.total if cursor else seen
     more = bool(found) and seen > offset + len(found)
-    items = [read(key, entry, call.settings, values=values) for key, entry in found]
-    return listing(items, total, Cursor(total, found[-1][0]) if more else None)
+    return listing([item for _, item in found], total, Cursor(total, found[-1][0]) if more else None)
 
 
 async def _items(call: Call, pattern: str, after: str | None = None) -> AsyncIterator[tuple[str, Entry]]:
@@ -310,6 +317,13 @@ def matches(pattern: str, settings: Settings) -> Callable[[str], bool]:
     if settings.pattern == "prefix" or not pattern or pattern.endswith(":"):
         return lambda _: True
     return lambda key: key == pattern or key.startswith(f"{pattern}:")
+
+
+def too_large_page(call: Call) -> ApiError:
+    """The error for a page whose values have too many bytes."""
+    allowed = call.store.limits.page_bytes
+    detail = f"the values of {call.parameters.count()} items have more than {allowed:,} bytes; ask for fewer"
+    return ApiError(FAILURES[TooLarge], field="count", detail=detail, reason=TooLarge.code)
 
 
 def missing_key(settings: Settings) -> ApiError:

@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
+from kvasir import jsontext
 from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.integers import incremented
 from kvasir.engines.memory import views
 from kvasir.engines.numbering import check_room, next_sequence, wall_clock
-from kvasir.engines.paging import SCAN_ENTRIES, within_bytes
+from kvasir.engines.paging import SCAN_ENTRIES, size_of, within_bytes
 from kvasir.engines.watching import DELETE, EXPIRY, RANGE, SET, Logged, Watcher, Watchers
 from kvasir.errors import KvasirError, response_too_long, space_gone
 from kvasir.keys import child_of, millisecond_of, under
@@ -168,25 +169,28 @@ class MemoryEngine:
 
     async def page(self, space: int, query: Query) -> Page:
         now = self.clock()
-        position = views.position_of(query)
+        position, newest = views.position_of(query), query.order == "newest"
+        contains = None if query.metadata is None else jsontext.containing(query.metadata)
         found = [
             entry
-            for entry in self._visible(space, now)
+            async for entry in views.in_steps(self._visible(space, now))
             if views.in_range(entry.key, query.range)
-            and views.passes(entry, query)
-            and views.beyond(position(entry), query.after, newest=query.order == "newest")
-            and views.beyond(query.before, position(entry), newest=query.order == "newest")
+            and views.is_created_within(entry, query)
+            and views.beyond(position(entry), query.after, newest=newest)
+            and views.beyond(query.before, position(entry), newest=newest)
+            and (contains is None or contains(entry.metadata))
         ]
         # A page that ends before a position is found by walking back from there.
         backwards = query.before is not None
-        found.sort(key=position, reverse=(query.order == "newest") != backwards)
+        found.sort(key=position, reverse=newest != backwards)
         found = found[query.skip :]
         page = found if query.limit is None else found[: query.limit]
-        entries = within_bytes([views.listed(entry, query) for entry in page], query.max_bytes)
+        entries = within_bytes([views.listed(entry, query) for entry in page], query.max_bytes, size_of)
         return Page(entries[::-1] if backwards else entries, len(entries) < len(found))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        return sum(1 for entry in self._visible(space, self.clock()) if views.in_range(entry.key, range))
+        visible = self._visible(space, self.clock())
+        return len([1 async for entry in views.in_steps(visible) if views.in_range(entry.key, range)])
 
     async def children(
         self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from kvasir import jsontext
 from kvasir.model import Check, DeleteRange, Entry, KeyRange, Query, Unmet, Write
+
+#: How long a listing holds the event loop before others have their turn.
+STEP_SECONDS = 0.002
 
 
 def living(entries: dict[bytes, Entry], key: bytes, now: int) -> Entry | None:
@@ -65,15 +69,21 @@ def beyond(position: Any, at: Any, *, newest: bool) -> bool:
     return bool(position < at if newest else position > at)
 
 
-def passes(entry: Entry, query: Query) -> bool:
-    """Whether the entry passes the filters other than the range: by created_at and by metadata."""
+def is_created_within(entry: Entry, query: Query) -> bool:
+    """Whether the entry passes the filter by created_at."""
     if query.created_from is not None and entry.created_at < query.created_from:
         return False
-    if query.created_to is not None and entry.created_at > query.created_to:
-        return False
-    if query.metadata is None:
-        return True
-    return jsontext.contains(msgspec.json.decode(entry.metadata or b"{}"), msgspec.json.decode(query.metadata))
+    return query.created_to is None or entry.created_at <= query.created_to
+
+
+async def in_steps(entries: Iterable[Entry]) -> AsyncIterator[Entry]:
+    """The entries; others have their turn on the event loop every few milliseconds."""
+    began = time.perf_counter()
+    for entry in entries:
+        if time.perf_counter() - began > STEP_SECONDS:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
+        yield entry
 
 
 def listed(entry: Entry, query: Query) -> Entry:

@@ -5,19 +5,23 @@ are large, has no other choice.
 
 from __future__ import annotations
 
+import asyncio
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
-
-import msgspec
 
 from kvasir import jsontext
 from kvasir.engines.numbering import first_sequence
+from kvasir.engines.paging import within_bytes
 from kvasir.engines.postgres.pool import Pool
 from kvasir.engines.postgres.read_batcher import ALIVE, ENTRY
 from kvasir.keys import COUNTER_BITS
 from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "''::bytea")
+
+#: Bytes of an entry that a page counts; known without reading long values.
+SIZE = "octet_length(key) + octet_length(value) + coalesce(octet_length(metadata), 0)"
 
 #: A listing of a range by age looks at up to this many entries before it chooses how to go on: those of the range, then
 #: the newest of the space.
@@ -46,7 +50,7 @@ async def page(pool: Pool, space: int, query: Query, now: int | None) -> Page:
     if query.metadata is not None:
         return await _filtered(pool, listing, query.metadata)
     if query.range is None or query.order == "key":
-        return listing.page(await pool.fetch(*listing.in_order()))
+        return listing.measured_page(await pool.fetch(*listing.in_order()))
     # By age within a range: there is no index for that. A small range is sorted; of a large one, the newest entries of
     # the space probably fill the page.
     if query.limit is not None and query.limit + query.skip <= WALK // 5:
@@ -54,9 +58,9 @@ async def page(pool: Pool, space: int, query: Query, now: int | None) -> Page:
         if size > WALK:
             rows = await pool.fetch(*listing.walk())
             # Every row says how many were walked; without a row nobody knows.
-            if len(rows) > query.limit or (rows and rows[0]["walked"] < WALK):
-                return listing.page(rows)
-    return listing.page(await pool.fetch(*listing.sorted()))
+            if rows and (rows[0]["found"] > query.limit or rows[0]["walked"] < WALK):
+                return listing.measured_page(rows)
+    return listing.measured_page(await pool.fetch(*listing.sorted()))
 
 
 async def count(pool: Pool, space: int, key_range: KeyRange | None, now: int | None) -> int:
@@ -68,30 +72,30 @@ async def count(pool: Pool, space: int, key_range: KeyRange | None, now: int | N
 
 
 async def _filtered(pool: Pool, listing: _Listing, metadata: bytes) -> Page:
-    """A page of the entries whose metadata contains this; filtered here, row by row, until the page is full."""
+    """A page of the entries whose metadata contains this; filtered here, some rows at a time, until it is full."""
     query = listing.query
-    wanted = msgspec.json.decode(metadata)
+    contains = jsontext.containing(metadata)
     sql, *values = listing.unlimited()
+    wanted = None if query.limit is None else query.skip + query.limit + 1
 
-    async def look(connection: Any) -> list[tuple[Any, ...]]:
+    def passing(rows: list[Any]) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in rows if contains(row["metadata"])]
+
+    async def look(connection: Any) -> tuple[list[tuple[Any, ...]], int]:
         found: list[tuple[Any, ...]] = []
-        skip = query.skip
         async with pool.snapshot(connection):
-            async for row in connection.cursor(sql, *values, prefetch=PREFETCH_ROWS):
-                if not jsontext.contains(msgspec.json.decode(row["metadata"] or b"{}"), wanted):
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                found.append(tuple(row))
-                if query.limit is not None and len(found) > query.limit:
-                    break
+            cursor = await connection.cursor(sql, *values)
+            while (wanted is None or len(found) < wanted) and (rows := await cursor.fetch(PREFETCH_ROWS)):
+                # In a thread, since it may take a tenth of a second.
+                found += await asyncio.to_thread(passing, rows)
+            found = found[query.skip : wanted]
+            fitting = listing.fitting(found)
             if query.values:
-                texts = dict(await connection.fetch(VALUES, listing.space, [row[0] for row in found]))
-                found = [(row[0], texts[row[0]], *row[2:]) for row in found]
-        return found
+                texts = dict(await connection.fetch(VALUES, listing.space, [row[0] for row in fitting]))
+                fitting = [(row[0], texts[row[0]], *row[2:]) for row in fitting]
+        return fitting, len(found)
 
-    return listing.page(await pool.read(look))
+    return listing.page(*await pool.read(look))
 
 
 class _Listing:
@@ -142,46 +146,68 @@ class _Listing:
     def in_order(self) -> tuple[Any, ...]:
         """Along the index that has the order: by key, or by age in the whole space."""
         sql = (
-            f"select {self._columns} from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
+            f"select {ENTRY} from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
             f" {self._order}{self._limit}"
         )
-        return sql, *self._values
+        return self._measured(sql), *self._values
 
     def sorted(self) -> tuple[Any, ...]:
         """The whole range by the index of keys, sorted. Values are fetched only for the page."""
+        whole = f"select {ENTRY} from kvasir_entry where space = $1 and key = any(array(select key from chosen))"  # noqa: S608
         sql = (
             "with chosen as materialized (with found as materialized"  # noqa: S608
             f" (select key, sequence from kvasir_entry where space = $1{self._ahead}{self._filters})"
             f" select key from found {self._order}{self._limit})"
-            f" select {self._columns} from kvasir_entry"
-            f" where space = $1 and key = any(array(select key from chosen)) {self._order}"
+            f" {self._measured(whole)}"
         )
         return sql, *self._values
 
     def walk(self) -> tuple[Any, ...]:
         """The first entries of the space in listing order, filtered; each with the number of entries looked at."""
+        fitting = (
+            f"select {ENTRY}, (select count(*) from walk) as walked from walk"  # noqa: S608
+            f" where true{self._filters} {self._order}{self._limit}"
+        )
         sql = (
             "with walk as materialized"  # noqa: S608
             f" (select * from kvasir_entry where space = $1{self._ahead} {self._order} limit {WALK})"
-            f" select {self._columns}, (select count(*) from walk) as walked from walk"
-            f" where true{self._filters} {self._order}{self._limit}"
+            f" {self._measured(fitting, ', walked')}"
         )
         return sql, *self._values
 
     def unlimited(self) -> tuple[Any, ...]:
         """The whole listing in order, without values or a limit."""
         by_index = self.query.range is None or self.query.order == "key"
-        within = f"select {BARE_ENTRY} from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
+        within = f"select {BARE_ENTRY}, {SIZE} as size from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
         if by_index:
             return f"{within} {self._order}", *self._values
         return f"with found as materialized ({within}) select * from found {self._order}", *self._values  # noqa: S608
 
-    def page(self, rows: list[Any]) -> Page:
-        entries = [Entry(*tuple(row)[:8]) for row in rows]
+    def _measured(self, sql: str, more: str = "") -> str:
+        """The rows of a statement as far as they fit into the page, and how many it has. Long values stay in place."""
+        bound = "" if self.query.max_bytes is None else f" where upto <= {self._bytes} or upto = size"
+        return (
+            f"select {self._columns}{more}, found from (select *, count(*) over () as found,"  # noqa: S608
+            f" sum({SIZE}) over ({self._order} rows unbounded preceding) as upto, {SIZE} as size"
+            f" from ({sql}) as whole) as measured{bound} {self._order}"
+        )
+
+    @cached_property
+    def _bytes(self) -> str:
+        return self._value(self.query.max_bytes)
+
+    def fitting(self, rows: list[Any]) -> list[Any]:
+        """As many of the first rows, the size at the end of each, as the page has room for."""
+        return within_bytes(rows[: self.query.limit], self.query.max_bytes, itemgetter(-1))
+
+    def measured_page(self, rows: list[Any]) -> Page:
+        """The page of rows that fit into it, and of one more that only shows that there is more."""
         limit = self.query.limit
-        more = limit is not None and len(entries) > limit
-        if more:
-            del entries[limit:]
+        return self.page(rows if limit is None else rows[:limit], rows[0]["found"] if rows else 0)
+
+    def page(self, rows: list[Any], found: int) -> Page:
+        """The page of these rows, of so many that were found."""
+        entries = [Entry(*tuple(row)[:8]) for row in rows]
         if self.query.before is not None:
             entries.reverse()
-        return Page(entries, more)
+        return Page(entries, len(entries) < found)

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +39,9 @@ READERS = 2
 #: More keys than this, or values with more bytes than this in all, are read in a thread.
 MAX_NOWAIT_KEYS = 256
 MAX_NOWAIT_BYTES = 1 << 20
+
+#: Steps of SQLite's machine, a tenth of a microsecond each, after which it asks whether the caller has left.
+INTERRUPTIBLE_STEPS = 20_000
 
 STATS_SECONDS = 10.0
 
@@ -88,7 +90,7 @@ class SqliteEngine:
         self._counters: memoryview[int]
         self._cache: EntryCache
         #: For reads on the event loop
-        self._connection: apsw.Connection
+        self._connection: connections.ReadConnection
         self._cursor: apsw.Cursor
 
     async def open(self) -> None:
@@ -259,19 +261,30 @@ class SqliteEngine:
         files = [self._path, self._path.with_name(self._path.name + "-wal")]
         return Stats(spaces, entries, sum(file.stat().st_size for file in files if file.exists()))
 
-    def _new_connection(self) -> apsw.Connection:
+    def _new_connection(self) -> connections.ReadConnection:
         connection = connections.for_reading(self._path)
         self._read_connections.append(connection)
         return connection
 
-    async def _in_thread(self, read: Callable[[apsw.Connection], T]) -> T:
-        return await self._in_executor(partial(self._with_connection, read))
+    async def _in_thread(self, read: Callable[[connections.ReadConnection], T]) -> T:
+        """What `read` returns. If the caller is cancelled, it is interrupted, or does not even begin."""
+        is_left = False
+        try:
+            return await self._in_executor(lambda: self._with_connection(read, lambda: is_left))
+        except asyncio.CancelledError:
+            is_left = True
+            raise
 
     async def _in_executor(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    def _with_connection(self, read: Callable[[apsw.Connection], T]) -> T:
+    def _with_connection(self, read: Callable[[connections.ReadConnection], T], is_left: Callable[[], bool]) -> T:
         connection: Any = getattr(self._reader_local, "connection", None)
         if connection is None:
             connection = self._reader_local.connection = self._new_connection()
-        return read(connection)
+        connection.set_progress_handler(is_left, INTERRUPTIBLE_STEPS)
+        connection.filter.is_left = is_left
+        try:
+            return read(connection)
+        finally:
+            connection.set_progress_handler(None)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
-
-from kvasir import jsontext
 
 #: Bytes of the file that are read through the page cache of the operating system instead of a private copy.
 MAPPED_BYTES = 64 << 30
@@ -21,12 +19,35 @@ BUSY_MILLISECONDS = 5_000
 LOG_BYTES = 32 << 20
 
 
-def for_reading(path: Path) -> apsw.Connection:
+class Filter:
+    """The function `metadata_contains` of one connection: whether metadata contains what the listing asks for."""
+
+    def __init__(self) -> None:
+        self.contains: Callable[[bytes | None], bool] = bool
+        #: Whether the caller has left.
+        self.is_left: Callable[[], bool] = bool
+
+    def __call__(self, *metadata: Any) -> bool:
+        if self.is_left():
+            raise apsw.InterruptError
+        return self.contains(metadata[0])
+
+
+class ReadConnection(apsw.Connection):
+    """A connection for reading, with the function that listings filter by."""
+
+    def __init__(self, path: str, *, flags: int) -> None:
+        super().__init__(path, flags=flags)
+        self.filter = Filter()
+
+
+def for_reading(path: Path) -> ReadConnection:
     """A connection that never takes a write lock. The file must exist."""
-    connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
+    connection = ReadConnection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
     connection.pragma("query_only", True)
     connection.pragma("mmap_size", MAPPED_BYTES)
-    connection.create_scalar_function("metadata_contains", _metadata_contains, 2, deterministic=True)
+    connection.create_scalar_function("metadata_contains", connection.filter, 1)
     return connection
 
 
@@ -49,8 +70,3 @@ def _open(path: Path, flags: int) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=flags)
     connection.set_busy_timeout(BUSY_MILLISECONDS)
     return connection
-
-
-def _metadata_contains(*texts: Any) -> bool:
-    metadata, wanted = texts
-    return jsontext.contains(msgspec.json.decode(metadata or b"{}"), msgspec.json.decode(wanted))

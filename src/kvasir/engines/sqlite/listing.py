@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import apsw
 
+from kvasir import jsontext
 from kvasir.engines.numbering import first_sequence
 from kvasir.engines.paging import within_bytes
-from kvasir.engines.sqlite.reading import ALIVE, ENTRY
+from kvasir.engines.sqlite.connection import ReadConnection
+from kvasir.engines.sqlite.reading import ALIVE, CHUNK_KEYS, ENTRY
 from kvasir.keys import COUNTER_BITS
 from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "x''")
+
+#: Bytes of an entry that a page counts; known without reading long values.
+SIZE = "length(key) + length(value) + ifnull(length(metadata), 0)"
 
 #: Counts through covering indexes, minus the expired entries, which the sweep keeps few.
 COUNT = """
@@ -51,40 +57,28 @@ def page_nowait(connection: apsw.Connection, space: int, query: Query, now: int,
     listing = _Listing(space, query, now)
     with connection:
         if query.range is not None and connection.execute(listing.in_range(), listing.values).get <= WALK:
-            rows = _bounded(connection.execute(listing.scan(), listing.values), max_bytes)
-            return None if rows is None else listing.page(rows)
-        rows = _bounded(connection.execute(listing.walk(), listing.values), max_bytes)
-        enough = rows is not None and len(rows) > query.limit
-        if not enough and connection.execute(listing.walked(), listing.values).get > WALK:
+            chosen: list[Any] = connection.execute(listing.scan(), listing.values).fetchall()
+        else:
+            chosen = connection.execute(listing.walk(), listing.values).fetchall()
+            if len(chosen) <= query.limit and connection.execute(listing.walked(), listing.values).get > WALK:
+                return None
+        fitting = listing.fitting(chosen)
+        if sum([size for _, size in fitting]) > max_bytes:
             return None
-    return None if rows is None else listing.page(rows)
+        entries = listing.fetch(connection, fitting)
+    return Page(entries, len(fitting) < len(chosen))
 
 
-def _bounded(cursor: apsw.Cursor, max_bytes: int) -> list[Any] | None:
-    """All rows of entries; None if their values have more bytes than this in all."""
-    rows: list[Any] = []
-    for row in cursor:
-        rows.append(row)
-        max_bytes -= len(row[1])
-        if max_bytes < 0:
-            cursor.close(True)
-            return None
-    return rows
-
-
-def page(connection: apsw.Connection, space: int, query: Query, now: int) -> Page:
+def page(connection: ReadConnection, space: int, query: Query, now: int) -> Page:
     """The page, whatever it takes: at worst a look at every key in the range."""
     listing = _Listing(space, query, now)
-    cursor = connection.execute(listing.scan(), listing.values)
-    rows: list[Any] = []
-    size = 0
-    for row in cursor:
-        rows.append(row)
-        size += len(row[1])
-        if query.max_bytes is not None and size > query.max_bytes and len(rows) > 1:
-            cursor.close(True)
-            break
-    return listing.page(rows)
+    if query.metadata is not None:
+        connection.filter.contains = jsontext.containing(query.metadata)
+    with connection:
+        chosen: list[Any] = connection.execute(listing.scan(), listing.values).fetchall()
+        fitting = listing.fitting(chosen)
+        entries = listing.fetch(connection, fitting)
+    return Page(entries, len(fitting) < len(chosen))
 
 
 class _Listing:
@@ -98,7 +92,7 @@ class _Listing:
             "position": query.before if query.before is not None else query.after,
             "limit": -1 if query.limit is None else query.limit + 1, "skip": query.skip,
             "from": query.created_from, "first": first_sequence(query.created_from or 0),
-            "to": query.created_to, "metadata": query.metadata,
+            "to": query.created_to,
         }  # fmt: skip
         backwards = query.before is not None
         descending = (query.order == "newest") != backwards
@@ -132,13 +126,14 @@ class _Listing:
         if query.created_to is not None:
             clauses.append("created_at <= :to")
         if query.metadata is not None:
-            clauses.append("metadata_contains(metadata, :metadata)")
+            clauses.append("metadata_contains(metadata)")
         return " AND ".join(clauses)
 
     def walk(self) -> str:
-        """The first WALK entries of the space in listing order, filtered."""
-        return f"""SELECT {self._columns} FROM (
-            SELECT * FROM entry INDEXED BY entry_order WHERE space = :space{self._ahead} {self._order} LIMIT :walk)
+        """The first WALK entries of the space in listing order, filtered: sequence and size of each."""
+        return f"""SELECT sequence, size FROM (
+            SELECT sequence, key, created_at, expires_at, {SIZE} AS size FROM entry
+            INDEXED BY entry_order WHERE space = :space{self._ahead} {self._order} LIMIT :walk)
             WHERE 1{self._filters()} LIMIT :limit OFFSET :skip"""  # noqa: S608
 
     def walked(self) -> str:
@@ -153,22 +148,33 @@ class _Listing:
             LIMIT :walk + 1)"""
 
     def scan(self) -> str:
-        """The whole listing, by the index that fits it. Values are fetched for the page only."""
+        """The whole listing, by the index that fits it: sequence and size of each entry."""
         index = "entry_order" if self._query.range is None else "entry_key"
         # Both indexes hold the sequence, so this needs no look at the row.
         first = "" if self._query.created_from is None else f" AND sequence >= {FIRST}"
         if self._query.order == "key":
-            return f"""SELECT {self._columns} FROM entry INDEXED BY entry_key
+            return f"""SELECT sequence, {SIZE} FROM entry INDEXED BY entry_key
                 WHERE space = :space{self._ahead}{self._filters()}{first} {self._order} LIMIT :limit OFFSET :skip"""  # noqa: S608
-        return f"""SELECT {self._columns} FROM (
+        return f"""SELECT sequence, {SIZE} FROM (
             SELECT sequence AS chosen FROM entry INDEXED BY {index}
             WHERE space = :space{self._ahead}{self._filters()}{first}
             {self._order} LIMIT :limit OFFSET :skip) JOIN entry ON sequence = chosen {self._order}"""  # noqa: S608
 
-    def page(self, rows: list[Any]) -> Page:
-        limit = self._query.limit
-        entries = within_bytes([Entry(*row) for row in rows[:limit]], self._query.max_bytes)
-        more = len(entries) < len(rows)
+    def fitting(self, chosen: list[Any]) -> list[Any]:
+        """Those of the chosen that the page has room for: see `Query.limit` and `Query.max_bytes`."""
+        return within_bytes(chosen[: self._query.limit], self._query.max_bytes, itemgetter(1))
+
+    def fetch(self, connection: apsw.Connection, chosen: list[Any]) -> list[Entry]:
+        """The entries with these sequences, in the order of the page; in the same snapshot."""
+        rows: dict[int, Any] = {}
+        for at in range(0, len(chosen), CHUNK_KEYS):
+            sequences = [row[0] for row in chosen[at : at + CHUNK_KEYS]]
+            # A power of two of placeholders: few different statements, all of them cached.
+            sequences += [sequences[-1]] * ((1 << (len(sequences) - 1).bit_length()) - len(sequences))
+            places = ",".join("?" * len(sequences))
+            fetch = f"SELECT {self._columns} FROM entry WHERE sequence IN ({places})"  # noqa: S608
+            rows |= {row[3]: row for row in connection.execute(fetch, sequences)}
+        entries = [Entry(*rows[row[0]]) for row in chosen]
         if self._query.before is not None:
             entries.reverse()
-        return Page(entries, more)
+        return entries
