@@ -14,10 +14,10 @@ import apsw
 import pytest
 
 from kvasir.engine import Clock, Outcome
-from kvasir.engines.sqlite import SqliteEngine, bulk, checkpoints
+from kvasir.engines.sqlite import SqliteEngine, bulk, checkpoints, recovery
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import writer as writing
-from kvasir.engines.sqlite.seqlocks import EPOCH, RANGES
+from kvasir.engines.sqlite.seqlocks import RANGES
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.keys import prefix_range
@@ -351,7 +351,7 @@ def test_what_a_writer_left_that_died_is_settled_before_writes_are_accepted_agai
         monkeypatch.setattr(writing, "REOPEN_SECONDS", 0.0)
         with monkeypatch.context() as patch:
             patch.setattr(writing.Writer, "_sweep", lambda self: None)  # nobody but who starts
-            patch.setattr(writing, "MOVE_EPOCH", "the disk fails")
+            patch.setattr(recovery, "MOVE_EPOCH", "the disk fails")
             engine._writes.seqlocks.write_begin([RANGES])
             another = SqliteEngine(tmp_path / "kvasir.db", clock=ManualClock())
             await another.open()
@@ -373,9 +373,7 @@ def test_a_neighbour_settles_what_a_writer_left_that_died(tmp_path: Path) -> Non
         seqlocks.write_begin([RANGES])
         assert seqlocks.any_held()
         await asyncio.to_thread(wait_until, lambda: not seqlocks.any_held(), "somebody has settled it")
-        seqlocks.write_begin([EPOCH])
-        assert await engine.epoch() == epoch + 1
-        seqlocks.write_end([EPOCH])
+        assert await engine.epoch() == epoch + 1, "the epoch of before is remembered"
         await commit(engine, space, put(A))
 
     told(tmp_path, story)
@@ -575,3 +573,20 @@ def test_housekeeping_that_fails_stops_nobody(tmp_path: Path, monkeypatch: pytes
         await asyncio.wait_for(commit(engine, space, put(C)), 10)
 
     told(tmp_path, story)
+
+
+def test_a_log_that_a_dead_writer_left_is_written_over_itself_whole(tmp_path: Path) -> None:
+    async def story(engine: FaultyEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, *(put(k(str(n)), b'"%s"' % (b"x" * 60_000)) for n in range(5)))
+        log = tmp_path / "kvasir.db-wal"
+        before = log.read_bytes()
+        assert len(before) > 4 * connections.LOG_CHUNK
+        changed = log.stat().st_mtime_ns
+        connections.sync_log(tmp_path / "kvasir.db")
+        assert log.read_bytes() == before
+        assert log.stat().st_mtime_ns > changed
+
+    told(tmp_path, story)
+    connections.sync_log(tmp_path / "kvasir.db")  # there is none any more
+    assert not (tmp_path / "kvasir.db-wal").exists()

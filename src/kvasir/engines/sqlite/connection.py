@@ -19,6 +19,10 @@ BUSY_MILLISECONDS = 5_000
 LOG_BYTES = 32 << 20
 
 
+#: Bytes of the log that are read and written again at a time. SQLite writes at most 128 KiB at once.
+LOG_CHUNK = 1 << 16
+
+
 class Filter:
     """The function `metadata_contains` of one connection: whether metadata contains what the listing asks for."""
 
@@ -64,6 +68,24 @@ def for_writing(path: Path, *, durable: bool) -> apsw.Connection:
         connection.close(True)
         raise
     return connection
+
+
+def sync_log(path: Path) -> None:
+    """Bring to the disk what a writer that died has left in the write-ahead log, before anybody reads it.
+
+    A sync is not enough: what an earlier one has failed to write can still be read, but counts as written. So the log
+    is written over itself. Needs the writers' lock. Raises what APSW does.
+    """
+    try:
+        log = apsw.VFSFile("", f"{path}-wal", [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
+    except apsw.CantOpenError:
+        return  # there is none
+    try:
+        for start in range(0, log.xFileSize(), LOG_CHUNK):
+            log.xWrite(log.xRead(min(LOG_CHUNK, log.xFileSize() - start), start), start)
+        log.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        log.xClose()
 
 
 def _open(path: Path, flags: int) -> apsw.Connection:

@@ -2,10 +2,10 @@
 
 A small file beside the database, mapped by every process, holds sequence counters: one for the epoch, one for ranges of
 keys, and one for each of some thousand buckets that keys fall into. A counter is even while nothing is going on. Before
-its COMMIT a writer makes the counters of everything its transaction changes odd; afterwards, and before it reports the
-commit to anyone, it makes them even again, with new values. So a reader that finds the even value it saw before it read
-something knows that it has not changed since. If a writer dies in between, counters stay odd: then everyone asks the
-database, until another writer repairs them.
+its COMMIT a writer makes the counters of everything its transaction changes odd (at least one); afterwards, and before
+it reports the commit to anyone, it makes them even again, with new values. So a reader that finds the even value it saw
+before it read something knows that it has not changed since. If a writer dies in between, counters stay odd: then
+everyone asks the database, until another writer repairs them.
 
 The sweep makes no counter odd, since what has expired does not exist for anyone. Only a clock that is set back could
 bring it back to life, so the file also holds the moment up to which the sweep may have removed expired entries.
@@ -39,6 +39,9 @@ LOGGED = _LOCKS + 2
 _FILE_BYTES = (_LOCKS + 3) * 8
 #: No lease is longer, so what a machine left here that has been started anew since is none.
 _LONGEST_LEASE = 1_000_000
+#: For a commit that changes nothing of what is cached, so that its interruption is noticed, too. It is a bucket, since
+#: processes of earlier versions know nothing else; the few keys in it are asked of the database more often.
+ONLY_COMMIT = (_FIRST_BUCKET,)
 _ODD = int.from_bytes((1).to_bytes(8, sys.byteorder) * _LOCKS, sys.byteorder)
 
 

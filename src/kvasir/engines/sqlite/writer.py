@@ -28,8 +28,8 @@ from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import failures, sweeping
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
 from kvasir.engines.sqlite.group import Group, WorkJob
-from kvasir.engines.sqlite.schema import migrate
-from kvasir.engines.sqlite.seqlocks import Seqlocks
+from kvasir.engines.sqlite.recovery import hold_open, migrate_noticeably, overwrite_interrupted_commits
+from kvasir.engines.sqlite.seqlocks import ONLY_COMMIT, Seqlocks
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import Write, WriterStats
@@ -41,9 +41,6 @@ T = TypeVar("T")
 SWEEP_EVERY_SECONDS = 0.5
 #: Between the steps of a sweep that found work, so that waiting writes and other processes come in between.
 SWEEP_PAUSE_SECONDS = 0.005
-
-#: The smallest change. It is harmless: whoever sees the epoch move only reads again what it had cached.
-MOVE_EPOCH = "UPDATE meta SET epoch = epoch + 1"
 
 #: A writer whose commit failed tries to reopen the database at most this often.
 REOPEN_SECONDS = 1.0
@@ -95,6 +92,7 @@ class Writer:
         self._lock_file: int
         self._loop: asyncio.AbstractEventLoop
         self._connection: apsw.Connection
+        self._anchor: apsw.Connection
         self._transaction: Transaction
 
     # -- on the event loop --------------------------------------------------------------------------------
@@ -104,19 +102,25 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._lock_file = os.open(f"{self._path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with self._writers_lock():
-                self._connect()
-                try:
-                    migrate(self._connection)
-                    self.seqlocks = Seqlocks(self._path)
-                    self._recover_interrupted_commits()
-                except BaseException:
-                    self._connection.close(True)
-                    raise
+            with self._writers_lock(), contextlib.ExitStack() as opened:
+                self._open_database(opened)
+                opened.pop_all()
         except BaseException:
             os.close(self._lock_file)
             raise
         self._thread.start()
+
+    def _open_database(self, opened: contextlib.ExitStack) -> None:
+        self.seqlocks = Seqlocks(self._path)
+        opened.callback(self.seqlocks.close)
+        if self.seqlocks.any_held():
+            connections.sync_log(self._path)
+        self._connect()
+        opened.callback(self._connection.close, True)
+        migrate_noticeably(self._connection, self.seqlocks)
+        self._anchor = hold_open(self._path)
+        opened.callback(self._anchor.close, True)
+        self._recover_interrupted_commits()
 
     def write(self, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
         """Queue writes that share a versionstamp. The future gives their outcomes after the commit.
@@ -165,16 +169,22 @@ class Writer:
     # -- in the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            group = self._next_group()
-            if group is None:
-                break
-            if group:
-                self._do(group)
-            self._do_housekeeping()
+        while self._take_turn():
+            pass
         with contextlib.suppress(apsw.Error), self._writers_lock():
             copy(self._connection)
         self._connection.close()
+        self._anchor.close()
+
+    def _take_turn(self) -> bool:
+        """One group, if any waits, and housekeeping. False: nothing comes any more."""
+        group = self._next_group()
+        if group is None:
+            return False
+        if group:
+            self._do(group)
+        self._do_housekeeping()
+        return True
 
     def _next_group(self) -> list[Job] | None:
         """Everything that waits, within the bounds of a group; [] when it is time for housekeeping; None at the end."""
@@ -219,7 +229,7 @@ class Writer:
             except BaseException:
                 self._roll_back()
                 raise
-            changes = self._transaction.changes
+            changes = self._transaction.changes or ONLY_COMMIT
             self.seqlocks.write_begin(changes)
             try:
                 self._commit_or_fail()
@@ -257,7 +267,7 @@ class Writer:
         if getattr(error, "extendedresult", 0) not in failures.UNPUBLISHED or not self._roll_back():
             return False
         try:
-            self._overwrite_interrupted_commits()
+            overwrite_interrupted_commits(self._connection, self.seqlocks)
         except apsw.Error:
             return False
         return True
@@ -320,7 +330,9 @@ class Writer:
             faults = [row[0] for row in self._connection.execute("PRAGMA quick_check(1)") if row[0] != "ok"]
             if not faults:
                 with self._writers_lock():
-                    self._overwrite_interrupted_commits()  # which shows that the disk can write and sync again
+                    overwrite_interrupted_commits(
+                        self._connection, self.seqlocks
+                    )  # which shows that the disk can write and sync again
         except apsw.Error as error:
             reason = failures.no_room(error, self._connection) or f"the disk still fails ({error})"
             self._close_failed()
@@ -338,20 +350,10 @@ class Writer:
             return
         log.warning("a writer died in the middle of a commit; unless readers see its writes by now, they are undone")
         try:
-            self._overwrite_interrupted_commits()
+            overwrite_interrupted_commits(self._connection, self.seqlocks)
         except apsw.Error as error:
-            # Reading goes on meanwhile, and the thread tries again.
-            self._close_failed()
+            self._close_failed()  # reading goes on meanwhile, and the thread tries again
             log.error("cleaning up failed; writes are refused until the database is checked: %s", error)
-
-    def _overwrite_interrupted_commits(self) -> None:
-        """Decide what becomes of a commit that nobody saw end: what readers do not see by now must never appear.
-
-        Its frames may lie in the write-ahead log, whole but not published, and the next time that SQLite recovers the
-        log it would publish them. A commit of our own takes their place. Needs the writers' lock.
-        """
-        self._connection.execute(MOVE_EPOCH)
-        self.seqlocks.repair()
 
     # -- housekeeping -------------------------------------------------------------------------------------
 
