@@ -55,6 +55,11 @@ def name_of(file: Path) -> str:
 
 MODULES = {name_of(file): file for file in sorted(SOURCE.rglob("*.py"))}
 
+#: The Python client, a package of its own, which the server's wheel contains.
+CLIENT = SOURCE.parents[1] / "clients" / "python" / "src" / "kvasir_client"
+CLIENT_MODULES = {f"kvasir_client.{file.stem}": file for file in sorted(CLIENT.glob("*.py"))}
+ALL_MODULES = MODULES | CLIENT_MODULES
+
 
 def unit_of(module: str) -> str:
     """`kvasir.dialects.versori.app` -> `dialects`; `kvasir.model` -> `model`; `kvasir` itself -> `kvasir`."""
@@ -139,9 +144,36 @@ def test_protocol_code_owns_no_socket_clock_or_thread(module: str) -> None:
     assert not {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & CLOCKS
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", CLIENT_MODULES)
+def test_the_client_stands_alone(module: str) -> None:
+    """It is a client like any other, and is installed where there is no server."""
+    assert "kvasir" not in {name.split(".")[0] for name in imported_by(CLIENT_MODULES[module])}
+
+
+#: Where the client does I/O: the two drivers and what they share, files, and the interfaces that others have defined.
+CLIENT_DRIVERS = {"client", "aio", "transport", "files", "__init__"}
+CLIENT_INTERFACES = {"mapping", "key_value", "django"}
+
+
+@pytest.mark.parametrize("module", CLIENT_MODULES)
+def test_the_core_of_the_client_does_no_input_or_output(module: str) -> None:
+    name = module.removeprefix("kvasir_client.")
+    if name not in CLIENT_DRIVERS | CLIENT_INTERFACES:
+        used = set(imported_by(CLIENT_MODULES[module]))
+        forbidden = OUTSIDE_WORLD | {"httpx2", "asyncio", "time", "os"}
+        forbidden |= {f"kvasir_client.{each}" for each in CLIENT_DRIVERS | CLIENT_INTERFACES}
+        assert not (used | {each.split(".")[0] for each in used}) & forbidden
+
+
+def test_only_the_command_line_is_a_client() -> None:
+    users = {name for name, file in MODULES.items() if any(n.startswith("kvasir_client") for n in imported_by(file))}
+    assert users
+    assert {unit_of(name) for name in users} == {"cli"}
+
+
+@pytest.mark.parametrize("module", ALL_MODULES)
 def test_modules_and_functions_stay_short(module: str) -> None:
-    text = MODULES[module].read_text(encoding="utf-8")
+    text = ALL_MODULES[module].read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LINES_A_MODULE
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
@@ -149,9 +181,9 @@ def test_modules_and_functions_stay_short(module: str) -> None:
             assert length <= LINES_A_FUNCTION, f"{module}.{node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", ALL_MODULES)
 def test_every_module_says_what_it_owns(module: str) -> None:
-    assert ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8"))), f"{module} has no docstring"
+    assert ast.get_docstring(ast.parse(ALL_MODULES[module].read_text(encoding="utf-8"))), f"{module} has no docstring"
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if unit_of(name) != "access"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import kvasir_client
 import pytest
 
 import kvasir
@@ -14,30 +16,56 @@ from tests.support.serving import environment
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
+CLIENT = ROOT / "clients" / "python"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built by pip."""
-    directory = tmp_path_factory.mktemp("wheel")
+    return built(ROOT, tmp_path_factory.mktemp("wheel"), "kvasirdb")
+
+
+def built(project: Path, directory: Path, name: str) -> Path:
+    """The wheel of a project."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(directory), str(ROOT)]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(directory), str(project)]
     subprocess.run(build, check=True, timeout=100)
-    (file,) = directory.glob("kvasirdb-*.whl")
+    (file,) = directory.glob(f"{name}-*.whl")
     return file
 
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    needed = {
-        str(file.relative_to(SOURCE))
-        for file in (SOURCE / "kvasir").rglob("*")
-        if file.is_file() and file.suffix != ".pyc"
-    }
-    assert "kvasir/py.typed" in needed
+    needed = files_of(SOURCE / "kvasir") | files_of(CLIENT / "src" / "kvasir_client")
+    assert {"kvasir/py.typed", "kvasir_client/py.typed"} <= needed
     assert needed - packed == set()
     assert any(name.endswith("licenses/LICENSE") for name in packed)
-    assert not [name for name in packed if not name.startswith(("kvasir/", "kvasirdb-"))]
+    assert not [name for name in packed if not name.startswith(("kvasir/", "kvasir_client/", "kvasirdb-"))]
+
+
+def files_of(package: Path) -> set[str]:
+    """The files of a package, as a wheel names them."""
+    files = [file for file in package.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    return {str(file.relative_to(package.parent)) for file in files}
+
+
+def test_the_wheel_of_the_client_has_the_same_files(wheel: Path, tmp_path: Path) -> None:
+    """One source, two distributions."""
+    alone = zipfile.ZipFile(built(CLIENT, tmp_path, "kvasir_client"))
+    whole = zipfile.ZipFile(wheel)
+    names = {name for name in whole.namelist() if name.startswith("kvasir_client/")}
+    assert {name for name in alone.namelist() if ".dist-info/" not in name} == names
+    assert all(alone.read(name) == whole.read(name) for name in names)
+    assert any(name.endswith("licenses/LICENSE") for name in alone.namelist())
+    assert kvasir_client.__version__ == kvasir.__version__
+    (metadata,) = [name for name in whole.namelist() if name.endswith("/METADATA")]
+    required = re.findall(r"^Requires-Dist: ([\w-]+)", whole.read(metadata).decode(), re.MULTILINE)
+    assert "httpx2" in required
+    assert "kvasir-client" not in required
+
+
+def test_both_licences_are_the_same() -> None:
+    assert (CLIENT / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:

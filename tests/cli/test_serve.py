@@ -275,7 +275,7 @@ def test_other_systems_get_as_far_as_that_sentence() -> None:
     code = "import sys, kvasir.cli; print([name for name in sys.modules if name.startswith('kvasir')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = ast.literal_eval(done.stdout)
-    assert "kvasir.cli.serve" in loaded
+    assert "kvasir.cli" in loaded
     for name in loaded:
         names = vars(importlib.import_module(name))
         assert not {"fcntl", "resource", "uvloop", "mmap"} & set(names), name

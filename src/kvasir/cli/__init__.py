@@ -7,27 +7,44 @@ need them, so that the others start quickly.
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from kvasir import __version__
-from kvasir.cli import application, check, db, dev_cert, key, serve, service_account, session, store, transfer
-from kvasir.cli.common import check_texts
+from kvasir.cli.terminal import check_texts
 from kvasir.errors import Invalid, KvasirError
 from kvasir.printable import printable_lines
 
 #: Those with the file locks, forked workers and shared ports that Kvasir needs; `sys.platform` of each.
 SYSTEMS = ("linux", "darwin")
 
-app = typer.Typer(
-    help="One key-value store that speaks the published APIs of several services.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
+#: The first word of a command -> where it is: a module in this folder, and there a command, a group of commands or a
+#: function that registers a command. Only what the words on the command line name is loaded.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("serve", "register"),
+    "check": ("check", "check"),
+    "db": ("db", "app"),
+    "key": ("key", "app"),
+    "store": ("store", "app"),
+    "session": ("session", "app"),
+    "application": ("application", "app"),
+    "service-account": ("service_account", "app"),
+    "copy": ("transfer", "copy"),
+    "dump": ("transfer", "dump"),
+    "load": ("transfer", "load"),
+    "dev-cert": ("dev_cert", "dev_cert"),
+    "kv": ("kv", "app"),
+    "context": ("kv.context", "app"),
+    "completion": ("completion", "completion"),
+}
+
+#: Set by the shell's function that completes a command.
+COMPLETE = "_KVASIR_COMPLETE"
 
 
 def _version(wanted: bool) -> None:
@@ -36,7 +53,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
@@ -45,20 +61,27 @@ def _root(
     pass
 
 
-serve.register(app)
-app.command("check")(check.check)
-app.add_typer(db.app, name="db")
-app.add_typer(key.app, name="key")
-app.add_typer(store.app, name="store")
-store.app.command("share")(session.share)
-store.app.command("unshare")(session.unshare)
-app.add_typer(session.app, name="session")
-app.add_typer(application.app, name="application")
-app.add_typer(service_account.app, name="service-account")
-app.command("copy")(transfer.copy)
-app.command("dump")(transfer.dump)
-app.command("load")(transfer.load)
-app.command("dev-cert")(dev_cert.dev_cert)
+def command_line(words: Sequence[str]) -> typer.Typer:
+    """The command line, with as many of its commands as these words need: one, or all of them."""
+    app = typer.Typer(
+        help="One key-value store that speaks the published APIs of several services.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+    app.callback()(_root)
+    first = next((word for word in words if not word.startswith("-")), "")
+    for word in [first] if first in COMMANDS else COMMANDS:
+        module, name = COMMANDS[word]
+        found = getattr(importlib.import_module(f"kvasir.cli.{module}"), name)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=word)
+        elif name == "register":
+            found(app)
+        else:
+            app.command(word)(found)
+    return app
 
 
 def main() -> None:
@@ -67,8 +90,13 @@ def main() -> None:
         typer.echo(f"kvasir: runs on Linux and macOS, not on this system ({sys.platform})", err=True)
         sys.exit(1)
     try:
-        check_texts(sys.argv[1:])
-        app(prog_name="kvasir")
+        words = sys.argv[1:]
+        check_texts(words)
+        if COMPLETE in os.environ:
+            from kvasir.cli.completion import words_to_complete
+
+            words = words_to_complete()
+        command_line(words)(prog_name="kvasir")
     except KvasirError as error:
         typer.echo(f"kvasir: {printable_lines(error.message)}", err=True)
         sys.exit(2 if isinstance(error, Invalid) else 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Json, administer, print_json
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, administer
+from kvasir.cli.terminal import Json, print_json
 from kvasir.printable import printable
 
 

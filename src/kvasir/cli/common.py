@@ -1,18 +1,16 @@
-"""What the administrative commands share: their options, opening the database, and printing."""
+"""What the administrative commands share: their options, opening the database, and how they write times."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
-import msgspec
 import typer
 
 from kvasir.config import loading, parsers
@@ -20,7 +18,6 @@ from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
 from kvasir.model import Principal
-from kvasir.printable import printable, printable_json
 from kvasir.store.store import Store
 
 T = TypeVar("T")
@@ -40,8 +37,6 @@ Organisation = Annotated[
         "--organisation", metavar="ULID", help="Organisation to work on. [default: the one created at the first start]"
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 #: The last millisecond of the year 9999, the last year that RFC 3339 and Python can express.
 LAST_MS = 253_402_300_799_999
@@ -137,34 +132,3 @@ def date_text(milliseconds: int | None) -> str | None:
         return None
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(milliseconds, LAST_MS))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def check_texts(arguments: Sequence[str]) -> None:
-    """Refuse arguments that are not UTF-8, which could be neither stored nor shown. Raises `Invalid`."""
-    for place, argument in enumerate(arguments, 1):
-        try:
-            argument.encode()
-        except UnicodeEncodeError:
-            # Not quoted: it may be a secret, and a terminal could not show it.
-            raise Invalid(f"argument {place} is not UTF-8 text") from None
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output."""
-    typer.echo(printable_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
-
-
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns as wide as they need to be. Names in them may be strangers' text: each row stays one line."""
-    lines = [head, *[tuple(map(printable, row)) for row in rows]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; a no ends the command. Raises `Invalid` without a terminal."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise Invalid("there is no terminal to ask on: add --yes to go ahead without asking")
-        typer.confirm(question, abort=True, err=True)

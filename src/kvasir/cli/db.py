@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kvasir.cli.common import ConfigFile, EngineUrl, Json, print_json, print_table
+from kvasir.cli.common import ConfigFile, EngineUrl
+from kvasir.cli.terminal import Json, print_json, print_table
 from kvasir.config import loading
 from kvasir.config.table import Config
 from kvasir.errors import Invalid

@@ -7,19 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from kvasir.cli.common import (
-    ConfigFile,
-    Database,
-    DataDir,
-    EngineUrl,
-    Json,
-    Organisation,
-    administer,
-    date_text,
-    duration_ms,
-    print_json,
-    print_table,
-)
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text, duration_ms
+from kvasir.cli.terminal import Json, print_json, print_table
 from kvasir.errors import Invalid
 from kvasir.printable import printable
 

@@ -7,18 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from kvasir.cli.common import (
-    ConfigFile,
-    Database,
-    DataDir,
-    EngineUrl,
-    Json,
-    Organisation,
-    administer,
-    date_text,
-    print_json,
-    print_table,
-)
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
+from kvasir.cli.terminal import Json, print_json, print_table
 
 app = typer.Typer(help="Create, list and revoke service accounts of the Voximplant API.", no_args_is_help=True)
 

@@ -6,20 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kvasir.cli.common import (
-    ConfigFile,
-    Database,
-    DataDir,
-    EngineUrl,
-    Json,
-    Organisation,
-    Yes,
-    administer,
-    confirm,
-    date_text,
-    print_json,
-    print_table,
-)
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
+from kvasir.cli.terminal import Json, Yes, confirm, print_json, print_table
 from kvasir.control import applications, sessions, stores
 from kvasir.control.sessions import attributes_of
 from kvasir.errors import NotFound

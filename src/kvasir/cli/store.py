@@ -6,24 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from kvasir.cli.common import (
-    ConfigFile,
-    Database,
-    DataDir,
-    EngineUrl,
-    Json,
-    Organisation,
-    Yes,
-    administer,
-    confirm,
-    date_text,
-    print_json,
-    print_table,
-)
+from kvasir.cli import session
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
+from kvasir.cli.terminal import Json, Yes, confirm, print_json, print_table
 from kvasir.control import stores
 from kvasir.model import Space
 
 app = typer.Typer(help="Create, list, delete and share stores.", no_args_is_help=True)
+app.command("share")(session.share)
+app.command("unshare")(session.unshare)
 
 
 @app.command("create")

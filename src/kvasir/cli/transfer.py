@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, Json, opened, print_json, refuse_memory
+from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, opened, refuse_memory
 from kvasir.cli.progress import Progress, with_progress
+from kvasir.cli.terminal import Json, print_json
 from kvasir.config import loading
 from kvasir.config.table import Config
 from kvasir.errors import Invalid, NotFound

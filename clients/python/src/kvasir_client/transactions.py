@@ -1,0 +1,125 @@
+"""Transactions: checks and mutations that happen at one instant or not at all. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from kvasir_client.entries import Committed, Raw
+from kvasir_client.errors import Invalid
+from kvasir_client.keys import Key, parts_of, prefix_of
+from kvasir_client.times import Ttl, instant_text, ttl_text
+from kvasir_client.wire import dumps
+
+
+def text_of(value: Any) -> bytes:
+    """The JSON text to store for a value; that of a `Raw` as it is. Raises TypeError, ValueError."""
+    return bytes(value) if isinstance(value, Raw) else dumps(value)
+
+
+class Changes:
+    """The checks and mutations of one transaction, in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._checks: list[bytes] = []
+        self._mutations: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._checks) + len(self._mutations)
+
+    def check(self, key: Key, versionstamp: str | None = None, *, present: bool = False) -> None:
+        """Only if the key has this versionstamp; None: only if it is absent. `present`: only if it is there."""
+        if present and versionstamp is not None:
+            raise Invalid("a check has a versionstamp or present=True, not both")
+        what: dict[str, Any] = {"present": True} if present else {"versionstamp": versionstamp}
+        self._checks.append(dumps({"key": parts_of(key)} | what))
+
+    def set(
+        self,
+        key: Key,
+        value: Any,
+        *,
+        ttl: Ttl | None = None,
+        expires_at: datetime | None = None,
+        refresh: bool = False,
+        metadata: dict[str, Any] | None = None,
+        keep: Iterable[str] = (),
+    ) -> None:
+        """Set a key, as `Store.set` does."""
+        options = _life(ttl, expires_at)
+        if refresh:
+            options["refresh"] = True
+        if metadata is not None:
+            options["metadata"] = metadata
+        if kept := sorted(keep):
+            options["keep"] = kept
+        self._add("set", parts_of(key), options, text_of(value))
+
+    def delete(self, key: Key) -> None:
+        """Remove a key, if it is there."""
+        self._add("delete", parts_of(key))
+
+    def delete_prefix(self, prefix: Key, *, expect: int | None = None, everything: bool = False) -> None:
+        """Remove every key that begins with these parts, as `Store.delete_prefix` does."""
+        parts = prefix_of(prefix)
+        if not parts and not everything:
+            raise Invalid("no prefix means every entry: say everything=True if you mean that")
+        options = {} if expect is None else {"expect": expect}
+        options |= {} if parts else {"all": True}
+        self._mutations.append(dumps({"type": "delete_prefix", "prefix": parts} | options))
+
+    def touch(
+        self, key: Key, *, ttl: Ttl | None = None, expires_at: datetime | None = None, extend: bool = False
+    ) -> None:
+        """Change when a key expires, and nothing else; without `ttl` and `expires_at`: it no longer does.
+
+        `extend`: an end that is earlier than the present one changes nothing.
+        """
+        options: dict[str, Any] = _life(ttl, expires_at) or {"expires_at": None}
+        self._add("touch", parts_of(key), options | ({"extend": True} if extend else {}))
+
+    def increment(
+        self, key: Key, by: int = 1, *, initial: int = 0, ttl: Ttl | None = None, expires_at: datetime | None = None
+    ) -> None:
+        """Add to a whole number, which keeps its life and metadata.
+
+        An absent key begins with `initial`, to which `by` is added, and with this life.
+        """
+        options = {"by": by} | ({"initial": initial} if initial else {}) | _life(ttl, expires_at)
+        self._add("increment", parts_of(key), options)
+
+    def _add(
+        self, kind: str, key: tuple[str, ...], options: dict[str, Any] | None = None, text: bytes | None = None
+    ) -> None:
+        mutation = dumps({"type": kind, "key": key} | (options or {}))
+        # The text goes in as it is: printing it anew would change digits.
+        self._mutations.append(mutation if text is None else b'%b,"value":%b}' % (mutation[:-1], text))
+
+    def body(self) -> bytes:
+        """The body of the request."""
+        return b'{"checks":[%b],"mutations":[%b]}' % (b",".join(self._checks), b",".join(self._mutations))
+
+
+def committed(found: Any) -> Committed:
+    """What the answer says. Raises KeyError, TypeError or ValueError for another object."""
+    return Committed(found["versionstamp"], tuple(_result(each) for each in found["results"]))
+
+
+def _result(found: Any) -> int | None:
+    match found["type"]:
+        case "increment":
+            return int(found["text"])
+        case "touch":
+            return int(found["touched"])
+        case "set":
+            return None
+    return int(found["removed"])
+
+
+def _life(ttl: Ttl | None, expires_at: datetime | None) -> dict[str, Any]:
+    if ttl is not None and expires_at is not None:
+        raise Invalid("ttl and expires_at both say when the entry expires: give one of them")
+    if ttl is not None:
+        return {"ttl": ttl_text(ttl)}
+    return {} if expires_at is None else {"expires_at": instant_text(expires_at)}

@@ -1,0 +1,77 @@
+"""Which server is asked, with which access key, about which store: options, variables, contexts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from kvasir_client import Client, Store
+
+from kvasir.cli.kv import contexts
+from kvasir.cli.kv.contexts import Context
+from kvasir.errors import Invalid
+
+#: Where a server that was started without settings keeps its data.
+DATA_DIR = "kvasir-data"
+
+
+class Choice(NamedTuple):
+    """What the options of a command say; None: not given."""
+
+    url: str | None = None
+    key: str | None = None
+    store: str | None = None
+    context: str | None = None
+
+
+def chosen(choice: Choice) -> Context:
+    """What holds after options, variables and contexts, in this order.
+
+    Address and access key belong together: a key that is kept for one server is never sent to another one. So both
+    come from the variables, if one of them is set, or both from the context. Raises `Invalid`, `NotFound`.
+    """
+    environ = os.environ
+    url, key, store = choice.url, choice.key, choice.store
+    if choice.context is not None:
+        base = contexts.load().named(choice.context)
+    elif environ.get("KVASIR_URL") or environ.get("KVASIR_KEY"):
+        base = Context(environ.get("KVASIR_URL", ""), environ.get("KVASIR_KEY", ""), environ.get("KVASIR_STORE"))
+    else:
+        base = _current()
+        if environ.get("KVASIR_STORE"):
+            base = Context(base.url, base.key, environ["KVASIR_STORE"])
+    if url and url != base.url and choice.context is None and not environ.get("KVASIR_KEY"):
+        base = Context("", "", base.store)
+    key = key or base.key
+    if not key:
+        raise Invalid(_no_key())
+    return Context(url or base.url, key, store or base.store)
+
+
+def _current() -> Context:
+    found = contexts.load()
+    return found.by_name.get(found.current or "", Context("", ""))
+
+
+def _no_key() -> str:
+    if (Path(os.environ.get("KVASIR_DATA_DIR") or DATA_DIR) / "kvasir.db").is_file():
+        return (
+            "no access key is given. The data directory of a server is here: `kvasir key create --name me --role "
+            "developer` makes a key, and `kvasir context add local` keeps it (or set KVASIR_KEY)"
+        )
+    return "no access key is given: set KVASIR_URL and KVASIR_KEY, or keep them with `kvasir context add`"
+
+
+def client_of(choice: Choice) -> Client:
+    """Raises `Invalid`."""
+    found = chosen(choice)
+    return Client(found.url or None, key=found.key)
+
+
+def store_of(choice: Choice) -> Store:
+    """The store that a command works on. Raises `Invalid`."""
+    found = chosen(choice)
+    if not found.store:
+        raise Invalid("no store is named: add --store STORE, or set KVASIR_STORE")
+    return Client(found.url or None, key=found.key).store(found.store)

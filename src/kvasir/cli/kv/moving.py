@@ -1,0 +1,109 @@
+"""The verbs export and import: NDJSON, with a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import typer
+from kvasir_client import Store, keys
+from kvasir_client.files import pieces_of, written
+
+from kvasir.cli.kv.outcomes import FAILED, fail
+from kvasir.cli.kv.verbs import PrefixText, Results
+
+
+def export(
+    kv: Store,
+    results: Results,
+    prefix: PrefixText = "",
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write; a file is only there if it is whole."),
+    ] = "-",
+) -> None:
+    """Write entries as lines of JSON (NDJSON), in one snapshot."""
+    above = keys.parse_prefix(prefix)
+    to_terminal = output == "-" and sys.stdout.isatty()
+    # Counting costs what it counts; only a bar needs it.
+    total = kv.count(above) if _draws() and not to_terminal else None
+    with written(sys.stdout.buffer if output == "-" else output) as file, _bar("entries", total) as moved:
+        for piece in kv.export_pieces(above):
+            file.write(piece)
+            moved(file.entries)
+        file.flush()
+        number = file.entries
+    if output != "-":
+        typer.echo(f"wrote {number:,} entries to {output}", err=True)
+        results(None, entries=number)
+
+
+def import_(
+    kv: Store,
+    results: Results,
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="What `export` has written. [default: standard input]")
+    ] = "-",
+    mode: Annotated[
+        Literal["replace", "keep", "fail"], typer.Option("--mode", help="What becomes of keys that exist.")
+    ] = "replace",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every line and set nothing.")] = False,
+) -> None:
+    """Set entries from lines of JSON (NDJSON)."""
+    if source == "-" and sys.stdin.isatty():
+        typer.echo("type lines of JSON, and Ctrl-D at the end", err=True)
+    total = Path(source).stat().st_size if source != "-" else None
+    with _bar("bytes", total) as moved:
+        done = kv.load(_counted(sys.stdin.buffer if source == "-" else source, moved), mode=mode, dry_run=dry_run)
+    would = "would have " if dry_run else ""
+    typer.echo(f"{would}set {done.set:,}, kept {done.kept:,}, refused {done.refused:,}", err=True)
+    for refusal in done.refusals:
+        typer.echo(f"line {refusal.line}: {refusal.reason}", err=True)
+    results(
+        None,
+        set=done.set,
+        kept=done.kept,
+        refused=done.refused,
+        refusals=[{"line": each.line, "reason": each.reason} for each in done.refusals],
+    )
+    if done.refused:
+        fail("not every line was taken", FAILED)
+
+
+def _counted(source: str | BinaryIO, moved: Any) -> Iterator[bytes]:
+    number = 0
+    for piece in pieces_of(source):
+        yield piece
+        number += len(piece)
+        moved(number)
+
+
+def _draws() -> bool:
+    return sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int | None) -> Iterator[Any]:
+    """A function to call with how much has been moved; it draws on a terminal, and is silent elsewhere."""
+    if not _draws():
+        yield lambda _: None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    amount = progress.DownloadColumn() if what == "bytes" else progress.MofNCompleteColumn()
+    speed = progress.TransferSpeedColumn() if what == "bytes" else progress.TextColumn("{task.speed:,.0f}/s")
+    bar = progress.Progress(
+        progress.TextColumn(what),
+        progress.BarColumn(),
+        amount,
+        speed,
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task(what, total=total)
+        yield lambda number: bar.update(task, completed=number, total=None if total is None else max(total, number))

@@ -1,0 +1,44 @@
+"""Exit statuses: what a script learns of a failure without reading words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NoReturn
+
+import typer
+from kvasir_client import errors
+
+from kvasir.printable import printable_lines
+
+DONE, FAILED, USAGE, UNAVAILABLE, NOT_FOUND, CONDITION, NOT_ALLOWED, UNKNOWN = range(8)
+
+#: Every class of failure; any other is `FAILED`.
+STATUSES: dict[type[errors.KvasirError], int] = {
+    errors.Invalid: USAGE,
+    errors.TooLarge: USAGE,
+    errors.Unavailable: UNAVAILABLE,
+    errors.Timeout: UNAVAILABLE,
+    errors.NotFound: NOT_FOUND,
+    errors.ConditionNotMet: CONDITION,
+    errors.Conflicting: CONDITION,
+    errors.Unauthenticated: NOT_ALLOWED,
+    errors.Forbidden: NOT_ALLOWED,
+    errors.UnknownOutcome: UNKNOWN,
+}
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Failures of the client become a message on standard error and an exit status."""
+    try:
+        yield
+    except errors.KvasirError as error:
+        request = f" (request {error.request_id})" if error.request_id and type(error) not in STATUSES else ""
+        fail(f"{error.message}{request}", STATUSES.get(type(error), FAILED))
+
+
+def fail(message: str, status: int = FAILED) -> NoReturn:
+    """End with a message and an exit status."""
+    typer.echo(f"kvasir: {printable_lines(message)}", err=True)
+    raise typer.Exit(status)

@@ -1,0 +1,158 @@
+"""What every verb of `kvasir kv` has: how it is registered, the options that say where, and the writing of results."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from kvasir_client import Entry, keys
+from kvasir_client.times import instant, instant_text
+
+from kvasir.cli.kv.completing import complete_context, complete_key, complete_store
+from kvasir.cli.kv.connection import Choice, store_of
+from kvasir.cli.kv.outcomes import reported
+from kvasir.printable import printable_json
+
+KeyText = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help='Parts with slashes between them, as `products/1`; any key as a JSON array, as \'["a/b",""]\'.',
+        autocompletion=complete_key,
+    ),
+]
+PrefixText = Annotated[
+    str,
+    typer.Argument(
+        metavar="PREFIX",
+        help="Only keys that begin with these parts, written like a key. [default: every key]",
+        autocompletion=complete_key,
+    ),
+]
+Ttl = Annotated[str | None, typer.Option("--ttl", metavar="LIFE", help="Life from now on: 1500ms, 90s, 15m, 24h, 30d.")]
+ExpiresAt = Annotated[
+    str | None, typer.Option("--expires-at", metavar="TIME", help="End of the life, as 2026-12-31T12:00:00Z.")
+]
+IfVersion = Annotated[
+    str | None, typer.Option("--if-version", metavar="VERSION", help="Only if the key has this versionstamp.")
+]
+
+#: The options of every verb: by the name of their parameter its type and default.
+_WHERE: dict[str, tuple[Any, Any]] = {
+    "url": (
+        Annotated[
+            str | None, typer.Option("--url", metavar="URL", help="Address of the server. [default: KVASIR_URL]")
+        ],
+        None,
+    ),
+    "access_key": (
+        Annotated[str | None, typer.Option("--key", metavar="KEY", help="Access key. [default: KVASIR_KEY]")],
+        None,
+    ),
+    "store": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--store",
+                metavar="STORE",
+                help="Name or ULID of the store. [default: KVASIR_STORE]",
+                autocompletion=complete_store,
+            ),
+        ],
+        None,
+    ),
+    "context": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--context", metavar="NAME", help="One of `kvasir context list`.", autocompletion=complete_context
+            ),
+        ],
+        None,
+    ),
+    "as_json": (Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")], False),
+}
+
+
+class Results:
+    """Writes results to standard output: words for people, or JSON."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def __call__(self, text: str | None, **members: Any) -> None:
+        """One result: a line of text (None: nothing), or a JSON object on a line of its own."""
+        if self.as_json:
+            sys.stdout.write(printable_json(json_line(members)) + "\n")
+        elif text is not None:
+            sys.stdout.write(text + "\n")
+
+
+def register(app: typer.Typer, name: str, verb: Any) -> None:
+    """Add a verb: a function of a `Store`, `Results`, and options of its own. Typer reads a function's signature."""
+    signature = inspect.signature(verb, eval_str=True)
+    own = list(signature.parameters.values())[2:]
+
+    @functools.wraps(verb)
+    def command(**given: Any) -> None:
+        choice = Choice(given.pop("url"), given.pop("access_key"), given.pop("store"), given.pop("context"))
+        results = Results(as_json=given.pop("as_json"))
+        with reported():
+            verb(store_of(choice), results, **given)
+            sys.stdout.flush()
+
+    where = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=of)
+        for name, (of, default) in _WHERE.items()
+    ]
+    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    command.__signature__ = inspect.Signature(keywords + where)  # type: ignore[attr-defined]
+    app.command(name)(command)
+
+
+def moment(text: str | None) -> datetime | None:
+    """The instant that an option names. Raises `Invalid`."""
+    from kvasir.errors import Invalid
+
+    try:
+        return instant(text) if text is not None else None
+    except ValueError:
+        raise Invalid(f"{text!r} is no instant: write it as 2026-12-31T12:00:00Z") from None
+
+
+def json_line(value: Any) -> str:
+    """JSON on one line; `Raw` texts in it as they are."""
+    if isinstance(value, RawText):
+        return value.text
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{json_line(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class RawText:
+    """JSON text that is printed as it is stored, but for line ends, which in JSON mean nothing."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.text = raw.decode().replace("\r", " ").replace("\n", " ")
+
+
+def members_of(entry: Entry) -> dict[str, Any]:
+    """An entry as a JSON object."""
+    members: dict[str, Any] = {"key": list(entry.key)}
+    if entry.raw:
+        members["value"] = RawText(entry.raw)
+    return members | {
+        "versionstamp": entry.versionstamp,
+        "created_at": instant_text(entry.created_at),
+        "expires_at": None if entry.expires_at is None else instant_text(entry.expires_at),
+        "refresh": None if entry.refresh is None else int(entry.refresh.total_seconds() * 1000),
+        "metadata": entry.metadata,
+    }
+
+
+__all__ = ["ExpiresAt", "IfVersion", "KeyText", "PrefixText", "Results", "Ttl", "keys"]

@@ -1,0 +1,239 @@
+"""`kvasir kv` in pipes: what each verb prints where, and the exit statuses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kvasir_client import Client
+
+from tests.support.kv import Kv
+from tests.support.serving import Server, free_ports
+
+_names = itertools.count(1)
+
+
+@pytest.fixture
+def kv(server: Server, tmp_path: Path) -> Kv:
+    """The commands, on a prefix-free store of their own."""
+    name = f"kv-{next(_names)}"
+    with Client(server.url, key=server.key) as client:
+        client.create_store(name)
+    return Kv(server, name, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["9.50", '{"b": 1, "a": [1e2]}', '"\\u00e9"', "null", '"é"'])
+def test_get_prints_the_stored_bytes_and_nothing_else(kv: Kv, text: str) -> None:
+    assert kv("set", "a/b", text) == ""
+    done = kv.run("get", "a/b")
+    assert done.stdout == text.encode()
+    assert done.stderr == b""
+
+
+def test_a_value_from_a_pipe_or_a_file(kv: Kv, tmp_path: Path) -> None:
+    kv("set", "pipe", input=b'{"n": 1.50}\n')
+    kv("set", "dash", "-", input=b"[1]\n")
+    (tmp_path / "value.json").write_text(' "from a file"\n')
+    kv("set", "file", f"@{tmp_path}/value.json")
+    assert [kv("get", key) for key in ("pipe", "dash", "file")] == ['{"n": 1.50}', "[1]", '"from a file"']
+    assert "No such file" in kv.complaint("set", "x", "@/no/such", status=1)
+
+
+def test_texts(kv: Kv) -> None:
+    kv("set", "t", "hello, é", "--text")
+    assert kv("get", "t") == '"hello, é"'
+    assert kv("get", "t", "--text") == "hello, é"
+    kv("set", "lines", "--text", input=b"one\ntwo\n")
+    assert kv("get", "lines", "--text") == "one\ntwo\n"
+    kv("set", "at", "@home", "--text")
+    assert kv("get", "at") == '"@home"'
+    kv("set", "n", "1")
+    assert "--text" in kv.complaint("get", "n", "--text", status=1)
+    assert "UTF-8" in kv.complaint("set", "t", "--text", status=2, input=b"\xff")
+
+
+def test_what_is_no_json_is_a_usage_error_that_names_text(kv: Kv) -> None:
+    for value in ("hello", "{", "NaN", "'x'", ""):
+        assert "--text" in kv.complaint("set", "k", value, status=2)
+    assert kv.run("get", "k", status=4).stdout == b""
+
+
+@pytest.mark.parametrize("key", ['["a/b",""]', "a", "a/b/c", '["[x"]'])
+def test_any_key(kv: Kv, key: str) -> None:
+    kv("set", key, "1")
+    assert kv("list") == f"{key}\n"
+    assert kv("get", key) == "1"
+    kv("delete", key)
+    assert kv("list") == ""
+
+
+def test_what_is_no_key_names_the_form_that_takes_any(kv: Kv) -> None:
+    assert '["a",""]' in kv.complaint("get", "a/", status=2)
+    assert "JSON array" in kv.complaint("get", "[", status=2)
+
+
+def test_the_options_of_set(kv: Kv) -> None:
+    made = kv.json("set", "k", "1", "--ttl", "24h", "--refresh", "--metadata", '{"colour":"grün"}')
+    entry = kv.json("get", "k", "--peek")
+    assert entry["versionstamp"] == made["versionstamp"]
+    assert (entry["refresh"], entry["metadata"]) == (86_400_000, {"colour": "grün"})
+    kv("set", "k", "2", "--keep", "--if-version", made["versionstamp"])
+    kept = kv.json("get", "k", "--peek")
+    assert (kept["value"], kept["expires_at"], kept["metadata"]) == (2, entry["expires_at"], {"colour": "grün"})
+    kv("set", "k", "3", "--keep", "--ttl", "1h")
+    assert kv.json("get", "k")["metadata"] == {"colour": "grün"}
+    kv("set", "k", "4", "--if-present", "--expires-at", "2100-01-01T00:00:00Z")
+    assert kv.json("get", "k")["expires_at"] == "2100-01-01T00:00:00.000Z"
+    assert "JSON object" in kv.complaint("set", "k", "1", "--metadata", "[]", status=2)
+    assert "24h" in kv.complaint("set", "k", "1", "--ttl", "24", status=2)
+    assert "instant" in kv.complaint("set", "k", "1", "--expires-at", "tomorrow", status=2)
+
+
+def test_peek_does_not_extend_a_sliding_life(kv: Kv) -> None:
+    kv("set", "k", "1", "--ttl", "1h", "--refresh")
+    first = kv.json("get", "k", "--peek")["expires_at"]
+    assert kv.json("get", "k", "--peek")["expires_at"] == first
+    kv("get", "k")
+    assert kv.json("get", "k", "--peek")["expires_at"] > first
+
+
+def test_the_exit_status_tells_what_went_wrong(kv: Kv, server: Server) -> None:
+    kv("set", "k", "1")
+    assert "no entry" in kv.complaint("get", "no", status=4)
+    assert "no entry" in kv.complaint("delete", "no", status=4)
+    assert "no entry" in kv.complaint("touch", "no", "--ttl", "1h", status=4)
+    assert "no-such" in kv.complaint("get", "k", "--store", "no-such", status=4)
+    assert "versionstamp" in kv.complaint("set", "k", "2", "--if-absent", status=5)
+    kv.complaint("delete", "k", "--if-version", "0" * 20, status=5)
+    assert "key" in kv.complaint("get", "k", "--key", "kv_wrong", status=6)
+    assert "reached" in kv.complaint("get", "k", "--url", f"http://127.0.0.1:{free_ports(1)[0]}", status=3)
+    assert kv("get", "k") == "1"
+    assert "No such option" in kv.complaint("get", "k", "--no-such-option", status=2)
+
+
+def test_delete_with_a_prefix_counts_first_and_asks(kv: Kv) -> None:
+    for key in ("a", "a/1", "a/2", "ab", "b"):
+        kv("set", key, "1")
+    assert "--yes" in kv.complaint("delete", "a", "--prefix", status=2)
+    assert kv.json("delete", "a", "--prefix", "--dry-run") == {"would_delete": 3}
+    assert kv("count") == "5\n"
+    assert kv.json("delete", "a", "--prefix", "--yes") == {"deleted": 3}
+    assert kv("list") == "ab\nb\n"
+    kv.complaint("delete", "a", "--prefix", "--yes", status=4)
+    assert kv.json("delete", "/", "--prefix", "--yes") == {"deleted": 2}
+    assert kv.json("count") == {"count": 0}
+
+
+def test_list_and_its_filters(kv: Kv) -> None:
+    for n, key in enumerate(("b", "a/2", "a/1")):
+        kv("set", key, str(n), "--metadata", json.dumps({"n": n}), *(["--ttl", "1h"] if n else []))
+    assert kv("list") == "a/1\na/2\nb\n"
+    assert kv("list", "a/") == "a/1\na/2\n"
+    assert kv("list", "--order", "oldest", "--limit", "2") == "b\na/2\n"
+    assert kv("list", "--metadata", '{"n": 1}') == "a/2\n"
+    assert kv("list", "--created-from", "2100-01-01T00:00:00Z") == ""
+    assert kv("list", "--created-to", "2100-01-01T00:00:00Z", "b") == "b\n"
+    (line,) = kv("list", "--long", "a/1").splitlines()
+    assert re.fullmatch(r"a/1\t[0-9a-f]{20}\t20\d\d-.*Z\t20\d\d-.*Z", line)
+    first, *_ = [json.loads(line) for line in kv("list", "--json").splitlines()]
+    assert first["key"] == ["a", "1"]
+    assert "value" not in first
+    assert json.loads(kv("list", "b", "--json", "--values"))["value"] == 0
+    assert "--json" in kv.complaint("list", "--values", status=2)
+
+
+def test_digits_and_line_ends_of_values_survive_json_lines(kv: Kv) -> None:
+    kv("set", "k", '{"a":\n 9.50}')
+    assert '"value":{"a":  9.50}' in kv("list", "--json", "--values")
+
+
+def test_tree(kv: Kv) -> None:
+    for key in ("a", "a/1", "a/2/x/y", "b", '["c/d","e"]'):
+        kv("set", key, "1")
+    assert kv("tree") == ('/\n├── a/ *\n│   ├── 1\n│   └── 2/\n│       └── x/ …\n├── b\n└── ["c/d"]/\n    └── e\n')
+    assert kv("tree", "a", "--depth", "1", "--counts") == "a (3)\n├── 1\n└── 2/ (1) …\n"
+    lines = [json.loads(line) for line in kv("tree", "--json", "--depth", "1", "--counts").splitlines()]
+    assert lines[0] == {"key": ["a"], "entry": True, "below": True, "count": 3}
+    assert lines[1] == {"key": ["b"], "entry": True, "below": False}
+
+
+def test_incr_and_touch(kv: Kv) -> None:
+    assert kv("incr", "n") == "1\n"
+    assert kv("incr", "n", "--by", str(2**62)) == f"{2**62 + 1}\n"
+    assert kv.json("incr", "n", "--by", str(-(2**62))) == {"value": 1}
+    assert kv("incr", "m", "--initial", "10", "--ttl", "1h") == "11\n"
+    kv("set", "text", '"x"')
+    kv.complaint("incr", "text", status=2)
+    kv("touch", "n", "--expires-at", "2100-01-01T00:00:00Z")
+    kv("touch", "n", "--ttl", "1h", "--extend")
+    assert kv.json("get", "n")["expires_at"] == "2100-01-01T00:00:00.000Z"
+    kv("touch", "n", "--never")
+    assert kv.json("get", "n")["expires_at"] is None
+    assert "--never" in kv.complaint("touch", "n", status=2)
+
+
+# -- where to ask --------------------------------------------------------------------------------------------------
+
+
+def test_contexts(kv: Kv, server: Server, tmp_path: Path) -> None:
+    kv("set", "k", '"here"')
+    none = {"KVASIR_URL": "", "KVASIR_KEY": "", "KVASIR_STORE": ""}
+    store = kv.variables["KVASIR_STORE"]
+    add = ("add", "work", "--url", server.url, "--store", store, "--key", "-")
+    assert b"added work" in kv.run(*add, group="context", input=server.key.encode() + b"\n", variables=none).stderr
+    file = tmp_path / "kvasir" / "contexts.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert kv("get", "k", variables=none) == '"here"'
+    kv.run("add", "home", "--key", "kv_other", "--url", "http://127.0.0.1:1", group="context")
+    listed = kv.run("list", group="context", variables=none).stdout.decode()
+    assert re.search(r"^\*\s+work\s+http", listed, re.MULTILINE)
+    assert "home" in listed
+    assert server.key not in listed
+    assert "kv_other" not in kv.run("list", "--json", group="context").stdout.decode()
+    kv.run("use", "home", group="context")
+    kv.complaint("get", "k", "--store", "s", status=3, variables=none)
+    assert kv("get", "k", "--context", "work", variables=none) == '"here"'
+    assert b"home, " in kv.run("use", "nowhere", group="context", status=1).stderr.replace(b"work, home", b"home, ")
+    kv.run("remove", "home", group="context")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "kv_other" not in file.read_text()
+
+
+def test_a_kept_key_is_sent_to_its_own_server_alone(kv: Kv, server: Server) -> None:
+    none = {"KVASIR_URL": "", "KVASIR_KEY": ""}
+    kv.run("add", "one", "--key", "-", "--url", "http://127.0.0.1:1", group="context", input=server.key.encode())
+    assert "no access key" in kv.complaint("get", "k", "--url", server.url, status=2, variables=none)
+    # The variables are a pair of their own: the key in them does not go to the server of the context.
+    kv("set", "k", "1")
+    assert kv("get", "k") == "1"
+
+
+def test_without_a_key_it_says_how_to_get_one(kv: Kv, server: Server, tmp_path: Path) -> None:
+    none = {"KVASIR_URL": "", "KVASIR_KEY": "", "KVASIR_DATA_DIR": str(tmp_path)}
+    assert "kvasir context add" in kv.complaint("get", "k", status=2, variables=none)
+    beside = kv.complaint("get", "k", status=2, variables=none | {"KVASIR_DATA_DIR": str(server.data_dir)})
+    if (server.data_dir / "kvasir.db").exists():
+        assert "kvasir key create" in beside
+    assert len(beside.splitlines()) == 1
+    assert "KVASIR_STORE" in kv.complaint("get", "k", status=2, variables={"KVASIR_STORE": ""})
+
+
+def test_a_broken_file_of_contexts_is_told(kv: Kv, tmp_path: Path) -> None:
+    (tmp_path / "kvasir").mkdir()
+    (tmp_path / "kvasir" / "contexts.json").write_text("{")
+    assert "contexts.json" in kv.complaint("get", "k", status=2, variables={"KVASIR_KEY": "", "KVASIR_URL": ""})
+
+
+def test_a_short_command_loads_no_more_than_it_needs(server: Server) -> None:
+    code = (
+        "import sys, kvasir.cli; kvasir.cli.command_line(['kv', 'get']);"
+        "heavy = {'asyncio', 'rich.progress', 'kvasir.config.table', 'kvasir.store', 'apsw', 'ulid'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
