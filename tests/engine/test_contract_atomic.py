@@ -31,7 +31,7 @@ A, B, C, D = k("a"), k("b"), k("c"), k("d")
 
 @pytest.fixture(autouse=True)
 def _supported(lab: Lab) -> None:
-    if lab.kind == "postgres":
+    if lab.kind == "none":
         pytest.skip("not yet")
 
 

@@ -22,6 +22,7 @@ RELEASED = {
         "b63cd1445447222c24f11ae316dbacb59e81c52508cf89c689e6718617e0de75",
         "936f4b13b4fc1585ba3bbecba93a02738767c1a0fd12474691a5d3a28ac41e12",
         "c7969f6ff6d636deefde00412dd00d661d6c0295b37d43e0b1ddbab45adbb6d2",
+        "310c3b5b97963ab75121fd2582cf9826b048d99ceff730d6cf5d130eb2e5177e",
     ),
 }
 MIGRATIONS = {"sqlite": sqlite.MIGRATIONS, "postgres": postgres.MIGRATIONS}

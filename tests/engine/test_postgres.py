@@ -254,7 +254,7 @@ def test_the_clock_of_the_database_decides(schema: Schema) -> None:
         engine = postgres_engine(schema.url, durable=False)
         await engine.open()
         space = await new_space(engine)
-        ((now,),) = await schema.ask("select kvasir_clock()")
+        ((now,),) = await schema.ask("select kvasir_time()")
         await commit(engine, space.number, put(k("a"), ttl=60_000), put(k("b"), ttl=1))
         entry = await there(engine, space.number, k("a"))
         assert now <= entry.created_at <= now + 10_000
@@ -264,7 +264,7 @@ def test_the_clock_of_the_database_decides(schema: Schema) -> None:
         for _ in range(20):
             await engine.epoch()
             here = engine.clock()
-            ((there_now,),) = await schema.ask("select kvasir_clock()")
+            ((there_now,),) = await schema.ask("select kvasir_time()")
             assert there_now - 5_000 < here <= there_now
         await engine.close()
 
@@ -278,7 +278,7 @@ def test_a_server_whose_clock_is_wrong_goes_by_the_database(schema: Schema, monk
     async def story() -> None:
         await engine.open()
         here = engine.clock()
-        ((now,),) = await schema.ask("select kvasir_clock()")
+        ((now,),) = await schema.ask("select kvasir_time()")
         assert now - 5_000 < here <= now
         await engine.close()
 
@@ -308,7 +308,7 @@ def test_no_number_comes_again_in_a_space_whatever_the_clock_does(schema: Schema
 #: A clock that moves whenever it is read.
 HASTY = f"""
     create sequence ticks;
-    create or replace function kvasir_clock() returns bigint language sql volatile as
+    create or replace function kvasir_time() returns bigint language sql volatile as
         'select {START} + nextval(''{{schema}}.ticks'')'"""
 
 

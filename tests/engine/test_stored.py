@@ -1,7 +1,7 @@
-"""Databases and a dump made by the version before the present schema open, migrate and load; its servers stand aside.
+"""Databases and a dump made by versions before the present schema open, migrate and load; their servers stand aside.
 
-`tests/stored/` holds them as that version left them: a store, an application and a shared session with their entries,
-access keys, and in PostgreSQL the functions of that version.
+`tests/stored/` holds them as those versions left them: a store, an application and a shared session with their entries,
+access keys, and in PostgreSQL the functions of the version.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ from tests.support.postgres import postgres_engine
 
 STORED = Path(__file__).parents[1] / "stored"
 
-#: What a server of that version asks before it answers any request, reads too. Source: its module `gathering`.
-OLD_EPOCH = "select last, kvasir_now() from kvasir_head where space = 1"
+#: What a server of each version asks before it answers any request, reads too. Source: its module `gathering`, later
+#: `read_batcher`.
+OLD_EPOCHS = {
+    2: "select last, kvasir_now() from kvasir_head where space = 1",
+    3: "select last, kvasir_clock() from kvasir_head where space = 1",
+}
 #: What that version answers as "unavailable, nothing happened". Source: its `failures` module.
 OLD_RETRY = "57P03"
 
@@ -54,14 +58,14 @@ def old_file(tmp_path: Path, version: int) -> Path:
 
 
 @pytest.fixture
-def old_schema() -> Schema:
+def old_schema(version: int) -> Schema:
     """A fresh schema, filled; the caller drops it."""
     schema = Schema()
 
     async def restore() -> None:
         connection = await asyncpg.connect(schema.url)
         try:
-            text = (STORED / "postgres-version-2.sql").read_text(encoding="utf-8")
+            text = (STORED / f"postgres-version-{version}.sql").read_text(encoding="utf-8")
             await connection.execute(text.replace("@.", f"{schema.name}."))
         finally:
             await connection.close()
@@ -135,13 +139,13 @@ def test_a_stored_schema_of_postgresql_is_migrated(old_schema: Schema) -> None:
         old_schema.drop()
 
 
-def test_to_an_older_server_postgresql_is_unavailable(old_schema: Schema) -> None:
+def test_to_an_older_server_postgresql_is_unavailable(old_schema: Schema, version: int) -> None:
     """Also one that has prepared its statements long ago."""
 
     async def ask() -> None:
         connection = await asyncpg.connect(old_schema.url)
         try:
-            epoch = await connection.prepare(OLD_EPOCH)
+            epoch = await connection.prepare(OLD_EPOCHS[version])
             assert await epoch.fetch()
             engine = postgres_engine(old_schema.url, durable=False)
             await engine.open()

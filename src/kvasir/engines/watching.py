@@ -13,6 +13,9 @@ from kvasir.errors import KvasirError, Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Change, Changes, Entry, KeyRange
 
+#: Values that are read at a time to tell of changes: with more, those who watch are told that they missed something.
+TOLD_BYTES = 16 << 20
+
 #: What was done to a key or a range.
 SET, DELETE, EXPIRY, RANGE = range(4)
 

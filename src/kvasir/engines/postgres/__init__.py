@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-
-import msgspec
+from contextlib import aclosing
 
 from kvasir.engine import Clock, Outcome, Waiter, Watch
-from kvasir.engines.paging import SCAN_BYTES, SCAN_ENTRIES
-from kvasir.engines.postgres import checking, listing, loading
+from kvasir.engines.postgres import checking, listing, loading, tree
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.failures import failed_connecting
 from kvasir.engines.postgres.pool import CANNOT_CONNECT, Pool
 from kvasir.engines.postgres.read_batcher import ReadBatcher
+from kvasir.engines.postgres.scanning import Scans
 from kvasir.engines.postgres.schema import HAS_CITUS, migrate
 from kvasir.engines.postgres.spaces import Registry
 from kvasir.engines.postgres.status import Status, status
 from kvasir.engines.postgres.sweeping import Sweeper
+from kvasir.engines.postgres.watches import Watches
 from kvasir.engines.postgres.writing import Writer
-from kvasir.errors import Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Alias, Children, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
@@ -69,6 +68,8 @@ class PostgresEngine:
         )
         self._registry = Registry(self._pool, self._now, durable=durable)
         self._sweeper = Sweeper(self._pool, self._now, self.writer)
+        self._scans = Scans(self._pool, self._now, limits)
+        self._watches = Watches(self._pool, self._now, limits, self._writes.queue, self._reads)
         self._stats: tuple[float, Stats] | None = None
         self._ahead: tuple[float, int] | None = None
         self._distributed = False
@@ -92,6 +93,8 @@ class PostgresEngine:
         self._sweeper.start()
 
     async def close(self) -> None:
+        await self._watches.close()
+        self._scans.close()
         await self._writes.close()
         await self._sweeper.stop()
         await self._pool.close()
@@ -123,17 +126,15 @@ class PostgresEngine:
     async def children(
         self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
     ) -> Children:
-        raise Unavailable(f"this engine does not list children yet: {space} {prefix!r} {after!r} {limit}")
+        return await tree.children(self._pool, space, prefix, after, limit, self._now())
 
     async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
-        query = Query(range=range, order="key", limit=SCAN_ENTRIES, max_bytes=SCAN_BYTES)
-        page = await self.page(space, query)
-        while page.entries:
-            yield page.entries
-            page = await self.page(space, msgspec.structs.replace(query, after=page.entries[-1].key))
+        async with aclosing(self._scans.scan(space, range)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watch:
-        raise Unavailable(f"this engine does not watch yet: {space} {ranges} {since}")
+        return await self._watches.watch(space, ranges, since)
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         if entries:

@@ -31,7 +31,7 @@ SYSTEM = "select count(*) from kvasir_head where space = 1 and not ended"
 ENTRIES = "select space, sequence, key, value, metadata from kvasir_entry"
 
 AHEAD = f"""
-    select coalesce(greatest(0, max(greatest(h.last >> {COUNTER_BITS}, h.latest)) - coalesce($1, kvasir_clock())), 0)
+    select coalesce(greatest(0, max(greatest(h.last >> {COUNTER_BITS}, h.latest)) - coalesce($1, kvasir_time())), 0)
     from kvasir_head h where not h.ended"""  # noqa: S608
 
 SPACES = "select count(*) from kvasir_space"

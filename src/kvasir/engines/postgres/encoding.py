@@ -6,9 +6,23 @@ from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from kvasir.engine import Outcome
+from kvasir.engines.integers import not_incremented
 from kvasir.engines.postgres import functions as kinds
-from kvasir.errors import Unavailable, space_gone
-from kvasir.model import Check, Commit, Condition, Conflict, Delete, Increment, Mutation, Set, Touch, Unmet, Write
+from kvasir.errors import space_gone
+from kvasir.model import (
+    Check,
+    Commit,
+    Condition,
+    Conflict,
+    Delete,
+    DeleteRange,
+    Increment,
+    Mutation,
+    Set,
+    Touch,
+    Unmet,
+    Write,
+)
 
 CALL_SET = "select kvasir_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 CALL_SET_SPACES = "select * from kvasir_set_spaces($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
@@ -156,7 +170,9 @@ def _plain_set(write: Write) -> Set | None:
     if write.conditions or len(write.mutations) != 1:
         return None
     mutation = write.mutations[0]
-    return mutation if mutation.__class__ is Set else None
+    if mutation.__class__ is not Set or mutation.keep_expiry or mutation.keep_metadata:
+        return None
+    return mutation
 
 
 def _columns(sets: list[Set]) -> tuple[list[Any], ...]:
@@ -218,6 +234,7 @@ class _Columns:
     def add_mutation(self, job: int, write: int, mutation: Mutation) -> None:
         if isinstance(mutation, Set):
             kind, number = (kinds.SET, mutation.expires_at) if mutation.ttl is None else (kinds.SET_TTL, mutation.ttl)
+            kind |= kinds.KEEP_EXPIRY * mutation.keep_expiry | kinds.KEEP_METADATA * mutation.keep_metadata
             self.add(
                 job, write, kind, mutation.key, number, mutation.value, mutation.metadata, refresh=mutation.refresh
             )
@@ -227,11 +244,19 @@ class _Columns:
             kind = kinds.TOUCH_EXTEND if mutation.extend else kinds.TOUCH
             self.add(job, write, kind, mutation.key, mutation.expires_at)
         elif isinstance(mutation, Increment):
-            raise Unavailable("this engine does not increment yet")
-        elif mutation.range is None:
-            self.add(job, write, kinds.DELETE_RANGE, b"", value=END)
+            # An absent key is given the initial value first.
+            self.add(
+                job, write, kinds.SET | kinds.KEEP_ALL, mutation.key, mutation.expires_at, b"%d" % mutation.initial
+            )
+            self.add(job, write, kinds.INCREMENT, mutation.key, mutation.delta)
         else:
-            self.add(job, write, kinds.DELETE_RANGE, mutation.range.start, value=mutation.range.end)
+            start, end = _bounds(mutation)
+            self.add(job, write, kinds.DELETE_RANGE, start, value=end)
+
+    def add_expectation(self, job: int, write: int, mutation: Mutation) -> None:
+        if isinstance(mutation, DeleteRange) and mutation.expect is not None:
+            start, end = _bounds(mutation)
+            self.add(job, write, kinds.EXPECT, start, mutation.expect, end)
 
 
 class _Writes:
@@ -250,6 +275,8 @@ class _Writes:
             for write in job:
                 for condition in write.conditions:
                     columns.add_condition(number, writes, condition)
+                for mutation in write.mutations:
+                    columns.add_expectation(number, writes, mutation)
                 for mutation in write.mutations:
                     columns.add_mutation(number, writes, mutation)
                 writes += 1
@@ -275,16 +302,37 @@ class _Writes:
         for number, job in enumerate(self._jobs):
             of_job: list[Outcome] = []
             for write in job:
-                of_job.append(_outcome(write, base + number, results, index))
-                index += len(write.conditions) + len(write.mutations)
+                outcome, index = _outcome(write, base + number, results, index)
+                of_job.append(outcome)
             outcomes.append(of_job)
         return outcomes
 
 
-def _outcome(write: Write, stamp: int, results: list[int | None], index: int) -> Outcome:
+def _bounds(mutation: DeleteRange) -> tuple[bytes, bytes]:
+    return (b"", END) if mutation.range is None else (mutation.range.start, mutation.range.end)
+
+
+def _outcome(write: Write, stamp: int, results: list[int | None], index: int) -> tuple[Outcome, int]:
+    """The outcome of the write whose results begin at `index`, and where those of the next one begin."""
+    unmet: list[Unmet] = []
     for condition in write.conditions:
         actual = results[index]
         if actual is not None:
-            return Conflict((Unmet(condition, None if actual == -1 else actual),))
+            unmet.append(Unmet(condition, None if actual == -1 else actual))
         index += 1
-    return Commit(stamp, tuple([count or 0 for count in results[index : index + len(write.mutations)]]))
+    for mutation in write.mutations:
+        if isinstance(mutation, DeleteRange) and mutation.expect is not None:
+            if (count := results[index]) is not None:
+                unmet.append(Unmet(mutation, count=count))
+            index += 1
+    counts: list[int] = []
+    refused = False
+    for mutation in write.mutations:
+        if isinstance(mutation, Increment):
+            index += 1
+            refused |= results[index] is None
+        counts.append(results[index] or 0)
+        index += 1
+    if unmet:
+        return Conflict(tuple(unmet)), index
+    return not_incremented() if refused else Commit(stamp, tuple(counts)), index

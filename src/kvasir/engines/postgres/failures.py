@@ -6,6 +6,7 @@ import logging
 
 import asyncpg
 
+from kvasir.engines.postgres.write_function import NOT_INCREMENTED
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 
 log = logging.getLogger("kvasir.postgres")
@@ -55,10 +56,20 @@ def failed_reading(error: Exception) -> KvasirError:
     return _retryable(error) or _unexpected(error, "the server failed to read")
 
 
+class WriteRefused(KvasirError):
+    """One of several writes of a transaction was refused, by its number; so nothing of the transaction happened."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("a write was refused; nothing of its transaction was written")
+        self.number = number
+
+
 def failed_writing(error: Exception) -> KvasirError:
     """The error for a write that had been sent: `Unavailable` only where it is certain that nothing happened."""
     if isinstance(error, KvasirError):
         return error
+    if getattr(error, "sqlstate", None) == NOT_INCREMENTED:
+        return WriteRefused(int(getattr(error, "detail", 0)))
     if isinstance(error, asyncpg.PostgresError):
         if retryable := _retryable(error):
             return retryable

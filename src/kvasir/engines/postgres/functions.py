@@ -7,13 +7,16 @@ too: what a function finds expired had expired for everyone.
 
 from __future__ import annotations
 
+from kvasir.engines import watching
 from kvasir.keys import COUNTER_BITS
 
 #: Raise it with the first change after a release. A server leaves functions of a higher revision alone (see `schema`).
 REVISION = 1
 
 #: The kinds of operations (`p_kind`).
-CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND = range(1, 9)
+CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND, EXPECT, INCREMENT = range(1, 11)
+#: Added to the kind of a Set: what it leaves as it is in a living entry.
+KEEP_EXPIRY, KEEP_METADATA, KEEP_ALL = 16, 32, 64
 
 #: Creations from this instant on, which only a load can bring, do not raise the numbers: they would soon run out.
 FAR_FUTURE = 1 << 42
@@ -30,7 +33,7 @@ DURABILITY = """
         end if;"""
 
 _NOW = """
-    create or replace function @kvasir_clock() returns bigint language sql volatile parallel safe as $$
+    create or replace function @kvasir_time() returns bigint language sql volatile parallel safe as $$
         select floor(extract(epoch from clock_timestamp()) * 1000)::bigint
     $$;
 """
@@ -47,15 +50,18 @@ _SET = f"""
         v_base bigint;
         v_now bigint;
         v_latest bigint;
+        v_since bigint;
+        v_watched_until bigint;
         v_replaced bigint[];
     begin{DURABILITY}
         -- If this has to wait for another writer, all of it is evaluated again afterwards.
         update @kvasir_head h
-            set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << {COUNTER_BITS}) + v_numbers - 1,
-                latest = greatest(h.latest, coalesce(p_now, @kvasir_clock()))
+            set last = greatest(h.last + 1, coalesce(p_now, @kvasir_time()) << {COUNTER_BITS}) + v_numbers - 1,
+                latest = greatest(h.latest, coalesce(p_now, @kvasir_time())), previous = h.last
             where h.space = p_space and not h.ended
-                and (h.expires_at is null or h.expires_at > coalesce(p_now, @kvasir_clock()))
-            returning h.last - v_numbers + 1, h.latest into v_base, v_latest;
+                and (h.expires_at is null or h.expires_at > coalesce(p_now, @kvasir_time()))
+            returning h.last - v_numbers + 1, h.latest, h.previous, h.watched_until
+            into v_base, v_latest, v_since, v_watched_until;
         if not found then
             return null;
         end if;
@@ -65,7 +71,7 @@ _SET = f"""
             v_base := v_latest << {COUNTER_BITS};
             update @kvasir_head h set last = v_base + v_numbers - 1 where h.space = p_space;
         end if;
-        v_now := coalesce(p_now, @kvasir_clock());
+        v_now := coalesce(p_now, @kvasir_time());
         with done as (
             insert into @kvasir_entry as e
                 (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
@@ -84,6 +90,11 @@ _SET = f"""
             returning e.sequence
         )
         select array_agg(case when done.sequence < v_base then 1 else 0 end) into v_replaced from done;
+        if v_watched_until > v_now then
+            insert into @kvasir_change (space, upto, since, made_at, kinds, stamps, keys) values (
+                p_space, v_base + v_numbers - 1, v_since, v_now, array_fill({watching.SET}::smallint,
+                array[cardinality(p_key)]), array(select v_base + job from unnest(p_job) as g (job)), p_key);
+        end if;
         return v_base || v_replaced;
     end $$;
 """  # noqa: S608
@@ -101,21 +112,22 @@ _SET_SPACES = f"""
     declare
         v_numbers bigint := p_jobs + cardinality(p_key);
         v_now bigint;
+        v_watched boolean;
     begin{DURABILITY}
         select array_agg(free.space) into taken from (
             select h.space from @kvasir_head h where h.space = any(p_spaces) and not h.ended for update skip locked
         ) as free;
-        v_now := coalesce(p_now, @kvasir_clock());
+        v_now := coalesce(p_now, @kvasir_time());
         with moved as (
             -- No sequence may say an earlier instant than the `created_at` of its entry (see `listing`).
             update @kvasir_head h
                 set last = v_numbers - 1 + greatest(h.last + 1, v_now << {COUNTER_BITS},
                         case when h.latest < {FAR_FUTURE} then h.latest << {COUNTER_BITS} end),
-                    latest = greatest(h.latest, v_now)
+                    latest = greatest(h.latest, v_now), previous = h.last
                 where h.space = any(taken) and not h.ended and (h.expires_at is null or h.expires_at > v_now)
-                returning h.space
+                returning h.space, h.watched_until
         )
-        select array_agg(moved.space) into taken from moved;
+        select array_agg(moved.space), bool_or(moved.watched_until > v_now) into taken, v_watched from moved;
         with done as (
             insert into @kvasir_entry as e
                 (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
@@ -139,106 +151,19 @@ _SET_SPACES = f"""
         )
         select array_agg(done.versionstamp), array_agg(case when done.sequence < done.versionstamp then 1 else 0 end)
             into stamps, replaced from done;
-    end $$;
-"""  # noqa: S608
-
-#: Any writes, operation by operation; `p_write` says which belong together. Returns the first number handed out, then
-#: for each mutation its count, for each condition null if it is met, else the key's versionstamp or -1 for none.
-#: What follows an unmet condition in the same write is skipped. A single null: the space is gone.
-_WRITE = f"""
-    create or replace function @kvasir_write(
-        p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_writes integer,
-        p_job integer[], p_write integer[], p_kind smallint[],
-        p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
-    ) returns bigint[] language plpgsql volatile {PLANS} as $$
-    declare
-        v_head record;
-        op record;
-        v_old record;
-        v_now bigint;
-        v_base bigint;
-        v_latest bigint;
-        v_sequence bigint;
-        v_expires bigint;
-        v_actual bigint;
-        v_count bigint;
-        v_results bigint[] := array_fill(null::bigint, array[cardinality(p_kind)]);
-        v_failed integer := -1;
-        v_failures integer := 0;
-    begin{DURABILITY}
-        select h.last, h.latest, h.expires_at into v_head
-            from @kvasir_head h where h.space = p_space and not h.ended for update;
-        v_now := coalesce(p_now, @kvasir_clock());
-        if not found or v_head.expires_at <= v_now then
-            return null;
+        if v_watched then
+            insert into @kvasir_change (space, upto, since, made_at, kinds, stamps, keys)
+                select h.space, h.last, h.previous, v_now, array_agg({watching.SET}::smallint order by g.place),
+                    array_agg(h.last - v_numbers + 1 + g.job order by g.place), array_agg(g.key order by g.place)
+                from unnest(p_space, p_job, p_key) with ordinality as g (space, job, key, place)
+                join @kvasir_head h on h.space = g.space
+                where h.space = any(taken) and h.watched_until > v_now group by h.space, h.last, h.previous;
         end if;
-        v_latest := greatest(v_head.latest, v_now);
-        v_base := greatest(v_head.last + 1, v_now << {COUNTER_BITS});
-        if v_latest < {FAR_FUTURE} then
-            -- No sequence may say an earlier instant than the `created_at` of its entry (see `listing`).
-            v_base := greatest(v_base, v_latest << {COUNTER_BITS});
-        end if;
-        for op in
-            select * from unnest(p_job, p_write, p_kind, p_key, p_number, p_refresh, p_value, p_metadata)
-                with ordinality as g (job, write, kind, key, number, refresh, value, metadata, place)
-        loop
-            continue when op.write = v_failed;
-            v_count := null;
-            if op.kind in ({SET}, {SET_TTL}) then
-                v_expires := case op.kind when {SET_TTL} then v_now + op.number else op.number end;
-                v_sequence := v_base + p_jobs + op.place - 1;
-                insert into @kvasir_entry as e
-                    (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
-                values (p_space, op.key, op.value, v_base + op.job, v_sequence, v_latest, v_expires,
-                    case when op.refresh then v_expires - v_now end, op.metadata)
-                on conflict (space, key) do update set
-                    value = excluded.value, versionstamp = excluded.versionstamp, expires_at = excluded.expires_at,
-                    refresh = excluded.refresh, metadata = excluded.metadata,
-                    sequence = case when e.expires_at <= v_now then excluded.sequence else e.sequence end,
-                    created_at = case when e.expires_at <= v_now then excluded.created_at else e.created_at end
-                returning case when e.sequence < v_sequence then 1 else 0 end into v_count;
-            elsif op.kind = {DELETE} then
-                delete from @kvasir_entry e where e.space = p_space and e.key = op.key
-                    returning case when e.expires_at <= v_now then 0 else 1 end into v_count;
-                v_count := coalesce(v_count, 0);
-            elsif op.kind = {DELETE_RANGE} then
-                with gone as (
-                    delete from @kvasir_entry e where e.space = p_space and e.key >= op.key and e.key < op.value
-                        returning e.expires_at
-                )
-                select count(*) into v_count from gone where gone.expires_at is null or gone.expires_at > v_now;
-            else
-                select e.versionstamp, e.expires_at into v_old
-                    from @kvasir_entry e where e.space = p_space and e.key = op.key;
-                v_actual := case when v_old.expires_at <= v_now then null else v_old.versionstamp end;
-                if op.kind in ({TOUCH}, {TOUCH_EXTEND}) then
-                    v_count := case when v_actual is null then 0 else 1 end;
-                    if v_count = 1 and (op.kind = {TOUCH}
-                            or (v_old.expires_at is not null
-                                and (op.number is null or op.number > v_old.expires_at))) then
-                        update @kvasir_entry e set expires_at = op.number
-                            where e.space = p_space and e.key = op.key;
-                    end if;
-                elsif v_actual is null and op.kind = {PRESENT}
-                        or v_actual is distinct from op.number and op.kind = {CHECK} then
-                    v_count := coalesce(v_actual, -1);
-                    v_failed := op.write;
-                    v_failures := v_failures + 1;
-                end if;
-            end if;
-            v_results[op.place] := v_count;
-        end loop;
-        -- If every write failed, no number was handed out, and the epoch (in the system space) stays where it is.
-        if v_failures < p_writes then
-            update @kvasir_head h set last = v_base + p_jobs + cardinality(p_kind) - 1, latest = v_latest
-                where h.space = p_space;
-        end if;
-        return v_base || v_results;
     end $$;
 """  # noqa: S608
 
 _MOVE_EPOCH = f"""
-        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_clock()) << {COUNTER_BITS})
+        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_time()) << {COUNTER_BITS})
             where h.space = 1;"""  # noqa: S608
 
 #: Makes aliases lead to a space. Returns null, or the number of the living space that has one of them (of several, the
@@ -292,7 +217,7 @@ _CREATE_SPACE = f"""
         p_kind text[], p_alias_organisation text[], p_handle bytea[]
     ) returns setof @kvasir_space language plpgsql volatile {PLANS} as $$
     declare
-        v_now bigint := coalesce(p_now, @kvasir_clock());
+        v_now bigint := coalesce(p_now, @kvasir_time());
         v_number bigint := greatest(p_number, v_now << {COUNTER_BITS} | floor(random() * {1 << COUNTER_BITS})::bigint);
         v_taken bigint;
     begin{DURABILITY}
@@ -322,7 +247,7 @@ _ALTER_SPACE = f"""
         p_kind text[], p_organisation text[], p_handle bytea[]
     ) returns setof @kvasir_space language plpgsql volatile {PLANS} as $$
     declare
-        v_now bigint := coalesce(p_now, @kvasir_clock());
+        v_now bigint := coalesce(p_now, @kvasir_time());
         v_number bigint;
         v_taken bigint;
     begin{DURABILITY}
@@ -354,7 +279,7 @@ _END_SPACE = f"""
         v_number bigint;
     begin{DURABILITY}
         delete from @kvasir_space s
-            where s.id = p_id and (s.expires_at is null or s.expires_at > coalesce(p_now, @kvasir_clock()))
+            where s.id = p_id and (s.expires_at is null or s.expires_at > coalesce(p_now, @kvasir_time()))
             returning s.number into v_number;
         if not found then
             return false;
@@ -365,4 +290,4 @@ _END_SPACE = f"""
     end $$;
 """  # noqa: S608
 
-FUNCTIONS = "".join((_NOW, _SET, _SET_SPACES, _WRITE, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))
+FUNCTIONS = "".join((_NOW, _SET, _SET_SPACES, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))

@@ -63,6 +63,12 @@ async def page(pool: Pool, space: int, query: Query, now: int | None) -> Page:
     return listing.measured_page(await pool.fetch(*listing.sorted()))
 
 
+async def in_key_order(connection: Any, space: int, query: Query, now: int) -> Page:
+    """A page by key, over a connection whose transaction decides what it sees."""
+    listing = _Listing(space, query, now)
+    return listing.measured_page(await connection.fetch(*listing.in_order()))
+
+
 async def count(pool: Pool, space: int, key_range: KeyRange | None, now: int | None) -> int:
     """See `Engine.count`."""
     within = " and key >= $3 and key < $4" if key_range else ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvasir.engines.numbering import check_room
 from kvasir.engines.postgres.functions import DURABILITY, PLANS
 from kvasir.engines.postgres.pool import Pool
+from kvasir.engines.watching import SET
 from kvasir.errors import space_gone
 from kvasir.model import Entry
 
@@ -24,9 +25,9 @@ FUNCTION = f"""
         v_next bigint;
         v_given bigint;
     begin{DURABILITY}
-        select h.last, h.latest, h.expires_at into v_head
+        select h.last, h.latest, h.expires_at, h.watched_until, h.last as since into v_head
             from @kvasir_head h where h.space = p_space and not h.ended for update;
-        v_now := coalesce(p_now, @kvasir_clock());
+        v_now := coalesce(p_now, @kvasir_time());
         if not found or v_head.expires_at <= v_now then
             return false;
         end if;
@@ -48,8 +49,14 @@ FUNCTION = f"""
             v_head.last := greatest(v_head.last, g.versionstamp);
             v_head.latest := greatest(v_head.latest, g.created_at);
         end loop;
-        update @kvasir_head h set last = greatest(v_head.last + 1, v_last), latest = v_head.latest
-            where h.space = p_space;
+        v_last := greatest(v_head.last + 1, v_last);
+        update @kvasir_head h set last = v_last, latest = v_head.latest where h.space = p_space;
+        if v_head.watched_until > v_now then
+            -- Loaded entries keep their versionstamps; to those who watch, the load has one of its own.
+            insert into @kvasir_change (space, upto, since, made_at, kinds, stamps, keys) values (
+                p_space, v_last, v_head.since, v_now, array_fill({SET}::smallint, array[cardinality(p_key)]),
+                array_fill(v_last, array[cardinality(p_key)]), p_key);
+        end if;
         return true;
     end $$;
 """  # noqa: S608

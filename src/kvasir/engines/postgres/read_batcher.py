@@ -19,7 +19,7 @@ from kvasir.model import SYSTEM_SPACE, Entry
 ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata"
 #: The instant at which this statement decides what has expired: the one passed in, or the database's own, one for all
 #: its rows.
-NOW = "(select coalesce($2::bigint, kvasir_clock()))"
+NOW = "(select coalesce($2::bigint, kvasir_time()))"
 ALIVE = f"(expires_at is null or expires_at > {NOW})"
 
 GET = f"select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and {ALIVE}"  # noqa: S608
@@ -32,7 +32,7 @@ GET_SPACES = f"""
     ) as entry where {ALIVE}"""  # noqa: S608
 #: The values only if they have no more bytes than $4 in all, so that no more than that ever comes over the wire.
 GET_BOUNDED = GET.replace("key, value", "key, case when sum(octet_length(value)) over () <= $4 then value end")
-EPOCH = f"select last, kvasir_clock() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
+EPOCH = f"select last, kvasir_time() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
 
 #: Statements in flight at a time, each for other spaces.
 MAX_IN_FLIGHT = 2

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from kvasir.engines.postgres import loading, sweeping
+from kvasir.engines.postgres import changelog, loading, sweeping, write_function
 from kvasir.engines.postgres.functions import FUNCTIONS, REVISION
 from kvasir.errors import Unavailable
 
@@ -92,20 +92,44 @@ ALIASES = """
     alter index @kvasir_door_pkey rename to kvasir_alias_pkey;
 """
 
-MIGRATIONS: tuple[str, ...] = (TABLES, LAGGING, ALIASES)
+#: What writes have changed, while somebody watches (see `changelog`).
+CHANGES = """
+    alter table @kvasir_head
+        add column previous bigint,      -- what `last` was before the last write
+        add column watched_until bigint; -- writes are logged until then
+    create table @kvasir_change (
+        space bigint not null,
+        upto bigint not null,       -- the last number handed out when the transaction ended
+        since bigint not null,      -- and when it began
+        made_at bigint not null,
+        kinds smallint[] not null,
+        stamps bigint[] not null,
+        keys bytea[] not null,
+        ends bytea[],               -- of ranges; null where there is none
+        primary key (space, upto)
+    );
+    create index kvasir_change_age on @kvasir_change (made_at);
+"""
 
-#: Servers made for a schema before version 3 call this with every request. They take 57P03, the state of a database
-#: that is starting or stopping, for "unavailable".
-RETIRED = """
-    create or replace function @kvasir_now() returns bigint language plpgsql volatile as $$
+MIGRATIONS: tuple[str, ...] = (TABLES, LAGGING, ALIASES, CHANGES)
+
+#: What servers of earlier versions call with every request: those before version 3, and of version 3. They take 57P03,
+#: the state of a database that is starting or stopping, for "unavailable".
+RETIRED = "".join(
+    f"""
+    create or replace function @{name}() returns bigint language plpgsql volatile as $$
     begin
         raise exception 'this database belongs to a newer Kvasir: stop this server and start the newer one'
             using errcode = '57P03';
     end $$;
 """
+    for name in ("kvasir_now", "kvasir_clock")
+)
 
 #: Every function that a database has at this version.
-ALL_FUNCTIONS = FUNCTIONS + loading.FUNCTION + sweeping.FUNCTION + RETIRED
+ALL_FUNCTIONS = (
+    FUNCTIONS + write_function.FUNCTION + loading.FUNCTION + sweeping.FUNCTION + changelog.FUNCTION + RETIRED
+)
 
 #: Says which functions a database has: their revision and a hash of their text.
 MARK = """
@@ -121,10 +145,10 @@ OF_KVASIR = """
 VERSION_TABLE = "create table if not exists @kvasir_schema (version integer primary key)"
 
 #: Tables by how Citus keeps them: distributed by space, or whole on every node.
-DISTRIBUTED = ("kvasir_head", "kvasir_entry")
+DISTRIBUTED = ("kvasir_head", "kvasir_entry", "kvasir_change")
 REFERENCE = ("kvasir_space", "kvasir_alias", "kvasir_schema")
 #: Functions that Citus may run where their first argument, the space, lives.
-BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load")
+BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load", "kvasir_watch")
 
 HAS_CITUS = "select exists (select from pg_extension where extname = 'citus')"
 IS_DISTRIBUTED = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
@@ -158,7 +182,7 @@ async def migrate(connection: Any, now: int | None) -> None:
         await _renew_functions(connection, schema, migrated=version < len(MIGRATIONS))
         if version == 0:
             # Even if the clock is set back, nothing in it may seem older than the database itself.
-            await connection.execute("update kvasir_head set latest = coalesce($1, kvasir_clock())", now)
+            await connection.execute("update kvasir_head set latest = coalesce($1, kvasir_time())", now)
         if await connection.fetchval(HAS_CITUS):
             await _distribute(connection, schema)
 

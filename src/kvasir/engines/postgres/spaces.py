@@ -27,7 +27,7 @@ LIST = f"""
 COUNT = f"""
     select count(*)::bigint, coalesce(sum(
         (select count(*) from kvasir_entry e where e.space = s.number
-            and (e.expires_at is null or e.expires_at > coalesce($2::bigint, kvasir_clock())))), 0)::bigint
+            and (e.expires_at is null or e.expires_at > coalesce($2::bigint, kvasir_time())))), 0)::bigint
     from kvasir_space s where s.kind = $1 and ($3::text is null or s.organisation = $3) and {ALIVE}"""  # noqa: S608
 
 CREATE = "select * from kvasir_create_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"

@@ -20,6 +20,8 @@ SWEEP = "select kvasir_sweep($1, $2, $3)"
 ROWS = 200
 #: The pause after a step that found nothing.
 IDLE_SECONDS = 1.0
+#: How far back the log of changes reaches (see `changelog`).
+KEPT_MILLISECONDS = 60_000
 #: The pause after a step that found something, as a multiple of the time it took.
 REST = 5.0
 
@@ -30,7 +32,7 @@ FUNCTION = f"""
     returns integer language plpgsql volatile {PLANS} as $$
     declare
         v_lock bigint := hashtextextended('@kvasir_sweep', 0);
-        v_now bigint := coalesce(p_now, @kvasir_clock());
+        v_now bigint := coalesce(p_now, @kvasir_time());
         dead record;
         v_rows integer;
         v_swept integer := 0;
@@ -78,6 +80,14 @@ FUNCTION = f"""
                 delete from @kvasir_head h where h.space = dead.space;
             end if;
             v_swept := v_swept + v_rows;
+        end loop;
+        for dead in
+            select old.space, array_agg(old.upto) as numbers from (
+                select c.space, c.upto from @kvasir_change c where c.made_at < v_now - {KEPT_MILLISECONDS}
+                order by c.made_at limit 10 * p_rows
+            ) as old group by old.space
+        loop
+            delete from @kvasir_change c where c.space = dead.space and c.upto = any(dead.numbers);
         end loop;
         return v_swept;
     end $$;

@@ -13,7 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from kvasir.engine import Outcome, Waiter
 from kvasir.engines.commit_queue import GROUP_BYTES, GROUP_WRITES, CommitQueue, Job, take_group
+from kvasir.engines.integers import not_incremented
 from kvasir.engines.postgres import encoding
+from kvasir.engines.postgres.failures import WriteRefused
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import Write, WriterStats
@@ -42,7 +44,7 @@ class Writer:
         self._now = now
         self._stats = stats
         self._durable = durable
-        self._queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
+        self.queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
         #: Jobs by their space
         self._waiting: dict[int, deque[Job]] = {}
         #: Spaces that have a group under way
@@ -90,7 +92,7 @@ class Writer:
         return future
 
     def _enqueue(self, space: int, job: Job) -> None:
-        self._queue.admit(job)
+        self.queue.admit(job)
         waiting = self._waiting.get(space)
         if waiting is None:
             self._waiting[space] = deque((job,))
@@ -103,7 +105,7 @@ class Writer:
 
     async def close(self) -> None:
         """Finish what was accepted, and accept no more."""
-        self._queue.close()
+        self.queue.close()
         while self._waiting or self._senders:
             self._start_calls()
             await asyncio.wait(self._senders)
@@ -157,7 +159,7 @@ class Writer:
                 continue
             for job in group:
                 job.failure = failure
-            self._queue.resolve(group)
+            self.queue.resolve(group)
         self._stats.failures += failure is not None
         self._finish(groups.keys() - alone.keys(), calls=1)
 
@@ -174,7 +176,7 @@ class Writer:
     async def _send(self, space: int, group: list[Job]) -> None:
         failure: KvasirError | None = None
         try:
-            await self._commit(space, group)
+            await (self._commit(space, group) if len(group) > 1 else self._commit_job(space, group[0]))
         except KvasirError as error:
             failure = error
         except Exception as error:  # a bug here must not leave the callers waiting
@@ -188,7 +190,25 @@ class Writer:
                 return
             for job in group:
                 job.failure = failure
-        self._queue.resolve(group)
+        self.queue.resolve(group)
+
+    async def _commit_job(self, space: int, job: Job) -> None:
+        """Commit one job, without those of its writes that are refused."""
+        try:
+            await self._commit(space, [job])
+        except WriteRefused as refusal:
+            kept = list(enumerate(job.writes))
+            del kept[refusal.number]
+            rest = Job(None, [])
+            while kept:
+                rest = Job(None, [write for _, write in kept])
+                try:
+                    await self._commit(space, [rest])
+                    break
+                except WriteRefused as another:
+                    del kept[another.number]
+            outcomes = dict(zip([place for place, _ in kept], rest.result or [], strict=True))
+            job.result = [outcomes.get(place) or not_incremented() for place in range(len(job.writes))]
 
     async def _commit(self, space: int, group: list[Job]) -> None:
         call = encoding.encode([job.writes for job in group], may_set=not self.distributed)

@@ -16,14 +16,15 @@ from msgspec import Struct
 
 from kvasir.engines.numbering import first_sequence
 from kvasir.engines.sqlite import reading
-from kvasir.engines.watching import Logged, Watchers
+from kvasir.engines.watching import TOLD_BYTES, Logged, Watchers
+from kvasir.errors import TooLarge
 from kvasir.model import Entry
 
 APPEND = """
     INSERT INTO change (upto, since, bytes, changes)
     VALUES (?1, ?2, ifnull((SELECT bytes FROM change ORDER BY upto DESC LIMIT 1), 0) + length(?3), ?3)"""
 LAST = "SELECT last FROM meta"
-NEXT = "SELECT since, upto, changes FROM change WHERE upto > ? ORDER BY upto LIMIT ?"
+NEXT = "SELECT since, upto, changes FROM change WHERE upto > ? AND upto <= ? ORDER BY upto LIMIT ?"
 #: Bytes of what is logged after a number
 SIZE = "SELECT (SELECT bytes FROM change ORDER BY upto DESC LIMIT 1) - bytes FROM change WHERE upto > ? LIMIT 1"
 
@@ -73,26 +74,30 @@ def last_number(connection: apsw.Connection) -> int:
     return int(connection.execute(LAST).get)
 
 
-def read(connection: apsw.Connection, position: int, watchers: Watchers, now: int, *, replay: bool = False) -> News:
-    """What was committed behind `position`: the next rows, or to `replay`, all of them unless they are too many."""
+def read(connection: apsw.Connection, position: int, watchers: Watchers, now: int, *, until: int | None = None) -> News:
+    """What was committed behind `position`: the next rows; or all of them up to `until`, unless they are too many."""
     with connection:
         last = last_number(connection)
-        if position > last or (replay and (connection.execute(SIZE, (position,)).get or 0) > REPLAY_BYTES):
+        if position > last or (until and (connection.execute(SIZE, (position,)).get or 0) > REPLAY_BYTES):
             return News([], {}, None, last)
-        rows: list[Any] = connection.execute(NEXT, (position, -1 if replay else ROWS)).fetchall()
+        rows: list[Any] = connection.execute(NEXT, (position, until or last, -1 if until else ROWS)).fetchall()
         changes: list[Logged] = []
         upto = position
-        for since, until, text in rows:
+        for since, end, text in rows:
             # A watch that begins again may do so amid a row.
             if since > upto:
                 return News([], {}, None, last)
             changes += [logged for logged in _decode(text) if logged.versionstamp > position]
-            upto = until
-        if upto < last and (replay or len(rows) < ROWS):
+            upto = end
+        if upto < (until or last) and (until or len(rows) < ROWS):
             return News([], {}, None, last)
-        entries: dict[tuple[int, bytes], Entry] = {}
-        for space, keys in watchers.wanted(changes).items():
-            for entry in reading.get(connection, space, list(keys), now):
-                if entry is not None:
-                    entries[space, entry.key] = entry
+        try:
+            entries = {
+                (space, entry.key): entry
+                for space, keys in watchers.wanted(changes).items()
+                for entry in reading.get(connection, space, list(keys), now, TOLD_BYTES)
+                if entry is not None
+            }
+        except TooLarge:
+            return News([], {}, None, last)
     return News(changes, entries, upto, last)

@@ -71,11 +71,10 @@ class Watches:
         if since is None or since == self._position:
             return self._watchers.add(space, ranges, self._position)
         watcher = self._watchers.add(space, ranges, since)
-        news = changelog.read(self._connection, since, self._watchers, self._clock(), replay=True)
+        news = changelog.read(self._connection, since, self._watchers, self._clock(), until=self._position)
         if news.upto is None:
             watcher.miss(self._position)
         else:
-            # Perhaps more than the others have been told, so that some of it comes twice.
             self._watchers.tell(news.changes, news.entries, news.upto, only=watcher)
         return watcher
 

@@ -1,0 +1,86 @@
+"""The log of what writes have changed, kept for a space while somebody watches it, and read by who watches.
+
+A row tells all that one transaction did to a space, from its last number before (`since`) to the one afterwards
+(`upto`). Every write takes a number, so rows that join without a gap up to the present last number leave no write out.
+A write that was not logged shows as a gap, whoever forgot to log it and why.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from kvasir.engines.postgres.functions import PLANS
+from kvasir.engines.postgres.pool import Pool
+from kvasir.engines.watching import Logged
+
+#: How long writes are logged once nobody asks for it any more: a watch that begins again soon needs the log.
+LEASE_MILLISECONDS = 60_000
+
+#: Has the writes of a space logged from now on; returns its last number before, null if it is gone. Writers that hold
+#: the lock of its row finish first, and later ones see this.
+FUNCTION = f"""
+    create or replace function @kvasir_watch(p_space bigint, p_now bigint)
+    returns bigint language plpgsql volatile {PLANS} as $$
+    declare
+        v_until bigint := coalesce(p_now, @kvasir_time()) + {LEASE_MILLISECONDS};
+        v_last bigint;
+    begin
+        perform set_config('synchronous_commit', 'off', true);
+        update @kvasir_head h set watched_until = v_until where h.space = p_space and not h.ended
+            returning h.last into v_last;
+        return v_last;
+    end $$;
+"""  # noqa: S608
+
+WATCH = "select kvasir_watch($1, $2)"
+LAST = "select space, last from kvasir_head where space = any($1) and not ended"
+#: The last number of a space beside each of the next rows of its log, all in one snapshot
+NEXT = """
+    select h.last, c.since, c.upto, c.kinds, c.stamps, c.keys, c.ends from kvasir_head h
+    left join lateral (
+        select * from kvasir_change c where c.space = $1 and c.upto > $2 order by c.upto limit $3
+    ) as c on true
+    where h.space = $1 and not h.ended order by c.upto"""
+
+#: Rows read at a time
+ROWS = 200
+
+
+class News(Struct):
+    """What was committed in a space behind some position."""
+
+    changes: list[Logged]
+    #: The changes are all up to here; None: some are missing.
+    upto: int | None
+    #: The last number of the space; None: it is gone
+    last: int | None
+
+
+async def read(pool: Pool, space: int, position: int) -> News:
+    """What was committed behind `position`: the next rows."""
+    rows = await pool.fetch(NEXT, space, position, ROWS)
+    if not rows:
+        return News([], None, None)
+    last = int(rows[0][0])
+    rows = [row for row in rows if row["upto"] is not None]
+    if position > last:
+        return News([], None, last)
+    changes: list[Logged] = []
+    upto = position
+    for row in rows:
+        # A watch that begins again may do so amid a row.
+        if row["since"] > upto:
+            return News([], None, last)
+        changes += [logged for logged in _logged(space, row) if logged.versionstamp > position]
+        upto = row["upto"]
+    if upto < last and len(rows) < ROWS:
+        return News([], None, last)
+    return News(changes, upto, last)
+
+
+def _logged(space: int, row: Any) -> list[Logged]:
+    ends = row["ends"] or [None] * len(row["keys"])
+    columns = zip(row["kinds"], row["stamps"], row["keys"], ends, strict=True)
+    return [Logged(kind, space, stamp, key, end) for kind, stamp, key, end in columns]
