@@ -172,9 +172,9 @@ def test_sets_of_many_spaces_share_their_statements(tmp_path: Path, monkeypatch:
         rows: list[int] = []
         apply = bulk.apply
 
-        def counting(connection: apsw.Connection, chosen: list[bulk.Row], *rest: Any) -> list[int]:
+        def counting(cursor: apsw.Cursor, chosen: list[bulk.Row], *rest: Any) -> None:
             rows.append(len(chosen))
-            return apply(connection, chosen, *rest)
+            apply(cursor, chosen, *rest)
 
         with monkeypatch.context() as patch:
             patch.setattr(bulk, "apply", counting)

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from kvasir.engine import Outcome
 from kvasir.engines.commit_queue import Job
+from kvasir.engines.sqlite.bulk import SIZES
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError
 from kvasir.model import SYSTEM_SPACE, Set, Write
@@ -96,7 +97,9 @@ class Group:
         run = list(self._run.values())
         self._run.clear()
         if len(run) >= MIN_RUN:
-            outcomes = self._whole_or_not(self._set_many, run)
+            # One statement is all-or-nothing by itself, but several are not.
+            guard = self._guarded if len(run) <= SIZES[-1] else self._whole_or_not
+            outcomes = guard(self._set_many, run)
             if not isinstance(outcomes, KvasirError):
                 for plain, outcome in zip(run, outcomes, strict=True):
                     plain.outcomes[plain.place] = outcome

@@ -13,7 +13,9 @@ bring it back to life, so the file also holds the moment up to which the sweep m
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import sys
@@ -119,6 +121,28 @@ class Seqlocks:
         """Let go of the file."""
         self.counters.release()
         self._map.close()
+
+
+class WritersLock:
+    """While it is held, this is the only writer among all processes."""
+
+    def __init__(self, database: Path) -> None:
+        self._file = os.open(f"{database}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> None:
+        if _flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        _flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+
+#: Unlike `fcntl.flock` it keeps the interpreter's lock, which the event loop would not give back for a while.
+_flock = ctypes.PyDLL(None).flock
 
 
 def _monotonic() -> int:

@@ -74,6 +74,8 @@ class Transaction:
 
     def __init__(self, connection: apsw.Connection, clock: Clock) -> None:
         self.connection = connection
+        #: For what every group does: to make a cursor costs a third of a small statement.
+        self.cursor = connection.cursor()
         self.clock = clock
         self._last = 0
         self._latest = 0
@@ -86,8 +88,8 @@ class Transaction:
 
     def read_meta(self, *, watched: bool) -> None:
         """Read the numbers that the last transaction left. To be called right after BEGIN."""
-        row: Any = self.connection.execute(META).fetchone()
-        self._last, self._latest = row
+        rows: Any = self.cursor.execute(META).fetchall()
+        self._last, self._latest = rows[0]
         self._first = self._last
         self.log = [] if watched else None
         self.changes.clear()
@@ -95,7 +97,7 @@ class Transaction:
 
     def save_meta(self) -> None:
         """Save the numbers for the next transaction. To be called right before COMMIT."""
-        self.connection.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
+        self.cursor.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
         if self.log is not None and self._last > self._first:
             changelog.append(self.connection, self._first, self._last, self.log)
 
@@ -126,38 +128,35 @@ class Transaction:
     def set_many(self, rows: list[bulk.Row], stamps: list[int]) -> list[Outcome]:
         """Apply unconditional Sets of different keys, each with its versionstamp, in few statements (see `bulk`)."""
         now = self.clock()
-        unknown = {space for space, _ in rows} - self._alive
-        if unknown:
-            self._alive |= (living := bulk.living(self.connection, list(unknown), now))
-            if gone := unknown - living:
-                return self._set_living(rows, stamps, gone)
+        states = bulk.look(self.cursor, rows, now)
+        if bulk.GONE in states:
+            return self._set_living(rows, stamps, states)
         self._latest = created_at = max(self._latest, now)
         self.changes.update([lock_of(space, mutation.key) for space, mutation in rows])
         first = self._next(now)
         self._last += 2 * len(rows)
-        replaced = bulk.apply(self.connection, rows, stamps, first, now, created_at)
+        bulk.apply(self.cursor, rows, states, stamps, first, now, created_at)
         if self.log is not None:
             pairs = zip(rows, stamps, strict=True)
             self.log += [Logged(SET, space, stamp, mutation.key) for (space, mutation), stamp in pairs]
-        return [Commit(stamp, (count,)) for stamp, count in zip(stamps, replaced, strict=True)]
+        return [Commit(stamp, (int(state == bulk.ALIVE),)) for stamp, state in zip(stamps, states, strict=True)]
 
-    def _set_living(self, rows: list[bulk.Row], stamps: list[int], gone: set[int]) -> list[Outcome]:
+    def _set_living(self, rows: list[bulk.Row], stamps: list[int], states: str) -> list[Outcome]:
         """The same, where some of the spaces are gone."""
-        kept = [index for index, (space, _) in enumerate(rows) if space not in gone]
+        kept = [index for index, state in enumerate(states) if state != bulk.GONE]
         done = iter(self.set_many([rows[index] for index in kept], [stamps[index] for index in kept]) if kept else ())
-        return [space_gone() if space in gone else next(done) for space, _ in rows]
+        return [space_gone() if state == bulk.GONE else next(done) for state in states]
 
     def _is_alive(self, space: int, now: int) -> bool:
         if space not in self._alive:
-            if self.connection.execute(IS_ALIVE, (space, now)).fetchone() is None:
+            if not self.cursor.execute(IS_ALIVE, (space, now)).fetchall():
                 return False
             self._alive.add(space)
         return True
 
     def _look(self, space: int, key: bytes) -> tuple[int, int, int | None] | None:
-        for row in self.connection.execute(LOOK, (space, key)):
-            return row  # type: ignore[no-any-return]  # the columns of LOOK
-        return None
+        rows: Any = self.cursor.execute(LOOK, (space, key)).fetchall()
+        return rows[0] if rows else None
 
     def _unmet(self, space: int, condition: Condition, now: int) -> Unmet | None:
         row = self._look(space, condition.key)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -29,7 +27,7 @@ from kvasir.engines.sqlite import failures, sweeping
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
 from kvasir.engines.sqlite.group import Group, WorkJob
 from kvasir.engines.sqlite.recovery import hold_open, migrate_noticeably, overwrite_interrupted_commits
-from kvasir.engines.sqlite.seqlocks import ONLY_COMMIT, Seqlocks
+from kvasir.engines.sqlite.seqlocks import ONLY_COMMIT, Seqlocks, WritersLock
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import Write, WriterStats
@@ -89,7 +87,7 @@ class Writer:
         self._log_pages = 0
         self._thread = threading.Thread(target=self._run, name="kvasir-writer", daemon=True)
         self.seqlocks: Seqlocks
-        self._lock_file: int
+        self._writers_lock: WritersLock
         self._loop: asyncio.AbstractEventLoop
         self._connection: apsw.Connection
         self._anchor: apsw.Connection
@@ -100,13 +98,13 @@ class Writer:
     def start(self) -> None:
         """Open the database and start the thread. Raises `Unavailable` and what APSW and the file system do."""
         self._loop = asyncio.get_running_loop()
-        self._lock_file = os.open(f"{self._path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._writers_lock = WritersLock(self._path)
         try:
-            with self._writers_lock(), contextlib.ExitStack() as opened:
+            with self._writers_lock, contextlib.ExitStack() as opened:
                 self._open_database(opened)
                 opened.pop_all()
         except BaseException:
-            os.close(self._lock_file)
+            self._writers_lock.close()
             raise
         self._thread.start()
 
@@ -161,7 +159,7 @@ class Writer:
         self._hand_over()
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
-        os.close(self._lock_file)
+        self._writers_lock.close()
         self.seqlocks.close()
         # The thread's last call to the loop comes before its end; let it run before the caller goes on.
         await asyncio.sleep(0)
@@ -171,7 +169,7 @@ class Writer:
     def _run(self) -> None:
         while self._take_turn():
             pass
-        with contextlib.suppress(apsw.Error), self._writers_lock():
+        with contextlib.suppress(apsw.Error), self._writers_lock:
             copy(self._connection)
         self._connection.close()
         self._anchor.close()
@@ -220,8 +218,8 @@ class Writer:
     def _commit_group(self, group: list[Job]) -> None:
         if self._failed_at is not None:
             self._reopen()
-        with self._writers_lock():
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._writers_lock:
+            self._transaction.cursor.execute("BEGIN IMMEDIATE")
             try:
                 self._transaction.read_meta(watched=self.seqlocks.watched())
                 Group(self._transaction).apply(group)
@@ -296,15 +294,6 @@ class Writer:
             return False
         return True
 
-    @contextlib.contextmanager
-    def _writers_lock(self) -> Iterator[None]:
-        """While it lasts, this is the only writer among all processes."""
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-
     def _connect(self) -> None:
         self._connection = connections.for_writing(self._path, durable=self._durable)
         self._connection.set_wal_hook(self._log_has_grown)
@@ -329,7 +318,7 @@ class Writer:
             self._connect()
             faults = [row[0] for row in self._connection.execute("PRAGMA quick_check(1)") if row[0] != "ok"]
             if not faults:
-                with self._writers_lock():
+                with self._writers_lock:
                     overwrite_interrupted_commits(
                         self._connection, self.seqlocks
                     )  # which shows that the disk can write and sync again
@@ -367,7 +356,7 @@ class Writer:
                     self._reopen()
                 return
             if self._log_pages >= COPY_PAGES:
-                with self._writers_lock():
+                with self._writers_lock:
                     self._checkpoints.run(self._connection, self._log_pages)
                 self._log_pages = 0
             if time.monotonic() - self._swept_at >= SWEEP_EVERY_SECONDS:
@@ -389,7 +378,7 @@ class Writer:
 
     def _sweep(self) -> None:
         if self.seqlocks.any_held():
-            with self._writers_lock():  # a writer that is merely in the middle of a commit finishes it first
+            with self._writers_lock:  # a writer that is merely in the middle of a commit finishes it first
                 self._recover_interrupted_commits()
         job = WorkJob(None, self.sweep)
         if sweeping.has_expired(self._connection, self._clock()):
