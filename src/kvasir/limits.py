@@ -117,6 +117,11 @@ class Limits:
         "Total size of the changed keys and values that one watch has not been told of yet",
         "the watch is told that it has missed something",
     )
+    credential_watches: int = row(
+        1_000, "count", "Number of watches of `/v1` with one credential in one process", UNAVAILABLE
+    )
+    credential_exports: int = row(2, "count", "Number of exports with one credential in one process", UNAVAILABLE)
+    credential_imports: int = row(2, "count", "Number of imports with one credential in one process", UNAVAILABLE)
     snapshots: int = row(4, "count", "Number of snapshots that one process holds for exports", UNAVAILABLE)
     snapshot_seconds: float = row(
         600.0, "seconds", "Time that one export may hold its snapshot of the database", "the export ends incomplete"

@@ -84,6 +84,16 @@ def test_filters(filled: Client, query: str, found: list[str]) -> None:
     assert pages(filled, query) == found
 
 
+def test_a_page_is_bounded_in_bytes(kv: Client) -> None:
+    large = b'"' + b"x" * 1_000_000 + b'"'
+    for number in range(9):
+        kv.set(f"k{number}", large)
+    answer = kv.ask("GET", "entries?limit=1000").json()
+    assert 1 <= len(answer["entries"]) < 9
+    assert pages(kv, "limit=1000") == [f"k{number}" for number in range(9)]
+    assert len(kv.ask("GET", "entries?limit=1000&values=false").json()["entries"]) == 9
+
+
 @pytest.mark.parametrize(
     ("query", "field", "code"),
     [

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
+import socket
+import threading
 from typing import Any
 from urllib.parse import quote
 
@@ -55,3 +59,53 @@ def refusal(answer: httpx.Response) -> tuple[int, str, list[str]]:
     assert problem["detail"]
     assert problem["request_id"] == answer.headers["x-request-id"]
     return answer.status_code, problem["code"], [field["field"] for field in problem["fields"]]
+
+
+class Events:
+    """An open `watch`, read in a thread of its own."""
+
+    def __init__(self, kv: Client, query: str = "", *, headers: dict[str, str] | None = None) -> None:
+        self._stream = kv.http.stream(
+            "GET", f"spaces/{kv.id}/watch?{query}", headers=headers or {}, timeout=httpx.Timeout(10, read=60)
+        )
+        self.response = self._stream.__enter__()
+        self._queue: queue.SimpleQueue[tuple[str, Any, str | None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        event: dict[str, str] = {}
+        try:
+            for line in self.response.iter_lines():
+                if line and not line.startswith(":"):
+                    name, _, text = line.partition(": ")
+                    event[name] = text
+                elif event:
+                    self._queue.put((event["event"], json.loads(event["data"]), event.get("id")))
+                    event = {}
+        except httpx.HTTPError:
+            pass
+        self._queue.put(None)
+
+    def next(self) -> tuple[str, Any, str | None]:
+        """(name, data, id) of the next event."""
+        event = self._queue.get(timeout=60)
+        assert event is not None, "the stream has ended"
+        return event
+
+    def ended(self) -> bool:
+        """Whether nothing follows; waits for it."""
+        return self._queue.get(timeout=60) is None
+
+    def close(self) -> None:
+        # The thread waits for what comes, and closing alone would not end that.
+        with contextlib.suppress(OSError):
+            self.response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        self._thread.join(60)
+        self._stream.__exit__(None, None, None)
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -88,7 +88,7 @@ class Worker:
             self._engine, metrics, engine_name=config.engine_name, durability=config.durability
         )
         versori = VersoriDialect(self._store, self._auth)
-        native = NativeDialect(
+        self._native = NativeDialect(
             self._store, self._engine, self._auth, engine_name=config.engine_name, durability=config.durability
         )
         voximplant = VoximplantDialect(
@@ -96,7 +96,7 @@ class Worker:
         )
         reference = ReferenceDialect(openapi.document(config.limits))
         # Versori's paths win, since a key in one may look like a path of another API.
-        dialects: list[HttpDialect] = [versori, native, self._health, reference, voximplant]
+        dialects: list[HttpDialect] = [versori, self._native, self._health, reference, voximplant]
         self._listener = HttpListener(
             dialects, metrics, config.limits, fallback=versori, log_requests=config.access_log
         )
@@ -197,6 +197,7 @@ class Worker:
 
     async def _drain(self) -> None:
         self._health.stopping = True
+        self._native.stop()
         log.info("stopping; requests in flight are answered first")
         seconds = self._config.drain_seconds
         stopping: list[Awaitable[Any]] = [self._listener.stop(seconds)]

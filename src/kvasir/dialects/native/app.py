@@ -9,9 +9,24 @@ from typing import ClassVar
 from kvasir import __version__, jsontext
 from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.http import Request, Response
-from kvasir.dialects.native import atomic, entries, keytext, listings, parameters, problems, rendering, routes, spaces
+from kvasir.dialects.native import (
+    atomic,
+    entries,
+    exporting,
+    importing,
+    keytext,
+    listings,
+    parameters,
+    problems,
+    rendering,
+    routes,
+    spaces,
+    watching,
+)
 from kvasir.dialects.native.calls import Call, Handler, Services
 from kvasir.dialects.native.preconditions import ConditionNotMet
+from kvasir.dialects.native.streams import Slots
+from kvasir.dialects.native.watching import Watches
 from kvasir.engine import Engine, Outcome
 from kvasir.errors import KvasirError
 from kvasir.keys import pack, unpack
@@ -21,7 +36,7 @@ from kvasir.store.store import Store
 log = logging.getLogger("kvasir.native")
 
 #: What a client may rely on, beyond the plain reads and writes of entries.
-FEATURES: tuple[str, ...] = ()
+FEATURES: tuple[str, ...] = ("atomic", "children", "watch", "export", "import")
 
 
 async def _about(services: Services, call: Call) -> Response:
@@ -58,6 +73,9 @@ HANDLERS: dict[str, Handler] = {
     "CountEntries": listings.count,
     "GetMany": listings.get_many,
     "Atomic": atomic.commit,
+    "Watch": watching.watch,
+    "Export": exporting.export,
+    "Import": importing.load,
 }
 
 
@@ -71,12 +89,16 @@ class NativeDialect:
         self._store = store
         self._auth = auth
         about = {"version": __version__, "engine": engine_name, "durability": durability}
-        self._services = Services(store, engine, auth, about)
+        self._services = Services(store, engine, auth, about, Slots(), Watches())
         self.serves = routes.serves
         self._nowait: dict[str, Callable[[Request, Principal, Space, bytes], bool]] = {
             "GetEntry": self._get_nowait,
             "SetEntry": self._set_nowait,
         }
+
+    def stop(self) -> None:
+        """The server stops: end what would have no end. What was begun otherwise goes on."""
+        self._services.watches.stop()
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
@@ -103,7 +125,7 @@ class NativeDialect:
             name = operation.name
             # Never a cookie, which a browser sends by itself.
             principal = await self._auth.authenticate(request.header("authorization"), None)
-            query = parameters.read(request.query, operation.parameters)
+            query = parameters.read(request.query, operation.parameters, operation.repeated)
             return await HANDLERS[name](self._services, Call(request, operation, principal, id, key, query))
         except KvasirError as error:
             return problems.failure(error, name, request.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -93,15 +93,16 @@ def _key(parts: list[str], at: str) -> bytes:
 
 
 def _life(asked: bodies.Set | bodies.Increment, at: str, now: int, *, refresh: bool) -> tuple[int | None, int | None]:
-    ttl = None if asked.ttl is None else _parsed(durations.parse, asked.ttl, at, "ttl")
-    expires_at = None if asked.expires_at is None else _parsed(parameters.timestamp, asked.expires_at, at, "expires_at")
+    ttl = None if asked.ttl is None else parsed(durations.parse, asked.ttl, at, "ttl")
+    expires_at = None if asked.expires_at is None else parsed(parameters.timestamp, asked.expires_at, at, "expires_at")
     entries.check_life(ttl, expires_at, refresh, now, at)
     return ttl, expires_at
 
 
-def _parsed(parse: Any, text: str, at: str, name: str) -> int:
+def parsed(parse: Callable[[str], int], text: str, at: str, name: str) -> int:
+    """What a parser of the query makes of a member. Raises `Invalid`."""
     try:
-        return int(parse(text))
+        return parse(text)
     except ValueError as error:
         raise blame(at, name, f"must be {error}") from None
 
@@ -146,9 +147,9 @@ def _touch(asked: bodies.Touch, at: str, now: int) -> Touch:
     if (asked.ttl is None) == (asked.expires_at is UNSET):
         raise blame(at, "ttl", "or expires_at is needed: one of them; expires_at: null means that it never expires")
     if asked.ttl is not None:
-        expires_at: int | None = now + _parsed(durations.parse, asked.ttl, at, "ttl")
+        expires_at: int | None = now + parsed(durations.parse, asked.ttl, at, "ttl")
     elif isinstance(asked.expires_at, str):
-        expires_at = _parsed(parameters.timestamp, asked.expires_at, at, "expires_at")
+        expires_at = parsed(parameters.timestamp, asked.expires_at, at, "expires_at")
         entries.check_life(None, expires_at, False, now, at)
     else:
         expires_at = None

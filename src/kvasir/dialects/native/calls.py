@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -12,10 +12,15 @@ from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import keytext, parameters
 from kvasir.dialects.native.problems import HEADERS
 from kvasir.dialects.native.routes import Operation
+from kvasir.dialects.native.streams import Slots
 from kvasir.engine import Engine
+from kvasir.errors import Unauthenticated
 from kvasir.keys import pack
 from kvasir.model import Principal, Space
 from kvasir.store.store import Store
+
+if TYPE_CHECKING:
+    from kvasir.dialects.native.watching import Watches
 
 
 class Services(Struct, frozen=True):
@@ -26,6 +31,8 @@ class Services(Struct, frozen=True):
     auth: Authenticator
     #: What the server says about itself: version, engine, durability
     about: dict[str, str]
+    slots: Slots
+    watches: Watches
 
 
 class Call(Struct, frozen=True):
@@ -44,6 +51,18 @@ class Call(Struct, frozen=True):
         """The packed key in the path or, in the general form, in the query."""
         named = "{key}" in self.operation.path
         return pack(keytext.of_path(self.raw_key) if named else parameters.key(self.query))
+
+    async def authenticate(self, services: Services) -> Principal:
+        """The principal again. Raises `Unauthenticated` if the credential is good no more."""
+        # Never a cookie, which a browser sends by itself.
+        return await services.auth.authenticate(self.request.header("authorization"), None)
+
+    async def recheck(self, services: Services) -> None:
+        """Look again whether what takes long may go on. Raises what a new request would."""
+        principal = await self.authenticate(services)
+        if principal != self.principal:
+            raise Unauthenticated("what the credential allows has changed; send the request again")
+        await services.store.open(principal, self.id)
 
     async def space(self, services: Services) -> Space:
         """The space in the path. Raises `NotFound` for one that the principal may not know of, too."""

@@ -27,8 +27,6 @@ class Parameter(Struct, frozen=True):
     #: JSON Schema of the text, for the API's document
     schema: dict[str, Any]
     description: str
-    #: Whether it may be given several times; its value is then a list.
-    repeated: bool = False
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -152,6 +150,12 @@ PARAMETERS: dict[str, Parameter] = {
         _TEXT | {"enum": ["store", "application", "session"]},
         "Only spaces of this kind.",
     ),
+    "mode": Parameter(
+        one_of("replace", "keep", "fail"),
+        _TEXT | {"enum": ["replace", "keep", "fail"], "default": "replace"},
+        "What to do with a key that exists: replace it, keep it, or stop there.",
+    ),
+    "dry_run": Parameter(flag, _BOOLEAN | {"default": False}, "`true`: says what would be done, and does nothing."),
     "expect": Parameter(
         whole(0, 2**53),
         {"type": "integer", "minimum": 0, "maximum": 2**53},
@@ -160,8 +164,11 @@ PARAMETERS: dict[str, Parameter] = {
 }
 
 
-def read(query: str, allowed: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters of a query by name. Raises `Invalid` for one that is unknown, repeated or unfit."""
+def read(query: str, allowed: tuple[str, ...], repeated: str = "") -> dict[str, Any]:
+    """The parameters of a query by name. Raises `Invalid` for one that is unknown, repeated or unfit.
+
+    The one that may be repeated has a list for its value.
+    """
     if not query:
         return {}
     try:
@@ -174,7 +181,7 @@ def read(query: str, allowed: tuple[str, ...]) -> dict[str, Any]:
             known = f"the parameters here are: {', '.join(allowed)}" if allowed else "there are no parameters here"
             raise _blame(name[:100], f"is no parameter of this request; {known}")
         row = PARAMETERS[name]
-        if row.repeated:
+        if name == repeated:
             found.setdefault(name, []).append(_parsed(name, row, text))
         elif name in found:
             raise _blame(name, "is there twice")

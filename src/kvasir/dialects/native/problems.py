@@ -77,9 +77,9 @@ def problem(error: KvasirError, operation: str, request: str) -> dict[str, Any]:
     return document
 
 
-def failure(error: KvasirError, operation: str, request: str) -> Response:
-    """The response to a request that failed; `request` is its id."""
-    document = problem(error, operation, request)
+def failure(error: KvasirError, operation: str, request: str, **more: Any) -> Response:
+    """The response to a request that failed; `request` is its id, `more` are further members."""
+    document = problem(error, operation, request) | more
     row = next(FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES)
     headers = (*HEADERS, *row.headers)
     if isinstance(error, MethodNotAllowed):

@@ -24,6 +24,8 @@ class Operation(Struct, frozen=True, gc=False):
     path: str
     #: Rows of `parameters.PARAMETERS`
     parameters: tuple[str, ...] = ()
+    #: The one of them that may be there several times
+    repeated: str = ""
 
 
 _WRITE = ("ttl", "expires_at", "refresh", "keep")
@@ -51,6 +53,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("CountEntries", "GET", "spaces/{id}/count", _PREFIX),
     Operation("GetMany", "POST", "spaces/{id}/get", ("extend",)),
     Operation("Atomic", "POST", "spaces/{id}/atomic"),
+    Operation("Watch", "GET", "spaces/{id}/watch", (*_PREFIX, "key"), "key"),
+    Operation("Export", "GET", "spaces/{id}/export", _PREFIX),
+    Operation("Import", "POST", "spaces/{id}/import", ("mode", "dry_run")),
 )
 
 _METHODS: dict[str, dict[str, Operation]] = {}

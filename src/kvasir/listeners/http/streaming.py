@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from kvasir.dialects.http import Stream
+from kvasir.errors import KvasirError
 
 if TYPE_CHECKING:
     from kvasir.listeners.http.request import Request
@@ -45,6 +46,9 @@ class Streaming:
                         while not owner.has_room(request):
                             self._room = asyncio.get_running_loop().create_future()
                             await self._room
+        except KvasirError as error:
+            log.warning("request %s: the answer was cut off: %s", request.id, error.message)
+            owner.cut(request)
         except Exception:
             # What has been sent must not pass for the whole: the connection or the stream ends without its end.
             log.exception("request %s: the answer was cut off", request.id)

@@ -1,0 +1,252 @@
+"""Export and import: whole or known to be cut, exact, bounded, and frank about what was not taken."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from kvasir.dialects.native.lines import Splitter
+from tests.support.native import Client, refusal
+from tests.support.raw_http import request
+from tests.support.serving import Server, serving, wait_until
+
+
+def exported(kv: Client, query: str = "") -> list[Any]:
+    answer = kv.ask("GET", f"export?{query}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert lines[-1] == {"end": {"entries": len(lines) - 1}}
+    return lines[:-1]
+
+
+def imported(kv: Client, *lines: Any, query: str = "") -> Any:
+    text = "\n".join([line if isinstance(line, str) else json.dumps(line) for line in lines])
+    answer = kv.ask("POST", f"import?{query}", content=text.encode())
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.fixture
+def other(kv: Client) -> Client:
+    """A second store."""
+    return Client(kv.http, kv.http.post("spaces", json={"name": f"other of {kv.id}"}).json()["id"])
+
+
+def test_an_export_has_every_entry_in_key_order_and_an_end(kv: Client) -> None:
+    assert exported(kv) == []
+    kv.set("b", b' {"x":\r\n 18446744073709551617.0}', kvasir_metadata='{"n": 1.0}')
+    kv.set("a/1", 1, "ttl=1h&refresh=true")
+    kv.set("ab", "é\u2028")
+    lines = exported(kv)
+    assert [line["key"] for line in lines] == [["a", "1"], ["ab"], ["b"]]
+    assert list(lines[0]) == ["key", "text", "metadata", "refresh", "created_at", "expires_at", "versionstamp"]
+    assert lines[2]["text"] == ' {"x":\r\n 18446744073709551617.0}'
+    assert lines[2]["metadata"] == {"n": 1.0}
+    entry = kv.entry("a", "1")
+    assert lines[0] == {name: entry.get(name) for name in lines[0]} | {"text": "1"}
+    assert lines[0]["refresh"] == 3_600_000
+    assert [line["key"] for line in exported(kv, "prefix=a")] == [["a", "1"]]
+    assert refusal(kv.ask("GET", "export?prefix=")) == (400, "invalid", ["prefix"])
+
+
+def test_an_export_goes_into_an_import(kv: Client, other: Client) -> None:
+    for number in range(1_200):
+        kv.set(f"k/{number:04}", number)
+    kv.set("odd", b' {"x":\r\n 1.0}', "ttl=1h&refresh=true", kvasir_metadata='{"n": 1}')
+    before = exported(kv)
+    text = kv.ask("GET", "export").content
+    report = other.ask("POST", "import", content=text).json()
+    assert report == {
+        "set": 1_201, "kept": 0, "refused": 0, "refusals": [], "ignored": ["created_at", "versionstamp"],
+        "lines": 1_202, "whole": True, "dry_run": False,
+    }  # fmt: skip
+    made_anew = ("created_at", "versionstamp")
+    after = exported(other)
+    for one, two in zip(before, after, strict=True):
+        assert {k: v for k, v in one.items() if k not in made_anew} == {
+            k: v for k, v in two.items() if k not in made_anew
+        }
+
+
+def test_a_stream_that_is_cut_at_any_byte_is_known_as_cut(kv: Client, other: Client) -> None:
+    for key in ("a", "b", "c"):
+        kv.set(key, {"end": {"entries": 1}})
+    text = kv.ask("GET", "export").content
+    assert text.endswith(b'{"end":{"entries":3}}\n')
+    for size in range(len(text) - 1):
+        last = text[:size].splitlines()[-1:] or [b""]
+        assert not re.fullmatch(rb'\{"end":\{"entries":3\}\}', last[0])
+    for size in range(0, len(text) - 1, 7):
+        report = other.ask("POST", "import", content=text[:size]).json()
+        assert report["whole"] is None or report["refused"]
+
+
+def test_what_a_line_may_have(kv: Client) -> None:
+    report = imported(
+        kv,
+        {"key": ["a"], "value": 1.50},
+        {"key": ["b"], "text": "1.50"},
+        "",
+        {"key": ["c"], "value": None, "ttl": "1h", "refresh": True, "metadata": {"x": 1}},
+        '{"key": ["d"], "value": 1.50}\r',
+        {"key": ["e"], "text": "1", "refresh": 5_000, "expires_at": "2100-01-01T00:00:00.000Z"},
+    )
+    assert (report["set"], report["refused"], report["whole"]) == (5, 0, None)
+    assert kv.get("d").content == b"1.50"
+    assert kv.entry("c")["metadata"] == {"x": 1}
+    sliding = kv.entry("e")
+    assert (sliding["refresh"], sliding["expires_at"]) == (5_000, "2100-01-01T00:00:00.000Z")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "invalid JSON"),
+        ("[]", "expected `object`"),
+        ({"value": 1}, "key is missing"),
+        ({"key": []}, "key is missing"),
+        ({"key": ["a"]}, "text or value"),
+        ({"key": ["a"], "value": 1, "text": "1"}, "contradicts"),
+        ({"key": ["a"], "text": "{"}, "must hold JSON"),
+        ({"key": ["a"], "value": 1, "colour": 1}, "unknown field"),
+        ({"key": ["a"], "value": 1, "ttl": "1"}, "ttl must be"),
+        ({"key": ["a"], "value": 1, "expires_at": "2000-01-01T00:00:00Z"}, "in the past"),
+        ({"key": ["a"], "value": 1, "metadata": []}, "metadata must be an object"),
+        ({"key": ["a"], "value": 1, "refresh": True}, "refresh needs"),
+        ({"key": ["x" * 2047], "value": 1}, "the key is"),
+        ({"key": ["a"], "value": "x" * 2**20}, "the value is"),
+        ({"key": ["a"], "value": 1, "metadata": {"x": "y" * 16_384}}, "the metadata is"),
+        ("x" * 3_000_000, "too long"),
+        ({"end": {}}, "the number of entries"),
+    ],
+)
+def test_a_refused_line_is_told_and_the_others_are_taken(kv: Client, line: Any, reason: str) -> None:
+    report = imported(kv, {"key": ["first"], "value": 1}, line, {"key": ["last"], "value": 1})
+    assert (report["set"], report["refused"]) == (2, 1)
+    assert report["refusals"][0]["line"] == 2
+    assert reason in report["refusals"][0]["reason"]
+    assert kv.ask("GET", "count").json() == {"count": 2}
+
+
+def test_a_hundred_refusals_are_told_and_all_are_counted(kv: Client) -> None:
+    report = imported(kv, *["x"] * 150)
+    assert (report["refused"], len(report["refusals"])) == (150, 100)
+
+
+def test_the_end_line_is_held_against_what_came(kv: Client) -> None:
+    a = {"key": ["a"], "value": 1}
+    assert imported(kv, a, {"end": {"entries": 1}})["whole"] is True
+    assert imported(kv, a, {"end": {"entries": 2}})["whole"] is False
+    report = imported(kv, a, {"end": {"entries": 1}}, a)
+    assert report["refusals"] == [{"line": 3, "reason": "it follows the line that ends an export"}]
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_modes(kv: Client, dry_run: str) -> None:
+    kv.set("a", "old")
+    lines = [{"key": [key], "value": "new"} for key in ("x", "a", "y")]
+    counts = {"replace": (3, 0), "keep": (2, 1)}
+    for mode, (set_, kept) in counts.items():
+        kv.ask("DELETE", "entries?prefix=x")
+        kv.ask("DELETE", "entries?prefix=y")
+        kv.set("a", "old")
+        report = imported(kv, *lines, query=f"mode={mode}&dry_run={dry_run}")
+        assert (report["set"], report["kept"], report["dry_run"]) == (set_, kept, dry_run == "true")
+        if dry_run == "true":
+            assert kv.ask("GET", "count").json() == {"count": 1}
+        else:
+            assert kv.get("a").json() == ("new" if mode == "replace" else "old")
+            assert kv.get("y").json() == "new"
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_fail_stops_at_the_first_key_that_exists(kv: Client, dry_run: str) -> None:
+    kv.set("k/700", "old")
+    text = "\n".join([json.dumps({"key": ["k", f"{n:03}"], "value": n}) for n in range(1_000)])
+    answer = kv.ask("POST", f"import?mode=fail&dry_run={dry_run}", content=text.encode())
+    assert refusal(answer) == (412, "conflict", [])
+    problem = answer.json()
+    assert (problem["line"], problem["key"]) == (701, ["k", "700"])
+    assert (problem["imported"]["set"], problem["imported"]["lines"]) == (500, 500)
+    assert kv.ask("GET", "count").json() == {"count": 1 if dry_run == "true" else 501}
+    twice = [{"key": ["twice"], "value": 1}] * 2
+    text = "\n".join(map(json.dumps, twice))
+    if dry_run == "false":
+        assert kv.ask("POST", "import?mode=fail", content=text.encode()).json()["line"] == 2
+
+
+def test_pieces_are_cut_into_lines_wherever_they_are_cut() -> None:
+    text = b"one\ntwo\n" + b"x" * 30 + b"\n\nlast"
+    expected = [b"one", b"two", None, b"", b"last"]
+    for size in range(1, len(text)):
+        splitter = Splitter(20)
+        pieces = [text[at : at + size] for at in range(0, len(text), size)] + [b""]
+        assert [line for piece in pieces for line in splitter.feed(piece)] == expected
+
+
+# -- bounds -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    options = ("--limit-unread-seconds", "1", "--limit-credential-imports", "1", "--limit-body-seconds", "3")
+    with serving(tmp_path_factory.mktemp("narrow"), *options, "--limit-snapshot-seconds", "2") as server:
+        yield server
+
+
+@pytest.fixture
+def narrow_kv(narrow: Server) -> Iterator[Client]:
+    with httpx.Client(base_url=f"{narrow.url}/v1/", headers=narrow.headers, timeout=60, trust_env=False) as client:
+        yield Client(client, narrow.store)
+
+
+def opened(server: Server, data: bytes) -> socket.socket:
+    """A connection on which something has been sent, and that nobody reads."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection.sendall(data)
+    return connection
+
+
+def test_a_slow_export_is_let_go_and_a_credential_has_only_so_many(narrow: Server, narrow_kv: Client) -> None:
+    large = b'"' + b"x" * 1_000_000 + b'"'
+    for number in range(20):
+        narrow_kv.set(f"large/{number}", large)
+    path = f"/v1/spaces/{narrow.store}/export"
+    held = [opened(narrow, request("GET", path)) for _ in range(2)]
+    try:
+        for connection in held:
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
+        assert refusal(narrow_kv.ask("GET", "export")) == (503, "unavailable", [])
+        wait_until(lambda: narrow_kv.ask("GET", "export?prefix=none").status_code == 200, "they are let go")
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_an_import_that_stops_coming_ends_and_one_has_only_so_many(narrow: Server, narrow_kv: Client) -> None:
+    path = f"/v1/spaces/{narrow.store}/import"
+    first = b'{"key":["slow"],"value":1}\n'
+    head = request("POST", path, more="Transfer-Encoding: chunked\r\n")
+    connection = opened(narrow, head + b"%x\r\n%b\r\n" % (len(first), first))
+    try:
+        wait_until(lambda: narrow_kv.ask("POST", "import", content=b"").status_code == 503, "the place is taken")
+        answer = connection.recv(65_536)
+        assert b"400 Bad Request" in answer
+        assert b"send it faster" in answer
+        assert narrow_kv.ask("POST", "import", content=b"").status_code == 200
+    finally:
+        connection.close()
+
+
+def test_a_viewer_exports_and_does_not_import(kv: Client, server: Server) -> None:
+    assert refusal(httpx.get(f"{server.url}/v1/spaces/{kv.id}/export", trust_env=False))[0] == 401
+    assert refusal(kv.http.get("spaces/01HF0000000000000000000000/export"))[:2] == (404, "store_not_found")
+    assert refusal(kv.http.post("spaces/01HF0000000000000000000000/import"))[:2] == (404, "store_not_found")
