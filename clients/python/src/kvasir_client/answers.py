@@ -36,6 +36,13 @@ _BY_STATUS: dict[int, type[KvasirError]] = {
     504: errors.Timeout,
 }
 
+#: Members of a problem document that have places of their own in a failure.
+_KNOWN_MEMBERS = {"type", "title", "status", "detail", "code", "fields", "request_id"} | {
+    "failed",
+    "versionstamp",
+    "count",
+}
+
 #: Beyond it, a server's wish to be asked later is cut off.
 LONGEST_PAUSE = 5.0
 
@@ -97,7 +104,12 @@ def failure_of(answer: Answer, *, writes: bool) -> KvasirError | None:
     if document is None:
         return _foreign(answer, writes=writes)
     code, detail = str(document["code"]), str(document.get("detail", document.get("title", "")))
-    known: dict[str, Any] = {"reason": code, "status": answer.status, "request_id": _text(document.get("request_id"))}
+    known: dict[str, Any] = {
+        "reason": code,
+        "status": answer.status,
+        "request_id": _text(document.get("request_id")),
+        "details": {name: value for name, value in document.items() if name not in _KNOWN_MEMBERS},
+    }
     if answer.status == 412:
         failed = _failed(document)
         present = failed[0].present if failed else _text(document.get("versionstamp"))

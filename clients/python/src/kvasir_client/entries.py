@@ -85,6 +85,10 @@ class Loaded:
     refused: int
     #: The first of the refused lines
     refusals: tuple[Refusal, ...]
+    #: Whether there are as many entries as the last line of an export says; None: there was no such line.
+    whole: bool | None
+    #: Members of lines that an import makes anew, such as "created_at"
+    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True)

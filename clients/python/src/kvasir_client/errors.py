@@ -5,9 +5,9 @@ The codes are those of the server's problem documents. What tells one failure fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class KvasirError(Exception):
@@ -26,6 +26,7 @@ class KvasirError(Exception):
         fields: Sequence[tuple[str, str]] = (),
         request_id: str | None = None,
         retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -39,6 +40,8 @@ class KvasirError(Exception):
         self.request_id = request_id
         #: Seconds after which the server wants to be asked again; None: it has not said so.
         self.retry_after = retry_after
+        #: What else the answer says: of a failed import, under "imported", what it has set all the same.
+        self.details = dict(details or {})
 
 
 class Invalid(KvasirError):
@@ -124,8 +127,9 @@ class ConditionNotMet(KvasirError):
         reason: str | None = None,
         status: int | None = None,
         request_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(message, reason=reason, status=status, request_id=request_id)
+        super().__init__(message, reason=reason, status=status, request_id=request_id, details=details)
         #: The versionstamp of the key of the (first) failed condition; None: the key is absent.
         self.present = present
         #: How many entries there are, if the condition was their number.

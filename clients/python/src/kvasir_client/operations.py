@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from kvasir_client import spaces, watching
 from kvasir_client.answers import Retries, exchange, read, read_text, unreadable
 from kvasir_client.entries import Child, Committed, Entry, Loaded, Refusal, entries_in, entry_in
-from kvasir_client.errors import ConditionNotMet, Invalid, NotFound, Unavailable
+from kvasir_client.errors import BY_CODE, ConditionNotMet, Invalid, KvasirError, NotFound, Unavailable
 from kvasir_client.keys import Key, json_text, parts_of, prefix_of
 from kvasir_client.times import Ttl, instant_text, ttl_text
 from kvasir_client.transactions import Changes, committed, text_of
@@ -30,6 +30,9 @@ METADATA_HEADER_BYTES = 4_096
 UPDATE_ATTEMPTS = 20
 #: Seconds without a byte after which an export or import counts as lost.
 SILENCE = 60.0
+
+#: The last line of an export is shorter than this.
+TAIL_BYTES = 2_000
 
 #: Stands for "not given" where None is a value.
 MISSING: Any = type("MISSING", (), {"__repr__": lambda _: "MISSING"})()
@@ -237,7 +240,7 @@ class Operations:
     def export(self, prefix: Key = ()) -> Steps[None]:
         """Gives pieces of NDJSON. Raises `Unavailable` if the stream is cut: the last line tells."""
         request = yield from self._request("GET", "export", _under(prefix))
-        answer = yield from self._exchange(request, send=Open(request, SILENCE))
+        yield from self._exchange(request, send=Open(request, SILENCE))
         tail = b""
         while True:
             try:
@@ -247,12 +250,9 @@ class Operations:
             if piece is None:
                 break
             # The last line is short; what is before it has been given and is not needed here.
-            tail = (tail + piece)[-400:]
+            tail = (tail + piece)[-TAIL_BYTES:]
             yield Give(piece)
-        try:
-            int(json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])["end"]["entries"])
-        except (ValueError, KeyError, TypeError):
-            raise Unavailable("the export was cut: what has come is not the whole", status=answer.status) from None
+        raise_unless_whole(tail)
 
     def load(
         self, pieces: Callable[[], Iterable[bytes]], *, mode: Mode = "replace", dry_run: bool = False
@@ -261,7 +261,14 @@ class Operations:
         path = yield from self._path("import")
         request = Request("POST", path, tuple(query), NDJSON, pieces, writes=True)
         # Batches that are durable stay so when a later one fails: not even "unavailable" means that nothing happened.
-        answer = yield from self._exchange(request, retries=Retries(1))
+        try:
+            answer = yield from self._exchange(request, retries=Retries(1))
+        except KvasirError as error:
+            done = error.details.get("imported") or {}
+            if isinstance(done, dict) and done.get("lines"):
+                error.args = (f"{error.message}; the import ended here, and lines up to {done['lines']} stay imported",)
+                error.message = error.args[0]
+            raise
         return read(answer, request, _loaded)
 
     def watch(self, prefix: Key, keys: Iterable[Key] | None) -> Steps[None]:
@@ -342,7 +349,21 @@ def _children(found: Any) -> tuple[list[Child], str | None]:
 
 def _loaded(found: Any) -> Loaded:
     refusals = tuple(Refusal(int(each["line"]), str(each["reason"])) for each in found["refusals"])
-    return Loaded(int(found["set"]), int(found["kept"]), int(found["refused"]), refusals)
+    whole, ignored = found.get("whole"), tuple(found.get("ignored") or ())
+    return Loaded(int(found["set"]), int(found["kept"]), int(found["refused"]), refusals, whole, ignored)
+
+
+def raise_unless_whole(tail: bytes) -> None:
+    """Raises what an export says that it failed of, or `Unavailable` if it was cut; `tail` is how it ended."""
+    try:
+        last = json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])
+        if "end" in last:
+            return
+        error = last["error"]
+        kind, why, reason = BY_CODE.get(error["code"], KvasirError), str(error["detail"]), str(error["code"])
+    except (ValueError, KeyError, TypeError):
+        kind, why, reason = Unavailable, "the stream was cut", Unavailable.code
+    raise kind(f"the export is not whole: {why}", reason=reason)
 
 
 __all__ = ["MISSING", "Keep", "Mode", "Operations", "Order"]

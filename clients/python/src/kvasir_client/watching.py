@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from kvasir_client.answers import Retries, exchange, unreadable
+from kvasir_client.answers import PROBLEM, Retries, exchange, failure_of, unreadable
 from kvasir_client.entries import Event, entry_with_text
 from kvasir_client.errors import KvasirError, Unavailable
 from kvasir_client.times import instant
-from kvasir_client.wire import Give, Lost, Open, Pause, Read, Request, Steps
+from kvasir_client.wire import Answer, Give, Lost, Open, Pause, Read, Request, Steps
 
 EVENT_STREAM = "text/event-stream"
 
@@ -36,6 +36,8 @@ def watch(request: Request, retries: Retries) -> Steps[None]:
             if not answer.headers.get("content-type", "").startswith(EVENT_STREAM):
                 raise unreadable(answer, again)
             while (message := (yield Read())) is not None:
+                if message.event == "error":
+                    raise _told(message.data)
                 event = event_of(message.event, message.data)
                 if event is not None:
                     attempt = 0
@@ -49,6 +51,12 @@ def watch(request: Request, retries: Retries) -> Steps[None]:
                 raise
         attempt += 1
         yield Pause(min(retries.pause(min(attempt, 10)), LONGEST_PAUSE))
+
+
+def _told(text: str) -> KvasirError:
+    """The failure that a stream ends with, once it has begun."""
+    failure = failure_of(Answer(500, {"content-type": PROBLEM}, text.encode()), writes=False)
+    return failure or KvasirError("the stream has ended")
 
 
 def event_of(kind: str, text: str) -> Event | None:
@@ -72,7 +80,10 @@ _KINDS: dict[str, Callable[[Any], Event]] = {
     "delete": lambda data: Event("delete", tuple(data["key"]), versionstamp=data.get("versionstamp")),
     "delete_prefix": lambda data: Event("delete_prefix", tuple(data["prefix"]), versionstamp=data.get("versionstamp")),
     "expiry": lambda data: Event(
-        "expiry", tuple(data["key"]), expires_at=instant(data["expires_at"]) if data["expires_at"] else None
+        "expiry",
+        tuple(data["key"]),
+        versionstamp=data.get("versionstamp"),
+        expires_at=instant(data["expires_at"]) if data["expires_at"] else None,
     ),
     "resync": lambda data: Event("resync", versionstamp=data.get("versionstamp")),
 }

@@ -69,6 +69,10 @@ def import_(
         refused=done.refused,
         refusals=[{"line": each.line, "reason": each.reason} for each in done.refusals],
     )
+    if done.whole is False:
+        fail("the last line tells another number of entries: the file is not whole", FAILED)
+    if done.whole is None and "versionstamp" in done.ignored:
+        typer.echo("kvasir: this looks like an export, but its last line is missing: it may have been cut", err=True)
     if done.refused:
         fail("not every line was taken", FAILED)
 

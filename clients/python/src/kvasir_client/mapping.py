@@ -1,0 +1,130 @@
+"""A store, or what is below a prefix of it, as a `MutableMapping`.
+
+Keys are tuples of what follows the prefix, values what JSON can express. Each operation asks the server, so several
+programs may share a mapping; `setdefault`, `pop` and `popitem` hold even then. Order is that of the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
+from typing import Any
+
+from kvasir_client.client import Store
+from kvasir_client.errors import ConditionNotMet
+from kvasir_client.keys import Key, parts_of, prefix_of
+from kvasir_client.operations import MISSING
+
+
+class StoreMapping(MutableMapping[Key, Any]):
+    """The entries below a prefix. An entry whose key is the prefix itself is no part of it."""
+
+    def __init__(self, store: Store, prefix: Key = ()) -> None:
+        self._store = store
+        self._prefix = prefix_of(prefix)
+
+    def _whole(self, key: Key) -> tuple[str, ...]:
+        return (*self._prefix, *parts_of(key))
+
+    def __getitem__(self, key: Key) -> Any:
+        entry = self._store.get(self._whole(key))
+        if entry is None:
+            raise KeyError(key)
+        return entry.value
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        self._store.set(self._whole(key), value)
+
+    def __delitem__(self, key: Key) -> None:
+        if not self._store.delete(self._whole(key)):
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            whole = self._whole(key)  # type: ignore[arg-type]
+        except TypeError:
+            return False
+        return self._store.get(whole, extend=False) is not None
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        for key, _ in self._scan(values=False):
+            yield key
+
+    def __len__(self) -> int:
+        own = bool(self._prefix) and self._store.get(self._prefix, extend=False) is not None
+        return self._store.count(self._prefix) - own
+
+    def __repr__(self) -> str:
+        return f"StoreMapping({self._store!r}, {self._prefix!r})"
+
+    def items(self) -> ItemsView[Key, Any]:
+        """The keys with their values, page by page."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        """The values, page by page."""
+        return _Values(self)
+
+    def setdefault(self, key: Key, default: Any = None) -> Any:
+        """The value of a key; if it is absent, it becomes `default` first."""
+        whole = self._whole(key)
+        while (entry := self._store.get(whole)) is None:
+            try:
+                self._store.set(whole, default, if_absent=True)
+            except ConditionNotMet:
+                continue
+            return default
+        return entry.value
+
+    def pop(self, key: Key, default: Any = MISSING) -> Any:
+        """Remove a key; the value that was removed. An absent key is `default`, or KeyError without one."""
+        whole = self._whole(key)
+        while (entry := self._store.get(whole, extend=False)) is not None:
+            try:
+                self._store.delete(whole, if_version=entry.versionstamp)
+            except ConditionNotMet:
+                continue
+            return entry.value
+        if default is MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[tuple[str, ...], Any]:
+        """Remove the first key. Raises KeyError if there is none."""
+        for key in self:
+            value = self.pop(key, MISSING)
+            if value is not MISSING:
+                return key, value
+        raise KeyError("the mapping is empty")
+
+    def clear(self) -> None:
+        """Remove every key, at once."""
+        if self._prefix:
+            # What has the prefix itself as its key is not ours to remove.
+            own = self._store.get(self._prefix, extend=False)
+            if own is not None:
+                super().clear()
+                return
+        self._store.delete_prefix(self._prefix, everything=True)
+
+    def _scan(self, *, values: bool) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for entry in self._store.scan(self._prefix, values=values):
+            if len(entry.key) > len(self._prefix):
+                yield entry.key[len(self._prefix) :], entry.value
+
+
+class _Items(ItemsView[Key, Any]):
+    def __init__(self, mapping: StoreMapping) -> None:
+        super().__init__(mapping)
+        self._of = mapping
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, ...], Any]]:
+        return self._of._scan(values=True)
+
+
+class _Values(ValuesView[Any]):
+    def __init__(self, mapping: StoreMapping) -> None:
+        super().__init__(mapping)
+        self._of = mapping
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._of._scan(values=True))

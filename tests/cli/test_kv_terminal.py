@@ -1,0 +1,249 @@
+"""`kvasir kv` in a real terminal: what people see, and what they are asked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kvasir_client import Client, Raw, Store
+
+from tests.support.kv import Kv, terminal
+from tests.support.serving import KVASIR, Server
+
+_names = itertools.count(1)
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[Store]:
+    with Client(server.url, key=server.key) as client:
+        yield client.store(client.create_store(f"terminal-{next(_names)}").id)
+
+
+@pytest.fixture
+def kv(server: Server, store: Store, tmp_path: Path) -> Kv:
+    return Kv(server, store.show().id, tmp_path)
+
+
+def shown(kv: Kv, *arguments: str, status: int = 0) -> str:
+    """What a verb shows in a terminal, standard output and error together."""
+    with kv.terminal(*arguments) as seen:
+        assert seen.end() == status, seen.shown
+        return seen.shown
+
+
+def test_every_verb_that_asks_nothing(kv: Kv, store: Store) -> None:
+    assert shown(kv, "set", "a/b", '{"n": 9.50}') == ""
+    assert shown(kv, "get", "a/b") == '{"n": 9.50}\n'
+    assert shown(kv, "set", "t", "--text", "hello") == ""
+    assert shown(kv, "get", "t", "--text") == "hello\n"
+    assert shown(kv, "incr", "n", "--by", "5") == "5\n"
+    assert shown(kv, "touch", "n", "--ttl", "1h") == ""
+    assert shown(kv, "count") == "3\n"
+    assert shown(kv, "list") == "a/b\nn\nt\n"
+    assert shown(kv, "tree") == "/\n├── a/\n│   └── b\n├── n\n└── t\n"
+    assert shown(kv, "delete", "n") == ""
+    assert "no entry" in shown(kv, "get", "n", status=4)
+    assert store.count() == 2
+
+
+def test_a_value_is_typed(kv: Kv, store: Store) -> None:
+    with kv.terminal("set", "k", "-") as seen:
+        seen.type('{"typed":\n1}\n\x04')
+        assert seen.end() == 0
+    entry = store.get("k")
+    assert entry
+    assert entry.value == {"typed": 1}
+    assert "Ctrl-D" in shown(kv, "set", "k", status=2)
+
+
+@pytest.mark.parametrize(("answer", "left", "status"), [("y", 1, 0), ("n", 3, 1)])
+def test_deleting_a_prefix_asks(kv: Kv, store: Store, answer: str, left: int, status: int) -> None:
+    for key in (("a", "1"), ("a", "2"), ("b",)):
+        store.set(key, 1)
+    with kv.terminal("delete", "a", "--prefix") as seen:
+        seen.expect(r"Delete 2 entries below a\? \[y/N\]")
+        seen.type(answer + "\n")
+        assert seen.end() == status
+    assert store.count() == left
+
+
+def test_a_prefix_that_has_grown_while_it_was_asked_stays(kv: Kv, store: Store) -> None:
+    store.set(("a", "1"), 1)
+    with kv.terminal("delete", "a", "--prefix") as seen:
+        seen.expect(r"Delete 1 entry below a")
+        store.set(("a", "2"), 1)
+        seen.type("y\n")
+        assert seen.end() == 5
+    assert store.count() == 2
+
+
+# -- edit ----------------------------------------------------------------------------------------------------------
+
+
+def editor(folder: Path, *steps: str) -> str:
+    """A program that edits like a person: one step each time it is called. `{file}` is what it is to edit."""
+    script = folder / "editor.sh"
+    calls = folder / "calls"
+    body = "\n".join(f"{number}) {step} ;;" for number, step in enumerate(steps, 1))
+    script.write_text(
+        f'#!/bin/sh\nset -e\necho x >> {calls}\ncase $(wc -l < {calls} | tr -d " ") in\n{body}\nesac\n'.replace(
+            "{file}", '"$1"'
+        )
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
+def other_write(kv: Kv, value: str) -> str:
+    """A step of the editor: somebody else writes meanwhile, keeping what is beside the value."""
+    return f"{KVASIR} kv set k '{value}' --keep"
+
+
+def test_edit_keeps_life_and_metadata(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", {"n": 1}, ttl="1h", refresh=True, metadata={"m": 1})
+    before = store.get("k", extend=False)
+    variables = {"EDITOR": editor(tmp_path, "echo '{\"n\":2}' > {file}")}
+    with kv.terminal("edit", "k", variables=variables) as seen:
+        assert seen.end() == 0, seen.shown
+    after = store.get("k", extend=False)
+    assert before
+    assert after
+    assert after.raw == b'{"n":2}'
+    assert (after.metadata, after.refresh, after.expires_at) == ({"m": 1}, before.refresh, before.expires_at)
+
+
+def test_edit_shows_long_values_on_several_lines_and_keeps_their_digits(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", Raw(b'{"price":9.50,"big":12345678901234567890,"text":"\\u00e9"}'))
+    copy = tmp_path / "copy"
+    step = f"cp {{file}} {copy}; sed -i.old s/9.50/9.60/ {{file}}"
+    assert kv("edit", "k", variables={"VISUAL": editor(tmp_path, step)}) == ""
+    assert copy.read_text().splitlines()[1] == '  "price": 9.50,'
+    entry = store.get("k")
+    assert entry
+    assert entry.raw == b'{"price":9.60,"big":12345678901234567890,"text":"\\u00e9"}'
+
+
+def test_edit_without_a_change_writes_nothing(kv: Kv, store: Store, tmp_path: Path) -> None:
+    versionstamp = store.set("k", [1])
+    done = kv.run("edit", "k", variables={"EDITOR": editor(tmp_path, "true")})
+    assert b"nothing was changed" in done.stderr
+    entry = store.get("k")
+    assert entry
+    assert entry.versionstamp == versionstamp
+
+
+def test_a_conflict_in_edit_shows_the_difference_and_loses_nothing_typed(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", {"n": 1}, metadata={"m": 1})
+    steps = (other_write(kv, '{"n":"theirs"}') + '; echo \'{"n":"mine"}\' > {file}', "grep -q mine {file}", "true")
+    with kv.terminal("edit", "k", variables={"EDITOR": editor(tmp_path, *steps)}) as seen:
+        seen.expect(r"-.*theirs")
+        seen.expect(r"\+.*mine")
+        seen.expect(r"Edit again\?")
+        seen.type("y\n")
+        assert seen.end() == 0, seen.shown
+    entry = store.get("k")
+    assert entry
+    assert (entry.value, entry.metadata) == ({"n": "mine"}, {"m": 1})
+
+
+@pytest.mark.parametrize("in_terminal", [True, False])
+def test_who_gives_up_after_a_conflict_finds_what_was_typed(
+    kv: Kv, store: Store, tmp_path: Path, in_terminal: bool
+) -> None:
+    store.set("k", 1)
+    variables = {"EDITOR": editor(tmp_path, other_write(kv, "2") + "; echo '\"typed\"' > {file}")}
+    variables["TMPDIR"] = str(tmp_path)
+    if in_terminal:
+        with kv.terminal("edit", "k", variables=variables) as seen:
+            seen.expect(r"Edit again\?")
+            seen.type("n\n")
+            assert seen.end() == 5
+    else:
+        assert "what you have typed is in" in kv.complaint("edit", "k", status=5, variables=variables)
+    (draft,) = tmp_path.glob("kvasir-*.json")
+    assert draft.read_text() == '"typed"\n'
+    assert stat.S_IMODE(draft.stat().st_mode) == 0o600
+    entry = store.get("k")
+    assert entry
+    assert entry.value == 2
+
+
+def test_what_is_no_json_is_edited_again(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", 1)
+    steps = ("echo '{\"a\":' > {file}", "grep -q a {file} && echo '{\"a\":1}' > {file}")
+    with kv.terminal("edit", "k", variables={"EDITOR": editor(tmp_path, *steps)}) as seen:
+        seen.expect("no JSON")
+        seen.expect(r"Edit again\?")
+        seen.type("\n")
+        assert seen.end() == 0, seen.shown
+    entry = store.get("k")
+    assert entry
+    assert entry.value == {"a": 1}
+
+
+def test_failures_of_edit(kv: Kv, store: Store, tmp_path: Path) -> None:
+    assert "kvasir kv set" in kv.complaint("edit", "no", status=4)
+    store.set("k", 1)
+    assert "EDITOR" in kv.complaint("edit", "k", status=1, variables={"EDITOR": "/no/such/editor"})
+    assert "status 3" in kv.complaint("edit", "k", status=1, variables={"EDITOR": editor(tmp_path, "exit 3")})
+    gone = f"{KVASIR} kv delete k; echo 5 > {{file}}"
+    (tmp_path / "calls").unlink()
+    said = kv.complaint("edit", "k", status=5, variables={"EDITOR": editor(tmp_path, gone)})
+    assert "deleted" in said
+    assert Path(said.rsplit(" ", 1)[1].strip()).read_text() == "5\n"
+
+
+# -- access keys and completion ------------------------------------------------------------------------------------
+
+
+def test_the_access_key_is_asked_for_and_not_shown(kv: Kv, server: Server) -> None:
+    none = {"KVASIR_KEY": "", "KVASIR_URL": ""}
+    with kv.terminal("add", "typed", "--url", server.url, group="context", variables=none) as seen:
+        seen.expect("access key")
+        seen.type(server.key + "\n")
+        assert seen.end() == 0
+        assert server.key not in seen.shown
+    assert kv("count", variables=none) == "0\n"
+
+
+def test_bash_completes_commands_contexts_stores_and_keys(kv: Kv, store: Store, server: Server) -> None:
+    for key in ("plain", ("products", "1"), ("products", "2"), ("products", "$(touch injected)"), ("prod;ls",)):
+        store.set(key, 1)
+    kv.run("add", "working", "--key", server.key, "--url", server.url, group="context")
+    variables = kv.environment({}) | {"PATH": f"{KVASIR.parent}:{os.environ['PATH']}", "PS1": "ready> "}
+    with terminal(["/bin/bash", "--norc", "--noprofile", "-i"], variables) as bash:
+        bash.type('eval "$(kvasir completion bash)"; echo loaded\n')
+        bash.expect("\nloaded")
+        for typed, completed in (
+            ("kvasir kv cou", "kvasir kv count "),
+            ("kvasir context use wor", "kvasir context use working "),
+            ("kvasir kv get --store defa", "kvasir kv get --store default "),
+            ("kvasir kv get pla", "kvasir kv get plain "),
+            ("kvasir kv get pro", "kvasir kv get products/"),
+        ):
+            bash.type(typed + "\t")
+            bash.expect(completed)
+            bash.type("\x15")
+        # Only what means nothing to a shell is offered.
+        bash.type("kvasir kv list products/\t\t")
+        bash.expect("products/1.*products/2")
+        bash.type("\x15exit\n")
+        bash.end()
+        assert "injected" not in bash.shown
+        assert "prod;ls" not in bash.shown
+
+
+@pytest.mark.parametrize(
+    ("shell", "word"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_each_shell_has_its_completion(kv: Kv, shell: str, word: str) -> None:
+    assert word in kv.run(shell, group="completion").stdout.decode()
+
+
+if sys.platform != "linux":
+    pytestmark = pytest.mark.skip("pseudo-terminals end in another way here")
