@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ import apsw
 
 from kvasir.engines import sqlite
 from kvasir.engines.sqlite import SqliteEngine, checkpoints, connection, sweeping, writer
-from kvasir.engines.sqlite.seqlocks import Seqlocks
+from kvasir.engines.sqlite.seqlocks import Seqlocks, WritersLock
 from tests.simulation.disk import PAGE, Disk, Inode, VirtualFileSystem
 from tests.support.clock import START
 
@@ -186,7 +184,7 @@ class Process:
                 with contextlib.suppress(apsw.Error):
                     one.close(True)
         if self.ready:
-            os.close(self.writer._lock_file)
+            self.writer._writers_lock.close()
         seqlocks.close()
 
 
@@ -223,20 +221,19 @@ class _Time:
         Machine.present.uptime += seconds
 
 
-class _Fcntl:
-    """What stands in for the module `fcntl`: the lock of the writers, which nobody waits for in vain."""
+class _WritersLock(WritersLock):
+    """The lock of the writers, which nobody waits for in vain."""
 
-    LOCK_EX = fcntl.LOCK_EX
-    LOCK_UN = fcntl.LOCK_UN
-
-    def flock(self, _: int, operation: int) -> None:
+    def __enter__(self) -> None:
         machine = Machine.present
-        if operation == self.LOCK_EX:
-            if machine.lock_holder is not None:
-                raise Confused("a process waits for the lock, and the simulation lets nobody wait")
-            machine.current.step("lock")
-            machine.lock_holder = machine.current
-        elif machine.lock_holder is machine.current:
+        if machine.lock_holder is not None:
+            raise Confused("a process waits for the lock, and the simulation lets nobody wait")
+        machine.current.step("lock")
+        machine.lock_holder = machine.current
+
+    def __exit__(self, *_: object) -> None:
+        machine = Machine.present
+        if machine.lock_holder is machine.current:
             machine.lock_holder = None
 
 
@@ -332,7 +329,7 @@ def stand_ins(copy_pages: int) -> Iterator[None]:
     with contextlib.ExitStack() as patches:
         for module in (writer, checkpoints, sweeping, sqlite):
             patches.enter_context(mock.patch.object(module, "time", _Time()))
-        patches.enter_context(mock.patch.object(writer, "fcntl", _Fcntl()))
+        patches.enter_context(mock.patch.object(writer, "WritersLock", _WritersLock))
         patches.enter_context(mock.patch.object(writer, "Seqlocks", _Seqlocks))
         patches.enter_context(mock.patch.object(writer, "COPY_PAGES", copy_pages))
         patches.enter_context(mock.patch.object(checkpoints, "WAIT_PAGES", 2 * copy_pages))
