@@ -20,6 +20,7 @@ from kvasir.dialects.versori import responses
 from kvasir.dialects.voximplant import errors as voximplant
 from kvasir.dialects.voximplant.forms import MAX_PARAMETERS
 from kvasir.dialects.voximplant.parameters import JSON_DEPTH as VOXIMPLANT_JSON_DEPTH
+from kvasir.store.reading import LARGE_READS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -62,6 +63,7 @@ such as `too_large` are explained in [errors.md](errors.md), which also says how
 FIXED: tuple[tuple[str, int, str, str], ...] = (
     ("Length of the name of an access key", NAME_CHARACTERS, "characters", limits.INVALID),
     ("Length of a credential: an access key or a token", CREDENTIAL_CHARACTERS, "characters", "`unauthorized`"),
+    ("Number of reads at a time, of one process, whose values are more than 1 MiB", LARGE_READS, "count", "they wait"),
     ("Length of a JSONPath, NemesisDB API", PATH_CHARACTERS, "characters", "status 4"),
     ("Length of a regular expression in a JSONPath", PATTERN_CHARACTERS, "characters", "it matches nothing"),
     ("Number of parameters of one request, Voximplant API", MAX_PARAMETERS, "count", "error 101"),

@@ -57,13 +57,25 @@ class Limits:
         "Versori: `too_large` with HTTP 400; Voximplant: error 497",
     )
     batch_answer_bytes: int = row(
-        134_217_728, "bytes", "Total size of the values that one batch request reads", "`too_large`: ask for fewer keys"
+        33_554_432, "bytes", "Total size of the values that one batch request reads", "`too_large`: ask for fewer keys"
     )
     body_bytes: int = row(
         16_777_216, "bytes", "Size of one HTTP request body; most operations allow less, see below", TOO_LARGE
     )
     bodies_in_flight_bytes: int = row(
         134_217_728, "bytes", "Total size of the HTTP request bodies in the memory of one process", UNAVAILABLE
+    )
+    answers_in_flight_bytes: int = row(
+        134_217_728,
+        "bytes",
+        "Total size of the answers above 64 KiB of one process that its clients have not read yet",
+        UNAVAILABLE,
+    )
+    connection_answer_bytes: int = row(
+        67_108_864,
+        "bytes",
+        "Total size of such answers on the streams of one connection of HTTP/2",
+        UNAVAILABLE,
     )
     body_seconds: float = row(30.0, "seconds", "Time to receive one HTTP request body", INVALID)
     connections: int = row(10_000, "count", "Number of open HTTP connections to one process", "further ones wait")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import atheris
@@ -28,7 +29,7 @@ class House:
         self.now = 0.0
         self.date = b"Thu, 01 Jan 1970 00:00:00 GMT"
         self.draining = False
-        self.held = 0
+        self.held = self.unread = 0
         self.requests: list[Any] = []
         self.ended = False
 
@@ -39,6 +40,15 @@ class House:
 
     def write(self, data: bytes) -> None:
         pass
+
+    def has_room(self) -> bool:
+        return True
+
+    def count_unread(self, size: int) -> None:
+        self.unread = size
+
+    def soon(self, work: Callable[[], None]) -> None:
+        work()
 
     def finish(self) -> None:
         self.ended = True

@@ -28,7 +28,7 @@ class House:
 
     def __init__(self, answers: Callable[[Request], Response | None] = lambda _: Response(200, b"x", "Op")) -> None:
         self.limits = Limits()
-        self.held = 0
+        self.held = self.unread = 0
         self.now = 0.0
         self.date = b"Thu, 01 Jan 1970 00:00:00 GMT"
         self.draining = False
@@ -51,6 +51,15 @@ class House:
     def write(self, data: bytes) -> None:
         assert not self.closed or not data
         self.sent += data
+
+    def has_room(self) -> bool:
+        return True
+
+    def count_unread(self, size: int) -> None:
+        self.unread = size
+
+    def soon(self, work: Callable[[], None]) -> None:
+        work()
 
     def finish(self) -> None:
         self.closed = True

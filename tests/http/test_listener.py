@@ -41,6 +41,9 @@ class Toy:
     def serves(self, path: str) -> bool:
         return True
 
+    def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:
+        return Response(503, b"", "toy", "unavailable")
+
     def answer_nowait(self, request: Request) -> bool:
         if not request.path.startswith("/now"):
             return False

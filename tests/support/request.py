@@ -32,6 +32,9 @@ class FakeRequest:
         too_long = limit is not None and not isinstance(self._body, KvasirError) and len(self._body) > limit
         return None if too_long or isinstance(self._body, KvasirError) else self._body
 
+    def reads_only(self) -> None:
+        """There is no client who could leave."""
+
     def answer(self, response: Response) -> None:
         raise AssertionError("only what a listener has is answered without a coroutine")
 

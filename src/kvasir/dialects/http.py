@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
-from kvasir.errors import Invalid
+from kvasir.errors import Invalid, KvasirError
 
 JSON = "application/json"
 
@@ -46,6 +46,12 @@ class Request(Protocol):
 
     def answer(self, response: Response) -> None:
         """Send the answer, when `HttpDialect.answer_nowait` has taken the request on. To be called once."""
+
+    def reads_only(self) -> None:
+        """Say that the call of the dialect changes nothing from here on.
+
+        Then it is cancelled when its client leaves, and when the time to drain is over.
+        """
 
     async def body(self, limit: int | None = None) -> bytes:
         """The whole body, of at most `limit` bytes if that is less than the server's own limit.
@@ -122,6 +128,13 @@ class HttpDialect(Protocol):
         """Returns something true for a percent-decoded path that belongs to this API.
 
         Each request asks several dialects, so it is better a method of a set or of a pattern than a Python function.
+        """
+        ...
+
+    def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:
+        """The API's form of this failure, in the place of a response that is too large to be sent now.
+
+        The response itself if it tells what was written.
         """
         ...
 

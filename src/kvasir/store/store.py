@@ -14,7 +14,7 @@ import msgspec
 from ulid import ULID
 
 from kvasir.engine import Clock, Engine, Outcome, Waiter, Watch
-from kvasir.errors import Forbidden, KvasirError, NotFound, response_too_long
+from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.keys import under
 from kvasir.limits import Limits
 from kvasir.model import (
@@ -37,7 +37,7 @@ from kvasir.model import (
 )
 from kvasir.store.clearing import clamp_expiry, next_clear, was_cleared_since
 from kvasir.store.permissions import MANAGERS, READERS, WRITERS, confine, forbidden, only, require
-from kvasir.store.sliding import extend_lives
+from kvasir.store.reading import Reader
 from kvasir.store.space_cache import SpaceCache
 from kvasir.store.turns import Turns, compare_and_set
 from kvasir.store.watch_guard import WatchGuard
@@ -51,8 +51,7 @@ class Store:
         self.clock = clock
         self._engine = engine
         self._write_nowait = engine.write_nowait
-        #: The values of this many keys cannot exceed the bound on a response, so nobody adds them up.
-        self._light_keys = max(1, limits.batch_answer_bytes // limits.value_bytes)
+        self._reader = Reader(engine, clock, limits)
         #: Whether `write_many_nowait` always returns None.
         self.writes_wait = engine.write_nowait is None
         self._spaces = SpaceCache(clock)
@@ -184,13 +183,10 @@ class Store:
         if principal.keys is not None:
             for key in keys:
                 confine(principal, only(key))
-        entries = self._engine.get_nowait(space.number, keys) if len(keys) <= self._light_keys else None
+        entries = self._engine.get_nowait(space.number, keys) if len(keys) <= self._reader.light_keys else None
         if entries is None:
-            entries = await self._get(space, keys)
-        for entry in entries:
-            if entry is not None and entry.refresh is not None and extend:
-                return await extend_lives(self._engine, self.clock, self.limits, space, keys, entries)
-        return entries
+            return await self._reader.get(space, keys, extend=extend)
+        return await self._reader.extended(space, keys, entries) if extend else entries
 
     def get_nowait(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:
         """What `get` gives, if that takes no waiting and the principal may read every key; None says nothing."""
@@ -203,22 +199,11 @@ class Store:
                     return None  # its new expiry must be durable first
         return entries
 
-    async def _get(self, space: Space, keys: Sequence[bytes]) -> list[Entry | None]:
-        """The entries of keys that cannot be read without waiting, within the bound on a response."""
-        if len(keys) <= self._light_keys:
-            return await self._engine.get(space.number, keys)
-        max_bytes = self.limits.batch_answer_bytes
-        entries = await self._engine.get(space.number, keys, max_bytes)
-        # The engine counts each key once, but a caller who asks for it twice gets it twice.
-        if sum([len(entry.value) for entry in entries if entry is not None]) > max_bytes:
-            raise response_too_long(max_bytes)
-        return entries
-
     async def page(self, principal: Principal, space: Space, query: Query) -> Page:
         """A page of one snapshot; see `Query`."""
         require(principal, READERS)
         confine(principal, query.range)
-        if query.values and query.max_bytes is None:
+        if query.max_bytes is None:
             query = msgspec.structs.replace(query, max_bytes=self.limits.page_bytes)
         return await self._engine.page(space.number, query)
 

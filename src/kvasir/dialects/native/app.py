@@ -79,6 +79,13 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
+#: The operations that change nothing but how long entries live that are refreshed.
+READS = frozenset(
+    {"About", "ListSpaces", "GetSpace", "GetEntry", "GetEntryByKey", "ListEntries", "ListChildren", "CountEntries"}
+    | {"GetMany"}
+)
+
+
 class NativeDialect:
     """See `kvasir.dialects.http.HttpDialect`."""
 
@@ -99,6 +106,11 @@ class NativeDialect:
     def stop(self) -> None:
         """The server stops: end what would have no end. What was begun otherwise goes on."""
         self._services.watches.stop()
+
+    def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:
+        """See `HttpDialect`."""
+        only_reads = response.operation in READS
+        return problems.failure(error, response.operation, request.id) if only_reads else response
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
@@ -126,6 +138,8 @@ class NativeDialect:
             # Never a cookie, which a browser sends by itself.
             principal = await self._auth.authenticate(request.header("authorization"), None)
             query = parameters.read(request.query, operation.parameters, operation.repeated)
+            if name in READS:
+                request.reads_only()
             return await HANDLERS[name](self._services, Call(request, operation, principal, id, key, query))
         except KvasirError as error:
             return problems.failure(error, name, request.id)

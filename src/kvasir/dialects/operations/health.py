@@ -36,6 +36,10 @@ class HealthDialect:
         }
         self.serves = self._responses.__contains__
 
+    def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:  # noqa: ARG002
+        """See `HttpDialect`. None of its answers is large."""
+        return response
+
     def answer_nowait(self, request: Request) -> bool:  # noqa: ARG002
         return False
 

@@ -13,6 +13,7 @@ import msgspec
 
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.operations.page import render
+from kvasir.errors import KvasirError
 
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 _HEADERS = (
@@ -43,6 +44,10 @@ class ReferenceDialect:
             "/docs/icon.svg": Response(200, (here / "icon.svg").read_bytes(), "read", "ok", _HEADERS, "image/svg+xml"),
         }
         self.serves = self._responses.__contains__
+
+    def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:  # noqa: ARG002
+        """See `HttpDialect`. None of its answers is large."""
+        return response
 
     def answer_nowait(self, request: Request) -> bool:  # noqa: ARG002
         return False

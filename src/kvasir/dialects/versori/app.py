@@ -25,6 +25,9 @@ log = logging.getLogger("kvasir.versori")
 
 T = TypeVar("T")
 
+#: The operations that change nothing but how long entries live that are refreshed.
+READS = frozenset({"GetKV", "BatchGetKV", "ListKV", "CountKV", "ListStores"})
+
 #: How many paths that were taken apart are remembered, and the longest.
 REMEMBERED_PATHS, REMEMBERED_CHARACTERS = 4_096, 300
 
@@ -56,6 +59,10 @@ class VersoriDialect:
             "GetKV": self._get_nowait,
             "SetKV": self._set_nowait,
         }
+
+    def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:
+        """See `HttpDialect`."""
+        return responses.failure(error, response.operation, request.id) if response.operation in READS else response
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
@@ -137,6 +144,7 @@ class VersoriDialect:
     async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.keys_body_bytes)
+        request.reads_only()
         packed, timeout = await batches.read_batch_get(body, self._limits)
 
         async def found() -> bytes:
@@ -179,6 +187,7 @@ class VersoriDialect:
     async def _list(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
+        request.reads_only()
         query = await _read(body, lambda: requests.read_listing(body, space.id, self._limits))
         page = await self._store.page(principal, space, query)
         return Response(200, responses.page(page, query, space.id), "ListKV")
@@ -186,6 +195,7 @@ class VersoriDialect:
     async def _count(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
+        request.reads_only()
         key_range = await _read(body, lambda: requests.read_count(body, self._limits))
         return Response(200, responses.count(await self._store.count(principal, space, key_range)), "CountKV")
 
@@ -198,8 +208,9 @@ class VersoriDialect:
         created = await stores.create(self._store, principal, name)
         return Response(200, responses.store_id(created), "CreateStore")
 
-    async def _list_stores(self, _request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _list_stores(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
         _require_own(principal, owner)
+        request.reads_only()
         return Response(200, responses.stores(await self._store.list_spaces(principal, "store")), "ListStores")
 
 

@@ -20,6 +20,7 @@ from kvasir.dialects.voximplant.settings import Settings
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound
 from kvasir.model import Principal, Space
+from kvasir.store.permissions import READERS
 from kvasir.store.store import Store
 
 BASE = "platform_api"
@@ -49,6 +50,12 @@ class VoximplantDialect:
     def serves(self, path: str) -> bool:
         """Any prefix that ends in /platform_api, then perhaps a method, then perhaps a slash."""
         return _method(path) is not None
+
+    def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:  # noqa: ARG002
+        """See `HttpDialect`."""
+        command = COMMANDS.get(response.operation)
+        only_reads = command is not None and command.roles is READERS
+        return _failure(errors.of(error), response.operation) if only_reads else response
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain sets and gets by a known caller."""
@@ -94,6 +101,8 @@ class VoximplantDialect:
             texts = forms.read(request.query, body, kind, options)
             operation = _command(_method(request.path), texts)
             _check_caller(caller, operation, texts)
+            if COMMANDS[operation].roles is READERS:
+                request.reads_only()
             principal = caller.principal
             space = self._application_nowait(principal, texts) or await self._application(principal, texts)
             call = Call(self._store, self._settings, principal, space, Parameters(texts, self._settings))

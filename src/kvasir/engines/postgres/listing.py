@@ -20,8 +20,9 @@ from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "''::bytea")
 
-#: Bytes of an entry that a page counts; known without reading long values.
-SIZE = "octet_length(key) + octet_length(value) + coalesce(octet_length(metadata), 0)"
+#: Bytes of an entry that a page counts, without its value and with it; known without reading long values.
+BARE_SIZE = "octet_length(key) + coalesce(octet_length(metadata), 0)"
+SIZE = f"{BARE_SIZE} + octet_length(value)"
 
 #: A listing of a range by age looks at up to this many entries before it chooses how to go on: those of the range, then
 #: the newest of the space.
@@ -120,7 +121,7 @@ class _Listing:
         if position is not None:
             self._ahead = f" and {self._column} {'<' if descending else '>'} {self._value(position)}"
         self._filters = self._made_filters()
-        self._columns = ENTRY if query.values else BARE_ENTRY
+        self._columns, self._size = (ENTRY, SIZE) if query.values else (BARE_ENTRY, BARE_SIZE)
 
     def _value(self, value: Any) -> str:
         self._values.append(value)
@@ -184,7 +185,9 @@ class _Listing:
     def unlimited(self) -> tuple[Any, ...]:
         """The whole listing in order, without values or a limit."""
         by_index = self.query.range is None or self.query.order == "key"
-        within = f"select {BARE_ENTRY}, {SIZE} as size from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
+        within = (
+            f"select {BARE_ENTRY}, {self._size} as size from kvasir_entry where space = $1{self._ahead}{self._filters}"  # noqa: S608
+        )
         if by_index:
             return f"{within} {self._order}", *self._values
         return f"with found as materialized ({within}) select * from found {self._order}", *self._values  # noqa: S608
@@ -194,7 +197,7 @@ class _Listing:
         bound = "" if self.query.max_bytes is None else f" where upto <= {self._bytes} or upto = size"
         return (
             f"select {self._columns}{more}, found from (select *, count(*) over () as found,"  # noqa: S608
-            f" sum({SIZE}) over ({self._order} rows unbounded preceding) as upto, {SIZE} as size"
+            f" sum({self._size}) over ({self._order} rows unbounded preceding) as upto, {self._size} as size"
             f" from ({sql}) as whole) as measured{bound} {self._order}"
         )
 

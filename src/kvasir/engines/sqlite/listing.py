@@ -17,8 +17,9 @@ from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "x''")
 
-#: Bytes of an entry that a page counts; known without reading long values.
-SIZE = "length(key) + length(value) + ifnull(length(metadata), 0)"
+#: Bytes of an entry that a page counts, without its value and with it; known without reading long values.
+BARE_SIZE = "length(key) + ifnull(length(metadata), 0)"
+SIZE = f"{BARE_SIZE} + length(value)"
 
 #: Counts through covering indexes, minus the expired entries, which the sweep keeps few.
 COUNT = """
@@ -101,7 +102,7 @@ class _Listing:
         self._ahead = f" AND {column} {'<' if descending else '>'} :position" if self._positioned() else ""
         if query.order == "key":
             self._ahead = " AND key >= :start AND key < :end"
-        self._columns = ENTRY if query.values else BARE_ENTRY
+        self._columns, self._size = (ENTRY, SIZE) if query.values else (BARE_ENTRY, BARE_SIZE)
 
     def _bounds(self) -> tuple[bytes, bytes]:
         """Where the keys begin and end that lie ahead: by key, behind the position."""
@@ -132,7 +133,7 @@ class _Listing:
     def walk(self) -> str:
         """The first WALK entries of the space in listing order, filtered: sequence and size of each."""
         return f"""SELECT sequence, size FROM (
-            SELECT sequence, key, created_at, expires_at, {SIZE} AS size FROM entry
+            SELECT sequence, key, created_at, expires_at, {self._size} AS size FROM entry
             INDEXED BY entry_order WHERE space = :space{self._ahead} {self._order} LIMIT :walk)
             WHERE 1{self._filters()} LIMIT :limit OFFSET :skip"""  # noqa: S608
 
@@ -153,9 +154,9 @@ class _Listing:
         # Both indexes hold the sequence, so this needs no look at the row.
         first = "" if self._query.created_from is None else f" AND sequence >= {FIRST}"
         if self._query.order == "key":
-            return f"""SELECT sequence, {SIZE} FROM entry INDEXED BY entry_key
+            return f"""SELECT sequence, {self._size} FROM entry INDEXED BY entry_key
                 WHERE space = :space{self._ahead}{self._filters()}{first} {self._order} LIMIT :limit OFFSET :skip"""  # noqa: S608
-        return f"""SELECT sequence, {SIZE} FROM (
+        return f"""SELECT sequence, {self._size} FROM (
             SELECT sequence AS chosen FROM entry INDEXED BY {index}
             WHERE space = :space{self._ahead}{self._filters()}{first}
             {self._order} LIMIT :limit OFFSET :skip) JOIN entry ON sequence = chosen {self._order}"""  # noqa: S608

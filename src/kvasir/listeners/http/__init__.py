@@ -38,6 +38,9 @@ HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 0.5
 #: Seconds between two looks at the clock and at what takes too long; a part of the connections each time.
 TICK_SECONDS, PARTS = 0.25, 4
 
+#: Time for abandoned requests to end when the time to drain is over.
+ABANDONED_SECONDS = 0.5
+
 #: Pause after the system has refused to accept a connection, most often for want of open files; and the errors of a
 #: socket at which nothing will ever be accepted again.
 REFUSED_SECONDS = 0.1
@@ -62,8 +65,8 @@ class HttpListener:
         #: Connections that are open or shaking hands, and requests that are being answered.
         self.connections = self.in_flight = 0
         self.heads = KnownHeads(self)
-        #: Bytes of request bodies in memory.
-        self.held = 0
+        #: Bytes of request bodies in memory, and of large answers that clients have not taken.
+        self.held = self.unread = 0
         self.draining = False
         self.now, self.date = time.perf_counter(), b""
         self._dialects = tuple(dialects)
@@ -123,9 +126,10 @@ class HttpListener:
         self.connections -= 1
         self._room.set()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if (task := start(work, asyncio.get_running_loop())) is not None:
             self._keep(task)
+        return task
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -151,7 +155,7 @@ class HttpListener:
             self._fail(request)
         else:
             if not taken:
-                self._start(self._answer(request))
+                request.task = self._start(self._answer(request))
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -159,6 +163,11 @@ class HttpListener:
                 response = await request.dialect(request)
             except CameLate:
                 response = await request.dialect(request)
+        except asyncio.CancelledError:  # see `Request.abandon`
+            self.in_flight -= 1
+            request.drop()
+            request.owner.cut(request)
+            raise
         except Exception:
             self._fail(request)
         else:
@@ -196,6 +205,9 @@ class HttpListener:
         deadline = time.perf_counter() + seconds
         while any(self._parts) and time.perf_counter() < deadline:  # noqa: ASYNC110  # once, at the end of a process
             await asyncio.sleep(0.01)
+        late = self.in_flight
         for connection in set[Connection]().union(*self._parts):
             connection.abort()
-        return not self.in_flight
+        if self._tasks:  # those that only read are cancelled, and end at their next step
+            await asyncio.wait(self._tasks, timeout=ABANDONED_SECONDS)
+        return not late

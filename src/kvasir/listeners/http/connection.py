@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import msgspec
 from kvasir.dialects.http import BODILESS, Response, Stream
 from kvasir.listeners.http.http1 import Http1
 from kvasir.listeners.http.http2 import PREFACE, Http2
-from kvasir.listeners.http.request import Request
+from kvasir.listeners.http.request import COUNTED_BYTES, Request
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -23,6 +24,15 @@ SLICE_BYTES, PROGRESS_BYTES = 16_384, 65_536
 #: A connection that ends goes on reading for so long, since a client that still sends would not see the last answer.
 LINGER_SECONDS, DRAINING_LINGER_SECONDS = 2.0, 0.5
 LINGER_BYTES = 4 << 20
+
+#: A long answer is written in pieces of so many bytes, as the client takes them: TLS encrypts a piece at a time, and
+#: nothing of it is held twice.
+PIECE_BYTES = 262_144
+
+#: While a request is answered, so much more is read, to notice whether the client leaves. One that has closed its side
+#: may still read, so what only reads has this long to end.
+AHEAD_BYTES = 65_536
+LEAVING_SECONDS = 0.5
 
 _CHUNKED = ("transfer-encoding", "chunked")
 
@@ -64,6 +74,10 @@ class Connection(asyncio.Protocol):
         self._since = listener.now
         #: Bytes that came since the connection ends.
         self._passed_over = 0
+        #: What is to be written of a long answer, and whether the connection ends behind it. It counts as unread.
+        self._unsent: memoryview = memoryview(b"")
+        self._closes = False
+        self._answer_bytes = self.unread = 0
         #: Bytes that were written, how many of them the client is still expected to take, and since when.
         self._written = self._expected = 0
         self._expected_since = listener.now
@@ -80,8 +94,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
         self._listener.left(self)
-        if self._current is not None and self._current.streaming is not None:
-            self._current.streaming.cancel()
+        self.count_unread(0)
+        if self._current is not None:
+            self._current.abandon()
+            if self._current.streaming is not None:
+                self._current.streaming.cancel()
         if self._http2 is not None:
             self._http2.lost()
         elif self._http1.receiving is not None:
@@ -118,6 +135,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Whether the transport stays open: what was begun is still answered, except over TLS, which cannot do that."""
         self._eof = True
+        if self._current is not None:
+            asyncio.get_running_loop().call_later(LEAVING_SECONDS, self._leave, self._current)
         if self._http1.receiving is not None:
             self._http1.receiving.cut_off()
         streaming = None if self._current is None else self._current.streaming
@@ -125,14 +144,23 @@ class Connection(asyncio.Protocol):
             return False
         return self._current is not None and self._transport.get_extra_info("ssl_object") is None
 
+    def _leave(self, request: Request) -> None:
+        """The client closed its side a while ago, so it has probably left."""
+        if self._current is request:
+            request.abandon()
+
     def pause_writing(self) -> None:
         self._crowded = True
         self._read_on()
 
     def resume_writing(self) -> None:
         self._crowded = False
+        if self.unread and self._http2 is None and not self._unsent:
+            self.count_unread(0)
         if self._http2 is not None:
             self._http2.wake()
+        elif self._unsent:
+            self._send_more()
         elif self._current is not None and self._current.streaming is not None:
             self._current.streaming.wake()
         self._go_on()
@@ -182,19 +210,46 @@ class Connection(asyncio.Protocol):
             request.keep_alive = not close
             if request.chunked:
                 response = msgspec.structs.replace(response, headers=(*response.headers, _CHUNKED))
+        if len(response.body) > PIECE_BYTES and not request.is_head:
+            self.write(render(response, request.id, self._listener.date, body=False, close=close))
+            self._unsent, self._answer_bytes, self._closes = memoryview(response.body), len(response.body), close
+            self._send_more()
+            return
         data = render(response, request.id, self._listener.date, body=not request.is_head, close=close)
         self._written += len(data)
         self._transport.write(data)
+        if len(data) > COUNTED_BYTES:
+            self.count_unread(self._transport.get_write_buffer_size())
         if response.__class__ is not Stream:
             self._answered(close=close)
+
+    def _send_more(self) -> None:
+        """Write a long answer as far as the client takes it; then go on."""
+        while self._unsent and not self._crowded and self._transport is not None:
+            piece, self._unsent = self._unsent[:PIECE_BYTES], self._unsent[PIECE_BYTES:]
+            self.write(piece)
+        if self._transport is not None:
+            self.count_unread(self._answer_bytes if self._unsent else 0)
+            if not self._unsent:
+                self._unsent = memoryview(b"")
+                self._answered(close=self._closes)
+
+    def count_unread(self, size: int) -> None:
+        """So many bytes of answers are in memory that the client has not taken."""
+        self._listener.unread += size - self.unread
+        self.unread = size
 
     def send(self, request: Request, piece: bytes) -> None:
         """Send a piece of a streamed answer."""
         self.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
 
-    def has_room(self, _request: Request) -> bool:
+    def has_room(self, _request: Request | None = None) -> bool:
         """Whether the client takes more of a streamed answer now."""
         return not self._crowded
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Have this done when others have had their turn."""
+        asyncio.get_running_loop().call_soon(work)
 
     def is_gone(self, request: Request) -> bool:
         """Whether nobody waits for a streamed answer any more."""
@@ -228,12 +283,13 @@ class Connection(asyncio.Protocol):
         """Read exactly while what comes has a place."""
         receiving = self._http1.receiving
         unasked = receiving is not None and receiving.is_unasked
-        reading = self._lingering or not (self._rest or self._crowded or unasked)
+        ahead = len(self._rest) if self._current is None else max(0, len(self._rest) - AHEAD_BYTES)
+        reading = self._lingering or not (ahead or self._crowded or unasked)
         if reading != self._reading and self._transport is not None:
             self._reading = reading
             (self._transport.resume_reading if reading else self._transport.pause_reading)()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send bytes; the loop sends what is written in one turn together."""
         if data and self._transport is not None:
             self._written += len(data)
@@ -274,8 +330,11 @@ class Connection(asyncio.Protocol):
         limits, receiving = self._listener.limits, self._http1.receiving
         idle = now - self._since > limits.idle_seconds
         late = receiving is not None and receiving.is_late(now)
-        unsent = sum(map(len, self._http2.unsent.values())) if self._http2 is not None else 0
-        taken = self._written - self._transport.get_write_buffer_size()
+        unsent = len(self._unsent) if self._http2 is None else self._http2.count_unread()
+        written = self._transport.get_write_buffer_size()
+        if self._http2 is None and not unsent and written != self.unread:
+            self.count_unread(written)
+        taken = self._written - written
         if taken >= self._expected:
             self._expected = min(self._written + unsent, taken + PROGRESS_BYTES)
             self._expected_since = now

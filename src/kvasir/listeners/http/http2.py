@@ -18,7 +18,7 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from kvasir.dialects.http import BODILESS, Response, Stream
-from kvasir.listeners.http.request import Headers, Line, Request, join
+from kvasir.listeners.http.request import COUNTED_BYTES, Headers, Line, Request, join
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: Open streams, bytes of a window, and of a frame with its header.
 STREAMS, WINDOW_BYTES, FRAME_BYTES = 100, 1 << 20, 16_384 + 9
+
+#: Bytes of answers that are put into frames before others have their turn.
+TURN_BYTES = 262_144
 
 #: Frames that ask for work and bring none; an answered request makes up for some of them.
 IDLE_FRAMES, IDLE_FRAMES_A_REQUEST = 1_000, 10
@@ -51,7 +54,7 @@ class Http2:
         self._open: dict[int, Request] = {}
         #: What is still to be sent of the answers that wait for the peer's windows, by stream.
         self.unsent: dict[int, memoryview] = {}
-        self._idle_frames, self._ended = 0, False
+        self._idle_frames, self._ended, self._sending = 0, False, False
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.RequestReceived: self._request,
             events.DataReceived: self._data,
@@ -118,8 +121,10 @@ class Http2:
     def _reset(self, event: Any) -> None:
         self._idle(event)
         self.unsent.pop(event.stream_id, None)
-        if (gone := self._open.pop(event.stream_id, None)) is not None and gone.streaming is not None:
-            gone.streaming.cancel()
+        if (gone := self._open.pop(event.stream_id, None)) is not None:
+            gone.abandon()
+            if gone.streaming is not None:
+                gone.streaming.cancel()
         if (request := self._receiving.pop(event.stream_id, None)) is not None:
             request.cut_off()
 
@@ -161,6 +166,19 @@ class Http2:
         if body:
             self.unsent[request.stream] = memoryview(body)
         self._send()
+        if len(body) > COUNTED_BYTES:
+            self.count_unread()
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the client has not taken."""
+        return self._connection.unread
+
+    def count_unread(self) -> int:
+        """Count the bytes of all answers that wait for the peer's windows; returns how many are not written yet."""
+        unsent = sum([len(rest) for rest in self.unsent.values()])
+        self._connection.count_unread(unsent)
+        return unsent
 
     def send(self, request: Request, piece: bytes) -> None:
         """Send a piece of a streamed answer."""
@@ -190,28 +208,44 @@ class Http2:
             self._send()
 
     def wake(self) -> None:
-        """There may be room for more of the streamed answers."""
+        """There may be room for more of the streamed answers, and of long ones."""
+        if self.unsent and not self._sending:
+            self._sending = True
+            self._connection.soon(self._send_on)
         for request in list(self._open.values()):
             if request.streaming is not None:
                 request.streaming.wake()
 
     def _send(self) -> None:
+        budget = TURN_BYTES if self._connection.has_room() else 0
         for stream in list(self.unsent):
             rest = self.unsent.pop(stream)
-            while rest and (room := self._h2.local_flow_control_window(stream)) > 0:
+            while rest and budget > 0 and (room := self._h2.local_flow_control_window(stream)) > 0:
                 size = min(room, self._h2.max_outbound_frame_size, len(rest))
                 self._h2.send_data(
                     stream, bytes(rest[:size]), end_stream=size == len(rest) and stream not in self._open
                 )
                 rest = rest[size:]
+                budget -= size
                 self._idle_frames = max(0, self._idle_frames - 2)  # the peer opens two windows anew for it
             if rest:
                 self.unsent[stream] = rest
             elif stream in self._open:
                 self.wake()
         self._flush()
+        if self.unread:
+            self.count_unread()
+        if budget <= 0 and not self._sending:
+            self._sending = True
+            self._connection.soon(self._send_on)
         if self._listener.draining and not self._open and not self.unsent:
             self._end(ErrorCodes.NO_ERROR)
+
+    def _send_on(self) -> None:
+        """Others have had their turn. While the client takes nothing, `resume_writing` goes on instead."""
+        self._sending = False
+        if not self._ended and self._connection.has_room():
+            self._send()
 
     def _flush(self) -> None:
         self._connection.write(self._h2.data_to_send())
@@ -235,6 +269,7 @@ class Http2:
         """The connection is gone, or as good as gone."""
         self._ended = True
         for request in self._open.values():
+            request.abandon()
             if request.streaming is not None:
                 request.streaming.cancel()
         self._open.clear()

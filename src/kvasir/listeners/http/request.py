@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: off. After one that took more than these seconds, the dialect is called again.
 DRAINED_BODIES, LATE_SECONDS = 4, 1.0
 
+#: Answers of more bytes, which the loop tells when they are written, count against the room of the process until then.
+COUNTED_BYTES = 65_536
+
 #: Headers by lower-case name
 Headers = dict[str, str]
 
@@ -82,6 +85,9 @@ class Request:
     #: Whether an answer may be sent in chunks; and the one that is on its way.
     chunked = True
     streaming: Streaming | None = None
+    #: What runs the dialect, if it had to wait for something.
+    task: asyncio.Task[None] | None = None
+    _only_reads = _is_left = False
     _max_bytes = 0
     _waiter: asyncio.Future[bytes] | None = None
     _failure: KvasirError | None = None
@@ -155,13 +161,37 @@ class Request:
             return None
         return None if {each.strip().lower() for each in coding.split(",")} <= {"", "identity"} else coding
 
+    def reads_only(self) -> None:
+        self._only_reads = True
+        if self._is_left:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """The client is gone, or the time to drain is over: cancel what only reads."""
+        self._is_left = True
+        if self._only_reads and self.task is not None:
+            self.task.cancel()
+
     def answer(self, response: Response) -> None:
+        if len(response.body) > COUNTED_BYTES:
+            response = self._admitted(response)
         if self.held or not self.complete:
             self.drop()
         self.owner.answer(self, response)
         self._listener.count(self, response)
         if response.__class__ is Stream:
             self.streaming = self._listener.stream(self, response)
+
+    def _admitted(self, response: Response) -> Response:
+        """The response, or a failure if too much waits for clients to take it already."""
+        limits, size = self._listener.limits, len(response.body)
+        if self._listener.unread + size > limits.answers_in_flight_bytes:
+            why = "the server holds as many answers as it may that clients have not read; try again in a moment"
+        elif self.owner.unread + size > limits.connection_answer_bytes:
+            why = "too many answers on this connection have not been read; read them, then try again"
+        else:
+            return response
+        return self.dialect.too_much(self, response, Unavailable(why))
 
     def _hold(self, size: int) -> None:
         most = self._max_bytes

@@ -1,0 +1,56 @@
+"""Reading keys that takes waiting: within the bound on a response, few large reads at a time, lives extended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from kvasir.engine import Clock, Engine
+from kvasir.errors import TooLarge, response_too_long
+from kvasir.limits import Limits
+from kvasir.model import Entry, Space
+from kvasir.store.sliding import extend_lives
+
+#: Reads of several keys whose values have more bytes than this in all are large; so many are under way at a time.
+LARGE_BYTES, LARGE_READS = 1 << 20, 2
+
+
+class Reader:
+    """The reads of one process."""
+
+    def __init__(self, engine: Engine, clock: Clock, limits: Limits) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._limits = limits
+        #: The values of this many keys cannot exceed the bound on a response, so nobody adds them up.
+        self.light_keys = max(1, limits.batch_answer_bytes // limits.value_bytes)
+        self._large_reads = asyncio.Semaphore(LARGE_READS)
+
+    async def get(self, space: Space, keys: Sequence[bytes], *, extend: bool) -> list[Entry | None]:
+        """The entries of keys in one snapshot; those set with `refresh` live on, if `extend`. Raises `TooLarge`."""
+        if len(keys) == 1:
+            entries = await self._engine.get(space.number, keys)
+            return await self.extended(space, keys, entries) if extend else entries
+        try:
+            small = min(LARGE_BYTES, self._limits.batch_answer_bytes)
+            entries = self._checked(await self._engine.get(space.number, keys, small), small)
+        except TooLarge:
+            # Few at a time: each may take as many bytes as a response may have, twice.
+            async with self._large_reads:
+                max_bytes = self._limits.batch_answer_bytes
+                entries = self._checked(await self._engine.get(space.number, keys, max_bytes), max_bytes)
+                return await self.extended(space, keys, entries) if extend else entries
+        return await self.extended(space, keys, entries) if extend else entries
+
+    async def extended(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
+        """The entries, whose lives are extended if they were set so."""
+        for entry in entries:
+            if entry is not None and entry.refresh is not None:
+                return await extend_lives(self._engine, self._clock, self._limits, space, keys, entries)
+        return entries
+
+    def _checked(self, entries: list[Entry | None], max_bytes: int) -> list[Entry | None]:
+        # The engine counts each key once, but a caller who asks for it twice gets it twice.
+        if sum([len(entry.value) for entry in entries if entry is not None]) > max_bytes:
+            raise response_too_long(max_bytes)
+        return entries

@@ -1,0 +1,77 @@
+"""What an attack does to a server, seen from outside: memory, processor time, and how long /healthz takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+from tests.support.serving import Server
+
+#: Between two looks at the memory, and between two requests to /healthz.
+EVERY_SECONDS = 0.02
+
+_HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def memory_mib(pid: int) -> float:
+    """Memory of a process that no file backs."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(r"^Anonymous:\s+(\d+) kB", text, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process so far, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_until_idle(pid: int, *, most: float) -> float:
+    """How long the process goes on working from now: until it uses less than a fifth of a core; at most `most`."""
+    began = time.monotonic()
+    while time.monotonic() - began < most:
+        before, at = processor_seconds(pid), time.monotonic()
+        time.sleep(0.1)
+        if (processor_seconds(pid) - before) / (time.monotonic() - at) < 0.2:
+            return at - began
+    return most
+
+
+class Watch(threading.Thread):
+    """Looks at a server all the while: `with Watch(server) as watch: …`."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._done = threading.Event()
+        self.rest_mib = self.peak_mib = memory_mib(server.pid)
+        #: The longest time that an answer to /healthz took.
+        self.healthz_seconds = 0.0
+        self.answers = 0
+
+    @property
+    def above_rest_mib(self) -> float:
+        return self.peak_mib - self.rest_mib
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
+
+    def run(self) -> None:
+        with socket.create_connection(("127.0.0.1", self._server.port), timeout=60) as connection:
+            while not self._done.wait(EVERY_SECONDS):
+                began = time.perf_counter()
+                connection.sendall(_HEALTHZ)
+                assert connection.recv(4_096).startswith(b"HTTP/1.1 200")
+                self.healthz_seconds = max(self.healthz_seconds, time.perf_counter() - began)
+                self.answers += 1
+                self.peak_mib = max(self.peak_mib, memory_mib(self._server.pid))
