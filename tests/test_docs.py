@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from kvasir import errors, metrics
+from kvasir.cli import kv
+from kvasir.cli.kv import outcomes
 from kvasir.config.table import SETTINGS
 from kvasir.dialects.native import problems
 from kvasir.dialects.nemesis import statuses
@@ -117,6 +119,22 @@ def test_a_minute_with_the_versori_api(first_server: Server, tools: str) -> None
     assert [set(answer) for answer in (put, entry, locked, refused)] == shown_members(text)
 
 
+def test_the_page_of_the_daily_tool(first_server: Server, tmp_path: Path) -> None:
+    text = (DOCS / "cli.md").read_text(encoding="utf-8")
+    run_in_the_clone("kvasir store create first-steps", first_server)
+    variables = {"KVASIR_KEY": first_server.key, "XDG_CONFIG_HOME": str(tmp_path)}
+    listed = run_in_the_clone("".join(blocks(section("Where to ask", text), "sh")), first_server, **variables)
+    assert re.search(r"^\*\s+work ", listed, re.MULTILINE)
+    script = "".join(blocks(section("The verbs", text), "sh")).replace("products.ndjson", f"{tmp_path}/products.ndjson")
+    printed = run_in_the_clone(script, first_server, **(variables | {"KVASIR_KEY": ""}))
+    assert printed.startswith('{"name": "mead", "price": 9.50}products/1\nproducts/2\n/ (3)\n')
+    assert printed.endswith("2\n5\n")
+    statuses = {int(status) for status in re.findall(r"^\| (\d) \|", text, re.MULTILINE)}
+    assert statuses == {outcomes.DONE, outcomes.FAILED, *outcomes.STATUSES.values()}
+    for command in kv.app.registered_commands:
+        assert re.search(rf"`{command.name}\b|kvasir kv {command.name}\b", text), command.name
+
+
 def test_the_second_command_is_there() -> None:
     commands = blocks(section("Start it"), "sh")
     assert set(commands) == STARTED
@@ -144,7 +162,7 @@ def test_every_command_of_the_readme_is_run_by_a_test() -> None:
 
 
 #: Documents with commands. Tests run them: here, or in the folder of an API; `make` is run by all who change the code.
-WITH_COMMANDS = {"README.md", "CONTRIBUTING.md", "benchmarks.md", "versori.md", "nemesis.md", "voximplant.md"}
+WITH_COMMANDS = {"cli.md", "README.md", "CONTRIBUTING.md", "benchmarks.md", "versori.md", "nemesis.md", "voximplant.md"}
 
 
 def test_commands_stand_only_where_they_are_run() -> None:

@@ -13,7 +13,7 @@ import pytest
 from kvasir_client import Client
 
 from tests.support.kv import Kv
-from tests.support.serving import Server, free_ports
+from tests.support.serving import KVASIR, Server, free_ports
 
 _names = itertools.count(1)
 
@@ -175,6 +175,60 @@ def test_incr_and_touch(kv: Kv) -> None:
     kv("touch", "n", "--never")
     assert kv.json("get", "n")["expires_at"] is None
     assert "--never" in kv.complaint("touch", "n", status=2)
+
+
+def test_export_and_import(kv: Kv, tmp_path: Path) -> None:
+    kv("set", "a/1", "9.50", "--metadata", '{"m":1}', "--ttl", "1h", "--refresh")
+    kv("set", "b", '"x"')
+    file = tmp_path / "all.ndjson"
+    done = kv.run("export", "--output", str(file))
+    assert (done.stdout, done.stderr) == (b"", f"wrote 2 entries to {file}\n".encode())
+    assert kv("export") == file.read_text()
+    assert kv("export", "a").count("\n") == 2
+
+    def shown() -> list[dict[str, object]]:
+        entries = [json.loads(line) for line in kv("list", "--json", "--values").splitlines()]
+        return [{n: v for n, v in entry.items() if n not in ("versionstamp", "created_at")} for entry in entries]
+
+    before = shown()
+    kv("delete", "/", "--prefix", "--yes")
+    assert kv.json("import", str(file), "--dry-run")["set"] == 2
+    assert kv("count") == "0\n"
+    done = kv.run("import", input=file.read_bytes())
+    assert (done.stdout, done.stderr) == (b"", b"set 2, kept 0, refused 0\n")
+    assert shown() == before
+    assert kv.json("import", str(file), "--mode", "keep")["kept"] == 2
+    assert "line 1" in kv.complaint("import", str(file), "--mode", "fail", status=5)
+
+
+def test_an_import_says_what_it_refuses(kv: Kv) -> None:
+    done = kv.run("import", status=1, input=b'{"key":["a"],"value":1}\nno\n')
+    assert b"refused 1" in done.stderr
+    assert b"\nline 2: " in done.stderr
+    assert kv.json("count") == {"count": 1}
+    cut = kv("export").splitlines()[0] + "\n"
+    assert b"may have been cut" in kv.run("import", input=cut.encode()).stderr
+    wrong = cut + '{"end":{"entries":2}}\n'
+    assert b"not whole" in kv.run("import", status=1, input=wrong.encode()).stderr
+    assert "No such file" in kv.complaint("import", "/no/such", status=1)
+
+
+def test_watch_prints_lines_of_json(kv: Kv) -> None:
+    command = [str(KVASIR), "kv", "watch", "a", "--limit", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=kv.environment(None)) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "ready"
+        kv("set", "other", "1")
+        kv("set", "a/b", '{"n": 9.50}')
+        line = process.stdout.readline()
+        assert b'"value":{"n": 9.50}' in line
+        told = json.loads(line)
+        assert (told["event"], told["key"], told["expires_at"]) == ("set", ["a", "b"], None)
+        kv("delete", "a/b")
+        told = json.loads(process.stdout.readline())
+        assert (told["event"], told["key"]) == ("delete", ["a", "b"])
+        assert process.wait(60) == 0
+    assert "--only" in kv.complaint("watch", "a", "--only", "b", status=2)
 
 
 # -- where to ask --------------------------------------------------------------------------------------------------

@@ -198,6 +198,32 @@ def test_failures_of_edit(kv: Kv, store: Store, tmp_path: Path) -> None:
     assert Path(said.rsplit(" ", 1)[1].strip()).read_text() == "5\n"
 
 
+# -- moving and watching -------------------------------------------------------------------------------------------
+
+
+def test_export_and_import_draw_a_bar(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.load(b'{"key":["k","%d"],"value":1}\n' % n for n in range(2_000))
+    file = str(tmp_path / "all")
+    drawn = shown(kv, "export", "--output", file)
+    assert "2000/2000" in drawn
+    assert "wrote 2,000 entries" in drawn
+    drawn = shown(kv, "import", file)
+    assert "kB" in drawn
+    assert "set 2,000" in drawn
+    # To the terminal itself, the lines come without one.
+    assert shown(kv, "export", "k/7").splitlines()[0].startswith('{"key":["k","7"]')
+
+
+def test_watch_goes_on_until_it_is_interrupted(kv: Kv, store: Store) -> None:
+    with kv.terminal("watch") as seen:
+        seen.expect('"event":"ready"')
+        store.set("k", 1)
+        seen.expect('"event":"set","key":\\["k"\\]')
+        seen.type("\x03")
+        assert seen.end() == 130
+        assert "Traceback" not in seen.shown
+
+
 # -- access keys and completion ------------------------------------------------------------------------------------
 
 

@@ -17,8 +17,9 @@ NAMED = re.compile(rb"PUT [^ ]*?(write-\d+)")
 class CuttingProxy:
     """Forwards connections to a port of this machine; ends each after a random number of bytes, either way."""
 
-    def __init__(self, upstream: int, seed: int) -> None:
+    def __init__(self, upstream: int, seed: int, longest: tuple[int, int]) -> None:
         self._upstream = upstream
+        self._longest = longest
         self._random = random.Random(seed)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -40,7 +41,7 @@ class CuttingProxy:
             while True:
                 client, _ = self._listener.accept()
                 # A connection ends within a request or within an answer: the first, or one of the next.
-                limits = [self._random.randrange(longest) for longest in (1_500, 2_500)]
+                limits = [self._random.randrange(longest) for longest in self._longest]
                 server = socket.create_connection(("127.0.0.1", self._upstream))
                 for each in (client, server):
                     each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -73,14 +74,18 @@ class CuttingProxy:
                 state.current = found[1].decode()
                 self.seen[state.current] += 1
 
+    def sever(self) -> None:
+        """End all connections, now."""
+        for each in list(self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         # A shutdown wakes the thread that accepts; a close alone does not.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for each in self._open:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        self.sever()
         for thread in self._threads:
             thread.join()
         for each in self._open:
@@ -94,9 +99,9 @@ class _Connection:
 
 
 @contextlib.contextmanager
-def cutting(upstream: int, seed: int) -> Iterator[CuttingProxy]:
-    """Such a proxy, ended afterwards."""
-    proxy = CuttingProxy(upstream, seed)
+def cutting(upstream: int, seed: int, longest: tuple[int, int] = (1_500, 2_500)) -> Iterator[CuttingProxy]:
+    """Such a proxy, ended afterwards. `longest`: of the bytes that a connection carries up and down."""
+    proxy = CuttingProxy(upstream, seed, longest)
     try:
         yield proxy
     finally:

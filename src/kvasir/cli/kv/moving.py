@@ -27,10 +27,10 @@ def export(
 ) -> None:
     """Write entries as lines of JSON (NDJSON), in one snapshot."""
     above = keys.parse_prefix(prefix)
-    to_terminal = output == "-" and sys.stdout.isatty()
-    # Counting costs what it counts; only a bar needs it.
-    total = kv.count(above) if _draws() and not to_terminal else None
-    with written(sys.stdout.buffer if output == "-" else output) as file, _bar("entries", total) as moved:
+    # No bar through the lines, where both go to the terminal. Counting costs what it counts; only a bar needs it.
+    draws = sys.stderr.isatty() and not (output == "-" and sys.stdout.isatty())
+    total = kv.count(above) if draws else None
+    with written(sys.stdout.buffer if output == "-" else output) as file, _bar("entries", total, draws=draws) as moved:
         for piece in kv.export_pieces(above):
             file.write(piece)
             moved(file.entries)
@@ -56,7 +56,7 @@ def import_(
     if source == "-" and sys.stdin.isatty():
         typer.echo("type lines of JSON, and Ctrl-D at the end", err=True)
     total = Path(source).stat().st_size if source != "-" else None
-    with _bar("bytes", total) as moved:
+    with _bar("bytes", total, draws=sys.stderr.isatty()) as moved:
         done = kv.load(_counted(sys.stdin.buffer if source == "-" else source, moved), mode=mode, dry_run=dry_run)
     would = "would have " if dry_run else ""
     typer.echo(f"{would}set {done.set:,}, kept {done.kept:,}, refused {done.refused:,}", err=True)
@@ -85,21 +85,24 @@ def _counted(source: str | BinaryIO, moved: Any) -> Iterator[bytes]:
         moved(number)
 
 
-def _draws() -> bool:
-    return sys.stderr.isatty()
-
-
 @contextlib.contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Any]:
+def _bar(what: str, total: int | None, *, draws: bool) -> Iterator[Any]:
     """A function to call with how much has been moved; it draws on a terminal, and is silent elsewhere."""
-    if not _draws():
+    if not draws:
         yield lambda _: None
         return
     from rich import progress
     from rich.console import Console
+    from rich.text import Text
+
+    class Speed(progress.ProgressColumn):
+        """Entries a second."""
+
+        def render(self, task: progress.Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
 
     amount = progress.DownloadColumn() if what == "bytes" else progress.MofNCompleteColumn()
-    speed = progress.TransferSpeedColumn() if what == "bytes" else progress.TextColumn("{task.speed:,.0f}/s")
+    speed = progress.TransferSpeedColumn() if what == "bytes" else Speed()
     bar = progress.Progress(
         progress.TextColumn(what),
         progress.BarColumn(),
