@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,15 +33,12 @@ def statuses(server: Server, secret: str, path: str = "", *, times: int = 24) ->
     return {client.get(address, headers={"Authorization": f"Bearer {secret}"}).status_code for _ in range(times)}
 
 
-def test_version_starts_quickly() -> None:
-    began = time.perf_counter()
-    done = run("--version")
-    assert done.stdout == f"kvasir {kvasir.__version__}\n"
-    # Well under 0.3 s when the machine has nothing else to do.
-    assert time.perf_counter() - began < 3
+def test_version_is_told() -> None:
+    assert run("--version").stdout == f"kvasir {kvasir.__version__}\n"
 
 
 def test_the_heavy_modules_stay_unloaded_until_needed() -> None:
+    """So that `kvasir --version` and every other command starts quickly."""
     code = "import sys, kvasir.cli; print(sorted({'httptools', 'apsw', 'cryptography', 'jwt'} & set(sys.modules)))"
     python = KVASIR.with_name("python")
     assert subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

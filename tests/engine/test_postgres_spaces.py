@@ -37,7 +37,8 @@ class Sent:
         original = getattr(pool, name)
 
         async def spy(sql: str, *values: Any) -> Any:
-            self.statements.append(sql)
+            if "kvasir_sweep" not in sql:  # which comes in between where the machine is slow
+                self.statements.append(sql)
             return await original(sql, *values)
 
         monkeypatch.setattr(pool, name, spy)
