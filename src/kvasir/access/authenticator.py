@@ -10,7 +10,7 @@ import hmac
 
 from kvasir.access.identity_provider import IdentityProvider
 from kvasir.control import access_keys
-from kvasir.engine import Engine
+from kvasir.engine import Clock, Engine
 from kvasir.errors import Unauthenticated
 from kvasir.keys import prefix_range
 from kvasir.model import Principal
@@ -27,8 +27,17 @@ COOKIE = "cookie"
 class Authenticator:
     """Tells which principal sent a credential, with or without an identity provider."""
 
-    def __init__(self, store: Store, engine: Engine, identity_provider: IdentityProvider | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        identity_provider: IdentityProvider | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        """`clock`: what credentials expire by, if not by that of the store."""
         self._store = store
+        self._clock = clock or store.clock
         self._engine = engine
         self._identity_provider = identity_provider
         self._epoch = -1
@@ -47,7 +56,7 @@ class Authenticator:
             self._epoch = epoch
         credential = authorization or _credential_of(cookie)
         principal = self._keys.get(credential) or self._tokens.get(credential) or await self._verify(credential, epoch)
-        if principal.expires_at is not None and principal.expires_at <= self._store.clock():
+        if principal.expires_at is not None and principal.expires_at <= self._clock():
             self._tokens.pop(credential, None)
             raise Unauthenticated("the access key or token has expired")
         return principal
@@ -86,6 +95,11 @@ class Authenticator:
             keys=None if key.prefix is None else prefix_range(key.prefix),
             expires_at=key.expires_at,
         )
+
+
+def is_bearer(authorization: str | None, secret: str) -> bool:
+    """Whether an Authorization header carries this secret, for what has a secret of its own instead of access keys."""
+    return hmac.compare_digest((authorization or "").encode(), f"Bearer {secret}".encode())
 
 
 def _credential_of(cookie: str | None) -> str:

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from kvasir.access import LEEWAY_SECONDS
 from kvasir.control import service_accounts
-from kvasir.engine import Engine
+from kvasir.engine import Clock, Engine
 from kvasir.errors import Unauthenticated
 from kvasir.model import Principal
 from kvasir.store.store import Store
@@ -72,8 +72,10 @@ class _Key(Struct, frozen=True):
 class ServiceTokenVerifier:
     """Verifies tokens, and caches valid ones until they expire or any process changes a key."""
 
-    def __init__(self, store: Store, engine: Engine) -> None:
+    def __init__(self, store: Store, engine: Engine, *, clock: Clock | None = None) -> None:
+        """`clock`: what tokens expire by, if not by that of the store."""
         self._store = store
+        self._clock = clock or store.clock
         self._engine = engine
         self._epoch = -1
         #: SHA-256 of the header -> (who sent it, the Unix second until which it is valid). By digest, so that the time
@@ -86,7 +88,7 @@ class ServiceTokenVerifier:
         if authorization is None or self._store.refresh_nowait() != self._epoch:
             return None
         known = self._tokens.get(_digest(authorization))
-        return None if known is None or self._store.clock() > known[1] * 1000 else known[0]
+        return None if known is None or self._clock() > known[1] * 1000 else known[0]
 
     async def verify(self, authorization: str | None) -> Caller:
         """Who sent this Authorization header. Calls `Store.refresh` once. Raises `BadToken`.
@@ -102,7 +104,7 @@ class ServiceTokenVerifier:
         if authorization is None:
             raise BadToken(Flaw.MISSING)
         digest = _digest(authorization)
-        now = self._store.clock() / 1000
+        now = self._clock() / 1000
         if (known := self._tokens.get(digest)) is not None:
             if now > known[1]:
                 del self._tokens[digest]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -116,12 +116,20 @@ class Stream(Response, frozen=True, kw_only=True):
     endless: bool = False
 
 
+class Disconnected(Exception):
+    """Raised by a dialect to have the connection cut without an answer. None of a published API does."""
+
+
 class HttpDialect(Protocol):
     """A published HTTP API. It answers every request, even one that fails, in that API's own form."""
 
-    name: ClassVar[str]
-    #: Every operation that its responses may name, for metrics.
-    operations: ClassVar[tuple[str, ...]]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Every operation that its responses may name, for metrics."""
+        ...
 
     @property
     def serves(self) -> Callable[[str], object]:

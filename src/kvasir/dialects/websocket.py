@@ -9,8 +9,10 @@ from typing import Protocol
 class Conversation(Protocol):
     """The requests and replies of one connection."""
 
-    #: Messages received and not done with
-    unanswered: int
+    @property
+    def unanswered(self) -> int:
+        """Messages received and not done with."""
+        ...
 
     def look_after(self) -> None:
         """Called when the connection opens, and then every few seconds."""
@@ -41,7 +43,8 @@ class Dialect(Protocol):
         """A conversation for a connection on this path.
 
         It calls `emit` with frames to send, in order (none when a message without a reply is done with), and ends
-        the connection by calling `finish` with a close code and the reason.
+        the connection by calling `finish` with a close code and the reason; 1006, which no close frame can carry, cuts
+        the connection.
         """
         ...
 

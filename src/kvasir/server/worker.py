@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
@@ -32,6 +32,8 @@ from kvasir.dialects.versori import openapi
 from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import Settings as VoximplantSettings
 from kvasir.dialects.voximplant import VoximplantDialect
+from kvasir.dialects.websocket import Dialect
+from kvasir.engine import Clock, Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError
 from kvasir.listeners.http import HttpListener
@@ -81,26 +83,55 @@ class Worker:
         self._given = given or {}
         self._config = config
         self._metrics = metrics
-        self._engine = create_engine(config)
-        self._store = Store(self._engine, config.limits, self._engine.clock)
-        self._auth = Authenticator(self._store, self._engine, IdentityProvider.from_config(config))
+        self._engine = self._create_engine()
+        self._store = self._create_store()
+        self._auth = Authenticator(
+            self._store, self._engine, IdentityProvider.from_config(config), clock=self._credential_clock
+        )
         self._health = HealthDialect(
-            self._engine, metrics, engine_name=config.engine_name, durability=config.durability
+            self._engine, metrics, engine_name=config.engine_name, durability=config.durability, mode=self._mode
         )
         versori = VersoriDialect(self._store, self._auth)
         self._native = NativeDialect(
             self._store, self._engine, self._auth, engine_name=config.engine_name, durability=config.durability
         )
         voximplant = VoximplantDialect(
-            self._store, ServiceTokenVerifier(self._store, self._engine), voximplant_settings(config)
+            self._store,
+            ServiceTokenVerifier(self._store, self._engine, clock=self._credential_clock),
+            voximplant_settings(config),
         )
         reference = ReferenceDialect(openapi.document(config.limits))
         # Versori's paths win, since a key in one may look like a path of another API.
-        dialects: list[HttpDialect] = [versori, self._native, self._health, reference, voximplant]
+        dialects = [self._dressed(each) for each in (versori, self._native, self._health, reference, voximplant)]
         self._listener = HttpListener(
-            dialects, metrics, config.limits, fallback=versori, log_requests=config.access_log
+            dialects, metrics, config.limits, fallback=dialects[0], log_requests=config.access_log
         )
         self._nemesis: WebSocketListener | None = None
+
+    # -- what a test bed does otherwise -------------------------------------------------------------------
+
+    #: What /healthz tells of
+    _mode: ClassVar[str | None] = None
+    #: What keys and tokens expire by; None: the clock of the engine
+    _credential_clock: Clock | None = None
+
+    def _create_engine(self) -> Engine:
+        return create_engine(self._config)
+
+    def _create_store(self) -> Store:
+        return Store(self._engine, self._config.limits, self._engine.clock)
+
+    def _create_nemesis(self, *parts: Any, **settings: Any) -> Dialect:
+        return NemesisDialect(*parts, **settings)
+
+    def _dressed(self, dialect: HttpDialect) -> HttpDialect:
+        return dialect
+
+    async def _set_up(self) -> None:
+        """Set up a new database, and print what it contains."""
+        welcome.announce(await bootstrap.bootstrap(self._engine, self._config, self._engine.clock), self._config)
+
+    # -- listening and serving ----------------------------------------------------------------------------
 
     def _listen(self) -> list[socket.socket]:
         listening = listen("http", self._config, self._given)
@@ -129,7 +160,7 @@ class Worker:
         if config.nemesis_auth != "key":
             caller = Principal(first, "developer", "nemesis")
         saves = SaveDirectory(config.nemesis_save_dir or config.data_dir / SAVES, first)
-        dialect = NemesisDialect(
+        dialect = self._create_nemesis(
             self._store,
             caller,
             limits=config.nemesis_limits,
@@ -155,7 +186,7 @@ class Worker:
             loop.add_reader(parent, stop.set)
         await self._engine.open()
         if announce:
-            welcome.announce(await bootstrap.bootstrap(self._engine, self._config, self._engine.clock), self._config)
+            await self._set_up()
         # Before HTTP, where /readyz says that the server is ready.
         listening = await self._start_nemesis()
         listening += self._listen()

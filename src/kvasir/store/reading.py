@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from kvasir.engine import Clock, Engine
+from kvasir.engine import Engine
 from kvasir.errors import TooLarge, response_too_long
 from kvasir.limits import Limits
 from kvasir.model import Entry, Space
@@ -18,9 +18,9 @@ LARGE_BYTES, LARGE_READS = 1 << 20, 2
 class Reader:
     """The reads of one process."""
 
-    def __init__(self, engine: Engine, clock: Clock, limits: Limits) -> None:
+    def __init__(self, engine: Engine, time_in: Callable[[Space], int], limits: Limits) -> None:
         self._engine = engine
-        self._clock = clock
+        self._time_in = time_in
         self._limits = limits
         #: The values of this many keys cannot exceed the bound on a response, so nobody adds them up.
         self.light_keys = max(1, limits.batch_answer_bytes // limits.value_bytes)
@@ -46,7 +46,7 @@ class Reader:
         """The entries, whose lives are extended if they were set so."""
         for entry in entries:
             if entry is not None and entry.refresh is not None:
-                return await extend_lives(self._engine, self._clock, self._limits, space, keys, entries)
+                return await extend_lives(self._engine, self._time_in, self._limits, space, keys, entries)
         return entries
 
     def _checked(self, entries: list[Entry | None], max_bytes: int) -> list[Entry | None]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from kvasir.engine import Clock, Engine
+from kvasir.engine import Engine
 from kvasir.errors import KvasirError, Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Check, Commit, Entry, Space, Touch, Write
@@ -17,14 +17,19 @@ ROUNDS = 100
 
 
 async def extend_lives(
-    engine: Engine, clock: Clock, limits: Limits, space: Space, keys: Sequence[bytes], entries: list[Entry | None]
+    engine: Engine,
+    time_in: Callable[[Space], int],
+    limits: Limits,
+    space: Space,
+    keys: Sequence[bytes],
+    entries: list[Entry | None],
 ) -> list[Entry | None]:
     """Extend the life of those entries that were set with `refresh`; returns the entries of these keys afterwards.
 
     Durable before it returns, since the response promises the new expiry.
     """
     for _ in range(ROUNDS):
-        now = clock()
+        now = time_in(space)
         clear_at = next_clear(space, now)
         due = {entry.key: entry for entry in entries if entry is not None and entry.refresh is not None}
         expiries = {key: now + (entry.refresh or 0) for key, entry in due.items()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
-from kvasir.engine import Clock
 from kvasir.model import Alias, Space
 
 #: Spaces that one process caches before it starts over; each is a few hundred bytes.
@@ -14,8 +13,9 @@ MAX_SPACES = 10_000
 class SpaceCache:
     """What the engine said about spaces since the epoch last changed."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, time_in: Callable[[Space], int]) -> None:
+        """`time_in`: the time in a space, in Unix milliseconds."""
+        self._time_in = time_in
         #: The epoch that all of it is true for.
         self.epoch = -1
         self._spaces: dict[str | Alias, Space] = {}
@@ -43,4 +43,4 @@ class SpaceCache:
 
     def is_expired(self, space: Space) -> bool:
         """Whether a cached space is gone, which changes no epoch. Its alias may lead to a successor."""
-        return space.expires_at is not None and space.expires_at <= self._clock()
+        return space.expires_at is not None and space.expires_at <= self._time_in(space)

@@ -51,12 +51,16 @@ class Store:
         self.clock = clock
         self._engine = engine
         self._write_nowait = engine.write_nowait
-        self._reader = Reader(engine, clock, limits)
+        self._reader = Reader(engine, self.now, limits)
         #: Whether `write_many_nowait` always returns None.
         self.writes_wait = engine.write_nowait is None
-        self._spaces = SpaceCache(clock)
+        self._spaces = SpaceCache(self.now)
         self._guard = WatchGuard(self, engine)
         self._turns = Turns()
+
+    def now(self, space: Space) -> int:  # noqa: ARG002  # only in a test bed do spaces differ
+        """The time in a space, in Unix milliseconds."""
+        return self.clock()
 
     async def refresh(self) -> int:
         """Forget whatever another process may have changed. Returns the epoch that the cache is now true for."""
@@ -89,8 +93,7 @@ class Store:
         return self._known_to(principal, space)
 
     def resolve_nowait(self, principal: Principal, name: Alias | str) -> Space | None:
-        """What `resolve`, or of an ULID `open`, finds, if it is cached and no scope has to be examined; None says
-        nothing."""
+        """What `resolve`, or `open` of a ULID, finds if it is cached and no scope has to be examined; else None."""
         space = self._spaces.peek(name)
         if space is None or principal.spaces is not None or space.organisation != principal.organisation:
             return None
@@ -102,10 +105,8 @@ class Store:
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         if principal.spaces is not None:
             raise Forbidden("this access key is limited to certain stores, so it cannot create one")
-        now = self.clock()
-        return await self._engine.create_space(
-            msgspec.structs.replace(space, id=space.id or self.new_id(), created_at=now), aliases
-        )
+        created = msgspec.structs.replace(space, id=space.id or self.new_id(), created_at=self.clock())
+        return await self._engine.create_space(created, aliases)
 
     def new_id(self) -> str:
         """The ULID of a space to come. Who gives it to `create` can tell whether that has created the space."""
@@ -262,12 +263,12 @@ class Store:
         """Apply mutations at one instant if all conditions hold; durable before it returns."""
         if principal.role not in WRITERS:
             raise forbidden(principal, WRITERS)
-        began = 0 if space.clear_every is None else self.clock()
+        began = 0 if space.clear_every is None else self.now(space)
         admitted = self._admit(principal, space, Write(space.number, mutations, tuple(when)))
         outcome = (await self._engine.write((admitted,)))[0]
         if isinstance(outcome, KvasirError):
             raise outcome
-        if began and isinstance(outcome, Commit) and was_cleared_since(space, began, self.clock()):
+        if began and isinstance(outcome, Commit) and was_cleared_since(space, began, self.now(space)):
             again = await self.write(principal, space, *mutations, when=when)
             return again if isinstance(again, Commit) else outcome
         return outcome
@@ -280,10 +281,10 @@ class Store:
         """
         if principal.role not in WRITERS:
             raise forbidden(principal, WRITERS)
-        began = 0 if space.clear_every is None else self.clock()
+        began = 0 if space.clear_every is None else self.now(space)
         admitted, refused = self._admit_all(principal, space, writes)
         outcomes = await self._engine.write(admitted) if admitted else []
-        if began and was_cleared_since(space, began, self.clock()):
+        if began and was_cleared_since(space, began, self.now(space)):
             later = await self._engine.write(self._admit_all(principal, space, writes)[0])
             outcomes = [
                 first if isinstance(first, Commit) and isinstance(again, Conflict) else again
@@ -340,7 +341,7 @@ class Store:
             if principal.keys is not None:
                 confine(principal, mutation.range if isinstance(mutation, DeleteRange) else only(mutation.key))
         if space.clear_every is not None:
-            now = self.clock()
+            now = self.now(space)
             clear_at = next_clear(space, now)
             clamped = tuple(clamp_expiry(mutation, clear_at, now) for mutation in write.mutations)
             return msgspec.structs.replace(write, mutations=clamped)

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from voximplant.apiclient import (  # type: ignore[import-not-found]
+from voximplant.apiclient import (
     VoximplantAPI,
     VoximplantAPIConfig,
     VoximplantException,

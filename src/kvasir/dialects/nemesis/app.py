@@ -38,7 +38,7 @@ class NemesisDialect:
         """`caller` is who every client is taken to be, or what identifies clients by their access keys."""
         # A single thread, so that long searches take turns with each other and leave the rest of the machine alone.
         self._threads = ThreadPoolExecutor(1, "nemesis-find")
-        self._shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe)
+        self.shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe)
         #: Whether a connection has to send an access key
         self.needs_key = isinstance(caller, Authenticator)
 
@@ -50,8 +50,8 @@ class NemesisDialect:
         finish: Callable[[int, str], None],
     ) -> Conversation:
         """A conversation for a connection on this path; see `Conversation`."""
-        profile = PROFILES.get(path.strip("/")) or PROFILES[self._shared.default_profile]
-        return Conversation(self._shared, profile, authorization, emit, finish)
+        profile = PROFILES.get(path.strip("/")) or PROFILES[self.shared.default_profile]
+        return Conversation(self.shared, profile, authorization, emit, finish)
 
     def close(self) -> None:
         """End the thread."""

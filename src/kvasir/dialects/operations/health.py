@@ -23,10 +23,14 @@ class HealthDialect:
     name: ClassVar[str] = "server"
     operations: ClassVar[tuple[str, ...]] = ("healthz", "readyz", "metrics")
 
-    def __init__(self, engine: Engine, metrics: Metrics, *, engine_name: str, durability: str) -> None:
+    def __init__(
+        self, engine: Engine, metrics: Metrics, *, engine_name: str, durability: str, mode: str | None = None
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._about = {"status": "ok", "version": __version__, "engine": engine_name, "durability": durability}
+        if mode is not None:
+            self._about["mode"] = mode
         #: Set when the server starts to stop: nobody should send it new work.
         self.stopping = False
         self._responses: dict[str, Callable[[], Awaitable[tuple[int, bytes, str]]]] = {

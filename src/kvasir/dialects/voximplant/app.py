@@ -49,7 +49,7 @@ class VoximplantDialect:
 
     def serves(self, path: str) -> bool:
         """Any prefix that ends in /platform_api, then perhaps a method, then perhaps a slash."""
-        return _method(path) is not None
+        return method(path) is not None
 
     def too_much(self, request: Request, response: Response, error: KvasirError) -> Response:  # noqa: ARG002
         """See `HttpDialect`."""
@@ -69,7 +69,7 @@ class VoximplantDialect:
             if len(body) > self._max_bytes(kind):
                 return False
             texts = forms.read(request.query, body, kind, options)
-            operation = _command(_method(request.path), texts)
+            operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
             space = self._application_nowait(caller.principal, texts)
             if space is None:
@@ -82,9 +82,9 @@ class VoximplantDialect:
             body = get_item_nowait(call) if operation == "GetKeyValueItem" else None
             response = None if body is None else _success(body, operation)
         except ApiError as error:
-            response = _failure(error, operation)
+            response = failure(error, operation)
         except KvasirError as error:
-            response = _failure(errors.of(error), operation)
+            response = failure(errors.of(error), operation)
         if response is not None:
             request.answer(response)
         return response is not None
@@ -99,7 +99,7 @@ class VoximplantDialect:
             kind, options = forms.content_type(request.header("content-type"))
             body = await request.body(self._max_bytes(kind))
             texts = forms.read(request.query, body, kind, options)
-            operation = _command(_method(request.path), texts)
+            operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
             if COMMANDS[operation].roles is READERS:
                 request.reads_only()
@@ -116,7 +116,7 @@ class VoximplantDialect:
         except Exception:
             log.exception("request %s failed", request.id)
             failed = ApiError(errors.INTERNAL)
-        return _failure(failed, operation)
+        return failure(failed, operation)
 
     def _max_bytes(self, kind: str) -> int:
         return self._settings.json_bytes if kind == JSON else self._settings.form_bytes
@@ -187,23 +187,23 @@ class _Waiter:
         try:
             response = _success(self._setting.response(outcome), "SetKeyValueItem")
         except ApiError as error:
-            response = _failure(error, "SetKeyValueItem")
+            response = failure(error, "SetKeyValueItem")
         self._request.answer(response)
 
     def set_exception(self, error: KvasirError) -> None:
-        self._request.answer(_failure(errors.of(error), "SetKeyValueItem"))
+        self._request.answer(failure(errors.of(error), "SetKeyValueItem"))
 
 
 def _success(body: bytes, operation: str) -> Response:
     return Response(200, body, operation, content_type=CONTENT_TYPE)
 
 
-def _failure(error: ApiError, operation: str) -> Response:
+def failure(error: ApiError, operation: str) -> Response:
     return Response(200, errors.render(error), operation, error.failure.outcome, content_type=CONTENT_TYPE)
 
 
 @lru_cache(maxsize=256)  # called twice for each request, with very few different paths
-def _method(path: str) -> str | None:
+def method(path: str) -> str | None:
     """The method that a path names, "" if it names none; None if the path does not belong to this API."""
     head, _, last = path.removesuffix("/").rpartition("/")
     if last == BASE:
@@ -211,7 +211,7 @@ def _method(path: str) -> str | None:
     return last if head.endswith(f"/{BASE}") else None
 
 
-def _command(method: str | None, texts: dict[str, str]) -> str:
+def command(method: str | None, texts: dict[str, str]) -> str:
     """The name of a known method, from `cmd` or the path."""
     name = texts.get("cmd") or method
     if not name:

@@ -65,7 +65,7 @@ class Setting:
         self._parameters = parameters = call.parameters
         self._key, self._value = parameters.key(), parameters.value()
         packed = keys.pack((self._key,))
-        expires_at = parameters.expiry(call.store.clock())
+        expires_at = parameters.expiry(call.store.now(call.space))
         self.mutation = Set(packed, msgspec.json.encode(self._value), expires_at=expires_at)
         self.conditions = parameters.conditions(packed)
 
@@ -159,7 +159,7 @@ async def increment(call: Call) -> bytes:
     """
     parameters = call.parameters
     key, by = parameters.key(), parameters.integer("by", -INT64, INT64 - 1, 1)
-    packed, now = keys.pack((key,)), call.store.clock()
+    packed, now = keys.pack((key,)), call.store.now(call.space)
     expires_at = parameters.expiry(now)
     renews = parameters.has("ttl", "expires_at")
 
@@ -188,7 +188,7 @@ async def touch(call: Call) -> bytes:
     """Change the expiry of an item, but neither its value nor its version."""
     key = call.parameters.key()
     packed = keys.pack((key,))
-    expires_at = call.parameters.expiry(call.store.clock())
+    expires_at = call.parameters.expiry(call.store.now(call.space))
 
     def change(entry: Entry | None) -> Touch:
         if read(key, entry, call.settings) is None:
@@ -210,7 +210,7 @@ async def set_items(call: Call) -> bytes:
         if packed in sets:
             raise parameters.invalid("key", "it occurs twice")
         value = msgspec.json.encode(parameters.value())
-        sets[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(store.clock()))
+        sets[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(store.now(call.space)))
         conditions += parameters.conditions(packed)
     outcome = await call.write(*(mutation for _, mutation in sets.values()), when=conditions)
     if isinstance(outcome, Conflict):

@@ -15,12 +15,11 @@ from kvasir.engines.numbering import check_room, next_sequence, wall_clock
 from kvasir.engines.paging import SCAN_ENTRIES, size_of, within_bytes
 from kvasir.engines.watching import DELETE, EXPIRY, RANGE, SET, Logged, Watcher, Watchers
 from kvasir.errors import KvasirError, response_too_long, space_gone
-from kvasir.keys import child_of, millisecond_of, under
+from kvasir.keys import millisecond_of, under
 from kvasir.limits import Limits
 from kvasir.model import (
     SYSTEM_SPACE,
     Alias,
-    Child,
     Children,
     Commit,
     Conflict,
@@ -66,11 +65,9 @@ class MemoryEngine:
         #: What the present write has done
         self._done: list[Logged] = []
 
-    async def open(self) -> None:
-        """Nothing to open."""
+    async def open(self) -> None: ...
 
-    async def close(self) -> None:
-        """Nothing to close."""
+    async def close(self) -> None: ...
 
     # -- entries ------------------------------------------------------------------------------------------
 
@@ -84,8 +81,8 @@ class MemoryEngine:
         return self._living_entries(space, keys)
 
     def _living_entries(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
-        now = self.clock()
-        entries = self._entries[space] if self._alive(space, now) else {}
+        now = self.now(space)
+        entries = self._entries[space] if self._alive(space) else {}
         return [views.living(entries, key, now) for key in keys]
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -99,19 +96,24 @@ class MemoryEngine:
 
     def _write_all(self, writes: Sequence[Write]) -> list[Outcome]:
         self.writer.committed(len(writes))
-        stamp = self._next(self.clock())
-        outcomes = [self._write(write, stamp) for write in writes]
+        outcomes = self._stamped(writes)
         self._tell()
         return outcomes
 
+    def _stamped(self, writes: Sequence[Write]) -> list[Outcome]:
+        stamp = self._next(SYSTEM_SPACE, self.clock())
+        return [self._write(write, stamp) for write in writes]
+
     def _write(self, write: Write, stamp: int) -> Outcome:
-        now = self.clock()
-        if not self._alive(write.space, now):
+        now = self.now(write.space)
+        if not self._alive(write.space):
             return space_gone()
         entries = self._entries[write.space]
         if unmet := views.all_unmet(entries, write, now):
             return Conflict(tuple(unmet))
-        before, done = dict(entries), len(self._done)
+        # Only an increment can be refused, when mutations before it have already been carried out.
+        undoable = any(mutation.__class__ is Increment for mutation in write.mutations)
+        before, done = dict(entries) if undoable else entries, len(self._done)
         try:
             counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
         except KvasirError as refusal:
@@ -148,18 +150,16 @@ class MemoryEngine:
                 entries[mutation.key] = msgspec.structs.replace(old, expires_at=mutation.expires_at)
                 self._done.append(Logged(EXPIRY, space, stamp, mutation.key))
         else:
-            entries[mutation.key] = self._new_entry(mutation, old, stamp, now)
+            entries[mutation.key] = self._new_entry(space, mutation, old, stamp, now)
             self._done.append(Logged(SET, space, stamp, mutation.key))
         return 1 if old else 0
 
-    def _new_entry(self, mutation: Set, old: Entry | None, stamp: int, now: int) -> Entry:
+    def _new_entry(self, space: int, mutation: Set, old: Entry | None, stamp: int, now: int) -> Entry:
         """The entry a Set leaves behind."""
         if old:
             sequence, created_at = old.sequence, old.created_at
         else:
-            # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
-            self._latest = created_at = max(self._latest, now)
-            sequence = self._next(now)
+            created_at, sequence = self._created_at(space, now), self._next(space, now)
         expires_at = mutation.expires_at if mutation.ttl is None else now + mutation.ttl
         refresh = expires_at - now if mutation.refresh and expires_at is not None else None
         if old and mutation.keep_expiry:
@@ -168,12 +168,11 @@ class MemoryEngine:
         return Entry(mutation.key, mutation.value, stamp, sequence, created_at, expires_at, refresh, metadata)
 
     async def page(self, space: int, query: Query) -> Page:
-        now = self.clock()
         position, newest = views.position_of(query), query.order == "newest"
         contains = None if query.metadata is None else jsontext.containing(query.metadata)
         found = [
             entry
-            async for entry in views.in_steps(self._visible(space, now))
+            async for entry in views.in_steps(self._visible(space))
             if views.in_range(entry.key, query.range)
             and views.is_created_within(entry, query)
             and views.beyond(position(entry), query.after, newest=newest)
@@ -189,25 +188,18 @@ class MemoryEngine:
         return Page(entries[::-1] if backwards else entries, len(entries) < len(found))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        visible = self._visible(space, self.clock())
+        visible = self._visible(space)
         return len([1 async for entry in views.in_steps(visible) if views.in_range(entry.key, range)])
 
     async def children(
         self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
     ) -> Children:
-        found: dict[bytes, Child] = {}
-        for key in sorted(entry.key for entry in self._visible(space, self.clock())):
-            if key != prefix and views.in_range(key, under(prefix)):
-                child = child_of(prefix, key)
-                earlier = found.get(child)
-                found[child] = Child(child, key == child or bool(earlier and earlier.entry), key != child)
-        children = [child for key, child in found.items() if after is None or under(key).end > after]
-        page = children if limit is None else children[:limit]
-        return Children(page, under(page[-1].key).end if page and len(page) < len(children) else None)
+        keys = sorted(entry.key for entry in self._visible(space) if views.in_range(entry.key, under(prefix)))
+        return views.children_among(keys, prefix, after, limit)
 
     async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
         entries = sorted(
-            (entry for entry in self._visible(space, self.clock()) if views.in_range(entry.key, range)),
+            (entry for entry in self._visible(space) if views.in_range(entry.key, range)),
             key=lambda entry: entry.key,
         )
         while entries:
@@ -216,14 +208,14 @@ class MemoryEngine:
 
     async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watcher:
         if self._log is None:
-            self._log, self._log_from = deque(), self._last
+            self._log, self._log_from = deque(), self.last(space)
         if since is None:
-            return self._watchers.add(space, ranges, self._last)
-        if not self._log_from <= since <= self._last:
-            return self._watchers.add(space, ranges, self._last, resync=True)
+            return self._watchers.add(space, ranges, self.last(space))
+        if not self._log_from <= since <= self.last(space):
+            return self._watchers.add(space, ranges, self.last(space), resync=True)
         watcher = self._watchers.add(space, ranges, since)
         replayed = [logged for logged in self._log if logged.versionstamp > since]
-        self._watchers.tell(replayed, self._entries_of(replayed), self._last, only=watcher)
+        self._watchers.tell(replayed, self._entries_of(replayed), self.last(space), only=watcher)
         return watcher
 
     def _tell(self) -> None:
@@ -237,18 +229,17 @@ class MemoryEngine:
         self._watchers.tell(done, self._entries_of(done), self._last)
 
     def _entries_of(self, logged: Sequence[Logged]) -> dict[tuple[int, bytes], Entry]:
-        now = self.clock()
         wanted = [(space, key) for space, keys in self._watchers.wanted(logged).items() for key in keys]
         return {
             (space, key): entry
             for space, key in wanted
-            if self._alive(space, now) and (entry := views.living(self._entries[space], key, now))
+            if self._alive(space) and (entry := views.living(self._entries[space], key, self.now(space)))
         }
 
     async def load(self, space: int, entries: Sequence[Entry]) -> None:
         check_room(entries)
-        now = self.clock()
-        if not self._alive(space, now):
+        now = self.now(space)
+        if not self._alive(space):
             raise space_gone()
         existing = self._entries[space]
         last = max((entry.sequence for entry in existing.values()), default=0)
@@ -261,7 +252,7 @@ class MemoryEngine:
             self._last = max(self._last, sequence, entry.versionstamp)
             self._latest = max(self._latest, entry.created_at)
         # Loaded entries keep their versionstamps; the load has one of its own.
-        stamp = self._next(now)
+        stamp = self._next(space, now)
         self._done += [Logged(SET, space, stamp, entry.key) for entry in entries]
         self._tell()
         if space == SYSTEM_SPACE:
@@ -270,11 +261,10 @@ class MemoryEngine:
     # -- spaces -------------------------------------------------------------------------------------------
 
     async def create_space(self, space: Space, aliases: Sequence[Alias]) -> Space:
-        now = self.clock()
         for alias in aliases:
-            if taken := self._resolve(alias, now):
+            if taken := self._resolve(alias):
                 return taken
-        created = msgspec.structs.replace(space, number=self._next(now))
+        created = msgspec.structs.replace(space, number=self._next(SYSTEM_SPACE, self.clock()))
         self._spaces[created.id] = created
         self._numbers[created.number] = created.id
         self._entries[created.number] = {}
@@ -282,25 +272,24 @@ class MemoryEngine:
         return created
 
     async def resolve(self, alias: Alias) -> Space | None:
-        return self._resolve(alias, self.clock())
+        return self._resolve(alias)
 
     async def get_space(self, id: str) -> Space | None:
-        return self._space(id, self.clock())
+        return self._space(id)
 
     async def aliases(self, id: str) -> list[Alias]:
-        if self._space(id, self.clock()) is None:
+        if self._space(id) is None:
             return []
         return sorted(alias for alias, leads_to in self._aliases.items() if leads_to == id)
 
     async def alter_space(
         self, id: str, *, name: str | None = None, add: Sequence[Alias] = (), remove: Sequence[Alias] = ()
     ) -> Space | None:
-        now = self.clock()
-        space = self._space(id, now)
+        space = self._space(id)
         if space is None:
             return None
         for alias in add:
-            taken = self._resolve(alias, now)
+            taken = self._resolve(alias)
             if taken and taken.id != id:
                 return taken
         for alias in remove:
@@ -313,7 +302,7 @@ class MemoryEngine:
         return space
 
     async def end_space(self, id: str) -> bool:
-        space = self._space(id, self.clock())
+        space = self._space(id)
         if space is None:
             return False
         self._forget(space)
@@ -323,21 +312,19 @@ class MemoryEngine:
     async def list_spaces(
         self, *, organisation: str | None = None, kind: str | None = None, after: str = "", limit: int | None = None
     ) -> list[Space]:
-        now = self.clock()
         found = [
             space
             for id, space in sorted(self._spaces.items())
             if id > after
-            and self._space(id, now)
+            and self._space(id)
             and organisation in (None, space.organisation)
             and kind in (None, space.kind)
         ]
         return found if limit is None else found[:limit]
 
     async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
-        now = self.clock()
         spaces = await self.list_spaces(organisation=organisation, kind=kind)
-        return len(spaces), sum(len(self._visible(space.number, now)) for space in spaces)
+        return len(spaces), sum(len(self._visible(space.number)) for space in spaces)
 
     # -- the whole ----------------------------------------------------------------------------------------
 
@@ -348,13 +335,13 @@ class MemoryEngine:
         return self._epoch
 
     async def sweep(self) -> int:
-        now = self.clock()
         swept = 0
         for space in list(self._spaces.values()):
-            if self._space(space.id, now) is None:
+            if self._space(space.id) is None:
                 swept += 1 + len(self._entries[space.number])
                 self._forget(space)
-        for entries in self._entries.values():
+        for number, entries in self._entries.items():
+            now = self.now(number)
             for key in [key for key, entry in entries.items() if views.expired(entry.expires_at, now)]:
                 del entries[key]
                 swept += 1
@@ -372,23 +359,37 @@ class MemoryEngine:
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _next(self, now: int) -> int:
+    def _next(self, space: int, now: int) -> int:  # noqa: ARG002  # of one series for all spaces
         self._last = next_sequence(self._last, now)
         return self._last
 
-    def _space(self, id: str, now: int) -> Space | None:
+    def now(self, space: int) -> int:  # noqa: ARG002  # only in a test bed do spaces differ
+        return self.clock()
+
+    def last(self, space: int) -> int:  # noqa: ARG002  # of one series for all spaces
+        return self._last
+
+    def _created_at(self, space: int, now: int) -> int:  # noqa: ARG002
+        # Creation times follow creation order, whatever the clock does; expiry obeys the clock alone.
+        self._latest = max(self._latest, now)
+        return self._latest
+
+    def _space(self, id: str) -> Space | None:
         space = self._spaces.get(id)
-        return None if space is None or views.expired(space.expires_at, now) else space
+        if space is None or space.expires_at is None:
+            return space
+        return None if views.expired(space.expires_at, self.now(space.number)) else space
 
-    def _resolve(self, alias: Alias, now: int) -> Space | None:
+    def _resolve(self, alias: Alias) -> Space | None:
         id = self._aliases.get(alias)
-        return self._space(id, now) if id else None
+        return self._space(id) if id else None
 
-    def _alive(self, number: int, now: int) -> bool:
-        return number == SYSTEM_SPACE or self._space(self._numbers.get(number, ""), now) is not None
+    def _alive(self, number: int) -> bool:
+        return number == SYSTEM_SPACE or self._space(self._numbers.get(number, "")) is not None
 
-    def _visible(self, number: int, now: int) -> list[Entry]:
-        entries = self._entries[number].values() if self._alive(number, now) else ()
+    def _visible(self, number: int) -> list[Entry]:
+        now = self.now(number)
+        entries = self._entries[number].values() if self._alive(number) else ()
         return [entry for entry in entries if not views.expired(entry.expires_at, now)]
 
     def _forget(self, space: Space) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from kvasir.model import Check, DeleteRange, Entry, KeyRange, Query, Unmet, Write
+from kvasir.keys import child_of, under
+from kvasir.model import Check, Child, Children, DeleteRange, Entry, KeyRange, Query, Unmet, Write
 
 #: How long a listing holds the event loop before others have their turn.
 STEP_SECONDS = 0.002
@@ -89,3 +90,16 @@ async def in_steps(entries: Iterable[Entry]) -> AsyncIterator[Entry]:
 def listed(entry: Entry, query: Query) -> Entry:
     """The entry as the listing gives it."""
     return entry if query.values else msgspec.structs.replace(entry, value=b"")
+
+
+def children_among(keys: list[bytes], prefix: bytes, after: bytes | None, limit: int | None) -> Children:
+    """The children of a prefix among sorted keys that lie at it or below it."""
+    found: dict[bytes, Child] = {}
+    for key in keys:
+        if key != prefix:
+            child = child_of(prefix, key)
+            earlier = found.get(child)
+            found[child] = Child(child, key == child or bool(earlier and earlier.entry), key != child)
+    children = [child for key, child in found.items() if after is None or under(key).end > after]
+    page = children if limit is None else children[:limit]
+    return Children(page, under(page[-1].key).end if page and len(page) < len(children) else None)

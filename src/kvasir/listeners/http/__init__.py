@@ -22,7 +22,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from kvasir.dialects.eager import start
-from kvasir.dialects.http import HttpDialect, Response, Stream
+from kvasir.dialects.http import Disconnected, HttpDialect, Response, Stream
 from kvasir.limits import Limits
 from kvasir.listeners.http.connection import Connection
 from kvasir.listeners.http.request import CameLate, KnownHeads, Request
@@ -163,11 +163,18 @@ class HttpListener:
                 response = await request.dialect(request)
             except CameLate:
                 response = await request.dialect(request)
+<<<<<<< HEAD
         except asyncio.CancelledError:  # see `Request.abandon`
             self.in_flight -= 1
             request.drop()
             request.owner.cut(request)
             raise
+=======
+        except Disconnected:
+            request.drop()
+            self.in_flight -= 1
+            request.owner.abort()
+>>>>>>> 7dd7424 (store: give spaces a time of their own, credentials another)
         except Exception:
             self._fail(request)
         else:

@@ -316,7 +316,8 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Let go of the socket, whatever is still to be sent."""
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     def drain(self) -> None:
         """The server stops: end what has no whole request, let the rest be answered."""

@@ -17,6 +17,8 @@ BUFFER_BYTES = 8_192
 _LINGER_SECONDS = 2.0
 
 _TEXT, _CLOSE, _PONG = WSMsgType.TEXT, WSMsgType.CLOSE, WSMsgType.PONG
+#: The close code that no frame may carry: the connection is just cut.
+ABNORMAL = 1006
 _GOING_AWAY, _PROTOCOL, _POLICY, _TOO_BIG, _TRY_LATER = 1001, 1002, 1008, 1009, 1013
 
 
@@ -213,6 +215,9 @@ class Connection(WSListener):
             return
         self._closing = True
         self._account(0)
+        if code == ABNORMAL:
+            self.abort()
+            return
         self._transport.send_close(WSCloseCode(code), why.encode())
         if self._paused:
             self._paused = False

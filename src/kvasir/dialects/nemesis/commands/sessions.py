@@ -164,12 +164,12 @@ async def _info(context: CommandContext, body: dict[str, Any]) -> bytes:
         nothing = {"st": Status.SESSION_NOT_EXIST, "tkn": tkn, "shared": None, "keyCnt": None}
         return reply("SH_INFO", nothing)
     attributes = attributes_of(space)
-    end = space.expires_at or next_clear(space, context.store.clock())
+    end = space.expires_at or next_clear(space, context.store.now(space))
     expiry = {
         "expires": end is not None,
         "duration": attributes.duration,
         "time": (end or 0) // 1000,
-        "remaining": max(0, end - context.store.clock()) // 1000 if end else 0,
+        "remaining": max(0, end - context.store.now(space)) // 1000 if end else 0,
         "deleteSession": space.expires_at is not None,
     }
     count = await context.store.count(context.principal, space)
