@@ -33,7 +33,20 @@ ALLOWED: dict[str, set[str]] = {
     "dialects": {"engine", "store", "control", "access"},
     "listeners": {"dialects"},
     "server": {"engine", "engines", "store", "config", "control", "access", "dialects", "listeners"},
-    "cli": {"engine", "store", "config", "control", "transfer", "server"},
+    "testbed": {
+        "engine",
+        "engines",
+        "store",
+        "config",
+        "control",
+        "access",
+        "transfer",
+        "dialects",
+        "listeners",
+        "server",
+    },
+    "testing": set(),
+    "cli": {"engine", "store", "config", "control", "transfer", "server", "testbed"},
 }
 #: What the nouns may import of each other: downwards only.
 NOUNS_ALLOWED: dict[str, set[str]] = {

@@ -162,7 +162,16 @@ def test_every_command_of_the_readme_is_run_by_a_test() -> None:
 
 
 #: Documents with commands. Tests run them: here, or in the folder of an API; `make` is run by all who change the code.
-WITH_COMMANDS = {"cli.md", "README.md", "CONTRIBUTING.md", "benchmarks.md", "versori.md", "nemesis.md", "voximplant.md"}
+WITH_COMMANDS = {
+    "cli.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "benchmarks.md",
+    "versori.md",
+    "nemesis.md",
+    "voximplant.md",
+    "testing.md",
+}
 
 
 def test_commands_stand_only_where_they_are_run() -> None:

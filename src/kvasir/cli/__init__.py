@@ -27,6 +27,7 @@ SYSTEMS = ("linux", "darwin")
 #: function that registers a command. Only what the words on the command line name is loaded.
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "register"),
+    "dev": ("dev", "dev"),
     "check": ("check", "check"),
     "db": ("db", "app"),
     "key": ("key", "app"),

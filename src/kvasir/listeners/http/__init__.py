@@ -163,18 +163,12 @@ class HttpListener:
                 response = await request.dialect(request)
             except CameLate:
                 response = await request.dialect(request)
-<<<<<<< HEAD
-        except asyncio.CancelledError:  # see `Request.abandon`
+        except (asyncio.CancelledError, Disconnected) as error:  # see `Request.abandon`
             self.in_flight -= 1
             request.drop()
             request.owner.cut(request)
-            raise
-=======
-        except Disconnected:
-            request.drop()
-            self.in_flight -= 1
-            request.owner.abort()
->>>>>>> 7dd7424 (store: give spaces a time of their own, credentials another)
+            if isinstance(error, asyncio.CancelledError):
+                raise
         except Exception:
             self._fail(request)
         else:

@@ -278,10 +278,6 @@ class Http2:
             request.cut_off()
         self._receiving.clear()
 
-    def abort(self) -> None:
-        """Cut the connection."""
-        self._connection.abort()
-
     def _end(self, code: ErrorCodes | None) -> None:
         if not self._ended:
             if code is not None:

@@ -1,0 +1,3 @@
+"""All that the tests in this folder need of Kvasir."""
+
+pytest_plugins = ["kvasir.testing"]

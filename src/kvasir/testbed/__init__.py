@@ -1,0 +1,1 @@
+"""The test bed behind `kvasir dev`. `kvasir serve` never loads it."""

@@ -1,0 +1,136 @@
+"""The clock of a test bed: every kind of life in every API ends when it says, to the millisecond."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kvasir.testing import Server
+from tests.support.testbed import Nemesis, Versori, Voximplant, opened
+
+DAY_MS = 86_400_000
+
+
+def instant(milliseconds: int) -> str:
+    """RFC 3339, as the APIs take it."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)).isoformat().replace("+00:00", "Z")
+
+
+LIVES: list[Any] = [
+    pytest.param("versori", lambda now: {"expireIn": 31 * DAY_MS}, 31 * DAY_MS, id="versori ttl"),
+    pytest.param("versori", lambda now: {"expireAt": instant(now + DAY_MS)}, DAY_MS, id="versori absolute"),
+    pytest.param("native", lambda now: {"ttl": "90d"}, 90 * DAY_MS, id="native ttl"),
+    pytest.param("native", lambda now: {"expires_at": instant(now + 1_500)}, 1_500, id="native absolute"),
+    pytest.param("voximplant", lambda now: {"ttl": 30 * 86_400}, 30 * DAY_MS, id="voximplant ttl"),
+    pytest.param("voximplant", lambda now: {"expires_at": now // 1000 + 86_400}, DAY_MS, id="voximplant absolute"),
+]
+
+
+@pytest.mark.parametrize(("name", "life", "milliseconds"), LIVES)
+def test_an_entry_is_there_until_a_millisecond_before_its_end(
+    kvasir_server: Server, name: str, life: Any, milliseconds: int
+) -> None:
+    with opened(kvasir_server, name) as door:
+        door.space.clock.freeze("2030-01-01T00:00:00Z")
+        now = door.space.clock.now_ms()
+        door.set("v", **life(now))
+        assert door.space.clock.advance(f"{milliseconds - 1}ms") == 0
+        assert door.get() == "v"
+        assert door.space.clock.advance("1ms") == 1
+        assert door.get() is None
+
+
+@pytest.mark.parametrize("name", ["versori", "native"])
+def test_reading_begins_a_sliding_life_afresh(kvasir_server: Server, name: str) -> None:
+    life: dict[str, Any] = {"expireIn": DAY_MS, "refreshOnAccess": True}
+    if name == "native":
+        life = {"ttl": "24h", "refresh": "true"}
+    with opened(kvasir_server, name) as door:
+        door.space.clock.freeze()
+        door.set("v", **life)
+        for _ in range(3):
+            door.space.clock.advance(f"{DAY_MS - 1}ms")
+            assert door.get() == "v"
+        door.space.clock.advance("24h")
+        assert door.get() is None
+
+
+@pytest.mark.parametrize("delete", [True, False], ids=["the session ends", "its keys are cleared"])
+def test_a_session_of_nemesis_ends_or_clears_when_it_says(kvasir_server: Server, delete: bool) -> None:
+    with opened(kvasir_server, "nemesis") as other:
+        kvasir_server.clock.freeze()
+        try:
+            expiry = {"duration": 3_600, "deleteSession": delete}
+            token = other.ask("SH_NEW", name="short", expiry=expiry)["tkn"]
+            other.ask("KV_SET", tkn=token, keys={"k": 1})
+            kvasir_server.clock.advance("3599999ms")
+            assert other.ask("KV_GET", tkn=token, keys=["k"])["keys"] == {"k": 1}
+            kvasir_server.clock.advance("1ms")
+            found = other.ask("KV_GET", tkn=token, keys=["k"])
+            assert found["st"] == 100 if delete else found["keys"] == {"k": None}
+        finally:
+            kvasir_server.reset()
+
+
+def test_a_token_made_before_months_passed_still_works(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "voximplant") as door:
+        assert isinstance(door, Voximplant)
+        door.set("v", ttl=60)
+        kvasir_server.clock.advance("91d")
+        try:
+            assert door.get() is None
+            door.set("w", ttl=60)
+            assert door.get() == "w"
+        finally:
+            kvasir_server.clock.freeze()
+            kvasir_server.clock.run()
+
+
+def test_one_space_far_ahead_leaves_the_others_alone(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "versori") as ahead, opened(kvasir_server, "versori") as behind:
+        for door in (ahead, behind):
+            door.set("v", expireIn=DAY_MS)
+        ahead.space.clock.advance("31d")
+        assert (ahead.get(), behind.get()) == (None, "v")
+        before = behind.space.clock.now_ms()
+        stamp = int(behind.set("w")["versionstamp"], 16)
+        assert abs((stamp >> 20) - before) < 60_000, "the other space pulled its versionstamps along"
+
+
+def test_versionstamps_never_repeat_and_times_never_go_back(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "versori") as door:
+        assert isinstance(door, Versori)
+        door.space.clock.freeze("2030-01-01T00:00:00Z")
+        snapshot = door.space.snapshot()
+        stamps = [door.set(n)["versionstamp"] for n in range(3)]
+        door.space.restore(snapshot)
+        assert door.get() is None
+        stamps += [door.set(n)["versionstamp"] for n in range(3)]
+        kvasir_server.controls.call("POST", "reset", space=door.space.id)
+        stamps += [door.set(n)["versionstamp"] for n in range(3)]
+        door.space.clock.freeze("2029-01-01T00:00:00Z")
+        stamps += [door.set(n)["versionstamp"] for n in range(3)]
+        assert stamps == sorted(set(stamps))
+
+
+def test_a_frozen_clock_stands_and_runs_on(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "versori") as door:
+        clock = door.space.clock
+        clock.freeze("2030-01-01T00:00:00Z")
+        assert clock.now_ms() == clock.now_ms() == 1_893_456_000_000
+        clock.advance("1500ms")
+        assert clock.now_ms() == 1_893_456_001_500
+        clock.run()
+        assert 0 <= clock.now_ms() - 1_893_456_001_500 < 60_000
+
+
+def test_whatever_is_cached_about_a_session_ends_with_it(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "nemesis") as door:
+        assert isinstance(door, Nemesis)
+        token = door.ask("SH_NEW", name="x", expiry={"duration": 60, "deleteSession": True})["tkn"]
+        assert door.ask("KV_COUNT", tkn=token)["cnt"] == 0
+        kvasir_server.clock.advance("60s")
+        assert door.ask("KV_COUNT", tkn=token)["st"] == 100
+        kvasir_server.reset()

@@ -1,0 +1,179 @@
+"""The controls and the line that tells where they are: who may use them, what they show, and that nothing outlives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kvasir.testing import Server
+from kvasir.testing.server import KVASIR
+from tests.support.serving import PATIENCE_SECONDS, serving, wait_until
+from tests.support.testbed import KINDS, Versori, opened
+
+LINE = {"http", "https", "nemesis", "control", "organisation", "key", "stores", "voximplant", "ca", "pid"}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_line_has_what_the_page_says(kvasir_server: Server) -> None:
+    facts = kvasir_server.facts
+    assert set(facts) == LINE
+    assert set(facts["voximplant"]) == {"application_id", "application_name", "credentials"}
+    assert set(facts["control"]) == {"url", "token"}
+    assert list(facts["stores"]) == ["default"]
+    assert Path(facts["ca"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
+    assert httpx.get(f"{facts['http']}/healthz").json()["mode"] == "dev"
+    with httpx.Client(verify=ssl.create_default_context(cafile=facts["ca"])) as client:
+        assert client.get(f"{facts['https'].replace('127.0.0.1', 'localhost')}/healthz").status_code == 200
+
+
+def test_the_controls_take_their_own_token_alone(kvasir_server: Server) -> None:
+    url = kvasir_server.facts["control"]["url"]
+    for headers in ({}, {"Authorization": f"Bearer {kvasir_server.key}"}):
+        assert httpx.post(f"{url}/reset", headers=headers).status_code == 401
+    token = kvasir_server.facts["control"]["token"]
+    assert httpx.get(f"{url}/", headers={"Authorization": f"Bearer {token}"}).json()["mode"] == "dev"
+    assert httpx.get(f"{kvasir_server.url}/_kvasir/clock").status_code == 404, "they are on an address of their own"
+
+
+@pytest.mark.parametrize("api", KINDS)
+def test_the_journal_tells_what_was_asked(kvasir_server: Server, api: str) -> None:
+    with opened(kvasir_server, api) as door:
+        door.set("v")
+        door.get()
+        found = door.space.requests()
+        facts = [(each["api"], each["operation"], each["keys"], each["outcome"]) for each in found]
+        assert facts == [(api, door.set_operation, [["k"]], "ok"), (api, door.get_operation, [["k"]], "ok")]
+        assert door.space.requests(operation=door.get_operation) == found[1:]
+        assert door.space.requests(after=found[0]["number"]) == found[1:]
+
+
+def test_a_reset_goes_back_to_the_seed_and_keys_stay_good(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.jsonl"
+    seed.write_text("".join(json.dumps({"key": f"k{n}", "value": n}) + "\n" for n in range(1_000)))
+    server = Server(["--seed", str(seed)])
+    try:
+        store = server.facts["stores"]["default"]
+        address, headers = f"{server.url}/store/{store}/kv", {"Authorization": f"Bearer {server.key}"}
+        httpx.delete(f"{address}/k1", headers=headers)
+        httpx.put(f"{address}/new", json={"value": 1}, headers=headers)
+        server.clock.advance("1d")
+        server.faults.add("unavailable", operation="CountKV")
+        own = server.space()
+        server.reset()
+        assert httpx.post(f"{address}/count", json={}, headers=headers).json()["count"] == 1_000
+        assert httpx.get(f"{address}/k1", headers=headers).json()["value"] == 1
+        assert httpx.get(f"{server.url}/store/{own.id}/kv/k", headers=headers).status_code == 404
+        assert abs(server.clock.now_ms() - time.time() * 1000) < 60_000
+        assert [each["operation"] for each in server.requests()][:1] == ["CountKV"]
+    finally:
+        server.stop()
+    assert not is_alive(server.pid)
+
+
+def test_snapshots_nest(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "versori") as door:
+        door.set("outer")
+        outer = door.space.snapshot()
+        door.set("inner")
+        inner = door.space.snapshot()
+        door.set("lost")
+        door.space.restore(inner)
+        assert door.get() == "inner"
+        door.space.restore(outer)
+        assert door.get() == "outer"
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "end of input", "kill -9 of the parent"])
+def test_it_ends_when_it_should(how: str) -> None:
+    parent = (
+        "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE);"
+        "print(p.stdout.readline().decode(), end='', flush=True); p.wait()"
+    )
+    command = [*KVASIR, "dev", "--until-stdin-closes"]
+    if how == "kill -9 of the parent":
+        command = [sys.executable, "-c", parent, *command]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        facts: dict[str, Any] = json.loads(process.stdout.readline())
+        if how == "end of input":
+            process.stdin.close()
+        elif how == "kill -9 of the parent":
+            process.kill()
+        else:
+            process.send_signal(signal.Signals[how])
+        wait_until(lambda: process.poll() is not None and not is_alive(facts["pid"]), "it has ended")
+    if not how.startswith("kill"):
+        assert process.returncode == 0
+
+
+def test_it_runs_in_the_background_of_a_shell() -> None:
+    script = f"{sys.executable} -c 'from kvasir.cli import main; main()' dev </dev/null & echo $!; wait"
+    process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    with process.stdout:
+        pid = int(process.stdout.readline())
+        facts = json.loads(process.stdout.readline())
+        assert httpx.get(f"{facts['http']}/readyz").status_code == 200
+        os.kill(pid, signal.SIGTERM)
+        process.wait(PATIENCE_SECONDS)
+
+
+def test_serve_has_none_of_it(tmp_path: Path) -> None:
+    with serving(tmp_path, env={"KVASIR_MODE": "dev", "KVASIR_DEV": "true"}) as server:
+        loaded = subprocess.run(
+            [sys.executable, "-c", "import sys, kvasir.cli, kvasir.server.run; print(*sys.modules)"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        assert not [name for name in loaded if name.startswith(("kvasir.testbed", "kvasir.testing"))]
+        assert "mode" not in httpx.get(f"{server.url}/healthz").json()
+        assert httpx.get(f"{server.url}/_kvasir/clock", headers=server.headers).status_code == 404
+
+
+def test_in_a_container_the_controls_stay_on_loopback() -> None:
+    server = Server(["--in-container", "--nemesis"])
+    try:
+        assert server.facts["http"].startswith("http://127.0.0.1:")
+        assert server.facts["control"]["url"].startswith("http://127.0.0.1:")
+        listening = _listening(server.pid)
+        ports = {name: int(server.facts[name].rsplit(":", 1)[1]) for name in ("http", "nemesis")}
+        control = int(server.facts["control"]["url"].split(":")[2].split("/")[0])
+        assert listening[control] == "127.0.0.1"
+        assert {listening[port] for port in ports.values()} == {"0.0.0.0"}
+        door = Versori(server, server.space())
+        door.set(1)
+        door.close()
+    finally:
+        server.stop()
+
+
+def _listening(pid: int) -> dict[int, str]:
+    """The addresses that a process listens on, by port: /proc/net/tcp in the process's own words."""
+    inodes = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
+    found = {}
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+            address, port = fields[1].split(":")
+            found[int(port, 16)] = ".".join(str(byte) for byte in bytes.fromhex(address)[::-1])
+    return found
