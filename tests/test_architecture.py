@@ -178,10 +178,10 @@ def test_the_core_of_the_client_does_no_input_or_output(module: str) -> None:
         assert not (used | {each.split(".")[0] for each in used}) & forbidden
 
 
-def test_only_the_command_line_is_a_client() -> None:
+def test_only_the_command_line_and_the_fixtures_are_clients() -> None:
     users = {name for name, file in MODULES.items() if any(n.startswith("kvasir_client") for n in imported_by(file))}
     assert users
-    assert {unit_of(name) for name in users} == {"cli"}
+    assert {unit_of(name) for name in users} == {"cli", "testing"}
 
 
 @pytest.mark.parametrize("module", ALL_MODULES)
