@@ -33,6 +33,7 @@ class InterceptedHttp:
         self.name = inner.name
         self.operations = inner.operations
         self.serves = inner.serves
+        self.too_much = inner.too_much
         self._inner = inner
         self._form = form
         self._faults = faults

@@ -55,7 +55,7 @@ class VoximplantDialect:
         """See `HttpDialect`."""
         command = COMMANDS.get(response.operation)
         only_reads = command is not None and command.roles is READERS
-        return _failure(errors.of(error), response.operation) if only_reads else response
+        return failure(errors.of(error), response.operation) if only_reads else response
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain sets and gets by a known caller."""

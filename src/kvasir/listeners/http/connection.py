@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
         self._answered(close=not request.keep_alive or self._eof or self._listener.draining)
 
     def cut(self, _request: Request) -> None:
-        """A streamed answer ends before its end."""
+        """The answer ends before its end, or there is none."""
         if self._transport is not None:
             self.abort()
 

@@ -201,7 +201,7 @@ class Http2:
             self._send()
 
     def cut(self, request: Request) -> None:
-        """A streamed answer ends before its end."""
+        """The answer ends before its end, or there is none."""
         if self._open.pop(request.stream, None) is not None:
             self.unsent.pop(request.stream, None)
             self._h2.reset_stream(request.stream, ErrorCodes.INTERNAL_ERROR)
