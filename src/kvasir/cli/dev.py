@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,14 +38,18 @@ def dev(
 
     Addresses, ids, keys and the address of the controls are in the line: docs/testing.md.
     """
-    from kvasir.testbed.server import Certificate, Options, run
+    from kvasir.control.service_accounts import new_private_key
 
     with ExitStack() as stack:
+        # In a thread of its own, while everything else is imported.
+        private_key = stack.enter_context(ThreadPoolExecutor(1)).submit(new_private_key)
         certificate = None
+        from kvasir.testbed.server import Certificate, Options, run
+
         if https:
             from kvasir.cli import local_authority
 
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvasir-dev-tls-")))
             certificate = Certificate(*local_authority.write(directory, datetime.now(UTC)))
         options = Options(seed, nemesis, certificate, port, until_stdin_closes, in_container, lenient, log_level)
-        raise typer.Exit(run(options))
+        raise typer.Exit(run(options, private_key.result()))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import uvloop
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from msgspec import Struct, structs
 
 from kvasir.config import loading
@@ -75,7 +76,8 @@ class DevWorker(Worker):
 
     _mode: ClassVar[str | None] = "dev"
 
-    def __init__(self, config: Config, options: Options) -> None:
+    def __init__(self, config: Config, options: Options, private_key: RSAPrivateKey) -> None:
+        self._private_key = private_key
         self._options = options
         self._credential_clock = wall_clock
         self._bed = TestBed(config.limits)
@@ -118,7 +120,9 @@ class DevWorker(Worker):
         if self._options.seed is not None:
             await seeds.load(self._options.seed, bed)
         application = await applications.create(bed.store, bed.operator, APPLICATION)
-        credentials = await service_accounts.create(bed.engine, wall_clock, organisation, ["Owner"])
+        credentials = await service_accounts.create(
+            bed.engine, wall_clock, organisation, ["Owner"], private=self._private_key
+        )
         found = await bed.store.list_spaces(bed.operator, "store")
         bed.keep_as_seed()
         self._facts = {
@@ -181,15 +185,18 @@ def _config(options: Options, data_dir: str) -> Config:
     return loading.load(given, {}, Path(os.devnull))
 
 
-def run(options: Options) -> int:
-    """Serve until SIGTERM, SIGINT or, when asked for, the end of standard input. Returns the exit status."""
+def run(options: Options, private_key: RSAPrivateKey) -> int:
+    """Serve until SIGTERM, SIGINT or, when asked for, the end of standard input. Returns the exit status.
+
+    `private_key`: of the service account that the line tells of.
+    """
     logs.set_up(options.log_level, "text")
     with tempfile.TemporaryDirectory(prefix="kvasir-dev-") as data_dir:
         try:
             config = _config(options, data_dir)
             sockets.check(config, {})
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                worker = DevWorker(config, options)
+                worker = DevWorker(config, options, private_key)
                 return runner.run(worker.serve(announce=True, parent=None, on_ready=None))
         except KvasirError as error:
             print(f"kvasir: {error.message}", file=sys.stderr)  # noqa: T201  # the answer to a command
