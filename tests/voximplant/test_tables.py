@@ -11,7 +11,7 @@ from kvasir.access.service_tokens import Flaw
 from kvasir.config.loading import load
 from kvasir.config.table import SETTINGS, VOXIMPLANT
 from kvasir.dialects.voximplant import VoximplantDialect, errors
-from kvasir.dialects.voximplant.commands import COMMANDS
+from kvasir.dialects.voximplant.methods import COMMANDS
 from kvasir.metrics import OUTCOMES
 from kvasir.server.worker import voximplant_settings
 from tests.support.voximplant import settings_with

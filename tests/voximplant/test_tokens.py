@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from kvasir.access.service_tokens import CACHED_TOKENS, MAX_HEADER_CHARACTERS, BadToken, Flaw, ServiceTokenVerifier
 from kvasir.control import service_accounts
-from kvasir.dialects.voximplant.commands import COMMANDS
+from kvasir.dialects.voximplant.methods import COMMANDS
 from kvasir.errors import Unauthenticated
 from kvasir.model import SYSTEM_SPACE, Query
 from tests.support.organisations import ORGANISATION

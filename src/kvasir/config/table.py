@@ -203,6 +203,14 @@ class Config:
         "text|json",
         "How events are logged on standard error: each as a line of text or as a JSON object.",
     )
+    strict_requests: bool = row(
+        RUNNING,
+        "false",
+        flag,
+        "flag",
+        "Refuse what the services silently ignore: members and parameters that an operation does not know, or not at "
+        "this place. Without it, the header `Kvasir-Warning` and the log name them. For tests.",
+    )
     access_log: bool = row(
         RUNNING, "false", flag, "flag", "Log a line for each request; it never contains a secret, a key or a value."
     )

@@ -91,7 +91,7 @@ class Worker:
         self._health = HealthDialect(
             self._engine, metrics, engine_name=config.engine_name, durability=config.durability, mode=self._mode
         )
-        versori = VersoriDialect(self._store, self._auth)
+        versori = VersoriDialect(self._store, self._auth, strict=config.strict_requests)
         self._native = NativeDialect(
             self._store, self._engine, self._auth, engine_name=config.engine_name, durability=config.durability
         )
@@ -99,6 +99,7 @@ class Worker:
             self._store,
             ServiceTokenVerifier(self._store, self._engine, clock=self._credential_clock),
             voximplant_settings(config),
+            strict=config.strict_requests,
         )
         reference = ReferenceDialect(openapi.document(config.limits))
         # Versori's paths win, since a key in one may look like a path of another API.
@@ -167,6 +168,7 @@ class Worker:
             default_profile=config.nemesis_profile,
             saves=saves,
             observe=self._metrics.observe,
+            strict=config.strict_requests,
         )
         self._nemesis = WebSocketListener(dialect, config.websocket_limits, origins=config.nemesis_origins)
         await self._nemesis.start(*listening, tls=self._tls("http/1.1") if config.nemesis_tls else None)

@@ -175,6 +175,7 @@ def _config(options: Options, data_dir: str) -> Config:
         "admin_key": f"kv_{secrets.token_urlsafe(32)}",
         "drain_seconds": "1",
         "log_level": options.log_level,
+        "strict_requests": "false" if options.lenient else "true",
     }
     if options.certificate is not None:
         given |= {

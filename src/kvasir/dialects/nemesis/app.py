@@ -34,11 +34,15 @@ class NemesisDialect:
         default_profile: str,
         saves: Saves | None = None,
         observe: Observe = lambda *_: None,
+        strict: bool = False,
     ) -> None:
-        """`caller` is who every client is taken to be, or what identifies clients by their access keys."""
+        """`caller` is who every client is taken to be, or what identifies clients by their access keys.
+
+        `strict`: refuse what would otherwise be ignored, and logged.
+        """
         # A single thread, so that long searches take turns with each other and leave the rest of the machine alone.
         self._threads = ThreadPoolExecutor(1, "nemesis-find")
-        self.shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe)
+        self.shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe, strict)
         #: Whether a connection has to send an access key
         self.needs_key = isinstance(caller, Authenticator)
 

@@ -7,12 +7,14 @@ order of NemesisDB 0.3.0, since its clients compare whole replies.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Container
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from kvasir.dialects.ignored import Known
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.jsontext import BYTE_ORDER_MARK
 
@@ -58,8 +60,19 @@ class Parameter(Struct, frozen=True):
 class Shape:
     """The parameters of a command: how many, and which."""
 
-    def __init__(self, *parameters: Parameter, min_members: int = 0, max_members: int | None = None) -> None:
+    def __init__(
+        self,
+        *parameters: Parameter,
+        min_members: int = 0,
+        max_members: int | None = None,
+        optional: Known | None = None,
+        any_names: bool = False,
+    ) -> None:
+        """`optional`: parameters that are not checked here. `any_names`: the names of some are the client's own."""
         self.parameters = parameters
+        self.known: Known = {row.name: None for row in parameters} | dict(optional or {})
+        #: Only a command with more members than this can have one that is not known.
+        self.usual = sys.maxsize if any_names else len(parameters)
         self._min = min_members
         self._max = max_members
         self._counts = min_members > 0 or max_members is not None

@@ -12,7 +12,9 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.control import stores
 from kvasir.dialects.aside import aside
 from kvasir.dialects.http import Request, Response
+from kvasir.dialects.ignored import Notes, NotPlain, must_be_plain
 from kvasir.dialects.versori import batches, requests, responses, routes
+from kvasir.dialects.versori.members import KNOWN
 from kvasir.engine import Outcome
 from kvasir.errors import Forbidden, KvasirError, NotFound
 from kvasir.jsontext import BYTE_ORDER_MARK
@@ -38,12 +40,14 @@ class VersoriDialect:
     name: ClassVar[str] = "versori"
     operations: ClassVar[tuple[str, ...]] = (*routes.OPERATIONS, routes.UNROUTED)
 
-    def __init__(self, store: Store, auth: Authenticator) -> None:
+    def __init__(self, store: Store, auth: Authenticator, *, strict: bool = False) -> None:
+        """`strict`: refuse what would otherwise be ignored, with a word of warning."""
+        self._strict = strict
         self._store = store
         self._limits = store.limits
         self._auth = auth
         self.serves = routes.serves
-        self._handlers: dict[str, Callable[[Request, Principal, str, str], Awaitable[Response]]] = {
+        self._handlers: dict[str, Callable[[Request, Principal, str, str, Notes], Awaitable[Response]]] = {
             "CreateStore": self._create_store,
             "ListStores": self._list_stores,
             "GetKV": self._get,
@@ -66,7 +70,7 @@ class VersoriDialect:
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
-        if len(request.path) > REMEMBERED_CHARACTERS:
+        if request.query or len(request.path) > REMEMBERED_CHARACTERS:
             return False
         operation, owner, packed = _one_key(request.method, request.path)
         handler = self._nowait.get(operation)
@@ -83,23 +87,27 @@ class VersoriDialect:
             return True
 
     async def __call__(self, request: Request) -> Response:
-        operation = routes.UNROUTED
+        operation, notes = routes.UNROUTED, None
         try:
             operation, owner, rest = routes.route(request.method, request.path)
+            notes = Notes(KNOWN, operation, strict=self._strict)
             authorization = request.header("authorization")
             principal = await self._auth.authenticate(
                 authorization, None if authorization else request.header("cookie")
             )
-            return await self._handlers[operation](request, principal, owner, rest)
+            if request.query:
+                notes.look_at_query(request.query)
+            response = await self._handlers[operation](request, principal, owner, rest, notes)
         except KvasirError as error:
-            return responses.failure(error, operation, request.id)
+            response = responses.failure(error, operation, request.id)
         except Exception:
             log.exception("request %s: %s failed", request.id, operation)
-            return responses.failure(KvasirError("the server failed to handle the request"), operation, request.id)
+            response = responses.failure(KvasirError("the server failed to handle the request"), operation, request.id)
+        return response if notes is None else notes.told(response, request.id)
 
     # -- one key ------------------------------------------------------------------------------------------
 
-    async def _get(self, _request: Request, principal: Principal, owner: str, rest: str) -> Response:
+    async def _get(self, _request: Request, principal: Principal, owner: str, rest: str, _notes: Notes) -> Response:
         packed = pack(routes.key_parts(rest))
         self._limits.check_key(packed)  # the store checks only what is written
         space = await self._store.open(principal, owner)
@@ -118,44 +126,51 @@ class VersoriDialect:
         body = request.body_nowait(self._limits.set_body_bytes)
         if body is None or not jsontext.is_light(body):
             return False
-        put = requests.read_set(body.removeprefix(BYTE_ORDER_MARK), packed, self._limits)
+        try:
+            put = requests.read_set(body.removeprefix(BYTE_ORDER_MARK), packed, self._limits, must_be_plain)
+        except NotPlain:
+            return False
         return self._store.submit(principal, space, put.set, put.conditions, _Setting(request))
 
-    async def _set(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
+    async def _set(self, request: Request, principal: Principal, owner: str, rest: str, notes: Notes) -> Response:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.set_body_bytes)
         return await self._put(
-            principal, space, await _read(body, lambda: requests.read_set(body, packed, self._limits))
+            principal, space, await _read(body, lambda: requests.read_set(body, packed, self._limits, notes.look))
         )
 
     async def _put(self, principal: Principal, space: Space, put: requests.Put) -> Response:
         return _set_response(await self._store.write(principal, space, put.set, when=put.conditions))
 
-    async def _delete(self, request: Request, principal: Principal, owner: str, rest: str) -> Response:
+    async def _delete(self, request: Request, principal: Principal, owner: str, rest: str, notes: Notes) -> Response:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
-        removal = await _read(body, lambda: requests.read_delete(body, packed, self._limits))
+        removal = await _read(body, lambda: requests.read_delete(body, packed, self._limits, notes.look))
         return await self._remove(principal, space, removal, "DeleteKV")
 
     # -- batches ------------------------------------------------------------------------------------------
 
-    async def _batch_get(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _batch_get(
+        self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes
+    ) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.keys_body_bytes)
         request.reads_only()
-        packed, timeout = await batches.read_batch_get(body, self._limits)
+        packed, timeout = await batches.read_batch_get(body, self._limits, notes.look)
 
         async def found() -> bytes:
             return responses.found(await self._store.get(principal, space, packed))
 
         return Response(200, await within(timeout, found()), "BatchGetKV")
 
-    async def _batch_set(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _batch_set(
+        self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes
+    ) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.batch_body_bytes)
-        entries = await batches.read_batch_set(body, self._limits)
+        entries = await batches.read_batch_set(body, self._limits, notes.look)
         if isinstance(entries, requests.Put):
             try:
                 return await self._put(principal, space, entries)
@@ -170,10 +185,12 @@ class VersoriDialect:
                 raise outcome
         return Response(200, responses.batch_result(entries, outcomes), "BatchSetKV")
 
-    async def _batch_delete(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _batch_delete(
+        self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes
+    ) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.keys_body_bytes)
-        removal, is_batch = await batches.read_batch_delete(body, self._limits)
+        removal, is_batch = await batches.read_batch_delete(body, self._limits, notes.look)
         return await self._remove(principal, space, removal, "BatchDeleteKV" if is_batch else "DeleteKV")
 
     async def _remove(self, principal: Principal, space: Space, removal: requests.Removal, operation: str) -> Response:
@@ -184,31 +201,35 @@ class VersoriDialect:
 
     # -- listings -----------------------------------------------------------------------------------------
 
-    async def _list(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _list(self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
         request.reads_only()
-        query = await _read(body, lambda: requests.read_listing(body, space.id, self._limits))
+        query = await _read(body, lambda: requests.read_listing(body, space.id, self._limits, notes.look))
         page = await self._store.page(principal, space, query)
         return Response(200, responses.page(page, query, space.id), "ListKV")
 
-    async def _count(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _count(self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
         request.reads_only()
-        key_range = await _read(body, lambda: requests.read_count(body, self._limits))
+        key_range = await _read(body, lambda: requests.read_count(body, self._limits, notes.look))
         return Response(200, responses.count(await self._store.count(principal, space, key_range)), "CountKV")
 
     # -- stores -------------------------------------------------------------------------------------------
 
-    async def _create_store(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _create_store(
+        self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes
+    ) -> Response:
         _require_own(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
-        name = await _read(body, lambda: requests.read_store_name(body, self._limits))
+        name = await _read(body, lambda: requests.read_store_name(body, self._limits, notes.look))
         created = await stores.create(self._store, principal, name)
         return Response(200, responses.store_id(created), "CreateStore")
 
-    async def _list_stores(self, request: Request, principal: Principal, owner: str, _rest: str) -> Response:
+    async def _list_stores(
+        self, request: Request, principal: Principal, owner: str, _rest: str, _notes: Notes
+    ) -> Response:
         _require_own(principal, owner)
         request.reads_only()
         return Response(200, responses.stores(await self._store.list_spaces(principal, "store")), "ListStores")

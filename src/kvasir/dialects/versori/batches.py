@@ -13,8 +13,10 @@ from msgspec import Raw
 
 from kvasir import jsontext
 from kvasir.dialects.aside import aside
+from kvasir.dialects.ignored import Look
 from kvasir.dialects.versori import fields, requests
 from kvasir.dialects.versori.fields import blame
+from kvasir.dialects.versori.members import BODIES
 from kvasir.dialects.versori.requests import Put, Refused, Removal
 from kvasir.errors import Invalid, TooLarge
 from kvasir.limits import Limits
@@ -27,36 +29,38 @@ STEP_BYTES = 65_536
 MOST_PLACES = 4_096
 
 
-async def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], int | None]:
+async def read_batch_get(text: bytes, limits: Limits, look: Look) -> tuple[list[bytes], int | None]:
     """See `requests.read_batch_get`."""
     if jsontext.is_light(text):
-        return requests.read_batch_get(text, limits)
+        return requests.read_batch_get(text, limits, look)
     body, keys = await aside(lambda: _cut(text, "keys", limits))
     packed = await _packed(keys, limits)
     limits.check_keys(packed)
-    return packed, requests.read_timeout(body)
+    return packed, requests.read_timeout(body, look)
 
 
-async def read_batch_delete(text: bytes, limits: Limits) -> tuple[Removal, bool]:
+async def read_batch_delete(text: bytes, limits: Limits, look: Look) -> tuple[Removal, bool]:
     """See `requests.read_batch_delete`."""
     if not text or jsontext.is_light(text):
-        return requests.read_batch_delete(text, limits)
+        return requests.read_batch_delete(text, limits, look)
     body, keys = await aside(lambda: _cut(text, "keys", limits))
     if keys is None:
         raise blame("keys", requests.IS_MISSING)
-    return requests.removal(await _packed(keys, limits), body), True
+    look(body, BODIES["BatchDeleteKV"], "")
+    return requests.removal(await _packed(keys, limits), body, look), True
 
 
-async def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused] | Put:
+async def read_batch_set(text: bytes, limits: Limits, look: Look) -> list[Put | Refused] | Put:
     """See `requests.read_batch_set`."""
     if jsontext.is_light(text):
-        return requests.read_batch_set(text, limits)
+        return requests.read_batch_set(text, limits, look)
     if len(text) <= limits.set_body_bytes and await aside(lambda: requests.is_for_one_key(text)):
-        return await aside(lambda: requests.read_batch_set(text, limits))
-    _, entries = await aside(lambda: _cut(text, "entries", limits))
+        return await aside(lambda: requests.read_batch_set(text, limits, look))
+    body, entries = await aside(lambda: _cut(text, "entries", limits))
     if entries is None:
         raise blame("entries", requests.IS_MISSING)
-    return await _read(entries, lambda index, entry: _entry(index, bytes(entry), limits))
+    look(body, BODIES["BatchSetKV"], "")
+    return await _read(entries, lambda index, entry: _entry(index, bytes(entry), limits, look))
 
 
 def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequence[Raw] | None]:
@@ -115,7 +119,7 @@ async def _packed(keys: Sequence[Raw] | None, limits: Limits) -> list[bytes]:
     return await _read(keys or (), key)
 
 
-def _entry(index: int, text: bytes, limits: Limits) -> Put | Refused:
+def _entry(index: int, text: bytes, limits: Limits, look: Look) -> Put | Refused:
     if len(text) > limits.entry_text_bytes:
         what = f"is {len(text):,} bytes of JSON; at most {limits.entry_text_bytes:,} are allowed"
         return Refused([], f"entries[{index}] {what}")
@@ -123,7 +127,7 @@ def _entry(index: int, text: bytes, limits: Limits) -> Put | Refused:
         decoded = _decode(index, text, "entries", limits)
     except TooLarge as refusal:
         return Refused([], refusal.message)
-    return requests.put_or_refuse(decoded, requests.cut_entry(text), f"entries[{index}]")
+    return requests.put_or_refuse(decoded, requests.cut_entry(text), f"entries[{index}]", look)
 
 
 def _decode(index: int, text: bytes, name: str, limits: Limits) -> Any:

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from kvasir import jsontext
-from kvasir.dialects.versori import cursor, fields
+from kvasir.dialects.ignored import Look
+from kvasir.dialects.versori import cursor, fields, members
 from kvasir.dialects.versori.fields import blame
 from kvasir.errors import Invalid, KvasirError
 from kvasir.keys import pack, parse_versionstamp, under, unpack
@@ -96,6 +97,9 @@ class Removal(Struct, frozen=True):
     conditions: tuple[Check, ...]
 
 
+# All functions that read a body take `look`, which is told of every object in it, and may raise.
+
+
 def read_object(text: bytes, limits: Limits) -> dict[str, Any]:
     """The fields of a body. Raises `Invalid` for anything but a strictly valid JSON object."""
     body = jsontext.decode(text, limits.json_depth, limits.json_containers)
@@ -107,28 +111,31 @@ def read_object(text: bytes, limits: Limits) -> dict[str, Any]:
 # -- set --------------------------------------------------------------------------------------------------
 
 
-def read_set(text: bytes, packed: bytes, limits: Limits) -> Put:
+def read_set(text: bytes, packed: bytes, limits: Limits, look: Look) -> Put:
     """The body of SetKV for a packed key."""
     body = read_object(text, limits)
     if len(body) == 1 and text.startswith(_VALUE_ALONE) and text.endswith(b"}"):
         return Put(Set(packed, text[len(_VALUE_ALONE) : -1].strip()), ())
-    return _put(body, _cut(text), packed, "")
+    look(body, members.SET, "")
+    return _put(body, _cut(text), packed, "", look)
 
 
-def read_batch_set(text: bytes, limits: Limits) -> list[Put | Refused] | Put:
+def read_batch_set(text: bytes, limits: Limits, look: Look) -> list[Put | Refused] | Put:
     """The body of BatchSetKV; one without entries, but with a value, is that of SetKV for the key ["batch"].
 
     Raises `Invalid` for a malformed request; a malformed entry becomes `Refused`.
     """
     body = read_object(text, limits)
     if "entries" not in body and "value" in body:
-        return _put(body, _cut(text), _BATCH_KEY, "")
+        look(body, members.SET, "")
+        return _put(body, _cut(text), _BATCH_KEY, "", look)
+    look(body, members.BODIES["BatchSetKV"], "")
     entries = fields.get(body, "entries", list, "", needed=True)
     if entries is None:
         raise blame("entries", IS_MISSING)
     _check_count(entries, "entries", limits)
     return [
-        put_or_refuse(entry, cut, f"entries[{index}]")
+        put_or_refuse(entry, cut, f"entries[{index}]", look)
         for index, (entry, cut) in enumerate(zip(entries, _cut_batch(text).entries, strict=True))
     ]
 
@@ -142,7 +149,7 @@ def is_for_one_key(text: bytes) -> bool:
     return not memoryview(found.entries) and bool(memoryview(found.value))
 
 
-def put_or_refuse(entry: Any, cut: Any, field: str) -> Put | Refused:
+def put_or_refuse(entry: Any, cut: Any, field: str, look: Look) -> Put | Refused:
     """One entry of a batch, from its decoded text and what `cut_entry` makes of that; `field`: its place."""
     packed = b""
     try:
@@ -151,7 +158,8 @@ def put_or_refuse(entry: Any, cut: Any, field: str) -> Put | Refused:
         if "key" not in entry:
             raise blame(f"{field}.key", "is missing")
         packed = fields.key(entry["key"], f"{field}.key")
-        return _put(entry, cut, packed, f"{field}.")
+        look(entry, members.ENTRY, f"{field}.")
+        return _put(entry, cut, packed, f"{field}.", look)
     except KvasirError as refusal:
         return Refused(unpack(packed) or _as_given(entry), refusal.message)
 
@@ -162,7 +170,7 @@ def _as_given(entry: Any) -> list[str]:
     return parts if parts.__class__ is list and all(part.__class__ is str for part in parts) else []
 
 
-def _put(body: dict[str, Any], cut: _Cut, packed: bytes, at: str) -> Put:
+def _put(body: dict[str, Any], cut: _Cut, packed: bytes, at: str, look: Look) -> Put:
     if "value" not in body:
         raise blame(f"{at}value", "is missing; null is a value, too")
     options = fields.get(body, "options", dict, at) if "options" in body else None
@@ -170,6 +178,7 @@ def _put(body: dict[str, Any], cut: _Cut, packed: bytes, at: str) -> Put:
     if not options:
         return Put(Set(packed, value), ())
     at += "options."
+    look(options, members.SET_OPTIONS, at)
     metadata = None
     if fields.get(options, "metadata", dict, at) is not None:
         metadata = bytes(cast("_Metadata", cut.options).metadata)
@@ -222,41 +231,49 @@ def _contradiction(at: str, first: str, second: str, what: str) -> Invalid:
 # -- get and delete ---------------------------------------------------------------------------------------
 
 
-def read_batch_get(text: bytes, limits: Limits) -> tuple[list[bytes], int | None]:
+def read_batch_get(text: bytes, limits: Limits, look: Look) -> tuple[list[bytes], int | None]:
     """(packed keys, timeout in whole milliseconds or None) of BatchGetKV."""
     body = read_object(text, limits)
     packed = _keys(body, limits)
     limits.check_keys(packed)
-    return packed, read_timeout(body)
+    return packed, read_timeout(body, look)
 
 
-def read_timeout(body: dict[str, Any]) -> int | None:
+def read_timeout(body: dict[str, Any], look: Look) -> int | None:
     """The timeout of BatchGetKV in whole milliseconds; None for none."""
-    timeout = fields.positive_number(fields.get(body, "options", dict, "") or {}, "timeout", "options.")
+    look(body, members.BODIES["BatchGetKV"], "")
+    options = fields.get(body, "options", dict, "") or {}
+    look(options, members.GET_OPTIONS, "options.")
+    timeout = fields.positive_number(options, "timeout", "options.")
     return None if timeout is None else math.ceil(min(timeout, MAX_TIMEOUT_MS))
 
 
-def read_delete(text: bytes, packed: bytes, limits: Limits) -> Removal:
+def read_delete(text: bytes, packed: bytes, limits: Limits, look: Look) -> Removal:
     """The body of DeleteKV for one packed key. Without a body there are no options."""
-    return removal([packed], read_object(text, limits) if text else {})
+    body = read_object(text, limits) if text else {}
+    look(body, members.BODIES["DeleteKV"], "")
+    return removal([packed], body, look)
 
 
-def read_batch_delete(text: bytes, limits: Limits) -> tuple[Removal, bool]:
+def read_batch_delete(text: bytes, limits: Limits, look: Look) -> tuple[Removal, bool]:
     """The body of BatchDeleteKV, whose options apply to every key; and whether it really is one.
 
     A body without keys, but with options, is that of DeleteKV for the key ["batch"].
     """
     body = read_object(text, limits) if text else {}
     if "keys" not in body and "options" in body:
-        return removal([_BATCH_KEY], body), False
+        look(body, members.BODIES["DeleteKV"], "")
+        return removal([_BATCH_KEY], body, look), False
+    look(body, members.BODIES["BatchDeleteKV"], "")
     if "keys" not in body:
         raise blame("keys", IS_MISSING)
-    return removal(_keys(body, limits, needed=True), body), True
+    return removal(_keys(body, limits, needed=True), body, look), True
 
 
-def removal(keys: list[bytes], body: dict[str, Any]) -> Removal:
+def removal(keys: list[bytes], body: dict[str, Any], look: Look) -> Removal:
     """The removal of packed keys, with the options of a body."""
     options = fields.get(body, "options", dict, "") or {}
+    look(options, members.DELETE_OPTIONS, "options.")
     cascade = fields.get(options, "cascade", bool, "options.")
     stamp = fields.get(options, "ifVersionstamp", str, "options.")
     return Removal(
@@ -295,12 +312,17 @@ def too_many(field: str, number: str, limits: Limits) -> Invalid:
 # -- list and count ---------------------------------------------------------------------------------------
 
 
-def read_listing(text: bytes, space: str, limits: Limits) -> Query:
+def read_listing(text: bytes, space: str, limits: Limits, look: Look) -> Query:
     """The body of ListKV for the store with this ULID."""
     body = read_object(text, limits)
+    look(body, members.BODIES["ListKV"], "")
     options = fields.get(body, "options", dict, "") or {}
+    look(options, members.LIST_OPTIONS, "options.")
     selector = fields.get(body, "selector", dict, "") or {}
-    created_from, created_to, metadata = _filters(fields.get(selector, "filter", dict, "selector.") or {}, text, limits)
+    look(selector, members.SELECTOR, "selector.")
+    wanted = fields.get(selector, "filter", dict, "selector.") or {}
+    look(wanted, members.FILTER, "selector.filter.")
+    created_from, created_to, metadata = _filters(wanted, text, limits)
     after, before = (_position(selector, name, space) for name in ("after", "before"))
     if after is not None and before is not None:
         raise _contradiction("selector.", "after", "before", "are both given; give one of them")
@@ -316,9 +338,13 @@ def read_listing(text: bytes, space: str, limits: Limits) -> Query:
     )
 
 
-def read_count(text: bytes, limits: Limits) -> KeyRange | None:
+def read_count(text: bytes, limits: Limits, look: Look) -> KeyRange | None:
     """The range of keys that CountKV asks for; None: the whole store."""
-    return _prefix(fields.get(read_object(text, limits), "selector", dict, "") or {}, limits)
+    body = read_object(text, limits)
+    look(body, members.BODIES["CountKV"], "")
+    selector = fields.get(body, "selector", dict, "") or {}
+    look(selector, members.COUNT_SELECTOR, "selector.")
+    return _prefix(selector, limits)
 
 
 def _prefix(selector: dict[str, Any], limits: Limits) -> KeyRange | None:
@@ -363,6 +389,8 @@ def _limit(options: dict[str, Any], max_limit: int) -> int:
 # -- stores -----------------------------------------------------------------------------------------------
 
 
-def read_store_name(text: bytes, limits: Limits) -> str:
+def read_store_name(text: bytes, limits: Limits, look: Look) -> str:
     """The name in the body of CreateStore, of any length; "" if there is none."""
-    return fields.get(read_object(text, limits), "name", str, "", needed=True) or ""
+    body = read_object(text, limits)
+    look(body, members.BODIES["CreateStore"], "")
+    return fields.get(body, "name", str, "", needed=True) or ""

@@ -12,9 +12,11 @@ from typing import ClassVar
 from kvasir.access.service_tokens import BadToken, Caller, Flaw, ServiceTokenVerifier
 from kvasir.control import applications
 from kvasir.dialects.http import JSON, Request, Response
+from kvasir.dialects.ignored import Notes
 from kvasir.dialects.voximplant import errors, forms
-from kvasir.dialects.voximplant.commands import COMMANDS, Call, Setting, get_item_nowait
+from kvasir.dialects.voximplant.commands import Call, Setting, get_item_nowait
 from kvasir.dialects.voximplant.errors import ApiError
+from kvasir.dialects.voximplant.methods import COMMANDS, KNOWN
 from kvasir.dialects.voximplant.parameters import INTEGER, Parameters
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.engine import Outcome
@@ -33,6 +35,9 @@ COMMON = frozenset({"output", "format", "account_id"})
 #: The operation, for metrics, of a request without a known method.
 UNKNOWN = "unknown"
 
+#: What is answered without a coroutine
+_NOWAIT = frozenset({"SetKeyValueItem", "GetKeyValueItem"})
+
 log = logging.getLogger(__name__)
 
 
@@ -42,10 +47,14 @@ class VoximplantDialect:
     name: ClassVar[str] = "voximplant"
     operations: ClassVar[tuple[str, ...]] = (*COMMANDS, UNKNOWN)
 
-    def __init__(self, store: Store, tokens: ServiceTokenVerifier, settings: Settings) -> None:
+    def __init__(self, store: Store, tokens: ServiceTokenVerifier, settings: Settings, *, strict: bool = False) -> None:
+        """`strict`: refuse what would otherwise be ignored, with a word of warning."""
+        self._strict = strict
         self._store = store
         self._tokens = tokens
         self._settings = settings
+        #: The parameters of the request that `answer_nowait` has just left to a coroutine
+        self._decoded: tuple[Request, dict[str, str]] | None = None
 
     def serves(self, path: str) -> bool:
         """Any prefix that ends in /platform_api, then perhaps a method, then perhaps a slash."""
@@ -71,16 +80,19 @@ class VoximplantDialect:
             texts = forms.read(request.query, body, kind, options)
             operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
+            if not texts.keys() <= COMMANDS[operation].known.keys():
+                return False
             space = self._application_nowait(caller.principal, texts)
-            if space is None:
+            if space is None or operation not in _NOWAIT:
+                self._decoded = request, texts
                 return False
             call = Call(self._store, self._settings, caller.principal, space, Parameters(texts, self._settings))
             if operation == "SetKeyValueItem":
                 setting = Setting(call)
                 waiter = _Waiter(request, setting)
                 return self._store.submit(call.principal, space, setting.mutation, setting.conditions, waiter)
-            body = get_item_nowait(call) if operation == "GetKeyValueItem" else None
-            response = None if body is None else _success(body, operation)
+            found = get_item_nowait(call)
+            response = None if found is None else _success(found, operation)
         except ApiError as error:
             response = failure(error, operation)
         except KvasirError as error:
@@ -90,7 +102,8 @@ class VoximplantDialect:
         return response is not None
 
     async def __call__(self, request: Request) -> Response:
-        operation = UNKNOWN
+        operation, notes = UNKNOWN, None
+        decoded, self._decoded = self._decoded, None  # it is called right after `answer_nowait`, or long afterwards
         try:
             if request.method not in {"POST", "GET"}:
                 return _not_allowed()
@@ -98,25 +111,30 @@ class VoximplantDialect:
             caller = self._tokens.verify_nowait(authorization) or await self._tokens.verify(authorization)
             kind, options = forms.content_type(request.header("content-type"))
             body = await request.body(self._max_bytes(kind))
-            texts = forms.read(request.query, body, kind, options)
+            if decoded is not None and decoded[0] is request:
+                texts = decoded[1]
+            else:
+                texts = forms.read(request.query, body, kind, options)
             operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
             if COMMANDS[operation].roles is READERS:
                 request.reads_only()
+            notes = Notes(KNOWN, operation, strict=self._strict)
+            notes.look(texts, COMMANDS[operation].known, "")
             principal = caller.principal
             space = self._application_nowait(principal, texts) or await self._application(principal, texts)
-            call = Call(self._store, self._settings, principal, space, Parameters(texts, self._settings))
-            return _success(await COMMANDS[operation].run(call), operation)
+            call = Call(self._store, self._settings, principal, space, Parameters(texts, self._settings), notes)
+            response = _success(await COMMANDS[operation].run(call), operation)
         except ApiError as error:
-            failed = error
+            response = failure(error, operation)
         except BadToken as error:
-            failed = self._unauthenticated(error)
+            response = failure(self._unauthenticated(error), operation)
         except KvasirError as error:
-            failed = errors.of(error)
+            response = failure(errors.of(error), operation)
         except Exception:
             log.exception("request %s failed", request.id)
-            failed = ApiError(errors.INTERNAL)
-        return failure(failed, operation)
+            response = failure(ApiError(errors.INTERNAL), operation)
+        return response if notes is None else notes.told(response, request.id)
 
     def _max_bytes(self, kind: str) -> int:
         return self._settings.json_bytes if kind == JSON else self._settings.form_bytes

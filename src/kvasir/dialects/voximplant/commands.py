@@ -1,5 +1,4 @@
-"""The methods: what each does with the store, and items in the form of this API. A row in `COMMANDS` is all that makes
-a method known.
+"""The methods: what each does with the store, and items in the form of this API. Their table is in `methods`.
 
 An application may also have entries from other APIs. An entry is an item here if its key has a single part, which
 matches the documented expression, and its value is short enough; others do not exist for this API.
@@ -7,19 +6,19 @@ matches the documented expression, and its value is short enough; others do not 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import cast
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from kvasir import keys
+from kvasir.dialects.ignored import Known, Notes
 from kvasir.dialects.voximplant.errors import FAILURES, MISSING, RANGE, ApiError, recoded
 from kvasir.dialects.voximplant.parameters import INT64, INTEGER, KEY, Cursor, Parameters, text_of
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.errors import TooLarge
 from kvasir.model import Commit, Condition, Conflict, Delete, Entry, Mutation, Principal, Query, Set, Space, Touch
-from kvasir.store.permissions import READERS, WRITERS
 from kvasir.store.store import Store
 
 #: Entries read at a time while a listing looks for items: it bounds the memory, since each may be as long as the store
@@ -41,6 +40,8 @@ class Call(Struct, frozen=True, gc=False):
     principal: Principal
     space: Space
     parameters: Parameters
+    #: What it has that has no effect
+    notes: Notes | None = None
 
     async def write(self, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit | Conflict:
         """See `Store.write`."""
@@ -201,11 +202,17 @@ async def touch(call: Call) -> bytes:
     return found(key, touched, call.settings)
 
 
+#: What an item that is set may have, alone or among others.
+ITEM: Known = dict.fromkeys(("key", "value", "ttl", "expires_at", "if_version", "if_absent"))
+
+
 async def set_items(call: Call) -> bytes:
     """Create or replace the items of the JSON array `items`, all or none, each with its own conditions."""
     store, sets = call.store, dict[bytes, tuple[Parameters, Set]]()
     conditions: list[Condition] = []
-    for parameters in call.parameters.items("items", store.limits.batch_keys):
+    for index, parameters in enumerate(call.parameters.items("items", store.limits.batch_keys)):
+        if call.notes is not None:
+            call.notes.look(parameters.texts, ITEM, f"items[{index}].")
         packed = keys.pack((parameters.key(),))
         if packed in sets:
             raise parameters.invalid("key", "it occurs twice")
@@ -346,28 +353,3 @@ def listing(items: Sequence[Item | None], total: int, following: Cursor | None) 
     more = b"" if following is None else b',"next_cursor":' + _encode(following.text())
     counts = b',"count":%d,"total_count":%d' % (len(items), total)
     return b'{"result":' + array + b',"items":' + array + counts + more + b"}"
-
-
-# -- the table ----------------------------------------------------------------------------------------------------
-
-
-class Command(Struct, frozen=True):
-    """A method of the API."""
-
-    #: Returns the response body.
-    run: Callable[[Call], Awaitable[bytes]]
-    #: Who may call it. Every published role may call all; "viewer" is Kvasir's own.
-    roles: frozenset[str]
-
-
-COMMANDS: dict[str, Command] = {
-    "SetKeyValueItem": Command(set_item, WRITERS),
-    "GetKeyValueItem": Command(get_item, READERS),
-    "GetKeyValueItems": Command(list_items, READERS),
-    "GetKeyValueKeys": Command(list_keys, READERS),
-    "DelKeyValueItem": Command(delete_item, WRITERS),
-    "IncrKeyValueItem": Command(increment, WRITERS),
-    "TouchKeyValueItem": Command(touch, WRITERS),
-    "SetKeyValueItems": Command(set_items, WRITERS),
-    "DelKeyValueItems": Command(delete_items, WRITERS),
-}

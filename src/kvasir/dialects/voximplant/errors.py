@@ -125,7 +125,8 @@ def of(error: KvasirError) -> ApiError:
     failure = next((FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES), INTERNAL)
     if failure is INTERNAL:
         return ApiError(INTERNAL)
-    return ApiError(failure, "key", detail=error.message, reason=error.reason)
+    field = error.fields[0][0] if error.fields else None
+    return ApiError(failure, "key", field=field, detail=error.message, reason=error.reason)
 
 
 def render(error: ApiError) -> bytes:

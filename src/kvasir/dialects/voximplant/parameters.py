@@ -71,6 +71,11 @@ class Parameters:
         #: Which item of a bulk request this is, for `field_name`, as in "items[3].".
         self._path = path
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """What is given, by name."""
+        return self._texts
+
     def has(self, *names: str) -> bool:
         """Whether the request has one of these."""
         return any(name in self._texts for name in names)

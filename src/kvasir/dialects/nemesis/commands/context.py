@@ -60,6 +60,8 @@ class Shared:
     #: Runs work that would block the event loop.
     threads: Executor
     observe: Observe
+    #: Whether commands with members that they do not know are refused
+    strict: bool = False
 
 
 class CommandContext:

@@ -375,8 +375,10 @@ async def _append_all(context: CommandContext, space: Space, additions: Sequence
     return statuses
 
 
+_FIND = dict.fromkeys(("path", "rsp", "keys", *json_pointer.OPERATORS))
+
 COMMANDS: tuple[Command, ...] = (
-    OtherCommand("KV_FIND", Shape(token()), _find),
-    OtherCommand("KV_UPDATE", Shape(token()), _update),
-    OtherCommand("KV_APPEND", Shape(token()), _append),
+    OtherCommand("KV_FIND", Shape(token(), optional=_FIND), _find),
+    OtherCommand("KV_UPDATE", Shape(token(), any_names=True), _update),
+    OtherCommand("KV_APPEND", Shape(token(), any_names=True), _append),
 )

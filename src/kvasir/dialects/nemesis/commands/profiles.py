@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from kvasir.dialects.ignored import Tables
 from kvasir.dialects.nemesis import frames
 from kvasir.dialects.nemesis.commands import find, keyvalues, profile_09, saves, sessions
 from kvasir.dialects.nemesis.commands.context import Command, CommandContext
@@ -28,27 +29,38 @@ class Profile(Struct, frozen=True):
     space: Callable[[CommandContext, dict[str, Any]], Awaitable[Space]]
     #: The same if it is cached; otherwise None.
     space_nowait: Callable[[CommandContext, dict[str, Any]], Space | None]
+    #: The parameters of the commands
+    known: Tables
 
 
 def _table(*families: tuple[Command, ...]) -> dict[str, Command]:
     return {command.name: command for family in families for command in family}
 
 
+def _known(commands: dict[str, Command]) -> Tables:
+    return Tables({name: command.shape.known for name, command in commands.items()})
+
+
+_SESSION = _table(sessions.COMMANDS, saves.COMMANDS, keyvalues.COMMANDS, find.COMMANDS)
+_KEYSPACE = _table(profile_09.COMMANDS)
+
 PROFILES: dict[str, Profile] = {
     "session": Profile(
-        _table(sessions.COMMANDS, saves.COMMANDS, keyvalues.COMMANDS, find.COMMANDS),
+        _SESSION,
         frames.refuse_message,
         frames.refused,
         frames.error,
         CommandContext.session_of,
         CommandContext.session_of_nowait,
+        _known(_SESSION),
     ),
     "0.9": Profile(
-        _table(profile_09.COMMANDS),
+        _KEYSPACE,
         profile_09.refuse_message,
         profile_09.refused,
         profile_09.error,
         profile_09.keyspace,
         profile_09.keyspace_nowait,
+        _known(_KEYSPACE),
     ),
 }

@@ -229,6 +229,6 @@ async def fill(context: CommandContext, space: Space, keys: dict[str, Any]) -> i
 
 
 COMMANDS: tuple[Command, ...] = (
-    OtherCommand("SH_SAVE", Shape(), _save),
-    OtherCommand("SH_LOAD", Shape(), _load),
+    OtherCommand("SH_SAVE", Shape(optional={"name": None, "tkns": None}), _save),
+    OtherCommand("SH_LOAD", Shape(optional={"name": None}), _load),
 )

@@ -182,8 +182,10 @@ async def _info_all(context: CommandContext, _: dict[str, Any]) -> bytes:
     return reply("SH_INFO_ALL", {"totalSessions": sessions, "totalKeys": keys})
 
 
+_NEW = {"shared": None, "expiry": {"duration": None, "deleteSession": None}}
+
 COMMANDS: tuple[Command, ...] = (
-    OtherCommand("SH_NEW", Shape(_NAME, min_members=1, max_members=3), _new),
+    OtherCommand("SH_NEW", Shape(_NAME, min_members=1, max_members=3, optional=_NEW), _new),
     OtherCommand("SH_OPEN", Shape(_NAME, min_members=1, max_members=1), _open),
     OtherCommand("SH_END", Shape(token(bare=True)), _end),
     OtherCommand("SH_END_ALL", Shape(max_members=0), _end_all),

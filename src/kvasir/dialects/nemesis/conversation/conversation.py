@@ -62,6 +62,7 @@ class Conversation:
         self._authorization = authorization
         self._observe = shared.observe
         self._max_depth = shared.store.limits.json_depth
+        self._strict = shared.strict
         self._max_keys = shared.store.limits.batch_keys
         self._replies = Replies(emit)
         self._finish = finish
@@ -104,7 +105,7 @@ class Conversation:
         if self._store.refresh_nowait() is None:
             return messages
         started = time.perf_counter()
-        context, profile, max_depth = self._context, self._profile, self._max_depth
+        context, profile, max_depth, strict = self._context, self._profile, self._max_depth, self._strict
         # Writes that arrive together share a call to the store.
         may_write = len(messages) == 1 and not self._store.writes_wait
         done = 0
@@ -112,7 +113,7 @@ class Conversation:
         succeeded: dict[str, int] = {}
         for message in messages:
             try:
-                request = parse_request(profile, message, max_depth, started)
+                request = parse_request(profile, message, max_depth, started, strict=strict)
             except NotText:
                 break
             result = request.answer_nowait(context, profile, may_write)
@@ -222,7 +223,7 @@ class Conversation:
         """Let the next request join those before it if that takes no waiting; otherwise it is returned, to be run."""
         request, self._parsed = self._parsed, None
         if request is None:
-            request = parse_request(self._profile, message, self._max_depth, started)
+            request = parse_request(self._profile, message, self._max_depth, started, strict=self._strict)
         if isinstance(request, KeysRequest):
             try:
                 space = self._profile.space_nowait(self._context, request.body)

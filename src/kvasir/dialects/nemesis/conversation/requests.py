@@ -12,7 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from kvasir.dialects.ignored import Notes
 from kvasir.dialects.nemesis.commands.context import (
+    Command,
     CommandContext,
     OtherCommand,
     ReadCommand,
@@ -23,7 +25,7 @@ from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, Profile
 from kvasir.dialects.nemesis.frames import Malformed, Refusal, parse
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
 from kvasir.engine import Outcome
-from kvasir.errors import KvasirError, NotFound
+from kvasir.errors import Invalid, KvasirError, NotFound
 from kvasir.keys import pack
 from kvasir.model import Entry, Space, Write
 
@@ -217,8 +219,13 @@ class JoinedWrites(Struct):
         return results
 
 
-def parse_request(profile: Profile, message: bytes | None, max_depth: int, started: float) -> Request:
-    """Parse a message; None stands for a binary one. Raises `frames.NotText`."""
+def parse_request(
+    profile: Profile, message: bytes | None, max_depth: int, started: float, *, strict: bool = False
+) -> Request:
+    """Parse a message; None stands for a binary one. Raises `frames.NotText`.
+
+    `strict`: refuse members that a command does not know; otherwise they are logged.
+    """
     if message is None:
         return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.OP_CODE_INVALID)))
     try:
@@ -230,6 +237,8 @@ def parse_request(profile: Profile, message: bytes | None, max_depth: int, start
         command = profile.commands.get(name)
         if command is not None and body.__class__ is dict:
             fault = command.shape.fault(body)
+            if fault is None and len(body) > command.shape.usual:
+                fault = _unknown_members(profile, command, body, strict=strict)
             if fault is not None:
                 return RefusedRequest(name, body, started, ("invalid", profile.refused(name, fault)))
             if type(command) is ReadCommand:
@@ -240,6 +249,20 @@ def parse_request(profile: Profile, message: bytes | None, max_depth: int, start
                 return OtherRequest(name, body, started, command)
     refusal = profile.refuse_message(value, profile.commands)
     return RefusedRequest(NO_COMMAND, {}, started, ("invalid", refusal))
+
+
+def _unknown_members(profile: Profile, command: Command, body: dict[str, Any], *, strict: bool) -> Refusal | None:
+    """How members that a command does not know are refused, if they are."""
+    notes = Notes(profile.known, command.name, strict=strict)
+    try:
+        notes.look(body, command.shape.known, "")
+        for name, below in command.shape.known.items():
+            if below is not None and body.get(name).__class__ is dict:
+                notes.look(body[name], below, f"{name}.")
+    except Invalid as refusal:
+        return Refusal(Status.COMMAND_SYNTAX, refusal.message)
+    notes.log("NemesisDB API")
+    return None
 
 
 def render_failure(profile: Profile, request: BaseRequest, error: Exception) -> Result:
