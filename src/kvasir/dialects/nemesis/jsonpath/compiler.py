@@ -12,46 +12,14 @@ from functools import lru_cache
 from typing import Any
 
 import jsonpath
+from jsonpath import token as kinds
 from jsonpath.exceptions import JSONPathError, JSONPathSyntaxError
 from jsonpath.filter import NIL, BaseExpression
 from jsonpath.parse import Parser
 from jsonpath.segments import JSONPathChildSegment, JSONPathSegment
 from jsonpath.selectors import Filter, IndexSelector, JSONPathSelector, NameSelector, WildcardSelector
 from jsonpath.stream import TokenStream
-from jsonpath.token import (
-    TOKEN_AND,
-    TOKEN_COLON,
-    TOKEN_COMMA,
-    TOKEN_DDOT,
-    TOKEN_DOT,
-    TOKEN_DOUBLE_QUOTE_STRING,
-    TOKEN_EOF,
-    TOKEN_EQ,
-    TOKEN_FALSE,
-    TOKEN_FLOAT,
-    TOKEN_FUNCTION,
-    TOKEN_GE,
-    TOKEN_GT,
-    TOKEN_INT,
-    TOKEN_LBRACKET,
-    TOKEN_LE,
-    TOKEN_LPAREN,
-    TOKEN_LT,
-    TOKEN_NAME,
-    TOKEN_NE,
-    TOKEN_NOT,
-    TOKEN_NULL,
-    TOKEN_OR,
-    TOKEN_RE,
-    TOKEN_RE_PATTERN,
-    TOKEN_ROOT,
-    TOKEN_RPAREN,
-    TOKEN_SELF,
-    TOKEN_SINGLE_QUOTE_STRING,
-    TOKEN_TRUE,
-    TOKEN_WILD,
-    Token,
-)
+from jsonpath.token import Token
 
 from kvasir.dialects.nemesis.jsonpath import functions
 from kvasir.dialects.nemesis.jsonpath.functions import Budget, TooMuch
@@ -86,82 +54,82 @@ class _Parser(Parser):
 
     PRECEDENCE_PREFIX = 12
     PRECEDENCES = {  # noqa: RUF012  (how the library sets it)
-        TOKEN_OR: 3,
-        TOKEN_AND: 4,
-        TOKEN_EQ: 5,
-        TOKEN_NE: 5,
-        TOKEN_LT: 6,
-        TOKEN_LE: 6,
-        TOKEN_GT: 6,
-        TOKEN_GE: 6,
+        kinds.TOKEN_OR: 3,
+        kinds.TOKEN_AND: 4,
+        kinds.TOKEN_EQ: 5,
+        kinds.TOKEN_NE: 5,
+        kinds.TOKEN_LT: 6,
+        kinds.TOKEN_LE: 6,
+        kinds.TOKEN_GT: 6,
+        kinds.TOKEN_GE: 6,
         PLUS: 7,
         MINUS: 7,
-        TOKEN_WILD: 8,
+        kinds.TOKEN_WILD: 8,
         DIVIDE: 8,
         MODULO: 8,
-        TOKEN_RE: 9,
+        kinds.TOKEN_RE: 9,
     }
     BINARY_OPERATORS = {  # noqa: RUF012
-        TOKEN_OR: "||",
-        TOKEN_AND: "&&",
-        TOKEN_EQ: "==",
-        TOKEN_NE: "!=",
-        TOKEN_LT: "<",
-        TOKEN_LE: "<=",
-        TOKEN_GT: ">",
-        TOKEN_GE: ">=",
+        kinds.TOKEN_OR: "||",
+        kinds.TOKEN_AND: "&&",
+        kinds.TOKEN_EQ: "==",
+        kinds.TOKEN_NE: "!=",
+        kinds.TOKEN_LT: "<",
+        kinds.TOKEN_LE: "<=",
+        kinds.TOKEN_GT: ">",
+        kinds.TOKEN_GE: ">=",
         PLUS: "+",
         MINUS: "-",
-        TOKEN_WILD: "*",
+        kinds.TOKEN_WILD: "*",
         DIVIDE: "/",
         MODULO: "%",
-        TOKEN_RE: "=~",
+        kinds.TOKEN_RE: "=~",
     }
 
     def __init__(self, *, env: jsonpath.JSONPathEnvironment) -> None:
         super().__init__(env=env)
         self.token_map = {
-            TOKEN_DOUBLE_QUOTE_STRING: self.parse_string_literal,
-            TOKEN_SINGLE_QUOTE_STRING: self.parse_string_literal,
-            TOKEN_TRUE: self.parse_boolean,
-            TOKEN_FALSE: self.parse_boolean,
-            TOKEN_NULL: self.parse_nil,
-            TOKEN_INT: self.parse_number,
-            TOKEN_FLOAT: self.parse_number,
-            TOKEN_FUNCTION: self.parse_function_extension,
-            TOKEN_LPAREN: self.parse_grouped_expression,
-            TOKEN_NOT: self.parse_prefix_expression,
+            kinds.TOKEN_DOUBLE_QUOTE_STRING: self.parse_string_literal,
+            kinds.TOKEN_SINGLE_QUOTE_STRING: self.parse_string_literal,
+            kinds.TOKEN_TRUE: self.parse_boolean,
+            kinds.TOKEN_FALSE: self.parse_boolean,
+            kinds.TOKEN_NULL: self.parse_nil,
+            kinds.TOKEN_INT: self.parse_number,
+            kinds.TOKEN_FLOAT: self.parse_number,
+            kinds.TOKEN_FUNCTION: self.parse_function_extension,
+            kinds.TOKEN_LPAREN: self.parse_grouped_expression,
+            kinds.TOKEN_NOT: self.parse_prefix_expression,
             MINUS: self.parse_prefix_expression,
-            TOKEN_RE_PATTERN: self.parse_regex,
-            TOKEN_ROOT: self.parse_absolute_query,
-            TOKEN_SELF: self.parse_relative_query,
+            kinds.TOKEN_RE_PATTERN: self.parse_regex,
+            kinds.TOKEN_ROOT: self.parse_absolute_query,
+            kinds.TOKEN_SELF: self.parse_relative_query,
         }
 
     def parse(self, stream: TokenStream) -> Iterator[JSONPathSegment]:
-        if stream.next().kind not in (TOKEN_ROOT, TOKEN_SELF):
+        if stream.next().kind not in (kinds.TOKEN_ROOT, kinds.TOKEN_SELF):
             raise BadPath
         yield from self.parse_query(stream)
-        if stream.current().kind != TOKEN_EOF:
+        if stream.current().kind != kinds.TOKEN_EOF:
             raise BadPath
 
     def parse_query(self, stream: TokenStream) -> Iterable[JSONPathSegment]:
         while True:
             token = stream.next()
-            if token.kind == TOKEN_DOT:
+            if token.kind == kinds.TOKEN_DOT:
                 yield self._child(token, self.parse_shorthand_selector(stream))
-            elif token.kind == TOKEN_DDOT:
-                bracket = stream.current().kind == TOKEN_LBRACKET
+            elif token.kind == kinds.TOKEN_DDOT:
+                bracket = stream.current().kind == kinds.TOKEN_LBRACKET
                 selectors = (
                     self.parse_bracketed_selection(stream) if bracket else [self.parse_shorthand_selector(stream)]
                 )
                 yield Descent(env=self.env, token=token, selectors=tuple(selectors))
-            elif token.kind == TOKEN_LBRACKET:
+            elif token.kind == kinds.TOKEN_LBRACKET:
                 stream.pos -= 1
                 yield self._child(token, *self.parse_bracketed_selection(stream))
             elif token.kind == PARENT:
                 yield Parent(env=self.env, token=token, selectors=())
             else:
-                if token.kind != TOKEN_EOF:
+                if token.kind != kinds.TOKEN_EOF:
                     stream.pos -= 1
                 return
 
@@ -170,11 +138,11 @@ class _Parser(Parser):
 
     def parse_shorthand_selector(self, stream: TokenStream) -> JSONPathSelector:
         token = stream.next()
-        if token.kind == TOKEN_WILD:
+        if token.kind == kinds.TOKEN_WILD:
             return WildcardSelector(env=self.env, token=token)
-        if token.kind == TOKEN_NAME:
+        if token.kind == kinds.TOKEN_NAME:
             return Name(env=self.env, token=token, name=token.value)
-        if token.kind in (TOKEN_SINGLE_QUOTE_STRING, TOKEN_DOUBLE_QUOTE_STRING):
+        if token.kind in (kinds.TOKEN_SINGLE_QUOTE_STRING, kinds.TOKEN_DOUBLE_QUOTE_STRING):
             return Name(env=self.env, token=token, name=self._decode_string_literal(token))
         raise BadPath
 
@@ -192,7 +160,7 @@ class _Parser(Parser):
     def parse_slice(self, stream: TokenStream) -> Any:
         """A slice; or an index, which the library takes for a slice if one without a start follows: [1,::2]."""
         token = stream.current()
-        if token.kind == TOKEN_INT and stream.peek().kind != TOKEN_COLON:
+        if token.kind == kinds.TOKEN_INT and stream.peek().kind != kinds.TOKEN_COLON:
             stream.next()
             return IndexSelector(env=self.env, token=token, index=int(token.value))
         return super().parse_slice(stream)
@@ -217,7 +185,7 @@ class _Parser(Parser):
         return Value(value=pattern)
 
     def parse_prefix_expression(self, stream: TokenStream) -> BaseExpression:
-        operator = "!" if stream.next().kind == TOKEN_NOT else "-"
+        operator = "!" if stream.next().kind == kinds.TOKEN_NOT else "-"
         return Unary(operator, self.parse_filter_expression(stream, self.PRECEDENCE_PREFIX))
 
     def parse_infix_expression(self, stream: TokenStream, left: BaseExpression) -> BaseExpression:
@@ -227,9 +195,9 @@ class _Parser(Parser):
         return Binary(left, self.BINARY_OPERATORS[token.kind], right)
 
     def parse_grouped_expression(self, stream: TokenStream) -> BaseExpression:
-        stream.eat(TOKEN_LPAREN)
+        stream.eat(kinds.TOKEN_LPAREN)
         expression = self.parse_filter_expression(stream)
-        stream.eat(TOKEN_RPAREN)
+        stream.eat(kinds.TOKEN_RPAREN)
         return expression
 
     def parse_absolute_query(self, stream: TokenStream) -> BaseExpression:
@@ -242,17 +210,17 @@ class _Parser(Parser):
 
     def parse_function_extension(self, stream: TokenStream) -> BaseExpression:
         function, min_arguments, max_arguments = functions.FUNCTIONS.get(stream.next().value, (None, 0, 0))
-        stream.eat(TOKEN_LPAREN)
+        stream.eat(kinds.TOKEN_LPAREN)
         arguments: list[BaseExpression] = []
-        while stream.current().kind != TOKEN_RPAREN:
+        while stream.current().kind != kinds.TOKEN_RPAREN:
             if arguments:
-                stream.eat(TOKEN_COMMA)
+                stream.eat(kinds.TOKEN_COMMA)
             arguments.append(self.parse_filter_expression(stream))
-        stream.eat(TOKEN_RPAREN)
+        stream.eat(kinds.TOKEN_RPAREN)
         if function is None or not min_arguments <= len(arguments) <= max_arguments:
             raise BadPath
         call = Call(function, arguments)
-        if stream.current().kind in (TOKEN_DOT, TOKEN_DDOT, TOKEN_LBRACKET):
+        if stream.current().kind in (kinds.TOKEN_DOT, kinds.TOKEN_DDOT, kinds.TOKEN_LBRACKET):
             return Onward(call, Path(env=self.env, segments=self.parse_query(stream)))
         return call
 
@@ -299,9 +267,9 @@ def compile(path: str) -> Path | BaseExpression:
         raise BadPath(path[:100])
     try:
         stream = TokenStream(_ENVIRONMENT.lexer.tokenize(path))
-        if stream.current().kind == TOKEN_FUNCTION:
+        if stream.current().kind == kinds.TOKEN_FUNCTION:
             call = _ENVIRONMENT.parser.parse_function_extension(stream)
-            if stream.current().kind != TOKEN_EOF:
+            if stream.current().kind != kinds.TOKEN_EOF:
                 raise BadPath(path)
             return call
         return Path(env=_ENVIRONMENT, segments=_ENVIRONMENT.parser.parse(stream))

@@ -6,60 +6,27 @@ import re
 from collections.abc import Iterator
 
 import jsonpath
+from jsonpath import token as kinds
 from jsonpath.lex import Lexer
-from jsonpath.token import (
-    TOKEN_AND,
-    TOKEN_COLON,
-    TOKEN_COMMA,
-    TOKEN_DDOT,
-    TOKEN_DOT,
-    TOKEN_DOUBLE_QUOTE_STRING,
-    TOKEN_EQ,
-    TOKEN_FALSE,
-    TOKEN_FILTER,
-    TOKEN_FLOAT,
-    TOKEN_FUNCTION,
-    TOKEN_GE,
-    TOKEN_GT,
-    TOKEN_INT,
-    TOKEN_LBRACKET,
-    TOKEN_LE,
-    TOKEN_LPAREN,
-    TOKEN_LT,
-    TOKEN_NAME,
-    TOKEN_NE,
-    TOKEN_NOT,
-    TOKEN_NULL,
-    TOKEN_OR,
-    TOKEN_RBRACKET,
-    TOKEN_RE,
-    TOKEN_RE_PATTERN,
-    TOKEN_ROOT,
-    TOKEN_RPAREN,
-    TOKEN_SELF,
-    TOKEN_SINGLE_QUOTE_STRING,
-    TOKEN_TRUE,
-    TOKEN_WILD,
-    Token,
-)
+from jsonpath.token import Token
 
 #: Tokens that the library does not have
 PLUS, MINUS, DIVIDE, MODULO, PARENT = "PLUS", "MINUS", "DIVIDE", "MODULO", "PARENT"
 
 #: Tokens after which "-" is an operator, not a sign
 _OPERANDS = {
-    TOKEN_NAME,
-    TOKEN_INT,
-    TOKEN_FLOAT,
-    TOKEN_RBRACKET,
-    TOKEN_RPAREN,
-    TOKEN_SELF,
-    TOKEN_ROOT,
-    TOKEN_TRUE,
-    TOKEN_FALSE,
-    TOKEN_NULL,
-    TOKEN_SINGLE_QUOTE_STRING,
-    TOKEN_DOUBLE_QUOTE_STRING,
+    kinds.TOKEN_NAME,
+    kinds.TOKEN_INT,
+    kinds.TOKEN_FLOAT,
+    kinds.TOKEN_RBRACKET,
+    kinds.TOKEN_RPAREN,
+    kinds.TOKEN_SELF,
+    kinds.TOKEN_ROOT,
+    kinds.TOKEN_TRUE,
+    kinds.TOKEN_FALSE,
+    kinds.TOKEN_NULL,
+    kinds.TOKEN_SINGLE_QUOTE_STRING,
+    kinds.TOKEN_DOUBLE_QUOTE_STRING,
 }
 
 
@@ -69,39 +36,39 @@ class BadPath(ValueError):
 
 _NAME = r"[0-9A-Za-z_\u0080-\U0010FFFF]+"
 _RULES = (
-    (TOKEN_DOUBLE_QUOTE_STRING, r'"(?:[^"\\]|\\.)*"'),
-    (TOKEN_SINGLE_QUOTE_STRING, r"'(?:[^'\\]|\\.)*'"),
-    (TOKEN_RE_PATTERN, r"/(?:[^/\\]|\\.)*/i?"),
-    (TOKEN_DDOT, r"\.\."),
-    (TOKEN_DOT, r"\."),
-    (TOKEN_FUNCTION, r"[a-z][a-z_0-9]*[ \t\r\n]*\("),
-    (TOKEN_FLOAT, r"[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)(?![0-9A-Za-z_])"),
-    (TOKEN_INT, r"[0-9]+(?![0-9A-Za-z_])"),
-    (TOKEN_TRUE, r"true\b"),
-    (TOKEN_FALSE, r"false\b"),
-    (TOKEN_NULL, r"null\b"),
-    (TOKEN_NAME, _NAME),
-    (TOKEN_AND, r"&&"),
-    (TOKEN_OR, r"\|\|"),
-    (TOKEN_EQ, r"=="),
-    (TOKEN_NE, r"!="),
-    (TOKEN_RE, r"=~"),
-    (TOKEN_LE, r"<="),
-    (TOKEN_GE, r">="),
-    (TOKEN_LT, r"<"),
-    (TOKEN_GT, r">"),
-    (TOKEN_NOT, r"!"),
-    (TOKEN_ROOT, r"\$"),
-    (TOKEN_SELF, r"@"),
+    (kinds.TOKEN_DOUBLE_QUOTE_STRING, r'"(?:[^"\\]|\\.)*"'),
+    (kinds.TOKEN_SINGLE_QUOTE_STRING, r"'(?:[^'\\]|\\.)*'"),
+    (kinds.TOKEN_RE_PATTERN, r"/(?:[^/\\]|\\.)*/i?"),
+    (kinds.TOKEN_DDOT, r"\.\."),
+    (kinds.TOKEN_DOT, r"\."),
+    (kinds.TOKEN_FUNCTION, r"[a-z][a-z_0-9]*[ \t\r\n]*\("),
+    (kinds.TOKEN_FLOAT, r"[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)(?![0-9A-Za-z_])"),
+    (kinds.TOKEN_INT, r"[0-9]+(?![0-9A-Za-z_])"),
+    (kinds.TOKEN_TRUE, r"true\b"),
+    (kinds.TOKEN_FALSE, r"false\b"),
+    (kinds.TOKEN_NULL, r"null\b"),
+    (kinds.TOKEN_NAME, _NAME),
+    (kinds.TOKEN_AND, r"&&"),
+    (kinds.TOKEN_OR, r"\|\|"),
+    (kinds.TOKEN_EQ, r"=="),
+    (kinds.TOKEN_NE, r"!="),
+    (kinds.TOKEN_RE, r"=~"),
+    (kinds.TOKEN_LE, r"<="),
+    (kinds.TOKEN_GE, r">="),
+    (kinds.TOKEN_LT, r"<"),
+    (kinds.TOKEN_GT, r">"),
+    (kinds.TOKEN_NOT, r"!"),
+    (kinds.TOKEN_ROOT, r"\$"),
+    (kinds.TOKEN_SELF, r"@"),
     (PARENT, r"\^"),
-    (TOKEN_WILD, r"\*"),
-    (TOKEN_FILTER, r"\?"),
-    (TOKEN_LBRACKET, r"\["),
-    (TOKEN_RBRACKET, r"\]"),
-    (TOKEN_LPAREN, r"\("),
-    (TOKEN_RPAREN, r"\)"),
-    (TOKEN_COMMA, r","),
-    (TOKEN_COLON, r":"),
+    (kinds.TOKEN_WILD, r"\*"),
+    (kinds.TOKEN_FILTER, r"\?"),
+    (kinds.TOKEN_LBRACKET, r"\["),
+    (kinds.TOKEN_RBRACKET, r"\]"),
+    (kinds.TOKEN_LPAREN, r"\("),
+    (kinds.TOKEN_RPAREN, r"\)"),
+    (kinds.TOKEN_COMMA, r","),
+    (kinds.TOKEN_COLON, r":"),
     (PLUS, r"\+"),
     (MINUS, r"-"),
     (DIVIDE, r"/"),
@@ -125,17 +92,21 @@ class PathLexer(Lexer):
             if found is None or found.lastgroup is None:
                 raise BadPath(path)
             kind, text = found.lastgroup, found.group()
-            if kind == TOKEN_RE_PATTERN and last != TOKEN_RE:
+            if kind == kinds.TOKEN_RE_PATTERN and last != kinds.TOKEN_RE:
                 kind, text = DIVIDE, "/"
-            elif last in (TOKEN_DOT, TOKEN_DDOT) and kind not in ("BLANK", TOKEN_LBRACKET, TOKEN_WILD):
+            elif last in (kinds.TOKEN_DOT, kinds.TOKEN_DDOT) and kind not in (
+                "BLANK",
+                kinds.TOKEN_LBRACKET,
+                kinds.TOKEN_WILD,
+            ):
                 # After a dot, everything that looks like a name is one: `.true`, `.10`, `.length`.
                 named = re.compile(_NAME).match(path, position)
                 if named is not None:
-                    kind, text = TOKEN_NAME, named.group()
+                    kind, text = kinds.TOKEN_NAME, named.group()
             elif kind == MINUS and last not in _OPERANDS:
                 number = re.compile(r"-[0-9]+(?![0-9A-Za-z_.])").match(path, position)
                 if number is not None:
-                    kind, text = TOKEN_INT, number.group()
+                    kind, text = kinds.TOKEN_INT, number.group()
             start, position = position, position + len(text)
             if kind == "BLANK":
                 continue
@@ -144,10 +115,10 @@ class PathLexer(Lexer):
 
 
 def _pieces(kind: str, text: str, start: int, path: str) -> Iterator[Token]:
-    if kind == TOKEN_FUNCTION:
+    if kind == kinds.TOKEN_FUNCTION:
         yield Token(kind, text[:-1].rstrip(), start, path)
-        yield Token(TOKEN_LPAREN, "(", start + len(text) - 1, path)
-    elif kind in (TOKEN_SINGLE_QUOTE_STRING, TOKEN_DOUBLE_QUOTE_STRING):
+        yield Token(kinds.TOKEN_LPAREN, "(", start + len(text) - 1, path)
+    elif kind in (kinds.TOKEN_SINGLE_QUOTE_STRING, kinds.TOKEN_DOUBLE_QUOTE_STRING):
         yield Token(kind, text[1:-1], start, path)
     else:
         yield Token(kind, text, start, path)
