@@ -12,6 +12,7 @@ import pytest
 import kvasir
 from tests.support.cli import Commands, run
 from tests.support.http_client import client
+from tests.support.nemesis import client as nemesis
 from tests.support.organisations import ORGANISATION
 from tests.support.serving import KVASIR, Server, serving
 
@@ -128,6 +129,22 @@ def test_stores(commands: Commands) -> None:
     commands("store", "delete", "mine", "--yes")
     assert statuses(commands.server, commands.server.key, f"/store/{store}/kv/greeting") == {404}
     assert "store list" in commands("store", "delete", "mine", "--yes", status=1).stderr
+
+
+def test_only_stores_are_deleted_as_stores(commands: Commands) -> None:
+    application = commands.json("application", "create", "--name", "app", "--id", "7")["id"]
+    with nemesis(commands.server.nemesis_url) as caller:
+        caller.session("sitting")
+    (session,) = [each["id"] for each in commands.json("session", "list") if each["name"] == "sitting"]
+    for id, word in (
+        (application, "the application 'app'; `kvasir application delete`"),
+        (session, "the session 'sitting'; `kvasir session end`"),
+    ):
+        assert word in commands("store", "delete", id, "--yes", status=1).stderr
+    assert application in {each["id"] for each in commands.json("application", "list")}
+    assert session in {each["id"] for each in commands.json("session", "list")}
+    commands("application", "delete", "7", "--yes")
+    commands("session", "end", session, "--yes")
 
 
 def test_a_store_is_deleted_by_its_ulid(commands: Commands) -> None:

@@ -10,6 +10,7 @@ from kvasir.cli import session
 from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
 from kvasir.cli.terminal import Json, Yes, confirm, print_json, print_table
 from kvasir.control import stores
+from kvasir.errors import NotFound
 from kvasir.model import Space
 
 app = typer.Typer(help="Create, list, delete and share stores.", no_args_is_help=True)
@@ -73,6 +74,9 @@ def delete(
 
     async def look(database: Database) -> tuple[Space, int]:
         space = await stores.find(database.store, database.operator, store)
+        if space.kind != "store":
+            ends = {"application": "`kvasir application delete` deletes it", "session": "`kvasir session end` ends it"}
+            raise NotFound(f"{store!r} is no store but the {space.kind} {space.name!r}; {ends[space.kind]}")
         return space, await database.engine.count(space.number)
 
     space, entries = administer(look, data_dir, engine, config, organisation, writes=False)
