@@ -138,13 +138,16 @@ def test_a_socket_at_which_nobody_accepts_is_not_confirmed(monkeypatch: pytest.M
                 asyncio.run(sockets.confirm([address]))
 
 
-def test_a_listener_that_fails_ends_the_server_with_an_error(tmp_path: Path) -> None:
-    listening = socket.create_server(("127.0.0.1", 0))
-    with listening, handed_over(tmp_path, [listening], "", "--no-nemesis") as server:
-        assert status_at("127.0.0.1", server.port) == 200
-        listening.shutdown(socket.SHUT_RDWR)  # for everybody who has it
-        assert server._process.wait(PATIENCE_SECONDS) == 1
-        assert "the HTTP listener failed" in server.log
+@pytest.mark.parametrize("failing", [0, 1], ids=["http", "nemesis"])
+def test_a_listener_that_fails_ends_the_server_with_an_error(tmp_path: Path, failing: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as http, socket.create_server(("127.0.0.1", 0)) as nemesis:
+        given = [http, nemesis]
+        with handed_over(tmp_path, given, "http:nemesis") as server:
+            assert status_at("127.0.0.1", server.port) == 200
+            assert status_at("127.0.0.1", server.nemesis_port) == 404
+            given[failing].shutdown(socket.SHUT_RDWR)  # for everybody who has it
+            assert server._process.wait(PATIENCE_SECONDS) == 1
+            assert "a listener failed" in server.log
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

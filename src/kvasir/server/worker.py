@@ -221,11 +221,12 @@ class Worker:
     async def _end(self, stop: asyncio.Event) -> bool:
         """Wait until the worker is told to stop, or cannot go on; whether it is the latter."""
         stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait([stopping, *self._listener.running], return_when=asyncio.FIRST_COMPLETED)
+        running = [*self._listener.running, *(self._nemesis.running if self._nemesis is not None else ())]
+        await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        failures = [task.exception() for task in self._listener.running if task.done()]
+        failures = [task.exception() for task in running if task.done()]
         for failure in failures:
-            log.error("the HTTP listener failed, so the server stops: %s", failure, exc_info=failure)
+            log.error("a listener failed, so the server stops: %s", failure, exc_info=failure)
         return bool(failures)
 
     async def _drain(self) -> None:

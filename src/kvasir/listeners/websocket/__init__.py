@@ -68,6 +68,8 @@ class WebSocketListener:
         self._turn = 0
         self._servers: list[Any] = []
         self._ticking: asyncio.TimerHandle | None = None
+        #: What runs until `stop`: whatever ends before has failed, and is why the listener cannot go on.
+        self.running: list[asyncio.Task[None]] = []
 
     @property
     def port(self) -> int:
@@ -98,10 +100,21 @@ class WebSocketListener:
                 **of_tls,
             )
             self._servers.append(server)
+        self.running.append(asyncio.get_running_loop().create_task(self._watch(listening)))
         self._tick()
+
+    async def _watch(self, listening: tuple[socket.socket, ...]) -> None:
+        """Raise OSError once nothing is accepted any more: the event loop does not say so."""
+        while True:
+            for each in listening:
+                if each.fileno() < 0 or not each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    raise OSError("a socket takes no more connections")
+            await asyncio.sleep(self._round_seconds)
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept no more connections, answer the requests that have started, and close with 1001."""
+        for task in self.running:
+            task.cancel()
         for server in self._servers:
             server.close()
         connections = [connection for part in self._parts for connection in part]
