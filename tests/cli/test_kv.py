@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,22 @@ def test_the_exit_status_tells_what_went_wrong(kv: Kv, server: Server) -> None:
     assert "reached" in kv.complaint("get", "k", "--url", f"http://127.0.0.1:{free_ports(1)[0]}", status=3)
     assert kv("get", "k") == "1"
     assert "No such option" in kv.complaint("get", "k", "--no-such-option", status=2)
+
+
+def test_an_unknown_outcome_has_a_status_of_its_own(kv: Kv, server: Server) -> None:
+    """Somebody takes the request, or a part of it, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            connection.recv(10)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert "read before" in kv.complaint("set", "k", "1", "--url", url, "--store", server.store, status=7)
+        thread.join()
 
 
 def test_delete_with_a_prefix_counts_first_and_asks(kv: Kv) -> None:
@@ -287,7 +305,8 @@ def test_a_broken_file_of_contexts_is_told(kv: Kv, tmp_path: Path) -> None:
 def test_a_short_command_loads_no_more_than_it_needs(server: Server) -> None:
     code = (
         "import sys, kvasir.cli; kvasir.cli.command_line(['kv', 'get']);"
-        "heavy = {'asyncio', 'rich.progress', 'kvasir.config.table', 'kvasir.store', 'apsw', 'ulid'};"
+        "heavy = {'asyncio', 'kvasir.cli.kv.editing', 'msgspec', 'rich.progress', 'kvasir.config.table'};"
+        "heavy |= {'kvasir.store', 'apsw', 'ulid'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -17,6 +17,9 @@ from typing import Any
 
 from tests.support.serving import KVASIR, PATIENCE_SECONDS, Server, environment
 
+#: Between two attempts at something that a busy machine may be too slow for.
+AGAIN_SECONDS = 5.0
+
 
 class Kv:
     """The commands, with the variables that name a server, a store and an access key."""
@@ -91,22 +94,26 @@ class Terminal:
         self._status: int | None = None
         #: All that it has shown so far, line ends as \\n
         self.shown = ""
+        self._seen = 0
 
     def type(self, text: str) -> None:
         """Type some text; \\n is the Enter key, \\x03 is Ctrl-C."""
         os.write(self._file, text.encode())
 
-    def expect(self, pattern: str) -> None:
-        """Wait until it has shown this since the last call."""
+    def expect(self, pattern: str, again: str = "") -> None:
+        """Wait until it has shown this since the last call; type `again` every few seconds meanwhile."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        begin = getattr(self, "_seen", 0)
-        while not (found := re.search(pattern, self.shown[begin:])):
+        repeat = time.monotonic() + AGAIN_SECONDS
+        while not (found := re.search(pattern, self.shown[self._seen :])):
             assert time.monotonic() < deadline, f"waited in vain for {pattern!r} in {self.shown!r}"
+            if again and time.monotonic() > repeat:
+                self.type(again)
+                repeat = time.monotonic() + AGAIN_SECONDS
             if not self._read():
-                found = re.search(pattern, self.shown[begin:])
+                found = re.search(pattern, self.shown[self._seen :])
                 assert found, f"it ended without {pattern!r}: {self.shown!r}"
                 break
-        self._seen = begin + found.end()
+        self._seen += found.end()
 
     def _read(self) -> bool:
         """Read what there is, if anything comes within a moment; False at the end."""

@@ -341,6 +341,29 @@ def test_an_update_keeps_life_and_metadata(kv: Store) -> None:
     assert (after.expires_at, after.refresh, after.metadata) == (before.expires_at, before.refresh, {"m": 1})
 
 
+def test_an_update_keeps_what_others_change_meanwhile(kv: Store, server: Server) -> None:
+    """A sliding life that is read and touched all the time, and metadata."""
+    kv.set("k", 0, ttl="1h", refresh=True, metadata={"m": 1})
+    ends = [datetime(2100, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(60)]
+
+    def touch() -> None:
+        with Client(server.url, key=server.key) as other:
+            store = other.store(kv.show().id)
+            for end in ends:
+                store.touch("k", expires_at=end)
+                store.get("k")
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    for _ in range(60):
+        kv.update("k", lambda n: n + 1)
+    thread.join()
+    entry = kv.get("k", extend=False)
+    assert entry
+    assert (entry.value, entry.metadata, entry.refresh) == (60, {"m": 1}, timedelta(hours=1))
+    assert entry.expires_at == ends[-1]
+
+
 def test_metadata_that_no_header_holds_goes_another_way(kv: Store) -> None:
     metadata = {"long": "é" * 5_000}
     first = kv.set("k", 1, metadata=metadata, if_absent=True, ttl="1h")
