@@ -290,6 +290,49 @@ def test_breaking_the_protocol_ends_the_connection(server: Local, frames: list[b
     assert serves(server)
 
 
+def test_what_came_before_a_frame_that_breaks_the_protocol_is_answered(server: Local) -> None:
+    with Raw(server.port) as raw:
+        raw.send(frame(TEXT, ALL.encode()), frame(TEXT, b"5"), frame(TEXT, b"{}", reserved=4))
+        assert raw.receive() == (TEXT, NOBODY)
+        assert raw.receive() == (TEXT, b'{"ERR":{"st":13,"m":""}}')
+        assert raw.closed_with() == 1002
+
+
+def test_no_reply_follows_a_close_frame(server: Local) -> None:
+    """picows sends one by itself, before the messages that came with the broken frame are answered."""
+    with Raw(server.port) as raw:
+        raw.send(frame(TEXT, ALL.encode()) * 4, frame(3, b"{}"))
+        assert raw.closed_with() == 1002
+        assert raw.receive() is None
+    assert serves(server)
+
+
+def test_reads_before_a_message_that_is_not_text_are_answered(server: Local) -> None:
+    with client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"a": 1})
+    waits = json.dumps({"SH_EXISTS": {"tkns": [token]}}).encode()
+    reads = json.dumps({"KV_GET": {"tkn": token, "keys": ["a"]}}).encode()
+    with Raw(server.port) as raw:
+        raw.send(*[frame(TEXT, message) for message in (waits, reads, reads, b"\xff")])
+        got = [raw.receive() for _ in range(3)]
+        assert [json.loads(reply[1]) for reply in got[1:] if reply] == [
+            {"KV_GET_RSP": {"tkn": token, "keys": {"a": 1}}}
+        ] * 2
+        assert raw.closed_with() == 1007
+
+
+def test_a_session_that_has_ended_is_gone_for_the_messages_behind(server: Local) -> None:
+    with client(server.url) as caller:
+        token = caller.session()
+    ends, asks = (json.dumps({name: {"tkn": token}}).encode() for name in ("SH_END", "KV_KEYS"))
+    with Raw(server.port) as raw:
+        raw.send(frame(TEXT, ends), frame(TEXT, b"5"), frame(TEXT, asks))
+        got = [raw.receive() for _ in range(3)]
+        assert got[2] is not None
+        assert json.loads(got[2][1])["KV_KEYS_RSP"]["st"] == 100
+
+
 def test_a_character_may_be_cut_between_fragments(server: Local) -> None:
     message = '{"ä":1}'.encode()
     with Raw(server.port) as raw:

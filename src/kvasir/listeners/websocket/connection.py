@@ -165,6 +165,12 @@ class Connection(WSListener):
         elif self._unfinished:
             self._account(0)
 
+    def _feed_waiting(self) -> None:
+        """Feed what has come before the end that the connection is about to have."""
+        messages, self._messages = self._messages, []
+        if messages:
+            self._feed(messages)
+
     def _feed(self, messages: list[bytes | None]) -> None:
         if self._closing:
             return
@@ -185,6 +191,9 @@ class Connection(WSListener):
     def _emit(self, frames: list[bytes]) -> None:
         transport = self._transport
         if transport is None or self._closing:
+            return
+        # picows closes by itself where a frame breaks the protocol, and no reply may follow its close frame.
+        if transport.is_close_frame_sent:
             return
         if len(frames) == 1:
             transport.send(_TEXT, frames[0])
@@ -211,6 +220,7 @@ class Connection(WSListener):
 
     def _close(self, code: int, why: str) -> None:
         """Send a close frame after all replies, and give the client a moment to answer it."""
+        self._feed_waiting()
         if self._closing or self._transport is None:
             return
         self._closing = True
@@ -227,9 +237,7 @@ class Connection(WSListener):
     def _closed_by(self, frame: WSFrame) -> None:
         """The client closes: answer its requests, then its close frame."""
         code, reason = frame.get_close_code(), frame.get_close_message()
-        if self._messages:
-            messages, self._messages = self._messages, []
-            self._feed(messages)
+        self._feed_waiting()
         if self._conversation.unanswered:
             closing = self._loop.create_task(self._close_when_settled(code, reason))
             closing.add_done_callback(lambda _: None)

@@ -180,11 +180,13 @@ class Conversation:
             started = time.perf_counter()
             try:
                 await self._refresh()
+                outdated = False
                 for message in messages:
-                    if self._working is not None:
-                        # Time has passed since the caches were refreshed.
+                    if outdated or self._working is not None:
+                        # Time has passed since the caches were refreshed, or a command may have changed what they hold.
                         await self._refresh()
                     request = self._join_next(message, started)
+                    outdated = request is not None
                     if request is not None:
                         await self._run(request)
                 if self._reads is not None:
@@ -192,6 +194,8 @@ class Conversation:
             except Unauthenticated as refusal:
                 return await self._stop(POLICY, refusal.message)
             except NotText:
+                if self._reads is not None:
+                    await self._read(self._reads)
                 return await self._stop(NOT_UTF8, "a message is not UTF-8")
             except KvasirError as failure:
                 return await self._stop(TRY_LATER, failure.message)
