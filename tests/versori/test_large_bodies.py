@@ -35,6 +35,7 @@ TEXTS = [
     b"[]",
     b"5",
     b"{}",
+    b'{"options":{"cascade":true}}',
     b'{"entries":5}',
     b'{"entries":null,"keys":null}',
     b'{"entries":[],"keys":[]}',

@@ -45,7 +45,7 @@ async def read_batch_delete(text: bytes, limits: Limits, look: Look) -> tuple[Re
         return requests.read_batch_delete(text, limits, look)
     body, keys = await aside(lambda: _cut(text, "keys", limits))
     if keys is None:
-        raise blame("keys", requests.IS_MISSING)
+        return requests.read_batch_delete(text, limits, look)  # without keys it is short
     look(body, BODIES["BatchDeleteKV"], "")
     return requests.removal(await _packed(keys, limits), body, look), True
 
