@@ -45,6 +45,9 @@ def fed(pieces: list[bytes]) -> tuple[list[Any], bool]:
         http.feed(piece)
         requests += http.requests
         http.requests.clear()
+    for number, request in enumerate(requests):
+        if request.complete and not request.keep_alive:  # nothing that follows is answered
+            return [meaning(each) for each in requests[: number + 1] if each.complete], False
     whole = [meaning(request) for request in requests if request.complete]
     broken = any(request._failure is not None for request in requests)
     return whole, http.refusal is not None or broken

@@ -94,6 +94,12 @@ def body_of(events: list[h2.events.Event], stream: int) -> bytes:
     return b"".join(e.data for e in events if isinstance(e, h2.events.DataReceived) and e.stream_id == stream)
 
 
+def status_of(events: list[h2.events.Event], stream: int) -> bytes | None:
+    """The status of the answer on this stream; None if there is none."""
+    found = [e for e in events if isinstance(e, h2.events.ResponseReceived) and e.stream_id == stream]
+    return dict(found[0].headers)[b":status"] if found else None
+
+
 def test_a_request_and_its_answer(house: House) -> None:
     house.client.send_headers(1, [*HEADERS, (b"cookie", b"a=b"), (b"cookie", b"c=d")], end_stream=True)
     events = house.exchange()
@@ -221,6 +227,34 @@ def test_a_flood_of_continuation_ends_the_connection() -> None:
             house.http.feed(ContinuationFrame(1, b"\x00\x01a\x01b" * 100).serialize())
     assert house.closed
     assert house.requests == []
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["whole", "with a body to come"])
+def test_a_head_beyond_the_limits_is_refused_and_other_streams_go_on(ended: bool) -> None:
+    house = House()
+    house.limits = Limits(head_lines=10, target_bytes=20)
+    house.exchange()
+    lines = [(b"n%d" % n, b"x") for n in range(10)]
+    crumbs = [(b"cookie", b"a=b")] * 20
+    path = b"/" + b"p" * 19
+    of_path = [(b":method", b"GET"), (b":path", path), *HEADERS[2:]]
+    for stream, headers in enumerate(([*HEADERS, *lines, *crumbs], of_path)):
+        house.client.send_headers(2 * stream + 1, headers, end_stream=True)
+    events = house.exchange()
+    assert (status_of(events, 1), status_of(events, 3)) == (b"200", b"200")
+    assert len(house.requests) == 2
+    too_long = [(b":method", b"GET"), (b":path", path + b"p"), *HEADERS[2:]]
+    for stream, headers in ((5, [*HEADERS, *lines, (b"n", b"x")]), (7, too_long)):
+        house.client.send_headers(stream, headers, end_stream=ended)
+    events = house.exchange()
+    assert (status_of(events, 5), status_of(events, 7)) == (b"431", b"414")
+    assert b"too many lines" in body_of(events, 5)
+    assert b"longer than 20 bytes" in body_of(events, 7)
+    resets = [event.stream_id for event in events if isinstance(event, h2.events.StreamReset)]
+    assert resets == ([] if ended else [5, 7])
+    assert len(house.requests) == 2
+    house.client.send_headers(9, HEADERS, end_stream=True)
+    assert status_of(house.exchange(), 9) == b"200"
 
 
 def test_a_bomb_of_headers_ends_the_connection() -> None:

@@ -12,7 +12,7 @@ import msgspec
 from kvasir.dialects.http import BODILESS, Response, Stream
 from kvasir.listeners.http.http1 import Http1
 from kvasir.listeners.http.http2 import PREFACE, Http2
-from kvasir.listeners.http.request import COUNTED_BYTES, Request
+from kvasir.listeners.http.request import COUNTED_BYTES, Request, refusal
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -274,9 +274,7 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def _refuse(self, status: int, message: str) -> None:
-        body = {"code": "invalid", "message": message, "details": "Correct the request, then send it again."}
-        response = Response(status, msgspec.json.encode(body), "")
-        self.write(render(response, "-", self._listener.date, body=True, close=True))
+        self.write(render(refusal(status, message), "-", self._listener.date, body=True, close=True))
         self.finish()
 
     def _read_on(self) -> None:

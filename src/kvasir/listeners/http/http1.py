@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from kvasir.errors import Invalid
-from kvasir.listeners.http.request import Headers, Line, Request, join
+from kvasir.listeners.http.request import LONG_HEAD, Headers, Line, Request, join, long_target
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
 
 #: Headers that may be there once only
 _SINGLE = frozenset({"host", "content-length", "authorization", "content-type"})
-
-_LONG_HEAD = 431, "the head of the request is too long, or has too many lines"
 
 
 class Http1:
@@ -62,7 +60,7 @@ class Http1:
                 if not self.ended:  # else we have said why, or it is about what comes after `Connection: close`
                     self.refuse(400, f"this is not an HTTP request: {error}")
         if self._unfinished > self._listener.limits.head_bytes and not self.ended:
-            self.refuse(*_LONG_HEAD)
+            self.refuse(*LONG_HEAD)
         elif at_rest and len(self.requests) == 1 and self.receiving is None and self.head_since is None:
             self._listener.heads.remember(bytes(data), self.requests[0])
 
@@ -96,7 +94,7 @@ class Http1:
     def on_url(self, target: bytes) -> None:
         self._target += target
         if len(self._target) > self._listener.limits.target_bytes:
-            raise self.refuse(414, f"the path is longer than {self._listener.limits.target_bytes:,} bytes")
+            raise self.refuse(*long_target(self._listener.limits.target_bytes))
 
     def on_header(self, raw_name: bytes, raw_value: bytes) -> None:
         if self.head_since is None:
@@ -106,7 +104,7 @@ class Http1:
         self._head_bytes += len(name) + len(value)
         limits = self._listener.limits
         if self._head_bytes > limits.head_bytes or self._lines > limits.head_lines:
-            raise self.refuse(*_LONG_HEAD)
+            raise self.refuse(*LONG_HEAD)
         headers = self._headers
         if name in headers:
             if name in _SINGLE:

@@ -18,7 +18,16 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from kvasir.dialects.http import BODILESS, Response, Stream
-from kvasir.listeners.http.request import COUNTED_BYTES, Headers, Line, Request, join
+from kvasir.listeners.http.request import (
+    COUNTED_BYTES,
+    LONG_HEAD,
+    Headers,
+    Line,
+    Request,
+    join,
+    long_target,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -34,6 +43,11 @@ TURN_BYTES = 262_144
 #: Frames that ask for work and bring none; an answered request makes up for some of them.
 IDLE_FRAMES, IDLE_FRAMES_A_REQUEST = 1_000, 10
 _IDLE = (events.WindowUpdated, events.RemoteSettingsChanged, events.PingReceived, events.PriorityUpdated)
+
+
+def _is_line(field: tuple[bytes, bytes]) -> bool:
+    """Whether a field would be a line of its own in HTTP/1.1, where a cookie is not cut into several."""
+    return not field[0].startswith(b":") and field[0] != b"cookie"
 
 
 class Http2:
@@ -89,17 +103,39 @@ class Http2:
         if self._listener.draining:
             self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
             return
+        limits = self._listener.limits
+        if len(event.headers) > limits.head_lines and sum(map(_is_line, event.headers)) > limits.head_lines:
+            self._refuse(event, *LONG_HEAD)
+            return
         headers: Headers = {}
         for raw_name, raw_value in event.headers:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
             headers[name] = join(name, headers[name], value) if name in headers else value
         declared = 0 if event.stream_ended else int(headers.get("content-length", "0")) or None
         method, target = headers[":method"], headers.get(":path", "*")
+        if len(target) > limits.target_bytes:
+            self._refuse(event, *long_target(limits.target_bytes))
+            return
         request = self._open[stream] = Request(self._listener, self, Line.of(method, target), headers, declared)
         request.stream = stream
         if declared != 0:
             self._receiving[stream] = request
         self._listener.handle(request)
+
+    def _refuse(self, event: Any, status: int, message: str) -> None:
+        """Answer a request without a dialect, and take nothing more of it."""
+        stream, response = event.stream_id, refusal(status, message)
+        headers = [
+            (":status", str(response.status)),
+            ("content-type", response.content_type),
+            ("date", self._listener.date.decode()),
+            ("content-length", str(len(response.body))),
+        ]
+        self._h2.send_headers(stream, headers)
+        self.unsent[stream] = memoryview(response.body)
+        self._send()
+        if not event.stream_ended and stream not in self.unsent:
+            self._h2.reset_stream(stream, ErrorCodes.NO_ERROR)
 
     def _data(self, event: Any) -> None:
         if not event.data:

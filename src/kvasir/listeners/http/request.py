@@ -9,6 +9,8 @@ import urllib.parse
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from kvasir.dialects.http import EncodedBody, HttpDialect, Response, Stream
 from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 
@@ -22,6 +24,8 @@ DRAINED_BODIES, LATE_SECONDS = 4, 1.0
 
 #: Answers of more bytes, which the loop tells when they are written, count against the room of the process until then.
 COUNTED_BYTES = 65_536
+#: The refusal of a head beyond the limits
+LONG_HEAD = 431, "the head of the request is too long, or has too many lines"
 
 #: Headers by lower-case name
 Headers = dict[str, str]
@@ -33,6 +37,17 @@ _BROKEN_PERCENT, _NO_TEXT = re.compile("%(?![0-9A-Fa-f]{2})"), "\udc25"
 KNOWN_HEADS, KNOWN_HEAD_BYTES = 1_000, 2_048
 KNOWN_LINES, KNOWN_LINE_BYTES = 4_096, 300
 _METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
+
+
+def long_target(target_bytes: int) -> tuple[int, str]:
+    """The refusal of a path and query beyond the limit."""
+    return 414, f"the path is longer than {target_bytes:,} bytes"
+
+
+def refusal(status: int, message: str) -> Response:
+    """The answer to a request that reaches no dialect."""
+    body = {"code": "invalid", "message": message, "details": "Correct the request, then send it again."}
+    return Response(status, msgspec.json.encode(body), "")
 
 
 class Line(NamedTuple):
