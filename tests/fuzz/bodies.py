@@ -6,7 +6,6 @@ byte for byte. A batch read in steps, as large ones are, gives what it gives rea
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import math
@@ -21,6 +20,7 @@ from kvasir.dialects.versori.requests import Put, Refused
 from kvasir.errors import Invalid, KvasirError, TooLarge
 from kvasir.keys import pack
 from kvasir.limits import Limits
+from tests.fuzz import done
 
 LIMITS = Limits(json_depth=20, batch_keys=20, value_bytes=500, metadata_bytes=200)
 
@@ -39,8 +39,6 @@ STRICTER = (
     "not UTF-8",
     "invalid",
 )
-
-LOOP = asyncio.new_event_loop()
 
 
 def check(data: bytes) -> None:
@@ -93,7 +91,7 @@ def check_bodies(text: bytes) -> None:
         lambda: requests.read_listing(text, SPACE, LIMITS),
         lambda: requests.read_count(text, LIMITS),
         lambda: requests.read_store_name(text, LIMITS),
-        lambda: bodies.read(text, bodies.NewSpace, LIMITS),
+        lambda: done(bodies.read(text, bodies.NewSpace, LIMITS)),
     ]
     for read in readers:
         with contextlib.suppress(Invalid, TooLarge):
@@ -110,7 +108,7 @@ BATCHES: list[tuple[Callable[[bytes, Limits], Any], Callable[[bytes, Limits], Co
 def check_batch(text: bytes, whole: Any, stepped: Any) -> None:
     found = outcome(lambda: whole(text, LIMITS))
     with heavy():
-        in_steps = outcome(lambda: LOOP.run_until_complete(stepped(text, LIMITS)))
+        in_steps = outcome(lambda: done(stepped(text, LIMITS)))
     assert same(found, in_steps), (found, in_steps)
 
 
