@@ -19,13 +19,12 @@ NAMES = tuple(sorted(folder.name for folder in SEEDS.iterdir()))
 
 
 def done(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that has nothing to wait for, without an event loop."""
+    """The result of a coroutine that waits for nothing but its next turn, without an event loop."""
     try:
-        work.send(None)
+        while True:
+            assert work.send(None) is None, "it waits for something"
     except StopIteration as finished:
         return cast("T", finished.value)
-    work.close()
-    raise AssertionError("it waits for something")
 
 
 class Ears(logging.Handler):
