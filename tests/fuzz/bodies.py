@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 from unittest.mock import patch
 
 from kvasir import jsontext
+from kvasir.dialects.ignored import Known, Look
 from kvasir.dialects.native import bodies
 from kvasir.dialects.versori import batches, requests
 from kvasir.dialects.versori.requests import Put, Refused
@@ -39,6 +40,11 @@ STRICTER = (
     "not UTF-8",
     "invalid",
 )
+
+
+def look(members: Mapping[str, Any], _known: Known, _at: str) -> None:
+    """Looks at every object of a body."""
+    assert all(name.__class__ is str for name in members)
 
 
 def check(data: bytes) -> None:
@@ -77,7 +83,7 @@ def plainly_valid(text: bytes, value: Any) -> bool:
 
 def check_bodies(text: bytes) -> None:
     try:
-        put = requests.read_set(text, KEY, LIMITS)
+        put = requests.read_set(text, KEY, LIMITS, look)
     except (Invalid, TooLarge):
         pass
     else:
@@ -87,10 +93,10 @@ def check_bodies(text: bytes) -> None:
         if put.set.metadata is not None:
             assert jsontext.equal(json.loads(put.set.metadata), given["options"]["metadata"])
     readers: list[Callable[[], object]] = [
-        lambda: requests.read_delete(text, KEY, LIMITS),
-        lambda: requests.read_listing(text, SPACE, LIMITS),
-        lambda: requests.read_count(text, LIMITS),
-        lambda: requests.read_store_name(text, LIMITS),
+        lambda: requests.read_delete(text, KEY, LIMITS, look),
+        lambda: requests.read_listing(text, SPACE, LIMITS, look),
+        lambda: requests.read_count(text, LIMITS, look),
+        lambda: requests.read_store_name(text, LIMITS, look),
         lambda: done(bodies.read(text, bodies.NewSpace, LIMITS)),
     ]
     for read in readers:
@@ -98,7 +104,9 @@ def check_bodies(text: bytes) -> None:
             read()
 
 
-BATCHES: list[tuple[Callable[[bytes, Limits], Any], Callable[[bytes, Limits], Coroutine[Any, Any, Any]]]] = [
+BATCHES: list[
+    tuple[Callable[[bytes, Limits, Look], Any], Callable[[bytes, Limits, Look], Coroutine[Any, Any, Any]]]
+] = [
     (requests.read_batch_get, batches.read_batch_get),
     (requests.read_batch_delete, batches.read_batch_delete),
     (requests.read_batch_set, batches.read_batch_set),
@@ -106,9 +114,9 @@ BATCHES: list[tuple[Callable[[bytes, Limits], Any], Callable[[bytes, Limits], Co
 
 
 def check_batch(text: bytes, whole: Any, stepped: Any) -> None:
-    found = outcome(lambda: whole(text, LIMITS))
+    found = outcome(lambda: whole(text, LIMITS, look))
     with heavy():
-        in_steps = outcome(lambda: done(stepped(text, LIMITS)))
+        in_steps = outcome(lambda: done(stepped(text, LIMITS, look)))
     assert same(found, in_steps), (found, in_steps)
 
 

@@ -13,8 +13,9 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from kvasir.dialects.voximplant import errors, forms
-from kvasir.dialects.voximplant.commands import COMMANDS, Call
+from kvasir.dialects.voximplant.commands import Call
 from kvasir.dialects.voximplant.errors import ApiError
+from kvasir.dialects.voximplant.methods import COMMANDS
 from kvasir.dialects.voximplant.parameters import Parameters
 from kvasir.errors import KvasirError
 from tests.fuzz import done
