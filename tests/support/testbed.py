@@ -113,12 +113,12 @@ class Voximplant(_Http):
         credentials = server.facts["voximplant"]["credentials"]
         now = int(time.time())
         claims = {"iss": str(credentials["account_id"]), "iat": now - 5, "exp": now + 3_595}
-        self._token = jwt.encode(claims, credentials["private_key"], "RS256", {"kid": credentials["key_id"]})
+        self.token = jwt.encode(claims, credentials["private_key"], "RS256", {"kid": credentials["key_id"]})
 
     def _do(self, operation: str, **parameters: Any) -> Any:
         form = {"application_id": self.space.facts["application_id"], "key": "k", **parameters}
         address = f"{self.server.url}/platform_api/{operation}"
-        answer = self._send("POST", address, data=form, headers={"Authorization": f"Bearer {self._token}"})
+        answer = self._send("POST", address, data=form, headers={"Authorization": f"Bearer {self.token}"})
         if answer.status_code != 200:
             raise Failed(answer.status_code)
         found = answer.json()

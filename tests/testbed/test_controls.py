@@ -190,3 +190,24 @@ def _listening(pid: int) -> dict[int, str]:
             address, port = fields[1].split(":")
             found[int(port, 16)] = ".".join(str(byte) for byte in bytes.fromhex(address)[::-1])
     return found
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+def test_what_the_services_would_ignore_is_refused_unless_it_is_lenient(lenient: bool) -> None:
+    server = Server(["--lenient"] if lenient else [])
+    try:
+        with opened(server, "voximplant") as door:
+            address = f"{server.url}/platform_api/SetKeyValueItem"
+            form = {"application_id": door.space.facts["application_id"], "key": "k", "value": "v", "tll": "60"}
+            answer = httpx.post(address, data=form, headers={"Authorization": f"Bearer {door.token}"}).json()
+            assert ("result" in answer) == lenient
+            assert lenient or "ttl" in json.dumps(answer)
+        with opened(server, "versori") as door:
+            address = f"{server.url}/store/{door.space.id}/kv/k"
+            answer = httpx.put(
+                address, json={"value": 1, "expireIn": 200}, headers={"Authorization": f"Bearer {server.key}"}
+            )
+            assert answer.is_success == lenient
+            assert lenient or "options" in answer.text
+    finally:
+        server.stop()
