@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from kvasir_client import Client
 
+from tests.support.cli import run
 from tests.support.kv import Kv
-from tests.support.serving import KVASIR, Server, free_ports
+from tests.support.serving import KVASIR, Server, free_ports, serving
 
 _names = itertools.count(1)
 
@@ -250,6 +251,29 @@ def test_watch_prints_lines_of_json(kv: Kv) -> None:
 
 
 # -- where to ask --------------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_is_checked(tmp_path: Path) -> None:
+    run("dev-cert", str(tmp_path / "tls"))
+    (port,) = free_ports(1)
+    names = {name: str(tmp_path / "tls" / f"{name}.pem") for name in ("ca", "cert", "key")}
+    options = ("--https", f"127.0.0.1:{port}", "--tls-cert", names["cert"], "--tls-key", names["key"])
+    with serving(tmp_path, *options) as server:
+        kv = Kv(server, "default", tmp_path)
+        kv.variables["KVASIR_URL"] = f"https://localhost:{port}"
+        assert "certificate" in kv.complaint("set", "k", "1", status=3)
+        trusting = {"SSL_CERT_FILE": names["ca"]}
+        kv("set", "k", "1", variables=trusting)
+        assert kv("get", "k", variables=trusting) == "1"
+
+
+def test_who_has_seen_enough_may_leave(kv: Kv, server: Server) -> None:
+    with Client(server.url, key=server.key) as client:
+        lines = (b'{"key":["%d","%b"],"value":1}\n' % (n, b"x" * 50) for n in range(5_000))
+        client.store(kv.variables["KVASIR_STORE"]).load(lines)
+    command = ["sh", "-c", f"{KVASIR} kv list | head -1"]
+    done = subprocess.run(command, env=kv.environment(None), capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("0/" + "x" * 50 + "\n", "")
 
 
 def test_contexts(kv: Kv, server: Server, tmp_path: Path) -> None:
