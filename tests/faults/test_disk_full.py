@@ -117,7 +117,8 @@ def small_disk(folder: Path, megabytes: int = 8) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: a database may still have files open there.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 class Ballast:
