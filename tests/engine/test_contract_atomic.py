@@ -28,13 +28,6 @@ from tests.support.lab import Lab, commit, k, new_space, one, put, there, write
 
 A, B, C, D = k("a"), k("b"), k("c"), k("d")
 
-
-@pytest.fixture(autouse=True)
-def _supported(lab: Lab) -> None:
-    if lab.kind == "none":
-        pytest.skip("not yet")
-
-
 MOST, LEAST = (1 << 63) - 1, -(1 << 63)
 
 

@@ -12,12 +12,6 @@ from kvasir.model import Delete, Entry
 from tests.support.lab import Lab, commit, k, new_space, put
 
 
-@pytest.fixture(autouse=True)
-def _supported(lab: Lab) -> None:
-    if lab.kind == "none":
-        pytest.skip("not yet")
-
-
 async def tree(engine: Engine, space: int, *prefix: str, limit: int | None = None) -> list[tuple[str, bool, bool]]:
     """The children of a prefix, page after page: part, entry, below."""
     found: list[tuple[str, bool, bool]] = []

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kvasir.engine import Engine, Outcome
+from kvasir.engine import Engine, Outcome, Watch
 from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack, prefix_range, text_range
 from kvasir.model import (
     SYSTEM_SPACE,
+    Change,
     Check,
+    Child,
     Commit,
     Condition,
     Conflict,
     Delete,
     DeleteRange,
     Entry,
+    Increment,
     KeyRange,
     Mutation,
     Page,
@@ -59,7 +63,7 @@ RANGE = (
     | PART.map(text_range)
     | st.tuples(KEY, KEY).map(lambda keys: KeyRange(min(keys), max(keys)))
 )
-VALUE = st.sampled_from([b"1", b'"text"', b'{"b":1,"a":[1.50]}', b"null"])
+VALUE = st.sampled_from([b"1", b" 41\n", b"9223372036854775807", b'"text"', b'{"b":1,"a":[1.50]}', b"null"])
 METADATA = st.sampled_from([None, b"{}", b'{"m":1}', b'{"m":1.0,"o":{"x":[1]}}', b'{"m":true}'])
 WANTED = st.sampled_from([None, None, b"{}", b'{"m":1}', b'{"o":{}}', b'{"m":true}'])
 #: Milliseconds from now; the clock moves in steps of the same size, so that expiry is met to the millisecond.
@@ -70,6 +74,10 @@ ALIAS = st.sampled_from([alias("x"), alias("y"), alias("z", "session", "")])
 MUTATION = st.one_of(
     st.tuples(st.just("set"), KEY, VALUE, METADATA, st.none() | SOON, st.booleans()),
     st.tuples(st.just("set until"), KEY, VALUE, METADATA, st.integers(-1, 6), st.booleans()),
+    st.tuples(st.just("keep"), KEY, VALUE, METADATA, st.none() | SOON, st.booleans(), st.booleans()),
+    st.tuples(st.just("increment"), KEY, st.sampled_from([1, -3, 0, 1 << 62]), st.sampled_from([0, 7]), INSTANT),
+    st.tuples(st.just("increment"), KEY, st.sampled_from([1, -3]), st.just(0), st.none()),
+    st.tuples(st.just("delete expected"), RANGE, st.integers(0, 3)),
     st.tuples(st.just("delete"), KEY),
     st.tuples(st.just("delete range"), RANGE),
     st.tuples(st.just("touch"), KEY, INSTANT, st.booleans()),
@@ -100,6 +108,69 @@ class Side:
         self.highest: defaultdict[int, int] = defaultdict(int)
 
 
+class Mirror:
+    """What is known of a range of keys to somebody who has read it once and then been told of its changes."""
+
+    def __init__(self, space: int, key_range: KeyRange) -> None:
+        self.space = space
+        self.range = key_range
+        self.ranges = [key_range, KeyRange(MARKER, MARKER + b"\x00")]
+        self.entries: dict[bytes, Entry] = {}
+        self.watch: Watch | None = None
+        self.upto = 0
+
+    async def begin(self, side: Side, since: int | None) -> None:
+        self.watch = await side.engine.watch(side.spaces[self.space], self.ranges, since)
+        first = await anext(self.watch)
+        assert first.changes == []
+        self.upto = first.upto
+        await self.read(side)
+
+    async def read(self, side: Side) -> None:
+        page = await side.engine.page(side.spaces[self.space], Query(range=self.range))
+        self.entries = {entry.key: entry for entry in page.entries}
+
+    async def follow(self, side: Side, now: int) -> None:
+        number = side.spaces[self.space]
+        last = (await write_marker(side.engine, number)).versionstamp
+        if self.watch is None:  # its server is gone: it begins again with another
+            self.watch = await side.engine.watch(number, self.ranges, self.upto)
+        while self.upto < last:
+            changes = await asyncio.wait_for(anext(self.watch), 10)
+            assert changes.upto >= self.upto
+            self.upto = changes.upto
+            if changes.resync:
+                await self.read(side)
+            for change in changes.changes:
+                self.apply(change)
+        truth = (await side.engine.page(number, Query(range=self.range))).entries
+        mine = [e for e in self.entries.values() if e.expires_at is None or e.expires_at > now]
+        assert sorted(mine, key=lambda e: e.key) == sorted(truth, key=lambda e: e.key)
+
+    def apply(self, change: Change) -> None:
+        inside = self.range.start <= change.key < self.range.end
+        if change.kind == "delete_range":
+            assert change.end is not None
+            self.entries = {key: e for key, e in self.entries.items() if not change.key <= key < change.end}
+        elif change.kind == "delete":
+            self.entries.pop(change.key, None)
+        elif inside:
+            assert change.entry is not None
+            if change.kind == "expiry":
+                assert change.key in self.entries
+            self.entries[change.key] = change.entry
+
+
+#: A key that no story touches
+MARKER = pack(["marker", "of", "the", "end"])
+
+
+async def write_marker(engine: Engine, space: int) -> Commit:
+    (outcome,) = await engine.write([Write(space, (Set(MARKER, b"1"), Delete(MARKER)))])
+    assert isinstance(outcome, Commit)
+    return outcome
+
+
 class BothEngines(RuleBasedStateMachine):
     """Every rule does one thing to both engines and compares all that can be told."""
 
@@ -118,6 +189,8 @@ class BothEngines(RuleBasedStateMachine):
         #: The same database as another process sees it
         self.other: Engine = self.opened()
         self.ulids = 0
+        self.mirrors: list[Mirror] = []
+        self.ended: list[Mirror] = []
 
     def prepare(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kvasir-property-"))
@@ -208,6 +281,7 @@ class BothEngines(RuleBasedStateMachine):
             stamps = [outcome.versionstamp for outcome in outcomes if isinstance(outcome, Commit)]
             assert stamps == sorted(stamps)
             self.later(side, space, stamps)
+        self.follow()
 
     @rule(
         space=spaces,
@@ -234,6 +308,7 @@ class BothEngines(RuleBasedStateMachine):
             ]
             assert stamps == sorted(set(stamps))
             self.later(self.tried, others if among == (True,) else space, stamps)
+        self.follow()
 
     def later(self, side: Side, space: int, stamps: list[int]) -> None:
         """These versionstamps are newer than all before them."""
@@ -257,6 +332,16 @@ class BothEngines(RuleBasedStateMachine):
             if kind == "set until":
                 key, value, metadata, instant, refresh = values
                 return Set(key, value, metadata=metadata, expires_at=now + instant, refresh=refresh)
+            if kind == "keep":
+                key, value, metadata, ttl, keep_expiry, keep_metadata = values
+                return Set(
+                    key, value, metadata, ttl=ttl, refresh=True, keep_expiry=keep_expiry, keep_metadata=keep_metadata
+                )
+            if kind == "increment":
+                key, delta, initial, instant = values
+                return Increment(key, delta, initial, None if instant is None else now + instant)
+            if kind == "delete expected":
+                return DeleteRange(values[0], expect=values[1])
             if kind == "delete":
                 return Delete(*values)
             if kind == "delete range":
@@ -335,6 +420,60 @@ class BothEngines(RuleBasedStateMachine):
             page = self.run(self.tried.engine.page(self.tried.spaces[space], Query(range=key_range)))
             assert truth == tried == len(page.entries)
 
+    @rule(space=spaces, prefix=st.lists(PART, max_size=2), limit=st.none() | st.integers(1, 3))
+    def children(self, space: int, prefix: list[str], limit: int | None) -> None:
+        """Page after page. How long pages are is not promised where entries have expired."""
+        if not self.living(space):
+            return
+
+        async def ask(side: Side) -> list[Child]:
+            found: list[Child] = []
+            after = None
+            while True:
+                page = await side.engine.children(side.spaces[space], pack(prefix), after=after, limit=limit)
+                found += page.children
+                if page.next is None:
+                    return found
+                after = page.next
+
+        truth, tried = self.both(ask)
+        assert truth == tried
+
+    @rule(space=spaces, key_range=RANGE)
+    def scan(self, space: int, key_range: KeyRange | None) -> None:
+        if not self.living(space):
+            return
+
+        async def ask(side: Side) -> list[Entry]:
+            async with aclosing(side.engine.scan(side.spaces[space], key_range)) as batches:
+                return [entry async for batch in batches for entry in batch]
+
+        truth, tried = self.both(ask)
+        self.compare(space, truth, tried)
+
+    @rule(space=spaces, key_range=RANGE, again=st.booleans())
+    def watch(self, space: int, key_range: KeyRange | None, again: bool) -> None:
+        """Look at everything that is watched, then follow what changes; perhaps from where an earlier watch was."""
+        if self.living(space) and len(self.mirrors) < 4:
+            whole = key_range or KeyRange(b"", b"\xff")
+            mirror = Mirror(space, whole)
+            self.mirrors.append(mirror)
+            self.run(mirror.begin(self.tried, self.ended[-1].upto if again and self.ended else None))
+
+    @rule()
+    def stop_watching(self) -> None:
+        if self.mirrors:
+            mirror = self.mirrors.pop(0)
+            if mirror.watch is not None:
+                mirror.watch.close()
+            self.ended.append(mirror)
+
+    def follow(self) -> None:
+        """What watches have told by now is what is there."""
+        for mirror in self.mirrors:
+            if self.living(mirror.space):
+                self.run(mirror.follow(self.tried, self.clock.now))
+
     def compare(self, space: int, truth: Sequence[Entry | None], tried: Sequence[Entry | None]) -> None:
         """The same entries, but for their numbers, and these in the same order."""
         assert [entry and plain(entry) for entry in truth] == [entry and plain(entry) for entry in tried]
@@ -367,6 +506,8 @@ class BothEngines(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.run(self.tried.engine.close())
         self.tried.engine = self.opened()
+        for mirror in self.mirrors:
+            mirror.watch = None
 
     @precondition(lambda self: self.ulids > 0)
     @rule()
@@ -389,7 +530,10 @@ def told(outcome: Outcome) -> object:
     if isinstance(outcome, Commit):
         return outcome.counts
     if isinstance(outcome, Conflict):
-        return (outcome.key, outcome.versionstamp is None)
+        return [
+            (type(unmet.condition), getattr(unmet.condition, "key", None), unmet.versionstamp is None, unmet.count)
+            for unmet in outcome.unmet
+        ]
     return type(outcome)
 
 

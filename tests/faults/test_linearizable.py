@@ -134,3 +134,43 @@ def test_a_long_history_with_many_unknown_outcomes_is_judged_and_one_altered_rea
     assert violation(history) is None
     altered = with_a_stale_read(history)
     assert violation(altered) is not None
+
+
+def pair(kind: str, value: object, called: int, answered: int | None, *, member: int | None = None) -> Operation:
+    return Operation(kind, "k", value, called, answered, member=member)  # type: ignore[arg-type]
+
+
+PAIRS_SOUND = {
+    "both together": [pair("write", (1, 2), 0, 1), pair("read", (1, 2), 2, 3)],
+    "one by itself": [
+        pair("write", (1, 2), 0, 1),
+        pair("write", 3, 2, 3, member=1),
+        pair("read", (1, 3), 4, 5),
+        pair("read", 3, 6, 7, member=1),
+    ],
+    "half of what is under way, by a write of the other half": [
+        pair("write", (1, 2), 0, 9),
+        pair("write", 3, 0, 9, member=0),
+        pair("read", (3, 2), 10, 11),
+    ],
+    "of unknown outcome, found in one member": [
+        pair("write", (1, 2), 0, None),
+        pair("write", 3, 1, 2, member=0),
+        pair("read", (3, 2), 3, 4),
+    ],
+}
+PAIRS_WRONG = {
+    "a torn write": [pair("write", (1, 2), 0, 9), pair("read", (1, None), 1, 2)],
+    "a torn read": [pair("write", (1, 2), 0, 1), pair("write", (3, 4), 2, 3), pair("read", (3, 2), 4, 5)],
+    "a member of a write undone": [pair("write", (1, 2), 0, 1), pair("read", None, 2, 3, member=1)],
+}
+
+
+@pytest.mark.parametrize("name", PAIRS_SOUND)
+def test_a_history_of_pairs_that_could_have_happened(name: str) -> None:
+    assert violation(PAIRS_SOUND[name], first=(None, None)) is None
+
+
+@pytest.mark.parametrize("name", PAIRS_WRONG)
+def test_a_history_of_pairs_that_could_not(name: str) -> None:
+    assert violation(PAIRS_WRONG[name], first=(None, None)) is PAIRS_WRONG[name][-1]

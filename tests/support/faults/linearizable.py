@@ -1,10 +1,11 @@
 """Whether a recorded history of one key could have happened one operation at a time.
 
 Linearizability after Herlihy and Wing: every operation takes effect at one instant between its call and its answer.
-Keys are independent of each other, so each is judged alone. The algorithm is Wing and Gong's search with Lowe's
-just-in-time linearization ("Testing for linearizability", 2017): going through calls and answers in the order of time,
-it keeps every configuration that explains the past, the register's value with the calls that have taken effect
-before they were answered, and chooses the order of waiting operations only when an answer asks for it. Equal
+Keys are independent of each other, so each is judged alone. Keys that are read and written together are one register
+whose value is a tuple, of which an operation may also read or write one member. The algorithm is Wing and Gong's search
+with Lowe's just-in-time linearization ("Testing for linearizability", 2017): going through calls and answers in the
+order of time, it keeps every configuration that explains the past, the register's value with the calls that have taken
+effect before they were answered, and chooses the order of waiting operations only when an answer asks for it. Equal
 configurations are kept once.
 
 A write without a known outcome may take effect at any time after its call, or never. One whose value nobody ever found
@@ -23,7 +24,7 @@ from typing import Literal
 #: The value of an absent key
 ABSENT = None
 
-Value = int | None
+Value = int | None | tuple[int | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +43,17 @@ class Operation:
     called: int
     answered: int | None
     expected: Value = ABSENT
+    #: Which member of the register's tuple it concerns; None: the whole
+    member: int | None = None
 
     def after(self, value: Value) -> tuple[Value] | None:
         """What the register holds afterwards if it held `value` before; None: the answer contradicts that."""
-        if self.kind == "write":
+        held = value[self.member] if self.member is not None and isinstance(value, tuple) else value
+        if self.kind != "write" and held != (self.value if self.kind == "read" else self.expected):
+            return None
+        if self.member is None or not isinstance(value, tuple):
             return (self.value,)
-        return (self.value,) if value == (self.value if self.kind == "read" else self.expected) else None
+        return ((*value[: self.member], self.value, *value[self.member + 1 :]),)  # type: ignore[arg-type]
 
 
 Configuration = tuple[Value, frozenset[Operation]]
@@ -66,9 +72,9 @@ def violation(history: Iterable[Operation], *, first: Value = ABSENT) -> Operati
 
 
 def _judge(operations: list[Operation], first: Value) -> Operation | None:
-    found = {each.value for each in operations if each.kind == "read"}
-    found |= {each.expected for each in operations if each.kind == "cas"}
-    operations = [each for each in operations if each.answered is not None or each.value in found]
+    found = {atom for each in operations if each.kind == "read" for atom in _atoms(each.value)}
+    found |= {atom for each in operations if each.kind == "cas" for atom in _atoms(each.expected)}
+    operations = [each for each in operations if each.answered is not None or found & _atoms(each.value)]
     # At the same instant, calls come first: such operations overlap.
     events = [(operation.called, 0, n) for n, operation in enumerate(operations)]
     events += [(operation.answered, 1, n) for n, operation in enumerate(operations) if operation.answered is not None]
@@ -87,6 +93,10 @@ def _judge(operations: list[Operation], first: Value) -> Operation | None:
         waiting -= settled
         past = [(value, done - settled) for value, done in past]
     return None
+
+
+def _atoms(value: Value) -> set[int | None]:
+    return set(value) if isinstance(value, tuple) else {value}
 
 
 def _explained(answer: Operation, before: list[Configuration], waiting: set[Operation]) -> list[Configuration]:
@@ -145,3 +155,19 @@ def with_a_stale_read(history: list[Operation]) -> list[Operation]:
             if first.value != ABSENT and (first.answered or 0) < second.called:
                 return [*history[:at], replace(late, value=first.value), *history[at + 1 :]]
     raise AssertionError("no read could be made stale")
+
+
+def with_a_torn_read(history: list[Operation]) -> list[Operation]:
+    """The history with one read of a whole tuple, from its middle, that finds a write of all members by half."""
+    whole = [each for each in history if each.kind == "write" and each.member is None and each.answered is not None]
+    for at in range(len(history) // 2, len(history)):
+        read = history[at]
+        if read.kind != "read" or read.member is not None or not isinstance(read.value, tuple):
+            continue
+        before = [each for each in whole if (each.answered or 0) < read.called and isinstance(each.value, tuple)]
+        for one in before:
+            if read.value[0] == one.value[0] and read.value[1:] == one.value[1:]:  # type: ignore[index]
+                other = next(each for each in before if each is not one)
+                torn = (read.value[0], *other.value[1:])  # type: ignore[index]
+                return [*history[:at], replace(read, value=torn), *history[at + 1 :]]
+    raise AssertionError("no read could be torn")

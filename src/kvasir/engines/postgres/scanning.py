@@ -12,6 +12,7 @@ from kvasir.engines.paging import SCAN_BYTES, SCAN_ENTRIES, snapshot_ended
 from kvasir.engines.postgres import failures
 from kvasir.engines.postgres.listing import in_key_order
 from kvasir.engines.postgres.pool import Pool
+from kvasir.errors import KvasirError
 from kvasir.limits import Limits
 from kvasir.model import Entry, KeyRange, Query
 
@@ -42,14 +43,16 @@ class Scans:
             async with self._pool.dedicated() as connection:
                 scan.connection = connection
                 async with self._pool.snapshot(connection):
-                    now = await scan.ask(connection.fetchval(NOW, self._now()))
+                    now = await connection.fetchval(NOW, self._now())
                     while True:
-                        page = await scan.ask(in_key_order(connection, space, query, now))
+                        page = await in_key_order(connection, space, query, now)
                         if page.entries:
                             yield page.entries
                         if not page.more:
                             return
                         query = replace(query, after=page.entries[-1].key)
+        except Exception as error:
+            raise scan.failure(error) from None
         finally:
             timer.cancel()
             self._open.discard(scan)
@@ -67,14 +70,9 @@ class _Scan:
         self.connection: Any = None
         self._ended: str | None = None
 
-    async def ask(self, question: Any) -> Any:
-        """Await what asks the database. Raises `Unavailable`."""
-        try:
-            return await question
-        except Exception as error:
-            if self._ended is not None:
-                raise snapshot_ended(self._ended) from None
-            raise failures.failed_reading(error) from None
+    def failure(self, error: Exception) -> KvasirError:
+        """What the reader is told of an error."""
+        return failures.failed_reading(error) if self._ended is None else snapshot_ended(self._ended)
 
     def end(self, why: str) -> None:
         """Let go of the snapshot."""
