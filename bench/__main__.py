@@ -9,7 +9,7 @@ import sys
 from bench.harness import Report, fsync_microseconds
 
 #: Parts in the order they run; each module has a `run(report)`.
-PARTS = ("peers", "versori", "nemesis", "voximplant", "postgres", "testbed")
+PARTS = ("peers", "versori", "native", "nemesis", "voximplant", "postgres", "testbed")
 
 
 def main(chosen: list[str]) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from kvasir import __version__
 from kvasir.errors import KvasirError
@@ -26,6 +28,7 @@ GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 WRITER = {
     "kvasir_writes_waiting": ("gauge", "Writes that wait for the disk."),
     "kvasir_failed_commits_total": ("counter", "Groups of writes that failed as a whole."),
+    "kvasir_connections": ("gauge", "Open connections, HTTP and WebSocket."),
     "kvasir_swept_total": ("counter", "Expired or ended entries and spaces removed from disk."),
 }
 
@@ -33,6 +36,18 @@ _OUTCOME_AT = {outcome: at for at, outcome in enumerate(OUTCOMES)}
 _BUCKETS_AT = len(OUTCOMES)
 _ROW = len(OUTCOMES) + len(BUCKETS) + 2  # counts, buckets and the one beyond, the sum in microseconds
 _WRITER_ROW = len(WRITER) + len(GROUPS) + 2
+
+
+class Totals(Struct, frozen=True):
+    """What all workers together have counted since the server's start, and how things are."""
+
+    #: By dialect: how many requests had each of the outcomes, then how many took each bucket's time, or longer
+    requests: dict[str, list[int]]
+    writes: int
+    commits: int
+    #: Writes that wait for the disk
+    waiting: int
+    connections: int
 
 
 class Metrics:
@@ -44,6 +59,8 @@ class Metrics:
         self._workers = workers
         self._width = len(self._names) * _ROW + _WRITER_ROW
         self._cells = memoryview(mmap.mmap(-1, max(1, self._width * workers) * 8)).cast("Q")
+        #: How many connections this worker has
+        self.connections: Callable[[], int] = lambda: 0
         self._base = 0
         self._at: dict[tuple[str, str], int] = {}
         self.serve_as(0)
@@ -65,13 +82,24 @@ class Metrics:
     def publish(self, stats: WriterStats) -> None:
         """Show the other workers what this one's writer has done. To be called every second or so."""
         at = self._base + len(self._names) * _ROW
-        cells = (stats.queue_depth, stats.failures, stats.swept, *stats.groups, stats.writes)
+        gauges = stats.queue_depth, stats.failures, self.connections(), stats.swept
+        cells = (*gauges, *stats.groups, stats.writes)
         for offset, value in enumerate(cells):
             self._cells[at + offset] = value
 
     def text(self, stats: Stats) -> str:
         """The Prometheus text form (version 0.0.4) of all workers together."""
         return "\n".join([*self._requests(), *self._writer(), *_database(stats), ""])
+
+    def totals(self) -> Totals:
+        """What all workers together have counted so far."""
+        requests: dict[str, list[int]] = {}
+        for at, (dialect, _) in enumerate(self._names):
+            cells = self._sum(at * _ROW, _ROW - 1)
+            requests[dialect] = [a + b for a, b in zip(requests.get(dialect, [0] * len(cells)), cells, strict=True)]
+        writer = self._sum(len(self._names) * _ROW, _WRITER_ROW)
+        waiting, _, connections, _, *groups, writes = writer
+        return Totals(requests, writes, sum(groups), waiting, connections)
 
     def _sum(self, at: int, length: int) -> list[int]:
         return [

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
 import pytest
-from websockets.sync.client import connect
 
 from kvasir import __version__
 from kvasir.dialects.native import app, routes
 from kvasir.dialects.native.app import NativeDialect
 from tests.support.native import Client, refusal
+from tests.support.nemesis import client as nemesis
 from tests.support.serving import Server
 
 
@@ -109,13 +108,8 @@ def test_spaces_are_listed_page_by_page(v1: httpx.Client) -> None:
 
 
 def test_no_answer_has_the_token_of_a_session_or_of_a_shared_store(v1: httpx.Client, server: Server) -> None:
-    with connect(server.nemesis_url) as websocket:
-
-        def say(command: str, body: dict[str, Any]) -> Any:
-            websocket.send(json.dumps({command: body}))
-            return json.loads(websocket.recv())[f"{command}_RSP"]
-
-        token = str(say("SH_NEW", {"name": "secret session", "shared": True})["tkn"])
+    with nemesis(server.nemesis_url) as websocket:
+        token = websocket.session("secret session", shared=True)
     found = v1.get("spaces", params={"kind": "session"})
     (session,) = found.json()["spaces"]
     assert session["name"] == "secret session"

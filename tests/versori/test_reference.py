@@ -151,7 +151,7 @@ def read(reference: ReferenceDialect, path: str, method: str = "GET") -> tuple[i
 
 
 def test_the_page_needs_nothing_that_its_policy_forbids(document: dict[str, Any]) -> None:
-    reference = ReferenceDialect(document)
+    reference = ReferenceDialect(document, document)
     status, text, headers = read(reference, "/docs")
     assert status == 200
     assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'; img-src 'self'")
@@ -160,7 +160,7 @@ def test_the_page_needs_nothing_that_its_policy_forbids(document: dict[str, Any]
     assert page.styled == []
     assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
     others = {link for link in page.links if not link.startswith("#")}
-    assert others == {"/openapi.json", "/docs/style.css", "/docs/icon.svg"}
+    assert others == {"/openapi.json", "/docs", "/docs/v1", "/docs/style.css", "/docs/icon.svg"}
     for link in others:
         assert reference.serves(link)
         assert read(reference, link)[0] == 200
@@ -168,12 +168,12 @@ def test_the_page_needs_nothing_that_its_policy_forbids(document: dict[str, Any]
 
 
 def test_the_page_shows_every_operation_schema_and_status(document: dict[str, Any]) -> None:
-    page = Page(read(ReferenceDialect(document), "/docs")[1])
+    page = Page(read(ReferenceDialect(document, document), "/docs")[1])
     assert {*routes.OPERATIONS, *document["components"]["schemas"]} <= page.ids
 
 
 def test_the_reference_is_only_read(document: dict[str, Any]) -> None:
-    reference = ReferenceDialect(document)
+    reference = ReferenceDialect(document, document)
     status, _, headers = read(reference, "/docs", "POST")
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
     assert not reference.serves("/docs/nothing")

@@ -24,8 +24,9 @@ def register(app: typer.Typer) -> None:
             both = f"{option}/--no-{option[2:]}"
             parameters.append(_parameter(setting.name, bool | None, both, help=help, rich_help_panel=group))
             continue
+        kind = list[str] | None if setting.is_repeatable else str | None
         parameters.append(
-            _parameter(setting.name, str | None, option, metavar=setting.unit, help=help, rich_help_panel=group)
+            _parameter(setting.name, kind, option, metavar=setting.unit, help=help, rich_help_panel=group)
         )
         if setting.can_be_off:
             no = f"--no-{option[2:]}"
@@ -54,6 +55,8 @@ def _serve(**arguments: Any) -> None:
     options: dict[str, str | None] = {}
     for setting in table.SETTINGS:
         value = arguments[setting.name]
+        if setting.is_repeatable:
+            value = ",".join(value) if value else None
         options[setting.name] = str(value).lower() if isinstance(value, bool) else value
         if arguments.get(f"no_{setting.name}"):
             options[setting.name] = OFF

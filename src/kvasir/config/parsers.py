@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,10 @@ SECRET_CHARACTERS = 32
 ASYMMETRIC = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA"}
 )
+
+
+#: In lower case and without a slash at the end, as browsers write it
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 def text(given: str) -> str:
@@ -40,6 +45,15 @@ def flag(given: str) -> bool:
 def words(given: str) -> tuple[str, ...]:
     """Texts separated by commas."""
     return tuple(word.strip() for word in given.split(",") if word.strip())
+
+
+def origins(given: str) -> tuple[str, ...]:
+    """Origins of web pages as browsers send them, separated by commas: exact ones, never `null` or a pattern."""
+    found = words(given)
+    for origin in found:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise ValueError("exact origins, as https://app.example.org or http://127.0.0.1:3000: no path, no pattern")
+    return found
 
 
 def algorithms(given: str) -> tuple[str, ...]:

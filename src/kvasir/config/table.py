@@ -21,6 +21,7 @@ from kvasir.config.parsers import (
     engine_url,
     flag,
     one_of,
+    origins,
     path,
     seconds,
     secret,
@@ -73,6 +74,10 @@ class Setting(msgspec.Struct, frozen=True):
     @property
     def is_flag(self) -> bool:
         return self.parse is flag
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.parse is origins
 
     @property
     def can_be_off(self) -> bool:
@@ -180,6 +185,15 @@ class Config:
         text,
         "CLAIM",
         "Claim that holds the role (owner, admin, developer or viewer), or a list with one of them.",
+    )
+
+    cors_origin: tuple[str, ...] = row(
+        ACCESS,
+        "",
+        origins,
+        "LIST",
+        "Origins of the web pages that may use `/v1` and the Versori API, such as https://app.example.org: exact ones, "
+        "separated by commas; the option may be given several times.",
     )
 
     drain_seconds: float = row(

@@ -23,7 +23,10 @@ from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.config.table import Config
 from kvasir.control import bootstrap, organisation
 from kvasir.control.clock_warning import ClockLog
+from kvasir.dialects.cors import CrossOrigin
 from kvasir.dialects.http import HttpDialect
+from kvasir.dialects.native import openapi as native_openapi
+from kvasir.dialects.native import stats
 from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.nemesis.app import NemesisDialect
 from kvasir.dialects.operations.health import HealthDialect
@@ -101,13 +104,21 @@ class Worker:
             voximplant_settings(config),
             strict=config.strict_requests,
         )
-        reference = ReferenceDialect(openapi.document(config.limits))
+        reference = ReferenceDialect(openapi.document(config.limits), native_openapi.document(config.limits))
+        shared: list[HttpDialect] = [versori, self._native]
+        if config.cors_origin:
+            shared = [CrossOrigin(dialect, config.cors_origin) for dialect in shared]
         # Versori's paths win, since a key in one may look like a path of another API.
-        dialects = [self._dressed(each) for each in (versori, self._native, self._health, reference, voximplant)]
+        chosen = (shared[0], reference, shared[1], self._health, voximplant)
+        dialects = [self._dressed(each) for each in chosen]
         self._listener = HttpListener(
             dialects, metrics, config.limits, fallback=dialects[0], log_requests=config.access_log
         )
         self._nemesis: WebSocketListener | None = None
+        metrics.connections = self._connections
+
+    def _connections(self) -> int:
+        return self._listener.connections + (0 if self._nemesis is None else self._nemesis.connections)
 
     # -- what a test bed does otherwise -------------------------------------------------------------------
 
@@ -196,7 +207,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
-        chores = [loop.create_task(self._publish())]
+        chores = [loop.create_task(self._publish()), loop.create_task(self._sample())]
         if isinstance(self._engine, MemoryEngine):
             chores.append(loop.create_task(self._sweep()))
         if self._metrics.worker == 0:
@@ -247,6 +258,13 @@ class Worker:
         while True:
             self._metrics.publish(self._engine.writer)
             await asyncio.sleep(PUBLISH_SECONDS)
+
+    async def _sample(self) -> None:
+        while True:
+            with contextlib.suppress(KvasirError):  # there is no sample of a time without the database
+                database = await self._engine.stats()
+                self._native.history.add(stats.Moment(self._engine.clock(), self._metrics.totals(), database))
+            await asyncio.sleep(stats.INTERVAL_SECONDS)
 
     async def _watch_clock(self) -> None:
         clock_log = ClockLog(self._engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from typing import ClassVar
 
 from kvasir import __version__, jsontext
@@ -11,6 +12,7 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import (
     atomic,
+    credentials,
     entries,
     exporting,
     importing,
@@ -21,6 +23,7 @@ from kvasir.dialects.native import (
     rendering,
     routes,
     spaces,
+    stats,
     watching,
 )
 from kvasir.dialects.native.calls import Call, Handler, Services
@@ -34,6 +37,9 @@ from kvasir.model import Principal, Space
 from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir.native")
+
+#: How many paths that were taken apart are remembered, and the longest.
+REMEMBERED_PATHS, REMEMBERED_CHARACTERS = 4_096, 300
 
 #: What a client may rely on, beyond the plain reads and writes of entries.
 FEATURES: tuple[str, ...] = ("atomic", "children", "watch", "export", "import")
@@ -73,6 +79,13 @@ HANDLERS: dict[str, Handler] = {
     "CountEntries": listings.count,
     "GetMany": listings.get_many,
     "Atomic": atomic.commit,
+    "ListKeys": credentials.list_keys,
+    "CreateKey": credentials.create_key,
+    "RevokeKey": credentials.revoke_key,
+    "ListServiceAccounts": credentials.list_accounts,
+    "CreateServiceAccount": credentials.create_account,
+    "RevokeServiceAccount": credentials.revoke_account,
+    "Stats": stats.show,
     "Watch": watching.watch,
     "Export": exporting.export,
     "Import": importing.load,
@@ -86,6 +99,16 @@ READS = frozenset(
 )
 
 
+@lru_cache(REMEMBERED_PATHS)
+def _one_key(method: str, raw_path: str) -> tuple[str, str, bytes]:
+    """(operation, ULID of the space, packed key) of a request with a key in its path; ("", "", b"") of all others."""
+    try:
+        operation, id, key = routes.route(method, raw_path)
+        return (operation.name, id, pack(keytext.of_path(key))) if "{key}" in operation.path else ("", "", b"")
+    except KvasirError:
+        return "", "", b""
+
+
 class NativeDialect:
     """See `kvasir.dialects.http.HttpDialect`."""
 
@@ -95,8 +118,10 @@ class NativeDialect:
     def __init__(self, store: Store, engine: Engine, auth: Authenticator, *, engine_name: str, durability: str) -> None:
         self._store = store
         self._auth = auth
+        #: For `stats`; to be fed by whoever has a timer.
+        self.history = stats.History()
         about = {"version": __version__, "engine": engine_name, "durability": durability}
-        self._services = Services(store, engine, auth, about, Slots(), Watches())
+        self._services = Services(store, engine, auth, about, Slots(), Watches(), self.history)
         self.serves = routes.serves
         self._nowait: dict[str, Callable[[Request, Principal, Space, bytes], bool]] = {
             "GetEntry": self._get_nowait,
@@ -114,18 +139,18 @@ class NativeDialect:
 
     def answer_nowait(self, request: Request) -> bool:
         """See `HttpDialect`. Plain reads and writes of one key by a known caller."""
-        name = routes.UNROUTED
+        if len(request.raw_path) > REMEMBERED_CHARACTERS:
+            return False
+        name, id, packed = _one_key(request.method, request.raw_path)
+        handler = self._nowait.get(name)
+        if handler is None:
+            return False
+        principal = self._auth.authenticate_nowait(request.header("authorization"))
+        space = None if principal is None else self._store.resolve_nowait(principal, id)
+        if principal is None or space is None:
+            return False
         try:
-            operation, id, key = routes.route(request.method, request.raw_path)
-            name = operation.name
-            handler = self._nowait.get(name)
-            if handler is None:
-                return False
-            principal = self._auth.authenticate_nowait(request.header("authorization"))
-            space = None if principal is None else self._store.resolve_nowait(principal, id)
-            if principal is None or space is None:
-                return False
-            return handler(request, principal, space, pack(keytext.of_path(key)))
+            return handler(request, principal, space, packed)
         except KvasirError as error:
             request.answer(problems.failure(error, name, request.id))
             return True

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from kvasir import jsontext
 from kvasir.dialects.aside import aside
@@ -34,6 +34,25 @@ class NewName(Body, frozen=True):
     """What to call a store or an application from now on."""
 
     name: str
+
+
+class NewKey(Body, frozen=True):
+    """An access key to make. What is left out is not limited."""
+
+    name: str
+    role: Literal["owner", "admin", "developer", "viewer"]
+    spaces: Annotated[list[str] | None, Meta(description="Ids of the only spaces that it opens")] = None
+    prefix: Annotated[list[str] | None, Meta(description="The parts that every key it may use begins with")] = None
+    ttl: Annotated[str | None, Meta(description="Life from now on: 90s, 15m, 24h or 30d")] = None
+    expires_at: Annotated[str | None, Meta(description="End of its life: an instant of RFC 3339 in the future")] = None
+
+
+class NewServiceAccount(Body, frozen=True):
+    """A service account of the Voximplant API to make."""
+
+    roles: Annotated[list[str], Meta(min_length=1, description="Voximplant's names of roles, such as Developer")]
+    applications: Annotated[list[str] | None, Meta(description="Ids of the only applications that it opens")] = None
+    description: str = ""
 
 
 # -- entries ----------------------------------------------------------------------------------------------
@@ -68,13 +87,13 @@ class Set(Body, frozen=True, tag_field="type", tag="set"):
     """Replace value, metadata and life of a key as one, but for what `keep` names."""
 
     key: Parts
-    value: _Value = Raw()
+    value: _Value = field(default_factory=Raw)
     text: _Text = None
     ttl: _Ttl = None
     expires_at: _Instant = None
     refresh: bool = False
     keep: _Keep = []
-    metadata: _Metadata = Raw()
+    metadata: _Metadata = field(default_factory=Raw)
 
 
 class Delete(Body, frozen=True, tag_field="type", tag="delete"):

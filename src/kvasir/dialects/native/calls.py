@@ -20,6 +20,7 @@ from kvasir.model import Principal, Space
 from kvasir.store.store import Store
 
 if TYPE_CHECKING:
+    from kvasir.dialects.native.stats import History
     from kvasir.dialects.native.watching import Watches
 
 
@@ -33,6 +34,7 @@ class Services(Struct, frozen=True):
     about: dict[str, str]
     slots: Slots
     watches: Watches
+    history: History
 
 
 class Call(Struct, frozen=True):

@@ -13,7 +13,7 @@ from kvasir.dialects.native import lines, problems, rendering
 from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.lines import Item
 from kvasir.dialects.native.preconditions import ConditionNotMet
-from kvasir.errors import Invalid, KvasirError
+from kvasir.errors import Forbidden, Invalid, KvasirError, TooLarge
 from kvasir.keys import unpack
 from kvasir.model import Check, Commit, Present, Space, Write
 from kvasir.store.permissions import WRITERS, require
@@ -153,7 +153,7 @@ class _Import:
         writes = [Write(number, item.mutations, self._conditions(item.key)) for item in self._batch]
         for at, outcome in enumerate(await self._services.store.write_many(self._call.principal, self._space, writes)):
             if isinstance(outcome, KvasirError):
-                if not isinstance(outcome, Invalid):
+                if not isinstance(outcome, Invalid | Forbidden | TooLarge):
                     raise outcome
                 self._refuse_at(at, outcome.message)
             elif isinstance(outcome, Commit) or _is_absent(outcome.unmet[0].condition):

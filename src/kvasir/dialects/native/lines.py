@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from kvasir import jsontext
 from kvasir.dialects.native import atomic, bodies, durations, parameters
@@ -24,8 +24,8 @@ class Line(bodies.Body, frozen=True):
 
     key: bodies.Parts | None = None
     text: str | None = None
-    value: Raw = Raw()
-    metadata: Raw = Raw()
+    value: Raw = field(default_factory=Raw)
+    metadata: Raw = field(default_factory=Raw)
     ttl: str | None = None
     expires_at: str | None = None
     refresh: bool | int | None = None

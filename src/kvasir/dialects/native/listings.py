@@ -45,7 +45,7 @@ async def list_entries(services: Services, call: Call) -> Response:
         created_to=asked.get("created_to"),
         metadata=asked.get("metadata"),
         values=asked.get("values", True),
-        max_bytes=PAGE_BYTES,
+        max_bytes=PAGE_BYTES if asked.get("values", True) else None,
     )
     page = await services.store.page(call.principal, space, query)
     next = b"null"

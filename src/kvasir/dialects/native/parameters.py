@@ -78,8 +78,9 @@ def filter_object(text: str) -> bytes:
 
 def _words(*choices: str) -> Callable[[str], frozenset[str]]:
     def parse(text: str) -> frozenset[str]:
-        words = frozenset(text.split(","))
-        if not words <= set(choices):
+        given = text.split(",")
+        words = frozenset(given)
+        if not words <= set(choices) or len(given) > len(choices):
             raise ValueError(f"one or more of {', '.join(choices)}, separated by commas")
         return words
 
@@ -156,6 +157,11 @@ PARAMETERS: dict[str, Parameter] = {
         "What to do with a key that exists: replace it, keep it, or stop there.",
     ),
     "dry_run": Parameter(flag, _BOOLEAN | {"default": False}, "`true`: says what would be done, and does nothing."),
+    "window": Parameter(
+        whole(5, 900),
+        {"type": "integer", "minimum": 5, "maximum": 900, "default": 900},
+        "Only samples of so many seconds before the last one.",
+    ),
     "expect": Parameter(
         whole(0, 2**53),
         {"type": "integer", "minimum": 0, "maximum": 2**53},

@@ -53,6 +53,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("CountEntries", "GET", "spaces/{id}/count", _PREFIX),
     Operation("GetMany", "POST", "spaces/{id}/get", ("extend",)),
     Operation("Atomic", "POST", "spaces/{id}/atomic"),
+    Operation("ListKeys", "GET", "keys"),
+    Operation("CreateKey", "POST", "keys"),
+    Operation("RevokeKey", "DELETE", "keys/{id}"),
+    Operation("ListServiceAccounts", "GET", "service-accounts"),
+    Operation("CreateServiceAccount", "POST", "service-accounts"),
+    Operation("RevokeServiceAccount", "DELETE", "service-accounts/{id}"),
+    Operation("Stats", "GET", "stats", ("window",)),
     Operation("Watch", "GET", "spaces/{id}/watch", (*_PREFIX, "key"), "key"),
     Operation("Export", "GET", "spaces/{id}/export", _PREFIX),
     Operation("Import", "POST", "spaces/{id}/import", ("mode", "dry_run")),
@@ -78,7 +85,8 @@ def route(method: str, raw_path: str) -> tuple[Operation, str, str]:
     if rest:
         template = rest[0]
         if len(rest) > 1:
-            id = rest[1].upper()
+            # ULIDs may be written in either case; the ids of service accounts are none.
+            id = rest[1].upper() if template == "spaces" else rest[1]
             template += "/{id}"
         if len(rest) > 2:
             template += "/" + rest[2]

@@ -12,11 +12,11 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-_METHODS = ("get", "post", "put", "delete")
+_METHODS = ("get", "post", "put", "patch", "delete")
 
 
-def render(document: dict[str, Any]) -> str:
-    """The page."""
+def render(document: dict[str, Any], address: str = "/openapi.json") -> str:
+    """The page; `address` is where the document itself is."""
     info = document["info"]
     operations = [
         (method, path, item[method])
@@ -30,7 +30,7 @@ def render(document: dict[str, Any]) -> str:
     schemas = document["components"]["schemas"]
     body = [
         f"<header><p class=version>{escape(info['version'])} · OpenAPI {document['openapi']} · "
-        f'<a href="/openapi.json">openapi.json</a></p><h1>{escape(info["title"])}</h1>{_text(info["description"])}',
+        f'<a href="{address}">openapi.json</a></p><h1>{escape(info["title"])}</h1>{_text(info["description"])}',
         f"{_access(document)}</header>",
         *(_section(tag, entries, document) for tag, entries in by_tag),
         "<section><h2 id=schemas>Schemas</h2>",
@@ -48,6 +48,7 @@ def render(document: dict[str, Any]) -> str:
 
 def _contents(by_tag: list[tuple[Schema, list[tuple[str, str, Schema]]]], schemas: list[str]) -> str:
     parts = ['<nav aria-label="Contents"><a class=home href="#top">Kvasir</a>']
+    parts.append('<p><a href="/docs">Versori</a> · <a href="/docs/v1">/v1</a></p>')
     for tag, entries in by_tag:
         links = "".join(
             f'<li><a href="#{item["operationId"]}"><b class={method}>{method.upper()}</b> {item["operationId"]}</a>'
@@ -84,14 +85,11 @@ def _operation(method: str, path: str, operation: Schema, document: dict[str, An
         f'<article id="{name}"><h3><a href="#{name}">{escape(operation["summary"])}</a> <small>{name}</small></h3>',
         f"<p class=route><b class={method}>{method.upper()}</b> <code>{_route(path)}</code></p>",
         _text(operation["description"]),
-        "<h4>Path</h4><dl>",
-        *(
-            f"<dt><code>{escape(item['name'])}</code> <i>{_type(item['schema'])}</i>{_required(item['required'])}"
-            f"<dd>{_inline(item['description'])}"
-            for item in operation["parameters"]
-        ),
-        "</dl>",
     ]
+    for where in ("path", "query", "header"):
+        named = [item for item in operation["parameters"] if item["in"] == where]
+        if named:
+            parts.append(f"<h4>{where.capitalize()}</h4><dl>{''.join(map(_parameter, named))}</dl>")
     if body := operation.get("requestBody"):
         parts.append(f"<h4>Body{_required(body['required'])}</h4>{_content(body)}")
     for status, response in operation["responses"].items():
@@ -99,9 +97,16 @@ def _operation(method: str, path: str, operation: Schema, document: dict[str, An
     return "".join(parts) + "</article>"
 
 
+def _parameter(item: Schema) -> str:
+    return (
+        f"<dt><code>{escape(item['name'])}</code> <i>{_type(item['schema'])}</i>{_required(item['required'])}"
+        f"<dd>{_inline(item['description'])}"
+    )
+
+
 def _response(status: str, response: Schema) -> str:
     opened = " open" if status == "200" else ""
-    kind = "good" if status == "200" else "bad"
+    kind = "good" if status < "400" else "bad"
     headers = "".join(
         f"<dt><code>{escape(name)}</code><dd>{_inline(header['description'])}"
         for name, header in response.get("headers", {}).items()
@@ -113,7 +118,11 @@ def _response(status: str, response: Schema) -> str:
 
 
 def _content(holder: Schema) -> str:
+    if not holder.get("content"):
+        return "<p>no body</p>"
     (media,) = holder["content"].values()
+    if isinstance(media["example"], str):
+        return f"<pre><code>{escape(media['example'])}</code></pre>"
     example = json.dumps(media["example"], indent=2, ensure_ascii=False)
     # Keys are easier to read on one line.
     example = re.sub(r'\[\s+("[^\[\]{}]*?")\s+\]', lambda found: f"[{' '.join(found[1].split())}]", example)

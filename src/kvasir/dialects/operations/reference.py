@@ -1,4 +1,4 @@
-"""/openapi.json and /docs: the description of an API for programs and for readers. Neither needs a credential.
+"""/openapi.json, /docs and the same of /v1: descriptions of APIs for programs and readers. None needs a credential.
 
 The page is made from the document once, at the start. Its style sheet and icon are files beside this module: it needs
 no other host and no script, and works under the strict Content-Security-Policy that it is sent with.
@@ -29,13 +29,20 @@ class ReferenceDialect:
     name: ClassVar[str] = "reference"
     operations: ClassVar[tuple[str, ...]] = ("read",)
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], own: dict[str, Any]) -> None:
+        """The documents of the Versori API and of Kvasir's own."""
         here = files(__package__)
-        page = Response(200, render(document).encode(), "read", "ok", _HEADERS, "text/html; charset=utf-8")
+        page, own_page = (
+            Response(200, render(each, address).encode(), "read", "ok", _HEADERS, "text/html; charset=utf-8")
+            for each, address in ((document, "/openapi.json"), (own, "/v1/openapi.json"))
+        )
         # Pages of any origin may read the document, so that tools on other sites can show it.
         shared = (*_HEADERS, ("Access-Control-Allow-Origin", "*"))
         self._responses = {
             "/openapi.json": Response(200, msgspec.json.encode(document), "read", "ok", shared),
+            "/v1/openapi.json": Response(200, msgspec.json.encode(own), "read", "ok", shared),
+            "/docs/v1": own_page,
+            "/docs/v1/": own_page,
             "/docs": page,
             "/docs/": page,
             "/docs/style.css": Response(
