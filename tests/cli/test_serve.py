@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -298,11 +299,11 @@ def test_readyz_is_answered_only_when_all_listeners_are_up(tmp_path: Path, monke
     supervisor, ready = os.pipe()
     served, start = [], WebSocketListener.start
 
-    async def slow_start(self: WebSocketListener, *listening: socket.socket) -> None:
+    async def slow_start(self: WebSocketListener, *listening: socket.socket, **more: Any) -> None:
         await asyncio.sleep(0.1)  # time enough for a listener that was started before
         with socket.socket() as probe:
             served.append(probe.connect_ex(("127.0.0.1", port)) == 0)
-        await start(self, *listening)
+        await start(self, *listening, **more)
 
     def is_ready() -> bool:
         os.close(ready)

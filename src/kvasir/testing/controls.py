@@ -5,9 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+#: A connection that was idle for longer is not used again. The server ends one after a minute.
+IDLE_SECONDS = 5.0
 
 
 class ControlFailed(Exception):
@@ -22,6 +26,7 @@ class Controls:
         self._path = parts.path
         self._headers = {"Authorization": f"Bearer {token}"}
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        self._used = 0.0
         self._lock = threading.Lock()
 
     def call(self, method: str, control: str, body: object = None, **query: str | int | None) -> Any:
@@ -30,6 +35,9 @@ class Controls:
         target = f"{self._path}/{control}" + (f"?{urlencode(chosen)}" if chosen else "")
         content = None if body is None else json.dumps(body)
         with self._lock:
+            if time.monotonic() - self._used > IDLE_SECONDS:
+                self._connection.close()  # and begin another: the server may be about to end this one
+            self._used = time.monotonic()
             self._connection.request(method, target, content, self._headers)
             answer = self._connection.getresponse()
             text = answer.read()
