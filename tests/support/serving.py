@@ -106,6 +106,10 @@ class Server:
             self.kill()
             raise AssertionError(f"the server did not stop after SIGTERM:\n{self.log}") from None
 
+    def wait(self) -> None:
+        """Wait until it has ended, by whatever."""
+        self._process.wait(PATIENCE_SECONDS)
+
     def kill(self) -> None:
         """End it and its workers with SIGKILL, as a crash would."""
         with contextlib.suppress(ProcessLookupError):
