@@ -511,6 +511,18 @@ def test_unfinished_messages_are_bounded_together() -> None:
 # -- the end --------------------------------------------------------------------------------------------------
 
 
+def test_who_connects_before_the_end_and_asks_after_it_is_refused() -> None:
+    with local() as server, socket.create_connection(("127.0.0.1", server.port), timeout=30) as late:
+        with Raw(server.port):  # so the server has taken the one before it, too
+            asyncio.run_coroutine_threadsafe(server.listener.stop(5), server.loop).result(30)
+        late.sendall(
+            f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert late.makefile("rb").readline().split()[1] == b"503"
+        assert server.listener.connections == 0
+
+
 def test_stopping_answers_what_has_started_and_closes_with_1001() -> None:
     engine = SlowEngine()
     with local(engine=engine) as server, client(server.url) as caller:

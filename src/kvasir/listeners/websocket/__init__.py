@@ -70,6 +70,7 @@ class WebSocketListener:
         self._ticking: asyncio.TimerHandle | None = None
         #: What runs until `stop`: whatever ends before has failed, and is why the listener cannot go on.
         self.running: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     @property
     def port(self) -> int:
@@ -115,6 +116,7 @@ class WebSocketListener:
         """Accept no more connections, answer the requests that have started, and close with 1001."""
         for task in self.running:
             task.cancel()
+        self._stopping = True
         for server in self._servers:
             server.close()
         connections = [connection for part in self._parts for connection in part]
@@ -132,6 +134,8 @@ class WebSocketListener:
     # -- the upgrade --------------------------------------------------------------------------------------
 
     def _upgrade(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        if self._stopping:
+            return refuse(503, b"the server is stopping; try again later")
         headers = request.headers
         path, _, query = request.path.decode("latin-1").partition("?")
         if len(headers.getall("host", ())) != 1:
