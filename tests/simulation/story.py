@@ -19,7 +19,7 @@ from tests.simulation.model import Alter, Create, End, Group, Job, Model, State,
 from tests.support.lab import alias, ulid
 from tests.support.organisations import ORGANISATION
 
-KEYS = [pack([name]) for name in "abcd"]
+KEYS = [pack([name]) for name in "abcde"]
 ALIASES = [alias(name) for name in "pqr"]
 PROCESSES = 3
 
@@ -95,6 +95,9 @@ class Story:
                 self._kill(one)
         elif dice < 0.94:
             self._lose_power()
+        elif dice < 0.95:
+            self._note("somebody watches, so commits are logged from now on")
+            process.writer.seqlocks.watch(60.0)
         else:
             self._move_clock()
 
@@ -179,7 +182,7 @@ class Story:
     def _write(self, process: Process) -> None:
         """A turn of a process: it commits what its clients have brought together, and does its housekeeping."""
         self.machine.uptime += self.chance.choice((0.0, 0.0, 0.3, 1.5))
-        jobs = [self._job() for _ in range(self.chance.choice((0, 1, 1, 2, 3, 6)))]
+        jobs = self._jobs()
         self._note(f"{process.number} commits {len(jobs)} jobs")
         for job in jobs:
             self._note(job)
@@ -199,6 +202,12 @@ class Story:
             self._collect(process)
             if process in self._under_way:
                 raise Violation("nobody was told of the outcome of a group")
+
+    def _jobs(self) -> list[Job]:
+        if len(self.model.numbers) > 1 and self.chance.random() < 0.15:
+            # Plain Sets, which the engine applies together.
+            return [self._plain_set() for _ in range(self.chance.randint(4, 12))]
+        return [self._job() for _ in range(self.chance.choice((0, 1, 1, 2, 3, 6)))]
 
     def _submit(self, process: Process, job: Job) -> Any:
         engine = process.engine
@@ -248,6 +257,16 @@ class Story:
     def _some_space(self) -> str:
         return self.chance.choice([id for id in self.model.numbers if id])
 
+    def _plain_set(self) -> WriteAll:
+        id = self._some_space()
+        key = self.chance.choice(KEYS)
+        write = Write(self.model.numbers[id], (Set(key, self._text(id, key)),))
+        return self._noted(WriteAll(id, (write,)))
+
+    def _noted(self, job: WriteAll) -> WriteAll:
+        self._job_of.update((text, job) for write in job.writes for text in texts_of(write))
+        return job
+
     def _write_all(self) -> WriteAll:
         id = self.chance.choice(list(self.model.numbers))
         number = self.model.numbers[id]
@@ -255,9 +274,7 @@ class Story:
         for _ in range(self.chance.choice((1, 1, 1, 3))):
             mutations = tuple([self._mutation(id) for _ in range(self.chance.choice((1, 1, 1, 2, 3)))])
             writes.append(Write(number, mutations, self._conditions(id)))
-        job = WriteAll(id, tuple(writes))
-        self._job_of.update((text, job) for write in writes for text in texts_of(write))
-        return job
+        return self._noted(WriteAll(id, tuple(writes)))
 
     def _mutation(self, id: str) -> Mutation:
         dice = self.chance.random()
@@ -266,15 +283,20 @@ class Story:
         key = self.chance.choice(KEYS)
         if dice < 0.15:
             return Delete(key)
-        self._texts += 1
-        # Some values take several pages, so that their commit can be torn.
-        text = b'"%d %b"' % (self._texts, b"x" * self.chance.choice((0, 0, 0, 0, 100, 5_000, 9_000)))
-        self._texts_of_key.setdefault((id, key), []).append(text)
+        text = self._text(id, key)
         if self.chance.random() < 0.85:
             return Set(key, text)
         expires_at = self.machine.now + self.chance.choice((20, 600, 4_000))
         self._expiries.add(expires_at)
         return Set(key, text, expires_at=expires_at)
+
+    def _text(self, id: str, key: bytes) -> bytes:
+        """A value that nobody has set before."""
+        self._texts += 1
+        # Some take several pages, so that their commit can be torn.
+        text = b'"%d %b"' % (self._texts, b"x" * self.chance.choice((0, 0, 0, 0, 100, 5_000, 9_000)))
+        self._texts_of_key.setdefault((id, key), []).append(text)
+        return text
 
     def _conditions(self, id: str) -> tuple[Check | Present, ...]:
         if self.chance.random() < 0.7:
