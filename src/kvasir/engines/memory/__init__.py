@@ -34,7 +34,6 @@ from kvasir.model import (
     Set,
     Space,
     Stats,
-    Touch,
     Write,
     WriterStats,
 )
@@ -112,7 +111,7 @@ class MemoryEngine:
         if unmet := views.all_unmet(entries, write, now):
             return Conflict(tuple(unmet))
         # Only an increment can be refused, when mutations before it have already been carried out.
-        undoable = any(mutation.__class__ is Increment for mutation in write.mutations)
+        undoable = len(write.mutations) > 1 and any(each.__class__ is Increment for each in write.mutations)
         before, done = dict(entries) if undoable else entries, len(self._done)
         try:
             counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
@@ -126,6 +125,11 @@ class MemoryEngine:
 
     def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
         entries = self._entries[space]
+        if isinstance(mutation, Set):
+            old = views.living(entries, mutation.key, now)
+            entries[mutation.key] = self._new_entry(space, mutation, old, stamp, now)
+            self._did(SET, space, stamp, mutation.key)
+            return 1 if old else 0
         if isinstance(mutation, DeleteRange):
             doomed = [key for key in entries if views.in_range(key, mutation.range)]
             count = sum(1 for key in doomed if views.living(entries, key, now))
@@ -133,7 +137,7 @@ class MemoryEngine:
                 del entries[key]
             if count:
                 start, end = views.bounds(mutation.range)
-                self._done.append(Logged(RANGE, space, stamp, start, end))
+                self._did(RANGE, space, stamp, start, end)
             return count
         old = views.living(entries, mutation.key, now)
         if isinstance(mutation, Increment):
@@ -144,15 +148,15 @@ class MemoryEngine:
         if isinstance(mutation, Delete):
             entries.pop(mutation.key, None)
             if old:
-                self._done.append(Logged(DELETE, space, stamp, mutation.key))
-        elif isinstance(mutation, Touch):
-            if old and not (mutation.extend and views.not_later(mutation.expires_at, old.expires_at)):
-                entries[mutation.key] = msgspec.structs.replace(old, expires_at=mutation.expires_at)
-                self._done.append(Logged(EXPIRY, space, stamp, mutation.key))
-        else:
-            entries[mutation.key] = self._new_entry(space, mutation, old, stamp, now)
-            self._done.append(Logged(SET, space, stamp, mutation.key))
+                self._did(DELETE, space, stamp, mutation.key)
+        elif old and not (mutation.extend and views.not_later(mutation.expires_at, old.expires_at)):
+            entries[mutation.key] = msgspec.structs.replace(old, expires_at=mutation.expires_at)
+            self._did(EXPIRY, space, stamp, mutation.key)
         return 1 if old else 0
+
+    def _did(self, kind: int, space: int, stamp: int, key: bytes, end: bytes | None = None) -> None:
+        if self._log is not None:
+            self._done.append(Logged(kind, space, stamp, key, end))
 
     def _new_entry(self, space: int, mutation: Set, old: Entry | None, stamp: int, now: int) -> Entry:
         """The entry a Set leaves behind."""
