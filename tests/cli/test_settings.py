@@ -47,7 +47,11 @@ SAMPLES = {
     "LEVEL": ("debug", "error", "warning"),
     "flag": ("true", "false", "true"),
 }
-LISTS = {"jwt_algorithms": ("ES256,RS512", "PS256", "EdDSA"), "nemesis_origins": ("https://a,https://b", "c", "d")}
+LISTS = {
+    "jwt_algorithms": ("ES256,RS512", "PS256", "EdDSA"),
+    "cors_origin": ("https://a.example,https://b.example", "http://c.example:8080", "https://d.example"),
+    "nemesis_origins": ("https://a,https://b", "c", "d"),
+}
 
 
 def samples(setting: Setting) -> tuple[str, ...]:

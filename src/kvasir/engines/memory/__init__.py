@@ -65,7 +65,6 @@ class MemoryEngine:
         self._done: list[Logged] = []
 
     async def open(self) -> None: ...
-
     async def close(self) -> None: ...
 
     # -- entries ------------------------------------------------------------------------------------------
