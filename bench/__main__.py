@@ -11,7 +11,7 @@ import sys
 from bench.harness import Report, fsync_microseconds
 
 #: Parts in the order they run; each module has a `run(report)`.
-PARTS = ("peers", "versori", "native", "nemesis", "voximplant", "postgres", "testbed", "kill")
+PARTS = ("peers", "versori", "native", "nemesis", "voximplant", "postgres", "testbed", "kill", "hostile")
 
 
 def main() -> int:

@@ -227,8 +227,17 @@ class WebSocketLimits:
         "Total size of the replies that the client has not read yet",
         "the connection is closed with 1013",
     )
+    all_unread_bytes: int = row(
+        134_217_728,
+        "bytes",
+        "Total size of the unread replies of all connections to one process",
+        "the connection that goes beyond it is closed with 1013",
+    )
+    unread_seconds: float = row(
+        30.0, "seconds", "Time in which a client must read some of what it is sent", "the connection is cut"
+    )
     unfinished_bytes: int = row(
-        268_435_456,
+        134_217_728,
         "bytes",
         "Total size of the incomplete messages of all connections to one process",
         "the connection that goes beyond it is closed with 1013",
@@ -258,9 +267,7 @@ class NemesisLimits:
     sessions_per_second: int = row(
         1_000, "count", "Number of sessions that SH_NEW creates within one second", "status 103: try again"
     )
-    reply_bytes: int = row(
-        33_554_432, "bytes", "Total size of the values in one reply", "status 42: ask for fewer keys"
-    )
+    reply_bytes: int = row(8_388_608, "bytes", "Total size of the values in one reply", "status 42: ask for fewer keys")
     path_steps: int = row(
         1_000_000, "count", "Number of steps of one KV_FIND or KV_UPDATE", "status 42: search fewer keys"
     )

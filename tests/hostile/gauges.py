@@ -36,7 +36,7 @@ def seconds_until_idle(pid: int, *, most: float) -> float:
     began = time.monotonic()
     while time.monotonic() - began < most:
         before, at = processor_seconds(pid), time.monotonic()
-        time.sleep(0.1)
+        time.sleep(0.05)
         if (processor_seconds(pid) - before) / (time.monotonic() - at) < 0.2:
             return at - began
     return most

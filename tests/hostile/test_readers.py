@@ -13,6 +13,7 @@ import pytest
 
 from tests.hostile.gauges import Watch, seconds_until_idle
 from tests.support.cli import Commands
+from tests.support.nemesis import TEXT, Raw, client, frame
 from tests.support.raw_http import Client, Wire, dump, request
 from tests.support.serving import Server, serving, wait_until
 
@@ -133,3 +134,36 @@ def test_a_drain_cancels_scans_when_its_time_is_over(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         for wire in wires:
             wire.close()
+
+
+def test_searches_end_when_their_clients_leave(stocked: Server) -> None:
+    """Each would take a second or two, and they take turns."""
+    with client(stocked.nemesis_url) as nemesis:
+        session = nemesis.session("searched")
+        for n in range(4):
+            nemesis.do("KV_SET", tkn=session, keys={f"k{n}": [{"a": 1}] * 80_000})
+    searching = dump({"KV_FIND": {"tkn": session, "path": "$..[?(@.a > 1)]", "rsp": "keys"}})
+    callers = [Raw(stocked.nemesis_port) for _ in range(20)]
+    for caller in callers:
+        caller.send(frame(TEXT, searching))
+    time.sleep(0.3)
+    for caller in callers:
+        caller.__exit__()
+    assert seconds_until_idle(stocked.pid, most=20) < 4
+
+
+def test_a_message_that_is_slow_to_parse_is_answered_like_any_other(stocked: Server) -> None:
+    with client(stocked.nemesis_url) as nemesis:
+        session = nemesis.session("large messages")
+        many = {str(n): n for n in range(30_000)}
+        assert len(nemesis.do("KV_SET", tkn=session, keys=many)["keys"]) == 30_000
+        assert nemesis.do("KV_GET", tkn=session, keys=list(many))["keys"] == many
+        assert nemesis.do("KV_COUNT", tkn=session)["cnt"] == 30_000
+        dense = [{"a": n} for n in range(20_000)]
+        nemesis.do("KV_SET", tkn=session, keys={"dense": dense})
+        assert nemesis.do("KV_APPEND", tkn=session, dense=[1])["st"] == 1
+        assert nemesis.do("KV_UPDATE", **{"tkn": session, "key": "dense", "/5/a": "x"})["st"] == 1
+        (stored,) = nemesis.do("KV_GET", tkn=session, keys=["dense"])["keys"].values()
+        assert stored == [*dense[:5], {"a": "x"}, *dense[6:], 1]
+        refused = nemesis.ask('{"KV_SET":{"tkn":"x","keys":{"a":[' + "[]," * 110_000 + "1]}}}")
+        assert refused["ERR"]["st"] == 42

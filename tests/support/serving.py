@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -133,14 +133,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serving(
+    directory: Path, *options: str, env: Mapping[str, str] | None = None, program: Sequence[str] = (str(KVASIR),)
+) -> Iterator[Server]:
     """Start `kvasir serve` with its data in `directory`/data, wait until it is ready, end it afterwards.
 
     `options` come last and win; `env` is added to an environment without any KVASIR_ variable but the admin key.
+    `program`: what stands in for `kvasir`.
     """
     port, nemesis_port = free_ports(2)
     data_dir = Path(options[options.index("--data-dir") + 1]) if "--data-dir" in options else directory / "data"
-    command = [str(KVASIR), "serve", *database_options(data_dir), "--http", f"127.0.0.1:{port}"]
+    command = [*program, "serve", *database_options(data_dir), "--http", f"127.0.0.1:{port}"]
     command += ["--nemesis", f"127.0.0.1:{nemesis_port}", *options]
     with (directory / "server.log").open("ab") as log:
         process = subprocess.Popen(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import resource
 import sys
@@ -31,6 +33,9 @@ from kvasir.server.worker import Worker
 
 log = logging.getLogger("kvasir")
 
+#: The parameter of glibc's mallopt for the size from which on a block of memory has pages of its own; and that size.
+MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 262_144
+
 #: Files that a process has open besides its connections, with room to spare.
 OTHER_FILES = 100
 
@@ -50,6 +55,7 @@ def run(config: Config) -> int:
         config, given = sockets.with_free_ports(config, given)
         keep_private(config)
         _allow_files(config)
+        _return_large_blocks()
         metrics = Metrics(OPERATIONS, config.workers)
         if config.workers == 1:
             return _serve(config, metrics, given, 0)
@@ -61,6 +67,15 @@ def run(config: Config) -> int:
         return 1
     finally:
         ready_file.remove(config)
+
+
+def _return_large_blocks() -> None:
+    """Have memory of large requests returned to the system when they are done, instead of kept in pieces by malloc.
+
+    By itself, glibc's malloc raises the threshold for that with each large block that is freed.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _allow_files(config: Config) -> None:

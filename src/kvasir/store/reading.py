@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from kvasir.engine import Engine
@@ -26,21 +27,20 @@ class Reader:
         self.light_keys = max(1, limits.batch_answer_bytes // limits.value_bytes)
         self._large_reads = asyncio.Semaphore(LARGE_READS)
 
-    async def get(self, space: Space, keys: Sequence[bytes], *, extend: bool) -> list[Entry | None]:
+    async def get(self, space: Space, keys: Sequence[bytes], *, extend: bool, max_bytes: int) -> list[Entry | None]:
         """The entries of keys in one snapshot; those set with `refresh` live on, if `extend`. Raises `TooLarge`."""
         if len(keys) == 1:
             entries = await self._engine.get(space.number, keys)
             return await self.extended(space, keys, entries) if extend else entries
-        try:
-            small = min(LARGE_BYTES, self._limits.batch_answer_bytes)
+        max_bytes = min(max_bytes, self._limits.batch_answer_bytes)
+        small = min(LARGE_BYTES, max_bytes)
+        with contextlib.suppress(TooLarge):
             entries = self._checked(await self._engine.get(space.number, keys, small), small)
-        except TooLarge:
-            # Few at a time: each may take as many bytes as a response may have, twice.
-            async with self._large_reads:
-                max_bytes = self._limits.batch_answer_bytes
-                entries = self._checked(await self._engine.get(space.number, keys, max_bytes), max_bytes)
-                return await self.extended(space, keys, entries) if extend else entries
-        return await self.extended(space, keys, entries) if extend else entries
+            return await self.extended(space, keys, entries) if extend else entries
+        # Few at a time: each may take as many bytes as a response may have, twice.
+        async with self._large_reads:
+            entries = self._checked(await self._engine.get(space.number, keys, max_bytes), max_bytes)
+            return await self.extended(space, keys, entries) if extend else entries
 
     async def extended(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
         """The entries, whose lives are extended if they were set so."""

@@ -173,9 +173,9 @@ class Store:
     # -- reading ------------------------------------------------------------------------------------------
 
     async def get(
-        self, principal: Principal, space: Space, keys: Sequence[bytes], *, extend: bool = True
+        self, principal: Principal, space: Space, keys: Sequence[bytes], *, extend: bool = True, max_bytes: int = 2**62
     ) -> list[Entry | None]:
-        """The entries of packed keys in one snapshot. Raises `TooLarge`.
+        """The entries of packed keys in one snapshot. Raises `TooLarge`, also for more than `max_bytes` of values.
 
         Reading extends the life of entries that were set with `refresh`; without `extend` it does not, as in a listing.
         """
@@ -186,7 +186,7 @@ class Store:
                 confine(principal, only(key))
         entries = self._engine.get_nowait(space.number, keys) if len(keys) <= self._reader.light_keys else None
         if entries is None:
-            return await self._reader.get(space, keys, extend=extend)
+            return await self._reader.get(space, keys, extend=extend, max_bytes=max_bytes)
         return await self._reader.extended(space, keys, entries) if extend else entries
 
     def get_nowait(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:

@@ -22,6 +22,7 @@ from kvasir.dialects.versori import responses, routes
 from kvasir.dialects.voximplant import app as voximplant
 from kvasir.dialects.voximplant import errors, forms
 from kvasir.errors import KvasirError, Unavailable
+from kvasir.limits import Limits
 from kvasir.model import Alias
 from kvasir.testbed.bed import TestBed
 from kvasir.testbed.calls import Call
@@ -166,12 +167,12 @@ class NativeForm:
 class NemesisForm:
     """The NemesisDB API, for connections with one set of commands."""
 
-    def __init__(self, named: Named, profile: Profile, store_name: Alias | None, max_depth: int) -> None:
+    def __init__(self, named: Named, profile: Profile, store_name: Alias | None, limits: Limits) -> None:
         """`store_name`: of the one store that all commands are about; None: each names its session."""
         self._named = named
         self._profile = profile
         self._store_name = store_name
-        self._max_depth = max_depth
+        self._limits = limits
 
     async def call(self, message: bytes | None) -> Call:
         """What a message asks for."""
@@ -189,9 +190,9 @@ class NemesisForm:
     def failure(self, message: bytes | None, error: KvasirError | None) -> bytes:
         """The frame that tells a failure; None: a rate limit, which this API has no word for but its message."""
         try:
-            request = parse_request(self._profile, message, self._max_depth, 0.0)
+            request = parse_request(self._profile, message, self._limits, 0.0)
         except NotText:
-            request = parse_request(self._profile, None, self._max_depth, 0.0)
+            request = parse_request(self._profile, None, self._limits, 0.0)
         return render_failure(self._profile, request, error or Unavailable(RATE_LIMITED))[1] or b""
 
 

@@ -25,10 +25,9 @@ class InterceptedNemesis:
         store = bed.store
         named = Named(bed)
         alias = stores.by_name(bed.operator.organisation, profile_09.STORE)
-        depth = store.limits.json_depth
         self._forms = {
-            "session": NemesisForm(named, PROFILES["session"], None, depth),
-            "0.9": NemesisForm(named, PROFILES["0.9"], alias, depth),
+            "session": NemesisForm(named, PROFILES["session"], None, store.limits),
+            "0.9": NemesisForm(named, PROFILES["0.9"], alias, store.limits),
         }
 
     def converse(

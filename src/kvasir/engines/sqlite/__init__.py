@@ -269,14 +269,18 @@ class SqliteEngine:
     async def _in_thread(self, read: Callable[[connections.ReadConnection], T]) -> T:
         """What `read` returns. If the caller is cancelled, it is interrupted, or does not even begin."""
         is_left = False
+        reading = self._in_executor(lambda: self._with_connection(read, lambda: is_left))
         try:
-            return await self._in_executor(lambda: self._with_connection(read, lambda: is_left))
+            return await reading
         except asyncio.CancelledError:
             is_left = True
+            reading.add_done_callback(_ignore_failure)
             raise
+        finally:
+            del reading  # with a failure it would be a cycle, which keeps whatever its callers hold
 
-    async def _in_executor(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+    def _in_executor(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def _with_connection(self, read: Callable[[connections.ReadConnection], T], is_left: Callable[[], bool]) -> T:
         connection: Any = getattr(self._reader_local, "connection", None)
@@ -288,3 +292,9 @@ class SqliteEngine:
             return read(connection)
         finally:
             connection.set_progress_handler(None)
+
+
+def _ignore_failure(reading: asyncio.Future[Any]) -> None:
+    """Nobody waits for it any more."""
+    if not reading.cancelled():
+        reading.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 #: Bytes that are parsed at a time, which bounds the requests of one connection that wait for their turn; and those of
 #: its answers that a client must take within the time for it to count as one that reads.
 SLICE_BYTES, PROGRESS_BYTES = 16_384, 65_536
+
+#: How long requests of one connection that came together are answered before others have their turn.
+TURN_SECONDS = 0.002
 
 #: A connection that ends goes on reading for so long, since a client that still sends would not see the last answer.
 LINGER_SECONDS, DRAINING_LINGER_SECONDS = 2.0, 0.5
@@ -171,8 +175,12 @@ class Connection(asyncio.Protocol):
         if self._going_on:
             return
         self._going_on = True
+        began = time.perf_counter()
         while self._transport is not None and not self._crowded and not self._lingering:
             if self._current is None and http.requests:
+                if time.perf_counter() - began > TURN_SECONDS:
+                    self.soon(self._go_on)
+                    break
                 self._current = http.requests.popleft()
                 self._listener.handle(self._current)
             elif self._rest and (self._current is None or http.receiving is not None):

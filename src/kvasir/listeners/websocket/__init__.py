@@ -60,8 +60,8 @@ class WebSocketListener:
         """`origins`: web pages that may connect, besides those of this machine."""
         self.dialect = dialect
         self.limits = limits
-        #: Bytes of unfinished messages of all connections
-        self.unfinished = 0
+        #: Bytes of unfinished messages, and of unread replies, of all connections
+        self.unfinished = self.unread = 0
         self._origins = origins
         self._round_seconds = round_seconds
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]

@@ -27,8 +27,9 @@ class Listener(Protocol):
 
     limits: WebSocketLimits
     dialect: Dialect
-    #: Bytes of unfinished messages of all connections
+    #: Bytes of unfinished messages, and of unread replies, of all connections
     unfinished: int
+    unread: int
 
     def joined(self, connection: Connection) -> None:
         """A connection has been opened."""
@@ -55,10 +56,10 @@ class Watch(asyncio.BufferedProtocol):
         connection.read(nbytes)
 
     def pause_writing(self) -> None:
-        """The connection has its own limit on unread bytes."""
+        self._connection.crowd(crowded=True)
 
     def resume_writing(self) -> None:
-        """See `pause_writing`."""
+        self._connection.crowd(crowded=False)
 
 
 class Connection(WSListener):
@@ -80,6 +81,9 @@ class Connection(WSListener):
         self._fragments: bytearray | None = None
         self._fragments_are_text = True
         self._message_since: float | None = None
+        #: Bytes of replies that count as unread, those at the last look, and since when the client has read none.
+        self._unread = self._unread_seen = 0
+        self._unread_since: float | None = None
         #: This connection's share of the unfinished bytes of all connections.
         self._unfinished = 0
         self._last = self._loop.time()
@@ -100,6 +104,7 @@ class Connection(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002
         self._listener.left(self)
         self._account(0)
+        self._count_unread(0)
         self._conversation.drop()
         self._transport = self._socket = None
         self._gone.set()
@@ -179,6 +184,16 @@ class Connection(WSListener):
             self._paused = True
             self._socket.pause_reading()
 
+    def crowd(self, *, crowded: bool) -> None:
+        """Whether the client leaves replies unread."""
+        self._unread_since = self._loop.time() if crowded else None
+        if not crowded:
+            self._count_unread(0)
+
+    def _count_unread(self, size: int) -> None:
+        self._listener.unread += size - self._unread
+        self._unread = size
+
     def _account(self, unfinished: int) -> None:
         listener = self._listener
         listener.unfinished += unfinished - self._unfinished
@@ -207,7 +222,10 @@ class Connection(WSListener):
         else:
             self._go_on_reading()
             return
-        if self._socket.get_write_buffer_size() > self._limits.unread_bytes:
+        unread = self._socket.get_write_buffer_size()
+        if self._unread_since is not None:
+            self._count_unread(unread)
+        if unread > self._limits.unread_bytes or self._listener.unread > self._limits.all_unread_bytes:
             self._close(_TRY_LATER, "the client does not read its replies")
         self._go_on_reading()
 
@@ -277,6 +295,14 @@ class Connection(WSListener):
     def look_after(self, now: float) -> None:
         """From time to time: ping a silent client, and close if it takes too long or its key is no longer valid."""
         self._conversation.look_after()
+        if self._unread_since is not None and self._socket is not None:
+            unread = self._socket.get_write_buffer_size()
+            if unread < self._unread_seen:  # it reads, if slowly
+                self._unread_since = now
+            self._unread_seen = unread
+            if now - self._unread_since > self._limits.unread_seconds:
+                self.abort()
+                return
         if self._last < 0:
             self._last = now
             self._pinged = False

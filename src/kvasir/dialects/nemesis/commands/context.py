@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -11,12 +12,13 @@ from msgspec import Struct
 
 from kvasir.access.authenticator import Authenticator
 from kvasir.control.sessions import TOKEN_ALIAS, by_token
+from kvasir.dialects.aside import aside
 from kvasir.dialects.nemesis.frames import Shape
 from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
 from kvasir.keys import pack
 from kvasir.limits import NemesisLimits
-from kvasir.model import Entry, Principal, Space, Write
+from kvasir.model import Entry, Mutation, Principal, Space, Write
 from kvasir.store.store import Store
 
 
@@ -42,6 +44,15 @@ class Saves(Protocol):
         ...
 
 
+#: Requests at a time, of all connections, that are slow to parse: in memory each takes some ten times its size.
+HEAVY_REQUESTS = 4
+
+#: Values of more bytes are looked into beside the event loop.
+INLINE_BYTES = 16_384
+
+#: Entries, None for a key that has none, -> how they are changed.
+Change = Callable[[list[Entry | None]], Sequence[Mutation]]
+
 #: (dialect, operation, outcome, seconds, how many): counts commands.
 Observe = Callable[[str, str, str, float, int], None]
 
@@ -62,6 +73,8 @@ class Shared:
     observe: Observe
     #: Whether commands with members that they do not know are refused
     strict: bool = False
+    #: Taken by requests that are large to hold and slow to parse
+    heavy: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(HEAVY_REQUESTS))
 
 
 class CommandContext:
@@ -126,6 +139,29 @@ class CommandContext:
         for batch in batches(writes, self.store.limits.batch_keys):
             outcomes += raise_failure(await self.store.write_many(self.principal, space, batch))
         return outcomes
+
+    async def change(self, space: Space, keys: Sequence[bytes], change: Change) -> None:
+        """What `Store.update_many` does; large values are changed beside the event loop, and written if still same."""
+        while True:
+            entries = await self.store.get(self.principal, space, keys, extend=False)
+            if sum([len(entry.value) for entry in entries if entry is not None]) <= INLINE_BYTES:
+                await self.store.update_many(self.principal, space, keys, change)
+                return
+            mutations = await aside(lambda entries=entries: change(entries))  # type: ignore[misc]
+            if not mutations or await self.put_if_unchanged(space, keys, entries, mutations):
+                return
+
+    async def put_if_unchanged(
+        self, space: Space, keys: Sequence[bytes], seen: Sequence[Entry | None], new: Sequence[Mutation]
+    ) -> bool:
+        """Write unless an entry has changed since. What was computed takes too long to run within `Store.update`."""
+        stamps = [entry and entry.versionstamp for entry in seen]
+
+        def change(entries: list[Entry | None]) -> Sequence[Mutation]:
+            return new if [entry and entry.versionstamp for entry in entries] == stamps else ()
+
+        _, commit = await self.store.update_many(self.principal, space, keys, change)
+        return commit is not None
 
 
 class BaseCommand(Struct, frozen=True):

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
+from kvasir.dialects.aside import aside
 from kvasir.dialects.nemesis import json_pointer
-from kvasir.dialects.nemesis.commands.context import Command, CommandContext, OtherCommand, chunks
+from kvasir.dialects.nemesis.commands.context import INLINE_BYTES, Command, CommandContext, OtherCommand, chunks
 from kvasir.dialects.nemesis.commands.keyvalues import name_of, setter, strings
 from kvasir.dialects.nemesis.frames import Malformed, Refusal, Shape, error, parse, refused, reply, token
 from kvasir.dialects.nemesis.jsonpath import compiler
@@ -30,8 +31,7 @@ _decode = msgspec.json.decode
 _PAGE = 32
 #: How often all entries are read anew to get keys and values of the same moment; then those of different ones will do.
 _ATTEMPTS = 20
-#: An evaluation of more bytes of values or more steps runs in a thread.
-_INLINE_BYTES = 16_384
+#: An evaluation of more steps, or more bytes of values, runs in a thread.
 _INLINE_STEPS = 2_000
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def _wrong_type(command: str, name: str) -> bytes:
 
 async def _evaluate(context: CommandContext, size: int, budget: Budget, work: Callable[[Budget], T]) -> T:
     """The result of `work`, computed here if that is quick, else in a thread. Raises `TooLarge` beyond the budget."""
-    if size <= _INLINE_BYTES and budget.left >= _INLINE_STEPS:
+    if size <= INLINE_BYTES and budget.left >= _INLINE_STEPS:
         inline = Budget(_INLINE_STEPS)
         try:
             result = work(inline)
@@ -59,6 +59,9 @@ async def _evaluate(context: CommandContext, size: int, budget: Budget, work: Ca
     try:
         budget.spend(size // 64)
         return await asyncio.get_running_loop().run_in_executor(context.threads, work, budget)
+    except asyncio.CancelledError:
+        budget.left = -(2**62)  # which ends it at its next step
+        raise
     except TooMuch:
         message = f"the path takes more than {context.limits.path_steps:,} steps; search fewer keys or be more specific"
         raise TooLarge(message) from None
@@ -271,22 +274,22 @@ async def _update_by_pointer(context: CommandContext, body: dict[str, Any]) -> b
     space = await context.session(body["tkn"])
     status = Status.OK
 
-    def change(entry: Entry | None) -> Mutation | None:
+    def change(entries: list[Entry | None]) -> list[Mutation]:
         nonlocal status
+        entry, status = entries[0], Status.OK
         if entry is None:
             status = Status.KEY_NOT_EXIST
-            return None
+            return []
         try:
-            return _rewritten(
-                context, name, json_pointer.replaced(_decode(entry.value), json_pointer.parts_of(pointer), new), entry
-            )
+            replaced = json_pointer.replaced(_decode(entry.value), json_pointer.parts_of(pointer), new)
+            return [_rewritten(context, name, replaced, entry)]
         except json_pointer.BadPointer:
             status = Status.PATH_INVALID
         except LookupError:
             status = Status.PATH_NOT_EXIST
-        return None
+        return []
 
-    await context.store.update(context.principal, space, pack((name,)), change)
+    await context.change(space, [pack((name,))], change)
     return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status})
 
 
@@ -316,21 +319,12 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
             return compiler.replace(path, _decode(text), body["value"], budget)
 
         value, outcome["cnt"] = await _evaluate(context, len(entry.value), budget, replacing)
-        if not outcome["cnt"] or await _put_if_unchanged(
-            context, space, entry, _rewritten(context, name, value, entry)
-        ):
+        if not outcome["cnt"]:
+            break
+        new = await aside(lambda value=value, entry=entry: _rewritten(context, name, value, entry))  # type: ignore[misc]
+        if await context.put_if_unchanged(space, [entry.key], [entry], [new]):
             break
     return reply("KV_UPDATE", {"tkn": body["tkn"], **outcome})
-
-
-async def _put_if_unchanged(context: CommandContext, space: Space, seen: Entry, new: Mutation) -> bool:
-    """Write unless the entry has changed since. The evaluation takes too long to run within `Store.update`."""
-
-    def change(entry: Entry | None) -> Mutation | None:
-        return new if entry is not None and entry.versionstamp == seen.versionstamp else None
-
-    _, commit = await context.store.update(context.principal, space, seen.key, change)
-    return commit is not None
 
 
 # -- KV_APPEND ------------------------------------------------------------------------------------------------
@@ -371,7 +365,7 @@ async def _append_all(context: CommandContext, space: Space, additions: Sequence
                 statuses.append(Status.OK)
         return mutations
 
-    await context.store.update_many(context.principal, space, [pack((name,)) for name, _ in additions], change)
+    await context.change(space, [pack((name,)) for name, _ in additions], change)
     return statuses
 
 

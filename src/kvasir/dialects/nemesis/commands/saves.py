@@ -104,6 +104,7 @@ async def _all(context: CommandContext) -> AsyncIterator[Space]:
 
 async def _named(context: CommandContext, tokens: list[str]) -> AsyncIterator[Space]:
     for tkn in dict.fromkeys(tokens):
+        await asyncio.sleep(0)
         try:
             space = await context.session(tkn)
         except NotFound:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from kvasir.access.authenticator import Authenticator
+from kvasir.dialects.aside import aside
 from kvasir.dialects.eager import start
 from kvasir.dialects.nemesis.commands.context import CommandContext, Shared
 from kvasir.dialects.nemesis.commands.profiles import Profile
 from kvasir.dialects.nemesis.conversation.replies import Replies, Slot
 from kvasir.dialects.nemesis.conversation.requests import (
+    ABANDONED,
     JoinedReads,
     JoinedWrites,
     KeysRequest,
@@ -26,7 +28,9 @@ from kvasir.dialects.nemesis.conversation.requests import (
     Request,
     Result,
     WriteRequest,
+    is_light,
     parse_request,
+    prepared,
     render_failure,
 )
 from kvasir.dialects.nemesis.frames import NotText
@@ -37,6 +41,10 @@ log = logging.getLogger(__name__)
 
 #: Close codes of RFC 6455 that a conversation ends with.
 NOT_UTF8, POLICY, INTERNAL, TRY_LATER = 1007, 1008, 1011, 1013
+
+#: How long messages of one connection are answered before others have their turn, which they also have after a reply of
+#: so many bytes.
+TURN_SECONDS, LARGE_REPLY_BYTES = 0.002, 65_536
 
 _NOBODY = Principal("", "none", "nobody")
 
@@ -61,8 +69,7 @@ class Conversation:
         self._profile = profile
         self._authorization = authorization
         self._observe = shared.observe
-        self._max_depth = shared.store.limits.json_depth
-        self._strict = shared.strict
+        self._limits, self._strict = shared.store.limits, shared.strict
         self._max_keys = shared.store.limits.batch_keys
         self._replies = Replies(emit)
         self._finish = finish
@@ -77,6 +84,9 @@ class Conversation:
         #: The work in progress, if it had to wait for something.
         self._working: asyncio.Task[None] | None = None
         self._committing: set[asyncio.Task[None]] = set()
+        #: Whether what is being carried out ends when the client leaves, and whether it has left.
+        self._abandons = self._dropped = False
+        self._heavy = shared.heavy
         #: Messages received and not done with.
         self.unanswered = 0
 
@@ -105,15 +115,17 @@ class Conversation:
         if self._store.refresh_nowait() is None:
             return messages
         started = time.perf_counter()
-        context, profile, max_depth, strict = self._context, self._profile, self._max_depth, self._strict
+        context, profile, limits, strict = self._context, self._profile, self._limits, self._strict
         # Writes that arrive together share a call to the store.
         may_write = len(messages) == 1 and not self._store.writes_wait
         done = 0
         frames: list[bytes] = []
         succeeded: dict[str, int] = {}
         for message in messages:
+            if time.perf_counter() - started > TURN_SECONDS or not is_light(message):
+                break
             try:
-                request = parse_request(profile, message, max_depth, started, strict=strict)
+                request = parse_request(profile, message, limits, started, strict=strict)
             except NotText:
                 break
             result = request.answer_nowait(context, profile, may_write)
@@ -167,8 +179,11 @@ class Conversation:
             await asyncio.sleep(0)
 
     def drop(self) -> None:
-        """The connection is gone: forget what has not started. What has started goes on to its end."""
+        """The connection is gone: forget what has not started and end what only reads; the rest goes on to its end."""
+        self._dropped = True
         self._queue.clear()
+        if self._abandons and self._working is not None:
+            self._working.cancel()
         self._replies.stop()
         self._finish = lambda _code, _why: None
 
@@ -177,20 +192,8 @@ class Conversation:
     async def _work(self) -> None:
         while True:
             messages, self._queue = self._queue, []
-            started = time.perf_counter()
             try:
-                await self._refresh()
-                outdated = False
-                for message in messages:
-                    if outdated or self._working is not None:
-                        # Time has passed since the caches were refreshed, or a command may have changed what they hold.
-                        await self._refresh()
-                    request = self._join_next(message, started)
-                    outdated = request is not None
-                    if request is not None:
-                        await self._run(request)
-                if self._reads is not None:
-                    await self._read(self._reads)
+                await self._answer_all(messages)
             except Unauthenticated as refusal:
                 return await self._stop(POLICY, refusal.message)
             except NotText:
@@ -204,6 +207,48 @@ class Conversation:
                 self._replies.flush()
             if not self._queue:
                 return None
+
+    async def _answer_all(self, messages: Sequence[bytes | None]) -> None:
+        turn = started = time.perf_counter()
+        await self._refresh()
+        outdated = False
+        for message in messages:
+            if time.perf_counter() - turn > TURN_SECONDS:
+                turn = await self._pause()
+            if self._dropped:
+                return
+            if outdated or self._working is not None:
+                # Time has passed since the caches were refreshed, or a command may have changed what they hold.
+                await self._refresh()
+            if self._parsed is None and not is_light(message):
+                await self._run_heavy(message, started)
+                outdated = True
+                continue
+            request = self._join_next(message, started)
+            outdated = request is not None
+            if request is not None:
+                await self._run(request)
+        if self._reads is not None:
+            await self._read(self._reads)
+
+    async def _pause(self) -> float:
+        """Send the replies so far, and let others have their turn; returns when it goes on."""
+        self._replies.flush()
+        await asyncio.sleep(0)
+        return time.perf_counter()
+
+    async def _run_heavy(self, message: bytes | None, started: float) -> None:
+        """Run a request that takes long to parse: beside the event loop, and few of them at a time."""
+        if self._reads is not None:
+            await self._read(self._reads)
+        async with self._heavy:
+            request = await aside(
+                lambda: parse_request(self._profile, message, self._limits, started, strict=self._strict)
+            )
+            if isinstance(request, WriteRequest):
+                request = await prepared(self._context, self._profile, request)
+            await self._run(request)
+            await self._settle_writes()
 
     def _refresh(self) -> Awaitable[object]:
         """Refresh what is cached; with access keys, also who the caller is."""
@@ -227,7 +272,7 @@ class Conversation:
         """Let the next request join those before it if that takes no waiting; otherwise it is returned, to be run."""
         request, self._parsed = self._parsed, None
         if request is None:
-            request = parse_request(self._profile, message, self._max_depth, started, strict=self._strict)
+            request = parse_request(self._profile, message, self._limits, started, strict=self._strict)
         if isinstance(request, KeysRequest):
             try:
                 space = self._profile.space_nowait(self._context, request.body)
@@ -242,6 +287,7 @@ class Conversation:
         """Run a request that may have to wait."""
         if self._reads is not None:
             await self._read(self._reads)
+        self._abandons = request.name in ABANDONED
         try:
             if isinstance(request, RefusedRequest):
                 result = request.result
@@ -256,6 +302,8 @@ class Conversation:
                 result = await request.carry_out(self._context, self._profile, space)
         except Exception as error:
             result = render_failure(self._profile, request, error)
+        finally:
+            self._abandons = False
         self._answer(request, result)
 
     def _answer(self, request: Request, result: Result) -> None:
@@ -311,9 +359,13 @@ class Conversation:
         """Carry out the reads that have joined."""
         self._reads = None
         await self._settle_writes()
-        results = await reads.carry_out(self._context, self._profile)
-        for request, result in zip(reads.requests, results, strict=True):
+        self._abandons = True
+        turn = time.perf_counter()
+        async for request, result in reads.carry_out(self._context, self._profile):
             self._answer(request, result)
+            if len(result[1] or b"") > LARGE_REPLY_BYTES or time.perf_counter() - turn > TURN_SECONDS:
+                turn = await self._pause()
+        self._abandons = False
 
     def _submit(self) -> None:
         """Hand the writes that have joined to the store, and go on without waiting for their commit."""

@@ -7,11 +7,13 @@ much as they do. No order of replies.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
 
+from kvasir import jsontext
+from kvasir.dialects.aside import aside
 from kvasir.dialects.ignored import Notes
 from kvasir.dialects.nemesis.commands.context import (
     Command,
@@ -25,11 +27,21 @@ from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, Profile
 from kvasir.dialects.nemesis.frames import Malformed, Refusal, parse
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
 from kvasir.engine import Outcome
-from kvasir.errors import Invalid, KvasirError, NotFound
+from kvasir.errors import Invalid, KvasirError, NotFound, TooLarge
 from kvasir.keys import pack
+from kvasir.limits import Limits
 from kvasir.model import Entry, Space, Write
 
 log = logging.getLogger(__name__)
+
+#: A reply about more keys is made beside the event loop.
+LIGHT_KEYS = 1_000
+
+#: Commands that change nothing, or that are gone on with by the next of their kind: when the client leaves, they end.
+ABANDONED = frozenset(
+    {"KV_GET", "KV_CONTAINS", "KV_COUNT", "KV_KEYS", "KV_FIND", "SH_EXISTS", "SH_INFO", "SH_INFO_ALL"}
+    | {"SH_SAVE", "SH_LOAD", "KV_SAVE", "KV_LOAD"}
+)
 
 #: How a request went, for metrics, and its reply, if it has one.
 Result = tuple[str, bytes | None]
@@ -96,6 +108,8 @@ class ReadRequest(KeysRequest, gc=False):
             entries = await context.get(space, self.names) if self.names else []
         except Exception as error:
             return render_failure(profile, self, error)
+        if len(self.names) > LIGHT_KEYS:
+            return await aside(lambda: self.render(context, profile, entries))
         return self.render(context, profile, entries)
 
     def render(self, context: CommandContext, profile: Profile, entries: list[Entry | None]) -> Result:
@@ -112,8 +126,9 @@ class WriteRequest(KeysRequest, gc=False):
     """A request that only writes."""
 
     command: WriteCommand
-    #: Filled in when its space is known
+    #: Filled in when its space, which has this number, is known
     writes: list[Write] = []
+    prepared_for: int = -1
 
     def answer_nowait(self, context: CommandContext, profile: Profile, may_write: bool) -> Result | None:
         max_keys = context.store.limits.batch_keys
@@ -128,7 +143,10 @@ class WriteRequest(KeysRequest, gc=False):
 
     def prepare(self, space: Space, max_keys: int) -> int:
         """Fill in `writes`; how many mutations they have. Raises `KvasirError` for a request that makes no sense."""
-        writes = self.writes = self.command.make_writes(space.number, max_keys, self.body)
+        if self.prepared_for != space.number:
+            self.writes = self.command.make_writes(space.number, max_keys, self.body)
+            self.prepared_for = space.number
+        writes = self.writes
         return len(writes[0].mutations) if len(writes) == 1 else sum([len(write.mutations) for write in writes])
 
     async def carry_out(self, context: CommandContext, profile: Profile, space: Space) -> Result:
@@ -137,7 +155,7 @@ class WriteRequest(KeysRequest, gc=False):
             outcomes = await context.write(space, self.writes)
         except Exception as error:
             return render_failure(profile, self, error)
-        return self.render(profile, outcomes)
+        return await aside(lambda: self.render(profile, outcomes))  # for many keys: others have joined
 
     def render(self, profile: Profile, outcomes: Sequence[Outcome]) -> Result:
         """The result of these outcomes, one for each write."""
@@ -156,23 +174,23 @@ class JoinedReads(Struct):
     space: Space
     requests: list[ReadRequest]
 
-    async def carry_out(self, context: CommandContext, profile: Profile) -> list[Result]:
-        """Make as few calls to the store as its bound on keys allows; one result per request."""
-        results: list[Result] = []
+    async def carry_out(self, context: CommandContext, profile: Profile) -> AsyncIterator[tuple[ReadRequest, Result]]:
+        """Make as few calls to the store as its bound on keys allows; each request, and its result."""
         for group in self._groups(context.store.limits.batch_keys):
             keys = [pack((name,)) for request in group for name in request.names]
             try:
-                entries = await context.store.get(context.principal, self.space, keys) if keys else []
+                most = context.limits.reply_bytes
+                entries = await context.store.get(context.principal, self.space, keys, max_bytes=most) if keys else []
             except Exception:
                 # Perhaps only some of them ask for too much, or for keys that the caller may not read.
-                results += [await request.carry_out(context, profile, self.space) for request in group]
+                for request in group:
+                    yield request, await request.carry_out(context, profile, self.space)
                 continue
             position = 0
             for request in group:
                 end = position + len(request.names)
-                results.append(request.render(context, profile, entries[position:end]))
+                yield request, request.render(context, profile, entries[position:end])
                 position = end
-        return results
 
     def _groups(self, max_keys: int) -> Iterator[list[ReadRequest]]:
         group: list[ReadRequest] = []
@@ -219,8 +237,24 @@ class JoinedWrites(Struct):
         return results
 
 
+def is_light(message: bytes | None) -> bool:
+    """Whether a message is parsed in a moment."""
+    return message is None or jsontext.is_light(message)
+
+
+async def prepared(context: CommandContext, profile: Profile, request: WriteRequest) -> Request:
+    """The request with its writes, made beside the event loop; or what it is refused with."""
+    try:
+        space = await profile.space(context, request.body)
+        await aside(lambda: request.prepare(space, context.store.limits.batch_keys))
+    except KvasirError as failure:
+        result = render_failure(profile, request, failure)
+        return RefusedRequest(request.name, request.body, request.started, result)
+    return request
+
+
 def parse_request(
-    profile: Profile, message: bytes | None, max_depth: int, started: float, *, strict: bool = False
+    profile: Profile, message: bytes | None, limits: Limits, started: float, *, strict: bool = False
 ) -> Request:
     """Parse a message; None stands for a binary one. Raises `frames.NotText`.
 
@@ -229,7 +263,11 @@ def parse_request(
     if message is None:
         return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.OP_CODE_INVALID)))
     try:
-        value = parse(message, max_depth)
+        if len(message) > limits.json_containers:
+            jsontext.check_containers(message, limits.json_containers)
+        value = parse(message, limits.json_depth)
+    except TooLarge as error:
+        return RefusedRequest(NO_COMMAND, {}, started, (error.code, profile.error(Status.VALUE_SIZE, error.message)))
     except Malformed:
         return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.JSON_INVALID)))
     if value.__class__ is dict and len(value) == 1:

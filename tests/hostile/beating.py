@@ -1,0 +1,66 @@
+"""`kvasir serve` with a heartbeat: how long its event loop stands still, measured inside, goes to a file in memory.
+
+HEARTBEAT=FILE python -m tests.hostile.beating serve …
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from kvasir.cli import main
+from kvasir.server.worker import Worker
+
+BEAT_SECONDS = 0.005
+_SECONDS = struct.Struct("d")
+
+
+class Heartbeat:
+    """The longest standstill since it was read last, as two processes see it."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(_SECONDS.size))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), _SECONDS.size)
+
+    def read(self) -> float:
+        """The longest standstill in seconds; begins anew."""
+        (seconds,) = _SECONDS.unpack(self._memory[:])
+        self._memory[:] = bytes(_SECONDS.size)
+        return float(seconds)
+
+    async def beat(self) -> None:
+        """Measure for ever."""
+        due = time.perf_counter() + BEAT_SECONDS
+        while True:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            late = time.perf_counter() - due
+            if late > _SECONDS.unpack(self._memory[:])[0]:
+                self._memory[:] = _SECONDS.pack(late)
+            due = time.perf_counter() + BEAT_SECONDS
+
+
+def _run() -> Any:
+    heartbeat = Heartbeat(Path(os.environ["HEARTBEAT"]))
+    serve = Worker.serve
+
+    async def beating(self: Worker, **options: Any) -> int:
+        beats = asyncio.get_running_loop().create_task(heartbeat.beat())
+        try:
+            return await serve(self, **options)
+        finally:
+            beats.cancel()
+
+    Worker.serve = beating  # type: ignore[method-assign]
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(_run())
