@@ -89,7 +89,7 @@ class VersoriForm:
                 keys = [routes.key_parts(rest)]
             elif operation in routes.FIXED["batch"].values():
                 keys = _batch_keys(_json.decode(await request.body()))
-        except (KvasirError, msgspec.DecodeError):
+        except (KvasirError, msgspec.DecodeError, RecursionError):
             pass
         return Call("versori", operation, owner, _keys(keys))
 
@@ -151,7 +151,7 @@ class NativeForm:
                 keys = [_json.decode(text) for name, text in parse_qsl(request.query) if name == "key"]
             elif row.name in _WITH_KEYS:
                 keys = _named_keys(_json.decode(await request.body()))
-        except (KvasirError, msgspec.DecodeError):
+        except (KvasirError, msgspec.DecodeError, RecursionError):
             pass
         return Call("native", operation, space or None, _keys(keys))
 
@@ -179,13 +179,13 @@ class NemesisForm:
         try:
             value = _json.decode(message or b"")
             ((name, body),) = value.items()
-        except (AttributeError, ValueError):
+        except (AttributeError, ValueError, RecursionError):
             return Call("nemesis", NO_COMMAND)
         if name not in self._profile.commands or not isinstance(body, dict):
             return Call("nemesis", NO_COMMAND)
         alias = self._store_name or sessions.by_token(str(body.get("tkn", "")))
         named = body.get("keys", ())
-        return Call("nemesis", name, await self._named.by_alias(alias), _keys([each] for each in named))
+        return Call("nemesis", name, await self._named.by_alias(alias), _keys([each] for each in _items(named)))
 
     def failure(self, message: bytes | None, error: KvasirError | None) -> bytes:
         """The frame that tells a failure; None: a rate limit, which this API has no word for but its message."""
@@ -200,15 +200,20 @@ def _named_keys(body: Any) -> Iterable[Any]:
     """The keys of POST …/get and …/atomic."""
     if not isinstance(body, dict):
         return ()
-    items = [*(body.get("checks") or ()), *(body.get("mutations") or ())]
-    return [*(body.get("keys") or ()), *(item.get("key") for item in items if isinstance(item, dict))]
+    items = [*_items(body.get("checks")), *_items(body.get("mutations"))]
+    return [*_items(body.get("keys")), *(item.get("key") for item in items if isinstance(item, dict))]
 
 
 def _batch_keys(body: Any) -> Iterable[Any]:
     if not isinstance(body, dict):
         return ()
-    entries = body.get("entries") or ()
-    return [*(body.get("keys") or ()), *(entry.get("key") for entry in entries if isinstance(entry, dict))]
+    entries = _items(body.get("entries"))
+    return [*_items(body.get("keys")), *(entry.get("key") for entry in entries if isinstance(entry, dict))]
+
+
+def _items(found: Any) -> Iterable[Any]:
+    """The items of a list or the names of an object; a client may send anything else, which the dialect refuses."""
+    return found if isinstance(found, list | dict) else ()
 
 
 def _keys(found: Iterable[Any]) -> tuple[tuple[str, ...], ...]:
