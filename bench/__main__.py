@@ -11,7 +11,20 @@ import sys
 from bench.harness import Report, fsync_microseconds
 
 #: Parts in the order they run; each module has a `run(report)`.
-PARTS = ("peers", "versori", "native", "nemesis", "voximplant", "postgres", "testbed", "kill", "hostile")
+PARTS = (
+    "peers",
+    "versori",
+    "native",
+    "nemesis",
+    "voximplant",
+    "postgres",
+    "testbed",
+    "kill",
+    "hostile",
+    "children",
+    "watch",
+    "transactions",
+)
 
 
 def main() -> int:

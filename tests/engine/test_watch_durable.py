@@ -159,10 +159,10 @@ async def entries_of(engine: Engine, space: int):  # type: ignore[no-untyped-def
                 yield entry
 
 
-async def filled(engine: Engine, entries: int = 1_500) -> int:
+async def filled(engine: Engine, entries: int = 4_500) -> int:
     space = (await new_space(engine)).number
-    for start in range(0, entries, 500):
-        await commit(engine, space, *(put(k(f"{n:06}"), b'"before"') for n in range(start, start + 500)))
+    for start in range(0, entries, 900):
+        await commit(engine, space, *(put(k(f"{n:06}"), b'"before"') for n in range(start, start + 900)))
     return space
 
 
@@ -173,8 +173,8 @@ def test_a_scan_shows_the_instant_of_its_first_batch(durable_lab: Lab) -> None:
         async with aclosing(engine.scan(space)) as batches:
             async for batch in batches:
                 seen += batch
-                await commit(engine, space, put(k(f"{len(seen):06}"), b'"after"'), Delete(k("001499")), put(k("zz")))
-        assert [entry.key for entry in seen] == [k(f"{n:06}") for n in range(1_500)]
+                await commit(engine, space, put(k(f"{len(seen):06}"), b'"after"'), Delete(k("004499")), put(k("zz")))
+        assert [entry.key for entry in seen] == [k(f"{n:06}") for n in range(4_500)]
         assert {entry.value for entry in seen} == {b'"before"'}
         assert (await there(engine, space, k("zz"))).value == b"1"
 
@@ -191,7 +191,7 @@ def test_a_scan_gives_its_snapshot_up_when_its_time_is_over(durable_lab: Lab) ->
             async for _ in scan:
                 pass
         assert ended.value.reason == "snapshot_ended"
-        assert len([entry async for entry in entries_of(engine, space)]) == 1_500
+        assert len([entry async for entry in entries_of(engine, space)]) == 4_500
 
     durable_lab.limits = Limits(snapshot_seconds=0.5)
     durable_lab.run(story)
@@ -208,7 +208,7 @@ def test_there_may_be_so_many_snapshots_and_no_more(durable_lab: Lab) -> None:
         assert refused.value.reason == "snapshot_ended"
         for scan in scans:
             await scan.aclose()
-        assert len([entry async for entry in entries_of(engine, space)]) == 1_500
+        assert len([entry async for entry in entries_of(engine, space)]) == 4_500
 
     durable_lab.limits = Limits(snapshots=2)
     durable_lab.run(story)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 #: A batch of a scan ends before its values have more bytes than this in all.
 SCAN_BYTES = 1 << 20
 #: And once it has so many entries.
-SCAN_ENTRIES = 500
+SCAN_ENTRIES = 2_000
 
 
 def within_bytes(items: list[T], max_bytes: int | None, size: Callable[[T], int]) -> list[T]:

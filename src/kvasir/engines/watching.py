@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from kvasir.errors import KvasirError, Unavailable
 from kvasir.limits import Limits
@@ -20,15 +20,9 @@ TOLD_BYTES = 16 << 20
 SET, DELETE, EXPIRY, RANGE = range(4)
 
 
-class Logged(NamedTuple):
-    """What a commit did to one key, or to a range of keys."""
-
-    kind: int
-    space: int
-    versionstamp: int
-    key: bytes
-    #: The end of the range that begins with `key`
-    end: bytes | None = None
+#: What a commit did to one key or range: the kind, the space, the versionstamp, the key, and the end of the range that
+#: begins with it. A plain tuple, since every write makes one while somebody watches.
+Logged = tuple[int, int, int, bytes, bytes | None]
 
 
 class Watcher:
@@ -149,6 +143,9 @@ class Watcher:
         self._wake()
 
 
+_NOBODY: dict[Watcher, None] = {}
+
+
 class Watchers:
     """Everyone who watches in this process, by space and key."""
 
@@ -208,9 +205,12 @@ class Watchers:
                 places.pop(place, None)
         self._count -= 1
 
-    def watching(self, space: int, key: bytes) -> dict[Watcher, None]:
+    def watching(self, space: int, key: bytes) -> Mapping[Watcher, None]:
         """Those who watch this key."""
-        found = dict(self._keys.get((space, key), ()))
+        exact = self._keys.get((space, key))
+        if not self._prefixes and space not in self._others:
+            return exact or _NOBODY
+        found = dict(exact or _NOBODY)
         if self._prefixes:
             at = -1
             while True:
@@ -229,6 +229,15 @@ class Watchers:
         return found
 
     # -- telling ------------------------------------------------------------------------------------------
+
+    def concerning(self, logged: Iterable[Logged], after: int) -> list[Logged]:
+        """What may have to be told of what was logged behind a versionstamp."""
+        spaces, watching = self._spaces, self.watching
+        return [
+            each
+            for each in logged
+            if each[1] in spaces and each[2] > after and (each[0] == RANGE or watching(each[1], each[3]))
+        ]
 
     def wanted(self, logged: Iterable[Logged]) -> dict[int, dict[bytes, None]]:
         """The keys, by space, whose entries `tell` needs."""
@@ -252,7 +261,7 @@ class Watchers:
                 continue
             if end is not None:
                 change = Change("delete_range", stamp, key, None, end)
-                watchers = self._spaces[space]
+                watchers: Mapping[Watcher, None] = self._spaces[space]
             else:
                 watchers = self.watching(space, key)
                 change = change_of(kind, stamp, key, entries.get((space, key)))

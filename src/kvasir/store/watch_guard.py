@@ -28,6 +28,8 @@ class _Guarded(Struct, eq=False):
     space: Space
     ranges: Sequence[KeyRange]
     recheck: Recheck | None
+    #: Whether it has been looked at since its caller was authenticated
+    checked: bool = False
 
 
 class WatchGuard:
@@ -53,8 +55,6 @@ class WatchGuard:
         guarded = _Guarded(watch, principal, space, ranges, recheck)
         self._guarded.add(guarded)
         if self._task is None:
-            # The watch is as old as what the caller was authenticated by: the first look is at everything.
-            self._epoch = -1
             self._task = asyncio.create_task(self._look_after())
         return _Closing(watch, lambda: self._guarded.discard(guarded))
 
@@ -67,11 +67,18 @@ class WatchGuard:
                 continue  # the database is away; its watches say so themselves
             changed = epoch != self._epoch
             self._epoch = epoch
-            for guarded in list(self._guarded):
+            # Unless something has changed, only what ends by itself needs a look.
+            due = [
+                each
+                for each in self._guarded
+                if changed or not each.checked or each.principal.expires_at or each.space.expires_at
+            ]
+            for guarded in due:
                 try:
-                    await self._check(guarded, changed=changed)
+                    await self._check(guarded, changed=changed or not guarded.checked)
+                    guarded.checked = True
                 except Unavailable:
-                    self._epoch = -1
+                    guarded.checked = False  # next time
                 except KvasirError as error:
                     self._guarded.discard(guarded)
                     guarded.watch.fail(error)

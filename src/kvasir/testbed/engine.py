@@ -73,9 +73,9 @@ class TestBedEngine(MemoryEngine):
         done, self._done = self._done, []
         self._log += done
         while len(self._log) > LOGGED:
-            self._log_from = max(self._log_from, self._log.popleft().versionstamp)
-        for space in dict.fromkeys(logged.space for logged in done):
-            told = [logged for logged in done if logged.space == space]
+            self._log_from = max(self._log_from, self._log.popleft()[2])
+        for space in dict.fromkeys(logged[1] for logged in done):
+            told = [logged for logged in done if logged[1] == space]
             self._watchers.tell(told, self._entries_of(told), self.last(space))
 
     async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watcher:

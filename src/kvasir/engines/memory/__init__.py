@@ -155,7 +155,7 @@ class MemoryEngine:
 
     def _did(self, kind: int, space: int, stamp: int, key: bytes, end: bytes | None = None) -> None:
         if self._log is not None:
-            self._done.append(Logged(kind, space, stamp, key, end))
+            self._done.append((kind, space, stamp, key, end))
 
     def _new_entry(self, space: int, mutation: Set, old: Entry | None, stamp: int, now: int) -> Entry:
         """The entry a Set leaves behind."""
@@ -217,7 +217,7 @@ class MemoryEngine:
         if not self._log_from <= since <= self.last(space):
             return self._watchers.add(space, ranges, self.last(space), resync=True)
         watcher = self._watchers.add(space, ranges, since)
-        replayed = [logged for logged in self._log if logged.versionstamp > since]
+        replayed = [logged for logged in self._log if logged[2] > since]
         self._watchers.tell(replayed, self._entries_of(replayed), self.last(space), only=watcher)
         return watcher
 
@@ -228,7 +228,7 @@ class MemoryEngine:
             return
         self._log += done
         while len(self._log) > LOGGED:
-            self._log_from = self._log.popleft().versionstamp
+            self._log_from = self._log.popleft()[2]
         self._watchers.tell(done, self._entries_of(done), self._last)
 
     def _entries_of(self, logged: Sequence[Logged]) -> dict[tuple[int, bytes], Entry]:
@@ -256,7 +256,7 @@ class MemoryEngine:
             self._latest = max(self._latest, entry.created_at)
         # Loaded entries keep their versionstamps; the load has one of its own.
         stamp = self._next(space, now)
-        self._done += [Logged(SET, space, stamp, entry.key) for entry in entries]
+        self._done += [(SET, space, stamp, entry.key, None) for entry in entries]
         self._tell()
         if space == SYSTEM_SPACE:
             self._epoch += 1

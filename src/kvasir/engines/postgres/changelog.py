@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kvasir.engines.postgres.functions import PLANS
 from kvasir.engines.postgres.pool import Pool
-from kvasir.engines.watching import Logged
+from kvasir.engines.watching import Logged, Watchers
 
 #: How long writes are logged once nobody asks for it any more: a watch that begins again soon needs the log.
 LEASE_MILLISECONDS = 60_000
@@ -51,6 +51,7 @@ ROWS = 200
 class News(Struct):
     """What was committed in a space behind some position."""
 
+    #: Those that somebody watches
     changes: list[Logged]
     #: The changes are all up to here; None: some are missing.
     upto: int | None
@@ -58,7 +59,7 @@ class News(Struct):
     last: int | None
 
 
-async def read(pool: Pool, space: int, position: int) -> News:
+async def read(pool: Pool, watchers: Watchers, space: int, position: int) -> News:
     """What was committed behind `position`: the next rows."""
     rows = await pool.fetch(NEXT, space, position, ROWS)
     if not rows:
@@ -73,7 +74,7 @@ async def read(pool: Pool, space: int, position: int) -> News:
         # A watch that begins again may do so amid a row.
         if row["since"] > upto:
             return News([], None, last)
-        changes += [logged for logged in _logged(space, row) if logged.versionstamp > position]
+        changes += watchers.concerning(_logged(space, row), position)
         upto = row["upto"]
     if upto < last and len(rows) < ROWS:
         return News([], None, last)
@@ -83,4 +84,4 @@ async def read(pool: Pool, space: int, position: int) -> News:
 def _logged(space: int, row: Any) -> list[Logged]:
     ends = row["ends"] or [None] * len(row["keys"])
     columns = zip(row["kinds"], row["stamps"], row["keys"], ends, strict=True)
-    return [Logged(kind, space, stamp, key, end) for kind, stamp, key, end in columns]
+    return [(kind, space, stamp, key, end) for kind, stamp, key, end in columns]

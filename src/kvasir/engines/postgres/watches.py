@@ -86,10 +86,10 @@ class Watches:
         position, until = since, self._positions[space]
         changes: list[Logged] = []
         for _ in range(REPLAY_ROWS // changelog.ROWS):
-            news = await changelog.read(self._pool, space, position)
+            news = await changelog.read(self._pool, self._watchers, space, position)
             if news.upto is None:
                 break
-            changes += [change for change in news.changes if change.versionstamp <= until]
+            changes += [change for change in news.changes if change[2] <= until]
             position = news.upto
             if position >= until:
                 entries = await self._entries(changes)
@@ -142,7 +142,7 @@ class Watches:
 
     async def _tell(self, space: int) -> None:
         while space in self._positions:
-            news = await changelog.read(self._pool, space, self._positions[space])
+            news = await changelog.read(self._pool, self._watchers, space, self._positions[space])
             if news.last is None:
                 return
             entries = None if news.upto is None else await self._entries(news.changes)

@@ -50,6 +50,7 @@ _decode = msgspec.msgpack.Decoder(list[Logged]).decode
 class News(Struct):
     """What was committed behind some position, in one snapshot."""
 
+    #: Those that somebody watches
     changes: list[Logged]
     #: The living entries of the watched keys among them
     entries: dict[tuple[int, bytes], Entry]
@@ -87,7 +88,7 @@ def read(connection: apsw.Connection, position: int, watchers: Watchers, now: in
             # A watch that begins again may do so amid a row.
             if since > upto:
                 return News([], {}, None, last)
-            changes += [logged for logged in _decode(text) if logged.versionstamp > position]
+            changes += watchers.concerning(_decode(text), position)
             upto = end
         if upto < (until or last) and (until or len(rows) < ROWS):
             return News([], {}, None, last)

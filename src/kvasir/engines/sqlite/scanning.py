@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,10 +99,10 @@ class _Scan:
             entries: list[Entry] = []
             size = 0
             row: Any
-            for row in self._cursor:
+            for row in islice(self._cursor, SCAN_ENTRIES):
                 entries.append(Entry(*row))
                 size += len(row[1])
-                if size >= SCAN_BYTES or len(entries) >= SCAN_ENTRIES:
+                if size >= SCAN_BYTES:
                     break
             return entries
 

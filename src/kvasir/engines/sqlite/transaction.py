@@ -138,7 +138,7 @@ class Transaction:
         bulk.apply(self.cursor, rows, states, stamps, first, now, created_at)
         if self.log is not None:
             pairs = zip(rows, stamps, strict=True)
-            self.log += [Logged(SET, space, stamp, mutation.key) for (space, mutation), stamp in pairs]
+            self.log += [(SET, space, stamp, mutation.key, None) for (space, mutation), stamp in pairs]
         return [Commit(stamp, (int(state == bulk.ALIVE),)) for stamp, state in zip(stamps, states, strict=True)]
 
     def _set_living(self, rows: list[bulk.Row], stamps: list[int], states: str) -> list[Outcome]:
@@ -175,7 +175,7 @@ class Transaction:
             self.changes.add(RANGES)
             count = self._delete_range(space, mutation, now)
             if count and self.log is not None:
-                self.log.append(Logged(RANGE, space, stamp, *listing.bounds(mutation.range)))
+                self.log.append((RANGE, space, stamp, *listing.bounds(mutation.range)))
             return count
         self.changes.add(lock_of(space, mutation.key))
         row = self._look(space, mutation.key)
@@ -196,7 +196,7 @@ class Transaction:
 
     def _log(self, kind: int, space: int, stamp: int, key: bytes) -> None:
         if self.log is not None:
-            self.log.append(Logged(kind, space, stamp, key))
+            self.log.append((kind, space, stamp, key, None))
 
     def _set(
         self, space: int, mutation: Set, row: tuple[int, int, int | None] | None, alive: bool, stamp: int, now: int
