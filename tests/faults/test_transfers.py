@@ -159,7 +159,8 @@ def test_the_sum_of_all_accounts_is_right_at_every_look(tmp_path: Path) -> None:
             auditor.join(60)
             assert auditor.failure is None, auditor.failure
             assert auditor.looks > 3
-        assert sum(each.lost for each in clients) >= 0
+        bank.close()  # it may have been with the one that died
+        bank = Bank(servers, store)
         assert sum(int(str(entry["value"])) for entry in bank.balances().values()) == ACCOUNTS * BALANCE
         bank.close()
 
