@@ -146,12 +146,17 @@ class Limits:
     )
 
     # A character of a key has at most six bytes of JSON text (an escape), and a part at least two bytes packed and
-    # three of JSON text (an empty string and a comma).
+    # three of JSON text (an empty string and a comma). In a batch, escapes of what is not ASCII count, three for one.
 
     @property
     def key_text_bytes(self) -> int:
         """Size of one key as a JSON array."""
         return 6 * self.key_bytes + BODY_SLACK_BYTES
+
+    @property
+    def batch_key_text_bytes(self) -> int:
+        """Size of a key as a JSON array in a batch, on average."""
+        return 3 * self.key_bytes
 
     @property
     def set_body_bytes(self) -> int:
@@ -166,7 +171,7 @@ class Limits:
     @property
     def keys_body_bytes(self) -> int:
         """Size of a body with the keys of a batch."""
-        return min(self.body_bytes, self.batch_keys * self.key_text_bytes + BODY_SLACK_BYTES)
+        return min(self.body_bytes, self.batch_keys * self.batch_key_text_bytes + self.query_body_bytes)
 
     @property
     def batch_body_bytes(self) -> int:

@@ -65,8 +65,9 @@ async def read_batch_set(text: bytes, limits: Limits, look: Look) -> list[Put | 
 
 def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequence[Raw] | None]:
     """(the body with null in the place of its items, the texts of the items; None: there is no such member)"""
-    holder, items_of = _cutters(name, limits.batch_keys)
+    holder, items_of, cut = _cutters(name, limits.batch_keys)
     try:
+        items_of(text)  # first, since it stops at the first item too many
         items = memoryview(getattr(holder(text), name))
         # What is left is decoded as strictly as any body, so it also says whether a member is there twice.
         at = text.find(items)
@@ -78,11 +79,13 @@ def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequen
             return body, None
         if items[0] != ord("["):
             raise blame(name, "must be an array")
-        return body, items_of(items)
+        return body, cut(items)
     except msgspec.ValidationError as error:
-        if "length" not in str(error):
-            raise Invalid("the body must be a JSON object") from None
-        raise requests.too_many(name, f"more than {limits.batch_keys:,}", limits) from None
+        if "length" in str(error):
+            raise requests.too_many(name, f"more than {limits.batch_keys:,}", limits) from None
+        if f"$.{name}" in str(error):
+            raise blame(name, "must be an array") from None
+        raise Invalid("the body must be a JSON object") from None
     except (msgspec.MsgspecError, RecursionError):
         jsontext.check_containers(text, limits.json_containers)
         jsontext.decode(text, limits.json_depth)  # which says what is wrong, and where
@@ -90,8 +93,13 @@ def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequen
 
 
 @lru_cache(maxsize=8)
-def _cutters(name: str, most: int) -> tuple[Callable[[bytes], Any], Callable[[memoryview], Sequence[Raw]]]:
-    """Decoders of a body with this member, and of at most so many items. They make no objects of what is inside."""
+def _cutters(
+    name: str, most: int
+) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any], Callable[[memoryview], Sequence[Raw]]]:
+    """Decoders: of a body, with its items as one text; of the same, to see whether they are too many; and of the items.
+
+    They make no objects of what is inside an item.
+    """
     holder = msgspec.json.Decoder(msgspec.defstruct("Holder", [(name, Raw, Raw())])).decode
     if most > MOST_PLACES:
         counted = msgspec.json.Decoder(list[Raw]).decode
@@ -101,12 +109,12 @@ def _cutters(name: str, most: int) -> tuple[Callable[[bytes], Any], Callable[[me
                 raise msgspec.ValidationError("length")
             return items
 
-        return holder, bounded
+        return holder, lambda _: None, bounded
     places = [(f"item{index}", Raw, Raw()) for index in range(most)]
-    items_of = msgspec.json.Decoder(
-        msgspec.defstruct("Items", places, array_like=True, forbid_unknown_fields=True)
-    ).decode
-    return holder, lambda text: [item for item in msgspec.structs.astuple(items_of(text)) if memoryview(item)]
+    items = msgspec.defstruct("Items", places, array_like=True, forbid_unknown_fields=True)
+    counting = msgspec.json.Decoder(msgspec.defstruct("Counted", [(name, items | None, None)])).decode
+    items_of = msgspec.json.Decoder(items).decode
+    return holder, counting, lambda text: [item for item in msgspec.structs.astuple(items_of(text)) if memoryview(item)]
 
 
 async def _packed(keys: Sequence[Raw] | None, limits: Limits) -> list[bytes]:
