@@ -50,6 +50,7 @@ def get(
                     if max_bytes is not None and row[0] not in found:
                         size += len(row[1])
                         if size > max_bytes:
+                            found.clear()  # which the traceback of the failure would keep
                             raise response_too_long(max_bytes)
                     found[row[0]] = Entry(*row)
     return [found.get(key) for key in keys]
