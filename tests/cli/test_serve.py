@@ -177,19 +177,18 @@ def test_saves_elsewhere_are_their_owners_only(tmp_path: Path) -> None:
 )
 @pytest.mark.only_sqlite(reason="connections to PostgreSQL count too")
 def test_fewer_files_than_connections_are_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, options: tuple[str, ...], warned: bool
+    tmp_path: Path, most: int, options: tuple[str, ...], warned: bool
 ) -> None:
     former = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = tmp_path / "kvasir"
     program.write_text(f'#!/bin/sh\nulimit -n {most}\nexec {KVASIR} "$@"\n')
     program.chmod(0o700)
-    monkeypatch.setattr("tests.support.serving.KVASIR", program)
     assert former[1] == resource.RLIM_INFINITY or former[1] >= most
     if "--https" in options:  # which has no connections of its own
         run("dev-cert", str(tmp_path))
         https = f"127.0.0.1:{free_ports(1)[0]}"
         options = (*options[:-1], https, "--tls-cert", "cert.pem", "--tls-key", "key.pem")
-    with serving(tmp_path, *options) as server:
+    with serving(tmp_path, *options, program=[str(program)]) as server:
         assert (f"allows a process {most} open files" in server.log) is warned
 
 

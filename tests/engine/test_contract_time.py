@@ -225,7 +225,7 @@ def test_no_number_of_a_deleted_entry_or_space_comes_again(durable_lab: Lab) -> 
 
     for _ in range(4):
         lab.run(story)
-        if lab.kind == "none":  # whose spaces are numbered by the clock alone
+        if lab.kind == "postgres":  # whose spaces are numbered by the clock alone
             lab.clock.advance(1)
     assert numbers == sorted(set(numbers))
     assert len(set(spaces)) == len(spaces)

@@ -5,6 +5,7 @@ The official clients of Voximplant are in `test_node.py` and, for Python, in the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,26 +19,29 @@ from tests.support.versori_replay import NAMES, replay
 TRANSCRIPT = Path(__file__).parents[1] / "nemesis" / "transcripts" / "session.txt"
 
 
-@pytest.fixture(scope="session")
-def kvasir_options() -> list[str]:
-    """As the services are: they ignore what they do not know."""
-    return ["--nemesis", "--lenient"]
+@pytest.fixture(scope="module")
+def lenient() -> Iterator[Server]:
+    """As the services are: it ignores what they do not know."""
+    server = Server(["--nemesis", "--lenient"])
+    yield server
+    server.stop()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_requests_of_versoris_clients_are_answered_as_recorded(kvasir_versori: Store, name: str) -> None:
-    with httpx.Client(base_url=kvasir_versori.url, headers=kvasir_versori.headers, timeout=30) as client:
+def test_requests_of_versoris_clients_are_answered_as_recorded(lenient: Server, name: str) -> None:
+    store = Store(lenient)
+    with httpx.Client(base_url=store.url, headers=store.headers, timeout=30) as client:
 
         def send(method: str, target: str, body: bytes) -> tuple[int, str]:
             answer = client.request(method, target, content=body or None)
             return answer.status_code, answer.text
 
-        replay(name, send, store=kvasir_versori.store, organisation=kvasir_versori.organisation)
+        replay(name, send, store=store.store, organisation=store.organisation)
 
 
-def test_a_conversation_with_nemesisdb_goes_as_recorded(kvasir_server: Server) -> None:
-    kvasir_server.reset()  # the transcript counts all sessions
+def test_a_conversation_with_nemesisdb_goes_as_recorded(lenient: Server) -> None:
+    lenient.reset()  # the transcript counts all sessions
     conversation = Replay(lambda connection, message: connection.send(message))
-    with connect(kvasir_server.facts["nemesis"], compression=None, subprotocols=None) as connection:
+    with connect(lenient.facts["nemesis"], compression=None, subprotocols=None) as connection:
         conversation.run(TRANSCRIPT, connection)
     assert conversation.compared == sum(len(step.replies) for step in steps(TRANSCRIPT))

@@ -120,7 +120,13 @@ def test_tests_never_see_each_other_and_no_server_is_left(tmp_path: Path, worker
 def test_a_run_that_is_interrupted_or_killed_leaves_no_server(tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST + NOTE)
     (tmp_path / "test_slow.py").write_text("import time\n\ndef test_slow(kvasir):\n    time.sleep(60)\n")
-    process = subprocess.Popen(PYTEST, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+    # A shell that starts this in the background has SIGINT ignored by all that it starts.
+    heeding = (
+        "import signal, sys, pytest; signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(pytest.main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", heeding], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    )
     wait_until(lambda: bool(servers_of(tmp_path)), "the server runs")
     process.send_signal(how)
     process.wait(PATIENCE_SECONDS)
