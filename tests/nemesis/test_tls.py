@@ -21,8 +21,8 @@ from tests.support.serving import Server, serving, wait_until
 
 ALL = b'{"SH_INFO_ALL":{}}'
 LIMITS = (
-    ("--nemesis-handshake-seconds", "1"),
-    ("--nemesis-message-seconds", "1"),
+    ("--nemesis-handshake-seconds", "3"),
+    ("--nemesis-message-seconds", "2"),
     ("--nemesis-unread-bytes", "2_000_000"),
     ("--nemesis-connections", "8"),
 )
@@ -149,6 +149,8 @@ def test_a_client_that_never_reads_is_cut_off(secured: Secured) -> None:
         asked = frame(TEXT, json.dumps({"KV_GET": {"tkn": token, "keys": ["big"]}}).encode())
         with secured.raw() as raw:
             raw.send(asked * 400)
+            for _ in range(50):  # turns of the server in which nobody reads its replies
+                assert other.do("KV_COUNT", tkn=token)["cnt"] == 1
             assert raw.closed_with() == 1013
         assert other.do("KV_COUNT", tkn=token)["cnt"] == 1
 
