@@ -33,7 +33,7 @@ class Secured:
 
     def __init__(self, server: Server, authority: Path) -> None:
         self.server = server
-        self.url = f"wss://localhost:{server.nemesis_port}"
+        self.url = f"wss://127.0.0.1:{server.nemesis_port}"
         self.tls = ssl.create_default_context(cafile=authority)
 
     def raw(self) -> Raw:
