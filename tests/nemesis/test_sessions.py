@@ -594,7 +594,7 @@ def test_a_load_continues_with_a_session_that_is_partly_loaded(tmp_path: Path) -
         caller.do("SH_END", tkn=token)
         caller.send({"SH_LOAD": {"name": "x"}})
         with client(server.nemesis_url) as other:
-            wait_until(lambda: other.do("SH_EXISTS", tkns=[token])["tkns"][token], "the session is there again")
+            wait_until(lambda: other.do("KV_COUNT", tkn=token).get("cnt", 0) > 0, "some of it is there again")
         server.kill()
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
         again = caller.do("SH_LOAD", name="x")
