@@ -230,9 +230,9 @@ def test_a_cached_token_expires_at_its_exp(file: Path, monkeypatch: pytest.Monke
     assert ask(who, text) is principal
     expiry = principal.expires_at
     assert expiry is not None
-    monkeypatch.setattr(who, "_clock", lambda: expiry - 1)
+    monkeypatch.setattr(who, "clock", lambda: expiry - 1)
     assert ask(who, text) is principal
-    monkeypatch.setattr(who, "_clock", lambda: expiry)
+    monkeypatch.setattr(who, "clock", lambda: expiry)
     with pytest.raises(Unauthenticated, match="expired"):
         ask(who, text)
 

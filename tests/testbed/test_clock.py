@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from kvasir.testing import Server
-from tests.support.testbed import Nemesis, Versori, Voximplant, opened
+from tests.support.testbed import Failed, Nemesis, Versori, Voximplant, opened
 
 DAY_MS = 86_400_000
 
@@ -133,4 +136,29 @@ def test_whatever_is_cached_about_a_session_ends_with_it(kvasir_server: Server) 
         assert door.ask("KV_COUNT", tkn=token)["cnt"] == 0
         kvasir_server.clock.advance("60s")
         assert door.ask("KV_COUNT", tkn=token)["st"] == 100
+        kvasir_server.reset()
+
+
+def test_our_own_api_judges_instants_by_the_clock_of_the_space(kvasir_server: Server) -> None:
+    """In a PUT, in `atomic` and in an import; the life of an access key by the machine's."""
+    headers = {"Authorization": f"Bearer {kvasir_server.key}"}
+    with opened(kvasir_server, "native") as door:
+        address = f"{kvasir_server.url}/v1/spaces/{door.space.id}"
+        door.space.clock.freeze("2040-01-01T00:00:00Z")
+        past = "2039-12-31T23:59:59Z"
+        with pytest.raises(Failed) as failed:
+            door.set("v", expires_at=past)
+        assert failed.value.code == 400
+        mutation = {"type": "set", "key": ["k"], "value": 1, "expires_at": past}
+        assert httpx.post(f"{address}/atomic", json={"mutations": [mutation]}, headers=headers).status_code == 400
+        line = json.dumps({"key": ["k"], "text": "1", "expires_at": past})
+        assert httpx.post(f"{address}/import", content=line, headers=headers).json()["refused"] == 1
+        assert door.get() is None
+    kvasir_server.clock.advance("400d")
+    try:
+        made = httpx.post(
+            f"{kvasir_server.url}/v1/keys", json={"name": "soon", "role": "viewer", "ttl": "1h"}, headers=headers
+        ).json()
+        assert time.time() < datetime.fromisoformat(made["expires_at"]).timestamp() < time.time() + 7_200
+    finally:
         kvasir_server.reset()

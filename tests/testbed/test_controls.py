@@ -64,6 +64,17 @@ def test_the_journal_tells_what_was_asked(kvasir_server: Server, api: str) -> No
         assert door.space.requests(after=found[0]["number"]) == found[1:]
 
 
+def test_the_journal_knows_keys_that_are_in_a_body(kvasir_server: Server) -> None:
+    headers = {"Authorization": f"Bearer {kvasir_server.key}"}
+    with opened(kvasir_server, "native") as door:
+        address = f"{kvasir_server.url}/v1/spaces/{door.space.id}"
+        httpx.post(f"{address}/get", json={"keys": [["a"], ["b", "c"]]}, headers=headers)
+        mutations = [{"type": "delete", "key": ["d"]}]
+        httpx.post(f"{address}/atomic", json={"mutations": mutations}, headers=headers)
+        httpx.get(f"{address}/entry", params={"key": '["e/f"]'}, headers=headers)
+        assert [each["keys"] for each in door.space.requests()] == [[["a"], ["b", "c"]], [["d"]], [["e/f"]]]
+
+
 def test_a_reset_goes_back_to_the_seed_and_keys_stay_good(tmp_path: Path) -> None:
     seed = tmp_path / "seed.jsonl"
     seed.write_text("".join(json.dumps({"key": f"k{n}", "value": n}) + "\n" for n in range(1_000)))

@@ -37,7 +37,7 @@ class Authenticator:
     ) -> None:
         """`clock`: what credentials expire by, if not by that of the store."""
         self._store = store
-        self._clock = clock or store.clock
+        self.clock = clock or store.clock
         self._engine = engine
         self._identity_provider = identity_provider
         self._epoch = -1
@@ -56,7 +56,7 @@ class Authenticator:
             self._epoch = epoch
         credential = authorization or _credential_of(cookie)
         principal = self._keys.get(credential) or self._tokens.get(credential) or await self._verify(credential, epoch)
-        if principal.expires_at is not None and principal.expires_at <= self._clock():
+        if principal.expires_at is not None and principal.expires_at <= self.clock():
             self._tokens.pop(credential, None)
             raise Unauthenticated("the access key or token has expired")
         return principal

@@ -40,7 +40,7 @@ VOXIMPLANT_TEXTS = {
 }
 
 #: Operations of the native API whose keys are in the body.
-_WITH_KEYS = ("GetEntries", "Atomic")
+_WITH_KEYS = ("GetMany", "Atomic")
 
 _json = msgspec.json.Decoder()
 

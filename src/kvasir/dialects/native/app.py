@@ -193,7 +193,7 @@ class NativeDialect:
         if when is None:
             return False
         query = parameters.read(request.query, routes.SET_ENTRY.parameters)
-        wanted = entries.wanted_set(request, query, packed, body, self._store)
+        wanted = entries.wanted_set(request, query, packed, body, self._store, space)
         return self._store.submit(principal, space, wanted, when, _Setting(request))
 
 

@@ -46,7 +46,7 @@ async def commit(services: Services, call: Call) -> Response:
     if not asked.checks and not asked.mutations:
         raise Invalid("the body has neither checks nor mutations")
     when = [condition_of(check, f"checks[{at}].") for at, check in enumerate(asked.checks)]
-    now = store.clock()
+    now = store.now(space)
     wanted = [mutation_of(each, f"mutations[{at}].", store.limits, now) for at, each in enumerate(asked.mutations)]
     outcome = await store.write(call.principal, space, *wanted, when=when)
     if isinstance(outcome, Conflict):

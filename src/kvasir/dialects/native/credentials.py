@@ -30,7 +30,7 @@ async def create_key(services: Services, call: Call) -> Response:
     require(call.principal, MANAGERS)
     limits = services.store.limits
     asked = await bodies.read(await call.request.body(limits.query_body_bytes), bodies.NewKey, limits)
-    now = services.store.clock()
+    now = services.auth.clock()
     ttl = None if asked.ttl is None else atomic.parsed(durations.parse, asked.ttl, "", "ttl")
     expires_at = None
     if asked.expires_at is not None:
@@ -105,7 +105,7 @@ async def create_account(services: Services, call: Call) -> Response:
     if principal.keys is not None:
         raise blame("", "roles", "cannot be given by this access key: it is limited to a key prefix, an account is not")
     made = await service_accounts.create(
-        services.engine, services.store.clock, principal.organisation, asked.roles, applications, asked.description
+        services.engine, services.auth.clock, principal.organisation, asked.roles, applications, asked.description
     )
     location = ("Location", f"/v1/service-accounts/{made.key_id}")
     return call.answer(rendering.json(made), 201, (location,))

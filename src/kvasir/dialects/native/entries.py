@@ -78,13 +78,13 @@ async def put(services: Services, call: Call) -> Response:
     when = await _conditions(services.store, call.principal, space, call.request, packed)
     body = await call.request.body(services.store.limits.set_body_bytes)
     if jsontext.is_light(body):
-        wanted = wanted_set(call.request, call.query, packed, body, services.store)
+        wanted = wanted_set(call.request, call.query, packed, body, services.store, space)
     else:
-        wanted = await aside(lambda: wanted_set(call.request, call.query, packed, body, services.store))
+        wanted = await aside(lambda: wanted_set(call.request, call.query, packed, body, services.store, space))
     return set_response(await services.store.write(call.principal, space, wanted, when=when), call.operation.name)
 
 
-def wanted_set(request: Request, query: dict[str, Any], packed: bytes, value: bytes, store: Store) -> Set:
+def wanted_set(request: Request, query: dict[str, Any], packed: bytes, value: bytes, store: Store, space: Space) -> Set:
     """What a PUT asks for. Raises `Invalid` and `TooLarge`."""
     limits = store.limits
     limits.check_value(value)
@@ -93,7 +93,7 @@ def wanted_set(request: Request, query: dict[str, Any], packed: bytes, value: by
     if not query:
         return Set(packed, value, metadata)
     ttl, expires_at = query.get("ttl"), query.get("expires_at")
-    check_life(ttl, expires_at, query.get("refresh", False), store.clock())
+    check_life(ttl, expires_at, query.get("refresh", False), store.now(space))
     keep: frozenset[str] = query.get("keep", frozenset())
     return Set(
         packed,

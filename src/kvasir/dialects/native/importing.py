@@ -103,7 +103,7 @@ class _Import:
 
     async def _take(self, text: bytes) -> None:
         store = self._services.store
-        now = store.clock()
+        now = store.now(self._space)
         if self._end is not None:
             self._refuse("it follows the line that ends an export")
             return
