@@ -7,7 +7,6 @@ whoever trusts its certificate trusts nothing but the one certificate signed wit
 from __future__ import annotations
 
 import ipaddress
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kvasir.server import whole_file
 
 #: Apple's systems refuse certificates that are valid for more than 825 days, and public ones may have at most 398.
 DAYS = 397
@@ -93,10 +94,5 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _save(path: Path, content: bytes, mode: int) -> Path:
-    """Write a file beside its place, then rename it: nobody ever finds half a file, or a private one open to others."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    aside.replace(path)
+    whole_file.write(path, content, mode)
     return path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from kvasir.config.table import Config
 from kvasir.errors import Unavailable
+from kvasir.server import whole_file
 
 
 def write(path: Path, addresses: Mapping[str, list[str]], organisation: str, pid: int) -> None:
@@ -17,12 +17,8 @@ def write(path: Path, addresses: Mapping[str, list[str]], organisation: str, pid
     `addresses`: the URLs of each listener by its name, of which the file has the first; `pid` is the process to stop.
     """
     facts = {name: urls[0] for name, urls in addresses.items()} | {"organisation": organisation, "pid": pid}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.unlink(missing_ok=True)
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(facts, file)
-        aside.replace(path)
+        whole_file.write(path, json.dumps(facts).encode(), 0o600)
     except OSError as error:
         raise Unavailable(f"the ready file {path} cannot be written: {error.strerror}") from None
 

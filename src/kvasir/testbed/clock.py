@@ -21,11 +21,6 @@ class SettableClock:
     def is_frozen(self) -> bool:
         return self._at is not None
 
-    @property
-    def is_set(self) -> bool:
-        """Whether it differs from the clock that it is based on."""
-        return self._at is not None or self._ahead != 0
-
     def advance(self, milliseconds: int) -> None:
         """Move it forward; if it stands, it stands there afterwards."""
         if self._at is None:
