@@ -137,6 +137,8 @@ def test_a_worker_that_dies_while_the_database_is_away_comes_back_with_it(
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
         before = set(children.read_text().split())
         assert len(before) == 2
+        # A server one of whose workers has never served gives up when that one cannot.
+        wait_until(lambda: server.log.count("listening on") >= 2, "both workers serve")
         postgres.stop()
         for pid in before:
             with contextlib.suppress(ProcessLookupError):  # one may still have been looking for the database
