@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
@@ -192,3 +193,25 @@ def test_a_process_has_as_many_open_files_as_it_may(tmp_path: Path) -> None:
         limits = Path(f"/proc/{server.pid}/limits").read_text()
         (soft, hard) = re.findall(r"Max open files +(\S+) +(\S+)", limits)[0]
         assert soft == hard
+
+
+@pytest.mark.parametrize(
+    ("settings", "on"),
+    [
+        ({}, True),
+        ({"http": "localhost:1", "https": "[::1]:2"}, True),
+        ({"http": "0.0.0.0:1"}, False),
+        ({"https": "10.0.0.1:2"}, False),
+        ({"http": "[::]:1", "console": "on"}, True),
+        ({"console": "off"}, False),
+    ],
+)
+def test_the_console_is_on_by_itself_only_where_this_machine_alone_reaches_it(
+    settings: dict[str, Any], on: bool
+) -> None:
+    assert sockets.has_console(Config(**settings), {}) is on
+
+
+def test_a_socket_handed_over_decides_about_the_console_in_place_of_the_address() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listening:
+        assert not sockets.has_console(Config(), {"http": [listening]})

@@ -196,6 +196,15 @@ class Config:
         "separated by commas; the option may be given several times.",
     )
 
+    console: str = row(
+        ACCESS,
+        "auto",
+        one_of("on", "off", "auto"),
+        "on|off|auto",
+        "The page for people at `/console/`. auto: only if every address for HTTP is a loopback one. It has no rights "
+        "of its own: whoever opens it signs in with an access key.",
+    )
+
     drain_seconds: float = row(
         RUNNING, "20", seconds, "seconds", "How long a stopping server waits for requests in progress."
     )

@@ -17,6 +17,7 @@ from kvasir.config.table import Config
 from kvasir.control import bootstrap
 from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.nemesis.app import NemesisDialect
+from kvasir.dialects.operations.console import ConsoleDialect
 from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori.app import VersoriDialect
@@ -42,7 +43,15 @@ OTHER_FILES = 100
 #: The operations that are counted, by dialect.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     dialect.name: dialect.operations
-    for dialect in (NativeDialect, VersoriDialect, VoximplantDialect, NemesisDialect, HealthDialect, ReferenceDialect)
+    for dialect in (
+        NativeDialect,
+        VersoriDialect,
+        VoximplantDialect,
+        NemesisDialect,
+        HealthDialect,
+        ReferenceDialect,
+        ConsoleDialect,
+    )
 }
 
 

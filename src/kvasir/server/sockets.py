@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from kvasir.config.parsers import is_loopback, split_address
 from kvasir.config.table import Config
@@ -108,6 +109,15 @@ def addresses(config: Config, given: Given) -> dict[str, list[str]]:
         elif address := getattr(config, name):
             found[name] = [f"{scheme}://{address}"]
     return found
+
+
+def has_console(config: Config, given: Given) -> bool:
+    """Whether the setting `console` means on: auto does if HTTP is served on loopback addresses only."""
+    if config.console != "auto":
+        return config.console == "on"
+    found = addresses(config, given)
+    urls = [urlsplit(url) for name in ("http", "https") for url in found.get(name, ())]
+    return all(is_loopback(url.hostname or "") for url in urls)
 
 
 def _bind(address: str, *, share: bool) -> list[socket.socket]:

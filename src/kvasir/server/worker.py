@@ -29,6 +29,7 @@ from kvasir.dialects.native import openapi as native_openapi
 from kvasir.dialects.native import stats
 from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.nemesis.app import NemesisDialect
+from kvasir.dialects.operations.console import ConsoleDialect
 from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori import openapi
@@ -104,12 +105,13 @@ class Worker:
             voximplant_settings(config),
             strict=config.strict_requests,
         )
+        console = ConsoleDialect(on=sockets.has_console(config, self._given))
         reference = ReferenceDialect(openapi.document(config.limits), native_openapi.document(config.limits))
         shared: list[HttpDialect] = [versori, self._native]
         if config.cors_origin:
             shared = [CrossOrigin(dialect, config.cors_origin) for dialect in shared]
         # Versori's paths win, since a key in one may look like a path of another API.
-        chosen = (shared[0], reference, shared[1], self._health, voximplant)
+        chosen = (shared[0], reference, shared[1], self._health, voximplant, console)
         dialects = [self._dressed(each) for each in chosen]
         self._listener = HttpListener(
             dialects, metrics, config.limits, fallback=dialects[0], log_requests=config.access_log

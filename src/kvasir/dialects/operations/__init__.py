@@ -1,1 +1,1 @@
-"""What every server answers about itself: health, metrics, and the reference of the Versori API."""
+"""What every server answers about itself: health, metrics, and the reference of its APIs; and the console."""
