@@ -21,8 +21,8 @@ serve: .venv/ready
 # doing (python/cpython#106905). Hypothesis parses files, and Debian 12 has 3.11.2: so without carets.
 test: export PYTHONNODEBUGRANGES := 1
 test: .venv/ready .venv/clients/ready .venv/clients/django/ready test-newest-python
-	$(BIN)/pytest -n 2 --dist loadfile
-	$(BIN)/pytest -n 2 --dist loadfile --engine postgresql $(APIS)
+	$(BIN)/pytest -n 2 --dist loadfile --durations 20
+	$(BIN)/pytest -n 2 --dist loadfile --durations 10 --engine postgresql $(APIS)
 
 test-newest-python: .venv/ready
 	$(BIN)/python -m tools.newest_python $(PARSING)

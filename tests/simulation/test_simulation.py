@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.seeds import run
 
 #: The everyday share; `python -m tests.simulation` tells more of them.
-SECONDS = 20
+SECONDS = 8
 #: Within so many stories each planted fault must be found.
 STORIES = 1_000
 #: Those that take a few seconds; `python -m tests.simulation --stories 1000 --plant NAME` finds the others.
