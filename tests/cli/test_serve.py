@@ -25,7 +25,7 @@ import kvasir.cli
 from kvasir.config.table import SETTINGS, Config
 from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Metrics
-from kvasir.server.run import OPERATIONS
+from kvasir.server.run import operations_of
 from kvasir.server.worker import Worker
 from tests.support.cli import run
 from tests.support.http_client import client
@@ -314,7 +314,7 @@ def test_readyz_is_answered_only_when_all_listeners_are_up(tmp_path: Path, monke
         return True
 
     monkeypatch.setattr(WebSocketListener, "start", slow_start)
-    server = Worker(config, Metrics(OPERATIONS, 1))
+    server = Worker(config, Metrics(operations_of(config), 1))
     threshold = gc.get_threshold()
     try:
         status = asyncio.run(server.serve(announce=True, parent=supervisor, on_ready=is_ready))

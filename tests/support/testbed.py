@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -15,6 +16,25 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from kvasir.testing import Server, Space
+
+DAY_MS = 86_400_000
+
+
+def instant(milliseconds: int) -> str:
+    """RFC 3339, as the APIs take it."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)).isoformat().replace("+00:00", "Z")
+
+
+#: Kinds of lives: an API, the options of a set at an instant for one that lasts so many milliseconds, and how long
+#: one may be that is tested by a clock that can be moved.
+LIVES: dict[str, tuple[str, Any, int]] = {
+    "versori ttl": ("versori", lambda now, lasts: {"expireIn": lasts}, 31 * DAY_MS),
+    "versori absolute": ("versori", lambda now, lasts: {"expireAt": instant(now + lasts)}, DAY_MS),
+    "native ttl": ("native", lambda now, lasts: {"ttl": f"{lasts}ms"}, 90 * DAY_MS),
+    "native absolute": ("native", lambda now, lasts: {"expires_at": instant(now + lasts)}, 1_500),
+    "voximplant ttl": ("voximplant", lambda now, lasts: {"ttl": lasts // 1000}, 30 * DAY_MS),
+    "voximplant absolute": ("voximplant", lambda now, lasts: {"expires_at": (now + lasts) // 1000}, DAY_MS),
+}
 
 
 class Disconnected(Exception):

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from kvasir.testing import Server
-from tests.support.testbed import Failed, Nemesis, Versori, Voximplant, opened
-
-DAY_MS = 86_400_000
+from tests.support.testbed import DAY_MS, LIVES, Failed, Nemesis, Versori, Voximplant, opened
 
 
-def instant(milliseconds: int) -> str:
-    """RFC 3339, as the APIs take it."""
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)).isoformat().replace("+00:00", "Z")
-
-
-LIVES: list[Any] = [
-    pytest.param("versori", lambda now: {"expireIn": 31 * DAY_MS}, 31 * DAY_MS, id="versori ttl"),
-    pytest.param("versori", lambda now: {"expireAt": instant(now + DAY_MS)}, DAY_MS, id="versori absolute"),
-    pytest.param("native", lambda now: {"ttl": "90d"}, 90 * DAY_MS, id="native ttl"),
-    pytest.param("native", lambda now: {"expires_at": instant(now + 1_500)}, 1_500, id="native absolute"),
-    pytest.param("voximplant", lambda now: {"ttl": 30 * 86_400}, 30 * DAY_MS, id="voximplant ttl"),
-    pytest.param("voximplant", lambda now: {"expires_at": now // 1000 + 86_400}, DAY_MS, id="voximplant absolute"),
-]
-
-
-@pytest.mark.parametrize(("name", "life", "milliseconds"), LIVES)
+@pytest.mark.parametrize(("name", "life", "milliseconds"), LIVES.values(), ids=LIVES)
 def test_an_entry_is_there_until_a_millisecond_before_its_end(
     kvasir_server: Server, name: str, life: Any, milliseconds: int
 ) -> None:
     with opened(kvasir_server, name) as door:
         door.space.clock.freeze("2030-01-01T00:00:00Z")
         now = door.space.clock.now_ms()
-        door.set("v", **life(now))
+        door.set("v", **life(now, milliseconds))
         assert door.space.clock.advance(f"{milliseconds - 1}ms") == 0
         assert door.get() == "v"
         assert door.space.clock.advance("1ms") == 1
@@ -162,3 +145,32 @@ def test_our_own_api_judges_instants_by_the_clock_of_the_space(kvasir_server: Se
         assert time.time() < datetime.fromisoformat(made["expires_at"]).timestamp() < time.time() + 7_200
     finally:
         kvasir_server.reset()
+
+
+def test_a_watch_ends_with_its_key_by_the_real_clock(kvasir_server: Server) -> None:
+    """Months that pass in a test end no watch, and a clock that stands lets none live on."""
+    owner = {"Authorization": f"Bearer {kvasir_server.key}"}
+
+    def new_key(ttl: str) -> dict[str, str]:
+        asked = {"name": "reader", "role": "viewer", "ttl": ttl}
+        made = httpx.post(f"{kvasir_server.url}/v1/keys", json=asked, headers=owner).json()
+        return {"Authorization": f"Bearer {made['key']}"}
+
+    def watching(headers: dict[str, str]) -> Any:
+        return client.stream("GET", address, headers=headers)
+
+    with opened(kvasir_server, "native") as door, httpx.Client(timeout=30) as client:
+        address = f"{kvasir_server.url}/v1/spaces/{door.space.id}/watch"
+        try:
+            kvasir_server.clock.advance("400d")
+            kvasir_server.clock.freeze()
+            with watching(new_key("1h")) as long, watching(new_key("1s")) as short:
+                lines = long.iter_lines()
+                assert next(line for line in lines if line.startswith("event")) == "event: ready"
+                events = [line for line in short.iter_lines() if line.startswith(("event", "data"))]
+                assert events[-2] == "event: error"
+                assert json.loads(events[-1].removeprefix("data: "))["status"] == 401
+                door.set("v")
+                assert next(line for line in lines if line.startswith("event")) == "event: set"
+        finally:
+            kvasir_server.reset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -14,10 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
+from kvasir.config.table import SETTINGS
 from kvasir.testing import Server
 from kvasir.testing.server import KVASIR
-from tests.support.serving import PATIENCE_SECONDS, serving, wait_until
+from tests.support.serving import PATIENCE_SECONDS, environment, serving, wait_until
 from tests.support.testbed import KINDS, Versori, opened
 
 LINE = {"http", "https", "nemesis", "control", "organisation", "key", "stores", "voximplant", "ca", "pid"}
@@ -161,17 +164,51 @@ def test_it_runs_in_the_background_of_a_shell() -> None:
         process.wait(PATIENCE_SECONDS)
 
 
-def test_serve_has_none_of_it(tmp_path: Path) -> None:
-    with serving(tmp_path, env={"KVASIR_MODE": "dev", "KVASIR_DEV": "true"}) as server:
-        loaded = subprocess.run(
-            [sys.executable, "-c", "import sys, kvasir.cli, kvasir.server.run; print(*sys.modules)"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        assert not [name for name in loaded if name.startswith(("kvasir.testbed", "kvasir.testing"))]
+def test_with_nobody_to_close_its_input_it_says_what_it_needs() -> None:
+    done = subprocess.run(
+        [*KVASIR, "dev", "--until-stdin-closes"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs a pipe" in done.stderr
+
+
+def test_a_live_serve_has_none_of_it(tmp_path: Path) -> None:
+    """Each interpreter of the server tells what it imports, while all APIs are asked for something."""
+    variables = {"KVASIR_MODE": "dev", "KVASIR_DEV": "true", "PYTHONVERBOSE": "1"}
+    (tmp_path / "kvasir.toml").write_text("")
+    with serving(tmp_path, "--workers", "2", env=variables) as server:
         assert "mode" not in httpx.get(f"{server.url}/healthz").json()
         assert httpx.get(f"{server.url}/_kvasir/clock", headers=server.headers).status_code == 404
+        address = f"{server.url}/store/{server.store}/kv/k"
+        assert httpx.put(address, json={"value": 1}, headers=server.headers).is_success
+        address = f"{server.url}/v1/spaces/{server.store}/entries/k"
+        assert httpx.get(address, headers=server.headers).text == "1"
+        assert "error" in httpx.post(f"{server.url}/platform_api/GetKeyValueItem").json()
+        with connect(f"{server.nemesis_url}/session") as connection:
+            connection.send('{"SH_NEW": {"name": "s"}}')
+            assert "tkn" in str(connection.recv())
+        assert server.stop() == 0
+    loaded = set(re.findall(r"import '([\w.]+)' #", server.log))
+    assert {"kvasir.cli.serve", "kvasir.server.worker", "kvasir.dialects.nemesis.app"} <= loaded
+    assert not [name for name in loaded if name.startswith(("kvasir.testbed", "kvasir.testing", "kvasir.cli.dev"))]
+
+
+@pytest.mark.parametrize("given", ["option", "file"])
+@pytest.mark.parametrize("name", ["dev", "mode", "testbed"])
+def test_no_setting_makes_a_test_bed_of_serve(tmp_path: Path, name: str, given: str) -> None:
+    """An unknown variable has no effect, as the test above shows."""
+    assert name not in {setting.name for setting in SETTINGS}
+    (tmp_path / "kvasir.toml").write_text(f"{name} = true\n" if given == "file" else "")
+    done = subprocess.run(
+        [*KVASIR, "serve", *([f"--{name}"] if given == "option" else [])],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert name in done.stderr
 
 
 def test_in_a_container_the_controls_stay_on_loopback() -> None:

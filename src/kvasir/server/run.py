@@ -10,13 +10,13 @@ import resource
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import uvloop
 
 from kvasir.config.table import Config
 from kvasir.control import bootstrap
 from kvasir.dialects.native.app import NativeDialect
-from kvasir.dialects.nemesis.app import NemesisDialect
 from kvasir.dialects.operations.console import ConsoleDialect
 from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
@@ -40,19 +40,16 @@ MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 262_144
 #: Files that a process has open besides its connections, with room to spare.
 OTHER_FILES = 100
 
-#: The operations that are counted, by dialect.
-OPERATIONS: Mapping[str, tuple[str, ...]] = {
-    dialect.name: dialect.operations
-    for dialect in (
-        NativeDialect,
-        VersoriDialect,
-        VoximplantDialect,
-        NemesisDialect,
-        HealthDialect,
-        ReferenceDialect,
-        ConsoleDialect,
-    )
-}
+
+def operations_of(config: Config) -> Mapping[str, tuple[str, ...]]:
+    """The operations that are counted, by dialect."""
+    served: list[Any] = [NativeDialect, VersoriDialect, VoximplantDialect]
+    served += [HealthDialect, ReferenceDialect, ConsoleDialect]
+    if config.nemesis:
+        from kvasir.dialects.nemesis.app import NemesisDialect
+
+        served.append(NemesisDialect)
+    return {dialect.name: dialect.operations for dialect in served}
 
 
 def run(config: Config) -> int:
@@ -65,7 +62,7 @@ def run(config: Config) -> int:
         keep_private(config)
         _allow_files(config)
         _return_large_blocks()
-        metrics = Metrics(OPERATIONS, config.workers)
+        metrics = Metrics(operations_of(config), config.workers)
         if config.workers == 1:
             return _serve(config, metrics, given, 0)
         with _runner() as runner:

@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
@@ -28,7 +28,6 @@ from kvasir.dialects.http import HttpDialect
 from kvasir.dialects.native import openapi as native_openapi
 from kvasir.dialects.native import stats
 from kvasir.dialects.native.app import NativeDialect
-from kvasir.dialects.nemesis.app import NemesisDialect
 from kvasir.dialects.operations.console import ConsoleDialect
 from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
@@ -41,7 +40,6 @@ from kvasir.engine import Clock, Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError
 from kvasir.listeners.http import HttpListener
-from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Metrics
 from kvasir.model import Principal
 from kvasir.server import ready_file, sockets, welcome
@@ -50,6 +48,9 @@ from kvasir.server.data_directory import SAVES
 from kvasir.server.save_directory import SaveDirectory
 from kvasir.server.sockets import Given, confirm, listen
 from kvasir.store.store import Store
+
+if TYPE_CHECKING:
+    from kvasir.listeners.websocket import WebSocketListener
 
 log = logging.getLogger("kvasir")
 
@@ -136,6 +137,8 @@ class Worker:
         return Store(self._engine, self._config.limits, self._engine.clock)
 
     def _create_nemesis(self, *parts: Any, **settings: Any) -> Dialect:
+        from kvasir.dialects.nemesis.app import NemesisDialect
+
         return NemesisDialect(*parts, **settings)
 
     def _dressed(self, dialect: HttpDialect) -> HttpDialect:
@@ -169,6 +172,9 @@ class Worker:
         listening = listen("nemesis", config, self._given)
         if not listening:
             return []
+        # With all that it needs, it is a third of what a process imports; many serve without it.
+        from kvasir.listeners.websocket import WebSocketListener
+
         caller: Principal | Authenticator = self._auth
         first = await organisation.first_organisation(self._engine)
         if config.nemesis_auth != "key":

@@ -11,18 +11,14 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from kvasir.control import applications, sessions
+from kvasir.control import applications
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import keytext, problems
 from kvasir.dialects.native import routes as native
-from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, Profile
-from kvasir.dialects.nemesis.conversation.requests import parse_request, render_failure
-from kvasir.dialects.nemesis.frames import NotText
 from kvasir.dialects.versori import responses, routes
 from kvasir.dialects.voximplant import app as voximplant
 from kvasir.dialects.voximplant import errors, forms
 from kvasir.errors import KvasirError, Unavailable
-from kvasir.limits import Limits
 from kvasir.model import Alias
 from kvasir.testbed.bed import TestBed
 from kvasir.testbed.calls import Call
@@ -91,7 +87,7 @@ class VersoriForm:
                 keys = _batch_keys(_json.decode(await request.body()))
         except (KvasirError, msgspec.DecodeError, RecursionError):
             pass
-        return Call("versori", operation, owner, _keys(keys))
+        return Call("versori", operation, owner, keys_of(keys))
 
     def failure(self, error: KvasirError, operation: str, request: Request) -> Response:
         return responses.failure(error, operation, request.id)
@@ -118,7 +114,7 @@ class VoximplantForm:
             keys = [[texts["key"]]] if "key" in texts else ()
         except (KvasirError, errors.ApiError):
             pass
-        return Call("voximplant", operation, space, _keys(keys))
+        return Call("voximplant", operation, space, keys_of(keys))
 
     async def _space(self, texts: dict[str, str]) -> str | None:
         organisation, id = self._named.organisation, texts.get("application_id", "").strip()
@@ -153,7 +149,7 @@ class NativeForm:
                 keys = _named_keys(_json.decode(await request.body()))
         except (KvasirError, msgspec.DecodeError, RecursionError):
             pass
-        return Call("native", operation, space or None, _keys(keys))
+        return Call("native", operation, space or None, keys_of(keys))
 
     def failure(self, error: KvasirError, operation: str, request: Request) -> Response:
         return problems.failure(error, operation, request.id)
@@ -164,58 +160,26 @@ class NativeForm:
         return Response(429, msgspec.json.encode(body), operation, Unavailable.code, headers, problems.CONTENT_TYPE)
 
 
-class NemesisForm:
-    """The NemesisDB API, for connections with one set of commands."""
-
-    def __init__(self, named: Named, profile: Profile, store_name: Alias | None, limits: Limits) -> None:
-        """`store_name`: of the one store that all commands are about; None: each names its session."""
-        self._named = named
-        self._profile = profile
-        self._store_name = store_name
-        self._limits = limits
-
-    async def call(self, message: bytes | None) -> Call:
-        """What a message asks for."""
-        try:
-            value = _json.decode(message or b"")
-            ((name, body),) = value.items()
-        except (AttributeError, ValueError, RecursionError):
-            return Call("nemesis", NO_COMMAND)
-        if name not in self._profile.commands or not isinstance(body, dict):
-            return Call("nemesis", NO_COMMAND)
-        alias = self._store_name or sessions.by_token(str(body.get("tkn", "")))
-        named = body.get("keys", ())
-        return Call("nemesis", name, await self._named.by_alias(alias), _keys([each] for each in _items(named)))
-
-    def failure(self, message: bytes | None, error: KvasirError | None) -> bytes:
-        """The frame that tells a failure; None: a rate limit, which this API has no word for but its message."""
-        try:
-            request = parse_request(self._profile, message, self._limits, 0.0)
-        except NotText:
-            request = parse_request(self._profile, None, self._limits, 0.0)
-        return render_failure(self._profile, request, error or Unavailable(RATE_LIMITED))[1] or b""
-
-
 def _named_keys(body: Any) -> Iterable[Any]:
     """The keys of POST …/get and …/atomic."""
     if not isinstance(body, dict):
         return ()
-    items = [*_items(body.get("checks")), *_items(body.get("mutations"))]
-    return [*_items(body.get("keys")), *(item.get("key") for item in items if isinstance(item, dict))]
+    items = [*items_of(body.get("checks")), *items_of(body.get("mutations"))]
+    return [*items_of(body.get("keys")), *(item.get("key") for item in items if isinstance(item, dict))]
 
 
 def _batch_keys(body: Any) -> Iterable[Any]:
     if not isinstance(body, dict):
         return ()
-    entries = _items(body.get("entries"))
-    return [*_items(body.get("keys")), *(entry.get("key") for entry in entries if isinstance(entry, dict))]
+    entries = items_of(body.get("entries"))
+    return [*items_of(body.get("keys")), *(entry.get("key") for entry in entries if isinstance(entry, dict))]
 
 
-def _items(found: Any) -> Iterable[Any]:
+def items_of(found: Any) -> Iterable[Any]:
     """The items of a list or the names of an object; a client may send anything else, which the dialect refuses."""
     return found if isinstance(found, list | dict) else ()
 
 
-def _keys(found: Iterable[Any]) -> tuple[tuple[str, ...], ...]:
+def keys_of(found: Iterable[Any]) -> tuple[tuple[str, ...], ...]:
     """Those of them that are keys."""
     return tuple(tuple(key) for key in found if isinstance(key, list) and all(isinstance(part, str) for part in key))

@@ -23,15 +23,14 @@ from kvasir.config.table import Config
 from kvasir.control import applications, bootstrap, service_accounts
 from kvasir.control.organisation import first_organisation
 from kvasir.dialects.http import HttpDialect
-from kvasir.dialects.nemesis.app import NemesisDialect
 from kvasir.dialects.websocket import Dialect
 from kvasir.engine import Engine
 from kvasir.engines.numbering import wall_clock
-from kvasir.errors import KvasirError
+from kvasir.errors import KvasirError, Unavailable
 from kvasir.listeners.http import HttpListener
 from kvasir.metrics import Metrics
 from kvasir.server import logs, sockets
-from kvasir.server.run import OPERATIONS
+from kvasir.server.run import operations_of
 from kvasir.server.worker import Worker
 from kvasir.store.store import Store
 from kvasir.testbed import seeds
@@ -39,7 +38,6 @@ from kvasir.testbed.bed import TestBed
 from kvasir.testbed.controls import PATH, Controls
 from kvasir.testbed.forms import HttpForm, Named, NativeForm, VersoriForm, VoximplantForm
 from kvasir.testbed.interception import InterceptedHttp
-from kvasir.testbed.nemesis import InterceptedNemesis
 
 #: The Voximplant application that is there from the start.
 APPLICATION = "testbed"
@@ -84,7 +82,7 @@ class DevWorker(Worker):
         self._token = secrets.token_urlsafe(32)
         self._facts: dict[str, Any] = {}
         controls = Controls(self._bed, self._token)
-        metrics = Metrics({**OPERATIONS, controls.name: controls.operations}, 1)
+        metrics = Metrics({**operations_of(config), controls.name: controls.operations}, 1)
         config, given = sockets.with_free_ports(config, {})
         super().__init__(config, metrics, given)
         self._controls = HttpListener([controls], metrics, config.limits, fallback=controls)
@@ -96,6 +94,9 @@ class DevWorker(Worker):
         return self._bed.store
 
     def _create_nemesis(self, *parts: Any, **settings: Any) -> Dialect:
+        from kvasir.dialects.nemesis.app import NemesisDialect
+        from kvasir.testbed.nemesis import InterceptedNemesis
+
         return InterceptedNemesis(self._bed, NemesisDialect(*parts, **settings))
 
     def _dressed(self, dialect: HttpDialect) -> HttpDialect:
@@ -144,7 +145,10 @@ class DevWorker(Worker):
         }
         self._controls.listen(listening)
         if self._options.until_stdin_closes:
-            asyncio.get_running_loop().add_reader(STDIN, _stop_at_the_end_of_input)
+            try:
+                asyncio.get_running_loop().add_reader(STDIN, _stop_at_the_end_of_input)
+            except PermissionError:  # a file or /dev/null, which nobody can keep open
+                raise Unavailable("--until-stdin-closes needs a pipe or a terminal as standard input") from None
         return super()._listen()
 
     async def _tell_ready(self, addresses: Mapping[str, list[str]], pid: int) -> None:
