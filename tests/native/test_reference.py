@@ -17,7 +17,7 @@ from tests.support.serving import KVASIR, Server, environment, serving
 #: Requests of each operation, and the time budget of the whole run. `KVASIR_SCHEMATHESIS_EXAMPLES=400` makes some
 #: 10,000 requests in all.
 EXAMPLES = int(os.environ.get("KVASIR_SCHEMATHESIS_EXAMPLES", "12"))
-SECONDS = 40 if EXAMPLES < 100 else 1_800
+SECONDS = 25 if EXAMPLES < 100 else 1_800
 
 HOOKS = """
 import schemathesis
@@ -75,6 +75,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             "[checks]\npositive_data_acceptance.enabled = false\n"
             # What it makes is not looked for under its own id but under that of the space above.
             "ensure_resource_availability.enabled = false\n"
+            # What is refused by one of the API's own statuses is refused; not all of them are in its list.
+            'negative_data_rejection.expected-statuses = ["4xx"]\n'
             f'[[operations]]\ninclude-name = "DELETE /v1/spaces/{{id}}"\nparameters = {{ "path.id" = "{ended}" }}\n'
             # Its lines are refused one by one, in an answer that counts them.
             '[[operations]]\ninclude-name = "POST /v1/spaces/{id}/import"\n'
