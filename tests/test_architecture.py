@@ -55,7 +55,7 @@ NOUNS_ALLOWED: dict[str, set[str]] = {
     "limits": {"errors"},
     "keys": {"errors", "model"},
     "jsontext": {"errors"},
-    "metrics": {"errors", "model"},
+    "metrics": {"errors", "limits", "model"},
     "printable": set(),
 }
 #: Folders whose children are interchangeable, and so know nothing of each other.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from kvasir import errors, limits
+from kvasir import errors, limits, metrics
 from kvasir.access.authenticator import CREDENTIAL_CHARACTERS
 from kvasir.config.loading import FILE
 from kvasir.config.table import LIMITS, NEMESIS, SETTINGS, VOXIMPLANT, Setting
@@ -164,10 +164,36 @@ def errors_page() -> str:
     return _MADE + _ERRORS_HEAD + table + _ERRORS_TAIL
 
 
+_METRICS_HEAD = """# Metrics
+
+What `GET /metrics` tells, of all workers of a server added up (those of a process, `process_…`, tell them apart by the
+label `worker`). [observability.md](observability.md) says how to collect and watch them. Names follow the conventions
+of Prometheus: base units, counters that end in `_total`. Counters start from 0 with the server, not with a worker.
+Figures of the database are up to ten seconds old, others of other workers up to one.
+"""
+
+
+def metrics_page() -> str:
+    """docs/operate/metrics.md"""
+    table = "\n| Metric | Labels | Kind | What it is |\n|---|---|---|---|\n"
+    table += "".join(
+        f"| `{family.name}` | {', '.join(f'`{label}`' for label in family.labels)} | {family.kind} | {family.help} |\n"
+        for family in metrics.FAMILIES
+    )
+    counted = ", ".join(f"`{bound}`" for bound in limits.BOUNDS)
+    outcomes = ", ".join(f"`{outcome}`" for outcome in dict.fromkeys(metrics.OUTCOMES))
+    return (
+        f"{_MADE}{_METRICS_HEAD}{table}\nThe values of `bound`, named as in [limits.md](../limits.md): {counted}.\n\n"
+        f"The values of `outcome`: {outcomes}; [errors.md](../errors.md) explains them. "
+        "A condition that is not met is a `conflict`.\n"
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "limits.md": limits_page,
     "errors.md": errors_page,
+    "operate/metrics.md": metrics_page,
 }
 
 

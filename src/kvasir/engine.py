@@ -33,6 +33,7 @@ from kvasir.model import (
     Commit,
     Conflict,
     Entry,
+    Gauges,
     KeyRange,
     Page,
     Query,
@@ -265,4 +266,8 @@ class Engine(Protocol):
 
     async def stats(self) -> Stats:
         """Figures for `/metrics`; may be up to ten seconds old."""
+        ...
+
+    def gauges(self) -> Gauges:
+        """How things are in this process, for `/metrics`. Takes no waiting."""
         ...

@@ -19,6 +19,40 @@ TOO_LARGE, INVALID, UNAVAILABLE = "`too_large`", "`invalid`", "`unavailable`: tr
 BODY_SLACK_BYTES = 4_096
 
 
+#: The bounds of this process whose refusals are counted, by their settings (docs/limits.md) without "limit-".
+BOUNDS = (
+    "answers_in_flight_bytes",
+    "bodies_in_flight_bytes",
+    "connection_answer_bytes",
+    "connections",
+    "credential_exports",
+    "credential_imports",
+    "credential_watches",
+    "key_bytes",
+    "metadata_bytes",
+    "nemesis_all_unread_bytes",
+    "nemesis_connections",
+    "nemesis_unfinished_bytes",
+    "nemesis_unread_bytes",
+    "postgres_connections",
+    "queue_bytes",
+    "queue_writes",
+    "snapshots",
+    "unread_seconds",
+    "value_bytes",
+    "watch_changes",
+    "watches",
+)
+
+#: How often each of them has refused somebody, or made somebody wait.
+refusals = dict.fromkeys(BOUNDS, 0)
+
+
+def refused(bound: str) -> None:
+    """Count a refusal of one of the `BOUNDS`."""
+    refusals[bound] += 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Limit:
     """What a row says besides its default."""
@@ -186,6 +220,7 @@ class Limits:
     def check_key(self, key: bytes, index: int = 0) -> None:
         """Raises `TooLarge` with this index, or `Invalid`, unless the packed key may be stored."""
         if len(key) > self.key_bytes:
+            refused("key_bytes")
             message = f"the key is {len(key):,} bytes packed; at most {self.key_bytes:,} are allowed"
             raise TooLarge(message, subject="key", index=index)
         if not key:
@@ -200,12 +235,14 @@ class Limits:
     def check_value(self, value: bytes, index: int = 0) -> None:
         """Raises `TooLarge` with this index unless a value of this many bytes of JSON may be stored."""
         if len(value) > self.value_bytes:
+            refused("value_bytes")
             message = f"the value is {len(value):,} bytes of JSON; at most {self.value_bytes:,} are allowed"
             raise TooLarge(message, subject="value", index=index)
 
     def check_metadata(self, metadata: bytes, index: int = 0) -> None:
         """Raises `TooLarge` with this index unless metadata of this many bytes of JSON may be stored."""
         if len(metadata) > self.metadata_bytes:
+            refused("metadata_bytes")
             message = f"the metadata is {len(metadata):,} bytes of JSON; at most {self.metadata_bytes:,} are allowed"
             raise TooLarge(message, subject="metadata", index=index)
 

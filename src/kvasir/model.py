@@ -5,6 +5,7 @@ Times are Unix milliseconds. A key is `bytes`, packed by `kvasir.keys`; a value 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Literal
 
 from msgspec import Struct, field
@@ -289,21 +290,64 @@ class Stats(Struct, frozen=True):
     #: Entries on disk, including expired ones that await the sweep
     entries: int
     database_bytes: int
+    #: Those that await the sweep
+    expired: int = 0
+    #: Of the file system with the database: bytes free for us, and all; None: it is elsewhere, or there is none.
+    disk_free_bytes: int | None = None
+    disk_bytes: int | None = None
+
+
+#: Upper bounds of histograms of time, in seconds; and of those of writes per commit.
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+GROUPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+class Histogram(Struct):
+    """How often which values were observed."""
+
+    #: Upper bounds, inclusive
+    bounds: tuple[float, ...]
+    #: By the first bound that is not below the value; the last: beyond all of them
+    counts: list[int]
+    #: Of all values
+    total: float = 0.0
+
+    @classmethod
+    def of(cls, bounds: tuple[float, ...]) -> Histogram:
+        """An empty one."""
+        return cls(bounds, [0] * (len(bounds) + 1))
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, or the same value several times."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
 
 
 class WriterStats(Struct):
-    """Counters of this process's writer, since its start."""
+    """Counters of this process's engine, since its start."""
 
     queue_depth: int = 0
-    writes: int = 0
     failures: int = 0
     swept: int = 0
-    #: Commits by how many writes shared them: 1, 2, 3-4, 5-8, … 513-1024, more
-    groups: list[int] = field(default_factory=lambda: [0] * 12)
+    #: Reads of entries that the cache answered, and those for which the database was asked
+    cache_hits: int = 0
+    cache_misses: int = 0
+    #: Writes that shared a commit
+    groups: Histogram = field(default_factory=lambda: Histogram.of(GROUPS))
+    #: Seconds from the begin of a commit until it was durable
+    commits: Histogram = field(default_factory=lambda: Histogram.of(SECONDS))
+    #: Seconds from a write's call until its commit began
+    waits: Histogram = field(default_factory=lambda: Histogram.of(SECONDS))
     #: Whether a commit failed and the database has not been found sound since: writes are refused.
     broken: bool = False
 
-    def committed(self, writes: int) -> None:
-        """Count one commit."""
-        self.writes += writes
-        self.groups[min((writes - 1).bit_length(), 11) if writes else 0] += 1
+
+class Gauges(Struct, frozen=True):
+    """How things are in this process's engine."""
+
+    #: Open watches
+    watches: int = 0
+    #: Connections to a database server: in use, idle, and how many there may be; 0: the engine needs none.
+    connections_used: int = 0
+    connections_idle: int = 0
+    connections_most: int = 0

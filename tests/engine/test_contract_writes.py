@@ -405,11 +405,11 @@ def test_the_system_space_is_there_from_the_start(lab: Lab) -> None:
 def test_the_writer_counts_its_work(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
-        writes = engine.writer.writes
-        groups = sum(engine.writer.groups)
+        writes = engine.writer.groups.total
+        groups = sum(engine.writer.groups.counts)
         await engine.write([Write(space, (put(A),)), Write(space, (put(B),))])
-        assert engine.writer.writes == writes + 2
-        assert sum(engine.writer.groups) == groups + 1
+        assert engine.writer.groups.total == writes + 2
+        assert sum(engine.writer.groups.counts) == groups + 1
         assert engine.writer.queue_depth == 0
 
     lab.run(story)

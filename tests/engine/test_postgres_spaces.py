@@ -58,7 +58,7 @@ def test_many_spaces_share_statements_and_commits(schema: Schema, monkeypatch: p
         outcomes = await asyncio.gather(*(engine.write([Write(space, (put(A),))]) for space in spaces))
         assert all(isinstance(outcome, Commit) for (outcome,) in outcomes)
         assert sent.statements == [encoding.CALL_SET_SPACES]
-        assert engine.writer.groups[8] == 1
+        assert engine.writer.groups.counts[8] == 1
         assert None not in [entry for (entry,) in await asyncio.gather(*(engine.get(space, [A]) for space in spaces))]
         assert sent.statements[1:] == [read_batcher.GET_SPACES]
         await asyncio.gather(*(engine.get(space, [A, B]) for space in spaces))

@@ -199,7 +199,7 @@ def batch_set(api: Api, *entries: Any) -> Any:
 
 def test_batch_set_gives_each_entry_its_outcome_and_all_one_versionstamp(api: Api) -> None:
     old = api.set("taken").json["versionstamp"]
-    commits = api.engine.writer.writes
+    commits = api.engine.writer.groups.total
     done = batch_set(
         api,
         {"key": ["a"], "value": 1, "options": {"metadata": {"m": 1}}},
@@ -216,7 +216,7 @@ def test_batch_set_gives_each_entry_its_outcome_and_all_one_versionstamp(api: Ap
     assert old in done["failures"][0]["error"]
     assert "does not exist" in done["failures"][1]["error"]
     assert api.get("taken").json == {**api.get("taken").json, "value": 3, "versionstamp": stamp}
-    assert api.engine.writer.writes == commits + 4
+    assert api.engine.writer.groups.total == commits + 4
 
 
 def test_batch_set_applies_the_same_key_twice_in_order(api: Api) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from kvasir.engine import Waiter
 from kvasir.errors import KvasirError, Unavailable
+from kvasir.limits import refused
 from kvasir.model import Set, Write, WriterStats
 
 log = logging.getLogger("kvasir.engines")
@@ -25,12 +26,14 @@ GROUP_BYTES = 8 << 20
 class Job:
     """Writes that share a versionstamp, and the caller that waits for them."""
 
-    __slots__ = ("failure", "result", "size", "waiter", "weight", "writes")
+    __slots__ = ("failure", "result", "since", "size", "waiter", "weight", "writes")
 
     def __init__(self, waiter: Waiter | asyncio.Future[Any] | None, writes: Sequence[Write]) -> None:
         #: None: nobody waits.
         self.waiter = waiter
         self.writes = writes
+        #: When it was queued, by `time.perf_counter`; the writer fills it in.
+        self.since = 0.0
         #: Writes, as the bounds count them: a job without any counts as one.
         self.weight = len(writes) or 1
         #: Bytes, roughly, as the bounds count them.
@@ -58,6 +61,15 @@ def take_group(waiting: deque[AnyJob]) -> list[AnyJob]:
     return group
 
 
+def observe_commit(stats: WriterStats, group: Sequence[Job], began: float, durable: float) -> None:
+    """Count a commit of these jobs, which began and became durable at these moments of `time.perf_counter`."""
+    stats.groups.observe(sum([job.weight for job in group]))
+    stats.commits.observe(durable - began)
+    for job in group:
+        if job.since:  # not of the engine's own work
+            stats.waits.observe(began - job.since)
+
+
 class CommitQueue:
     """Counts what waits for a commit in this process, in `stats.queue_depth` too. For the event loop only."""
 
@@ -78,6 +90,7 @@ class CommitQueue:
         depth = self._stats.queue_depth
         # A job larger than the whole queue may still go in alone: it is within the limits of a request.
         if depth and (depth + job.weight > self._max_writes or self._bytes + job.size > self._max_bytes):
+            refused("queue_writes" if depth + job.weight > self._max_writes else "queue_bytes")
             raise Unavailable("too many writes are waiting; nothing was written, try again")
         self._stats.queue_depth = depth + job.weight
         self._bytes += job.size

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from kvasir.errors import KvasirError, Unavailable
-from kvasir.limits import Limits
+from kvasir.limits import Limits, refused
 from kvasir.model import Change, Changes, Entry, KeyRange
 
 #: Values that are read at a time to tell of changes: with more, those who watch are told that they missed something.
@@ -131,6 +131,7 @@ class Watcher:
         """Everything up to here has been put."""
         self._upto = upto
         if len(self._pending) > self._limits.watch_changes or self._bytes > self._limits.watch_bytes:
+            refused("watch_changes")
             self.miss(upto)
         elif self._pending:
             self._wake()
@@ -178,6 +179,7 @@ class Watchers:
     def add(self, space: int, ranges: Sequence[KeyRange], upto: int, *, resync: bool = False) -> Watcher:
         """A new one. Raises `Unavailable` if there are too many."""
         if self._count >= self._limits.watches:
+            refused("watches")
             raise Unavailable("too many watches are open in this process; close some, or try another server")
         watcher = Watcher(ranges, self._limits, lambda watcher: self._discard(space, watcher), upto, resync=resync)
         for places, place in self._places(space, watcher):

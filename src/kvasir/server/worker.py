@@ -47,6 +47,7 @@ from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import SAVES
 from kvasir.server.save_directory import SaveDirectory
 from kvasir.server.sockets import Given, confirm, listen
+from kvasir.server.vitals import Vitals
 from kvasir.store.store import Store
 
 if TYPE_CHECKING:
@@ -118,10 +119,8 @@ class Worker:
             dialects, metrics, config.limits, fallback=dialects[0], log_requests=config.access_log
         )
         self._nemesis: WebSocketListener | None = None
-        metrics.connections = self._connections
-
-    def _connections(self) -> int:
-        return self._listener.connections + (0 if self._nemesis is None else self._nemesis.connections)
+        self._vitals = Vitals(self._engine, self._listener, lambda: self._nemesis, config.limits)
+        metrics.collect = self._vitals
 
     # -- what a test bed does otherwise -------------------------------------------------------------------
 
@@ -215,12 +214,12 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
-        chores = [loop.create_task(self._publish()), loop.create_task(self._sample())]
+        chores = [loop.create_task(each) for each in (self._publish(), self._sample(), self._vitals.measure_lag())]
         if isinstance(self._engine, MemoryEngine):
             chores.append(loop.create_task(self._sweep()))
         if self._metrics.worker == 0:
             chores.append(loop.create_task(self._watch_clock()))
-        addresses = sockets.addresses(self._config, self._given)
+        self._health.addresses = addresses = sockets.addresses(self._config, self._given)
         log.info("listening on %s", ", ".join(each for found in addresses.values() for each in found))
         if on_ready is None or on_ready():
             await self._tell_ready(addresses, os.getpid() if parent is None else os.getppid())
@@ -259,12 +258,12 @@ class Worker:
         if not (await asyncio.gather(*stopping))[0]:
             log.warning("%d requests were still in flight when the drain time was over", self._listener.in_flight)
         await self._engine.close()
-        self._metrics.publish(self._engine.writer)
+        self._metrics.publish()
         log.info("stopped")
 
     async def _publish(self) -> None:
         while True:
-            self._metrics.publish(self._engine.writer)
+            self._metrics.publish()
             await asyncio.sleep(PUBLISH_SECONDS)
 
     async def _sample(self) -> None:

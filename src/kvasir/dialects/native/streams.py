@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from kvasir.errors import Unavailable
+from kvasir.limits import refused
 from kvasir.model import Principal
 
 
@@ -45,6 +46,7 @@ class Slots:
         """Hold one of so many places of a credential. Raises `Unavailable` if all are taken."""
         place = principal.organisation, principal.name, kind
         if self._taken[place] >= most:
+            refused(f"credential_{kind}")
             raise Unavailable(f"this credential has {most:,} {kind} open already, as many as it may; end one of them")
         self._taken[place] += 1
         try:

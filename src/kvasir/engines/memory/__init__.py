@@ -26,6 +26,7 @@ from kvasir.model import (
     Delete,
     DeleteRange,
     Entry,
+    Gauges,
     Increment,
     KeyRange,
     Mutation,
@@ -93,7 +94,7 @@ class MemoryEngine:
         return self._write_all(writes)
 
     def _write_all(self, writes: Sequence[Write]) -> list[Outcome]:
-        self.writer.committed(len(writes))
+        self.writer.groups.observe(len(writes))
         outcomes = self._stamped(writes)
         self._tell()
         return outcomes
@@ -201,10 +202,8 @@ class MemoryEngine:
         return views.children_among(keys, prefix, after, limit)
 
     async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
-        entries = sorted(
-            (entry for entry in self._visible(space) if views.in_range(entry.key, range)),
-            key=lambda entry: entry.key,
-        )
+        entries = [entry for entry in self._visible(space) if views.in_range(entry.key, range)]
+        entries.sort(key=lambda entry: entry.key)
         while entries:
             yield entries[:SCAN_ENTRIES]
             del entries[:SCAN_ENTRIES]
@@ -344,21 +343,22 @@ class MemoryEngine:
                 swept += 1 + len(self._entries[space.number])
                 self._forget(space)
         for number, entries in self._entries.items():
-            now = self.now(number)
-            for key in [key for key, entry in entries.items() if views.expired(entry.expires_at, now)]:
-                del entries[key]
-                swept += 1
+            swept += views.remove_expired(entries, self.now(number))
         self.writer.swept += swept
         return swept
 
     async def check(self) -> list[str]:
         return []
 
+    def gauges(self) -> Gauges:
+        return Gauges(len(self._watchers))
+
     async def milliseconds_ahead(self) -> int:
         return max(0, max(millisecond_of(self._last), self._latest) - self.clock())
 
     async def stats(self) -> Stats:
-        return Stats(len(self._spaces), sum(map(len, self._entries.values())), 0)
+        entries = self._entries
+        return Stats(len(self._spaces), sum(map(len, entries.values())), 0, views.count_expired(entries, self.now))
 
     # -- inside -------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -25,6 +25,19 @@ def living(entries: dict[bytes, Entry], key: bytes, now: int) -> Entry | None:
 def expired(expires_at: int | None, now: int) -> bool:
     """Whether this instant has been reached."""
     return expires_at is not None and expires_at <= now
+
+
+def count_expired(entries: Mapping[int, Mapping[bytes, Entry]], now: Callable[[int], int]) -> int:
+    """How many entries await the sweep, of all spaces by their numbers."""
+    return sum(expired(entry.expires_at, now(number)) for number, all in entries.items() for entry in all.values())
+
+
+def remove_expired(entries: dict[bytes, Entry], now: int) -> int:
+    """Remove the entries of a space that have expired; how many there were."""
+    gone = [key for key, entry in entries.items() if expired(entry.expires_at, now)]
+    for key in gone:
+        del entries[key]
+    return len(gone)
 
 
 def not_later(new: int | None, old: int | None) -> bool:

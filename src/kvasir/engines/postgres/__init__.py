@@ -25,7 +25,7 @@ from kvasir.engines.postgres.sweeping import Sweeper
 from kvasir.engines.postgres.watches import Watches
 from kvasir.engines.postgres.writing import Writer
 from kvasir.limits import Limits
-from kvasir.model import Alias, Children, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Children, Entry, Gauges, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 STATS_SECONDS = 10.0
 
@@ -191,5 +191,9 @@ class PostgresEngine:
 
     async def stats(self) -> Stats:
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:
-            self._stats = time.monotonic(), await checking.measure(self._pool, distributed=self._distributed)
+            figures = await checking.measure(self._pool, self._now(), distributed=self._distributed)
+            self._stats = time.monotonic(), figures
         return self._stats[1]
+
+    def gauges(self) -> Gauges:
+        return Gauges(len(self._watches), *self._pool.connections())

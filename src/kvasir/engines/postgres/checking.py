@@ -41,6 +41,7 @@ ESTIMATE = """
         then (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int))::bigint
         else (select count(*) from kvasir_entry) end
     from pg_class c where c.oid = 'kvasir_entry'::regclass"""
+EXPIRED = "select count(*) from kvasir_entry where expires_at <= coalesce($1, kvasir_time())"
 SIZE = """
     select sum(pg_total_relation_size(name::regclass))::bigint
     from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
@@ -77,9 +78,10 @@ async def milliseconds_ahead(pool: Pool, now: int | None) -> int:
     return int(ahead)
 
 
-async def measure(pool: Pool, *, distributed: bool) -> Stats:
-    """See `Engine.stats`. `distributed`: Citus keeps the tables on several machines."""
+async def measure(pool: Pool, now: int | None, *, distributed: bool) -> Stats:
+    """See `Engine.stats`. `now`: None is the clock of the database. `distributed`: Citus spreads the tables."""
     ((spaces,),) = await pool.fetch(SPACES)
     ((entries,),) = await pool.fetch(CITUS_ESTIMATE if distributed else ESTIMATE)
     ((size,),) = await pool.fetch(CITUS_SIZE if distributed else SIZE)
-    return Stats(spaces, entries, size)
+    ((expired,),) = await pool.fetch(EXPIRED, now)
+    return Stats(spaces, entries, size, expired)

@@ -17,6 +17,7 @@ import asyncpg
 from kvasir.engines.postgres import failures
 from kvasir.engines.postgres.address import Host, connect_arguments, hosts
 from kvasir.errors import Unavailable, UnknownOutcome
+from kvasir.limits import refused
 
 T = TypeVar("T")
 
@@ -116,6 +117,13 @@ class Pool:
             pool, self._pool = self._pool, None
             await pool.close()
 
+    def connections(self) -> tuple[int, int, int]:
+        """How many are in use, how many idle, and how many there may be."""
+        if self._pool is None:
+            return 0, 0, self._max_connections
+        idle = self._pool.get_idle_size()
+        return self._pool.get_size() - idle, idle, self._max_connections
+
     @contextlib.asynccontextmanager
     async def dedicated(self) -> AsyncIterator[Any]:
         """A connection outside the pool, without prepared statements and without a time limit. Raises `Unavailable`."""
@@ -165,6 +173,7 @@ class Pool:
             connection = await pool.acquire(timeout=None if idle else BUSY_SECONDS)
         except TimeoutError as error:
             if pool.get_size() - pool.get_idle_size() >= self._max_connections:
+                refused("postgres_connections")
                 raise Unavailable("all connections to the database are busy; nothing was written, try again") from None
             raise self._unreachable(error) from None
         except CANNOT_CONNECT as error:

@@ -13,7 +13,7 @@ from kvasir.engines.postgres import failures
 from kvasir.engines.postgres.listing import in_key_order
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError
-from kvasir.limits import Limits
+from kvasir.limits import Limits, refused
 from kvasir.model import Entry, KeyRange, Query
 
 NOW = "select coalesce($1::bigint, kvasir_time())"
@@ -31,6 +31,7 @@ class Scans:
     async def scan(self, space: int, key_range: KeyRange | None) -> AsyncGenerator[list[Entry], None]:
         """See `Engine.scan`. Each has a connection outside the pool: nobody else waits for it."""
         if len(self._open) >= self._limits.snapshots:
+            refused("snapshots")
             raise snapshot_ended("too many are open in this process")
         scan = _Scan()
         self._open.add(scan)

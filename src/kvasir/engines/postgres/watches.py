@@ -168,6 +168,9 @@ class Watches:
             return None
         return entries
 
+    def __len__(self) -> int:
+        return len(self._watchers)
+
     async def close(self) -> None:
         """End every watch."""
         self._watchers.end(Unavailable("the server is stopping; watch again"))

@@ -8,11 +8,12 @@ groups form while previous commits are under way.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from kvasir.engine import Outcome, Waiter
-from kvasir.engines.commit_queue import GROUP_BYTES, GROUP_WRITES, CommitQueue, Job, take_group
+from kvasir.engines.commit_queue import GROUP_BYTES, GROUP_WRITES, CommitQueue, Job, observe_commit, take_group
 from kvasir.engines.integers import not_incremented
 from kvasir.engines.postgres import encoding
 from kvasir.engines.postgres.failures import WriteRefused
@@ -93,6 +94,7 @@ class Writer:
 
     def _enqueue(self, space: int, job: Job) -> None:
         self.queue.admit(job)
+        job.since = time.perf_counter()
         waiting = self._waiting.get(space)
         if waiting is None:
             self._waiting[space] = deque((job,))
@@ -212,8 +214,9 @@ class Writer:
 
     async def _commit(self, space: int, group: list[Job]) -> None:
         call = encoding.encode([job.writes for job in group], may_set=not self.distributed)
+        began = time.perf_counter()
         ((results,),) = await self._pool.write(call.sql, space, self._now(), self._durable, *call.values)
-        self._stats.committed(sum([job.weight for job in group]))
+        observe_commit(self._stats, group, began, time.perf_counter())
         for job, outcomes in zip(group, call.outcomes(results), strict=True):
             job.result = outcomes
 
@@ -222,11 +225,13 @@ class Writer:
         call = encoding.SetsOfSpaces({space: [job.writes for job in group] for space, group in groups.items()})
         if not call.spaces:
             return groups
+        began = time.perf_counter()
         (row,) = await self._pool.write(call.sql, self._now(), self._durable, *call.values)
+        durable = time.perf_counter()
         done = call.outcomes(row)
         for space, outcomes in done.items():
             for job, of_job in zip(groups[space], outcomes, strict=True):
                 job.result = of_job
         if done:
-            self._stats.committed(sum([job.weight for space in done for job in groups[space]]))
+            observe_commit(self._stats, [job for space in done for job in groups[space]], began, durable)
         return {space: group for space, group in groups.items() if space not in done}

@@ -7,6 +7,7 @@ own connection. Neither ever waits for the writer (see `writer`).
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -29,7 +30,7 @@ from kvasir.engines.sqlite.watches import Watches
 from kvasir.engines.sqlite.writer import Writer, commit
 from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
-from kvasir.model import Alias, Children, Entry, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Children, Entry, Gauges, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 T = TypeVar("T")
 
@@ -231,11 +232,17 @@ class SqliteEngine:
             self._stats = time.monotonic(), await self._in_thread(self._measure)
         return self._stats[1]
 
+    def gauges(self) -> Gauges:
+        return Gauges(len(self._watches))
+
     # -- inside -------------------------------------------------------------------------------------------
 
     def _get_one(self, space: int, key: bytes) -> Entry | None:
         entry = self._cache.get(space, key, self.clock)
-        if entry is None:
+        if entry is not None:
+            self.writer.cache_hits += 1
+        else:
+            self.writer.cache_misses += 1
             version = self._cache.version_before_read(space, key)
             entry = reading.get_one(self._cursor, space, key, self.clock())
             if entry is not None:
@@ -245,7 +252,10 @@ class SqliteEngine:
     def _get_many(self, space: int, keys: Sequence[bytes]) -> list[Entry | None] | None:
         now = self.clock()
         entries = self._cache.get_all(space, keys, now)
-        if entries is None:
+        if entries is not None:
+            self.writer.cache_hits += len(keys)
+        else:
+            self.writer.cache_misses += len(keys)
             versions = [self._cache.version_before_read(space, key) for key in keys]
             try:
                 entries = reading.get(self._connection, space, keys, now, MAX_NOWAIT_BYTES)
@@ -257,9 +267,11 @@ class SqliteEngine:
         return entries
 
     def _measure(self, connection: apsw.Connection) -> Stats:
-        spaces, entries = reading.totals(connection)
+        spaces, entries, expired = reading.totals(connection, self.clock())
         files = [self._path, self._path.with_name(self._path.name + "-wal")]
-        return Stats(spaces, entries, sum(file.stat().st_size for file in files if file.exists()))
+        size = sum(file.stat().st_size for file in files if file.exists())
+        disk = shutil.disk_usage(self._path.parent)
+        return Stats(spaces, entries, size, expired, disk.free, disk.total)
 
     def _new_connection(self) -> connections.ReadConnection:
         connection = connections.for_reading(self._path)

@@ -22,7 +22,9 @@ ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, me
 GET_ONE = f"SELECT {ENTRY} FROM entry WHERE space = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)"  # noqa: S608
 EPOCH = "SELECT epoch FROM meta"
 LATEST = "SELECT last, latest FROM meta"
-TOTALS = "SELECT (SELECT count(*) FROM space) - 1, (SELECT count(*) FROM entry)"
+TOTALS = """
+    SELECT (SELECT count(*) FROM space) - 1, (SELECT count(*) FROM entry),
+        (SELECT count(*) FROM entry INDEXED BY entry_expiry WHERE expires_at <= ?)"""
 
 #: A statement with more keys than this would crowd the statement cache; larger batches are read in chunks.
 CHUNK_KEYS = 256
@@ -77,7 +79,7 @@ def latest(connection: apsw.Connection) -> int:
     return int(max(millisecond_of(last), latest))
 
 
-def totals(connection: apsw.Connection) -> tuple[int, int]:
-    """(spaces, entries) on disk, living or not."""
-    row: Any = connection.execute(TOTALS).fetchone()
-    return row[0], row[1]
+def totals(connection: apsw.Connection, now: int) -> tuple[int, int, int]:
+    """(spaces, entries) on disk, living or not, and how many of the entries have expired."""
+    row: Any = connection.execute(TOTALS, (now,)).fetchone()
+    return row[0], row[1], row[2]

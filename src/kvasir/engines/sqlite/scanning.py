@@ -17,7 +17,7 @@ from kvasir.engines.paging import SCAN_BYTES, SCAN_ENTRIES, snapshot_ended
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite.listing import END
 from kvasir.engines.sqlite.reading import ALIVE, ENTRY
-from kvasir.limits import Limits
+from kvasir.limits import Limits, refused
 from kvasir.model import Entry, KeyRange
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Scans:
     async def scan(self, space: int, key_range: KeyRange | None) -> AsyncGenerator[list[Entry], None]:
         """See `Engine.scan`."""
         if len(self._open) >= self._limits.snapshots:
+            refused("snapshots")
             raise snapshot_ended("too many are open in this process")
         start, end = (b"", END) if key_range is None else (key_range.start, key_range.end)
         scan = _Scan(self._path, {"space": space, "start": start, "end": end, "now": self._clock()})

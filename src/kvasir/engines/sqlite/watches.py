@@ -130,6 +130,9 @@ class Watches:
             if news.upto >= news.last:
                 return
 
+    def __len__(self) -> int:
+        return len(self._watchers)
+
     def close(self) -> None:
         """End every watch."""
         if self._timer is not None:

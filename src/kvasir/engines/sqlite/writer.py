@@ -21,7 +21,7 @@ from typing import TypeVar
 import apsw
 
 from kvasir.engine import Clock, Outcome, Waiter
-from kvasir.engines.commit_queue import CommitQueue, Job, take_group
+from kvasir.engines.commit_queue import CommitQueue, Job, observe_commit, take_group
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import failures, sweeping
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
@@ -71,6 +71,7 @@ class Writer:
         self.queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
         #: What this turn of the event loop has brought
         self._arrived: list[Job] = []
+        self._turn_began = 0.0
         #: What the loop has handed over to the thread; None: nothing comes any more
         self._inbox: SimpleQueue[list[Job] | None] = SimpleQueue()
         #: What the thread has taken out and not yet done
@@ -142,8 +143,10 @@ class Writer:
     def _enqueue(self, job: Job) -> None:
         self.queue.admit(job)
         if not self._arrived:
+            self._turn_began = time.perf_counter()
             # One wake of the thread for all that this turn of the loop brings: each wake takes the interpreter's lock.
             self._loop.call_soon(self._hand_over)
+        job.since = self._turn_began
         self._arrived.append(job)
 
     def _hand_over(self) -> None:
@@ -219,6 +222,7 @@ class Writer:
         if self._failed_at is not None:
             self._reopen()
         with self._writers_lock:
+            began = time.perf_counter()
             self._transaction.cursor.execute("BEGIN IMMEDIATE")
             try:
                 self._transaction.read_meta(watched=self.seqlocks.watched())
@@ -231,12 +235,13 @@ class Writer:
             self.seqlocks.write_begin(changes)
             try:
                 self._commit_or_fail()
+                durable = time.perf_counter()
             finally:
                 # After a commit of unknown outcome they stay held: everyone asks the database until it is reopened.
                 if self._failed_at is None:
                     self.seqlocks.write_end(changes)
             self.seqlocks.count_logged(self._transaction.log)
-        self._stats.committed(sum([job.weight for job in group]))
+        observe_commit(self._stats, group, began, durable)
         if self._no_room.goes_on:
             self._no_room.over("there is room again; writes are accepted")
 

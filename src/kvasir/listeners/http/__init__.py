@@ -23,7 +23,7 @@ from typing import Any
 
 from kvasir.dialects.eager import start
 from kvasir.dialects.http import Disconnected, HttpDialect, Response, Stream
-from kvasir.limits import Limits
+from kvasir.limits import Limits, refused
 from kvasir.listeners.http.connection import Connection
 from kvasir.listeners.http.request import CameLate, KnownHeads, Request
 from kvasir.listeners.http.streaming import Streaming
@@ -64,6 +64,8 @@ class HttpListener:
         self.ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
         #: Connections that are open or shaking hands, and requests that are being answered.
         self.connections = self.in_flight = 0
+        #: Those of the connections that are over TLS
+        self.secured = 0
         self.heads = KnownHeads(self)
         #: Bytes of request bodies in memory, and of large answers that clients have not taken.
         self.held = self.unread = 0
@@ -99,16 +101,19 @@ class HttpListener:
                     log.warning("a connection could not be accepted: %s", error.strerror)
                     await asyncio.sleep(REFUSED_SECONDS)
                     continue
+                if self.connections >= self.limits.connections:
+                    refused("connections")
                 while self.connections >= self.limits.connections:
                     self._room.clear()
                     await self._room.wait()
                 self.connections += 1
+                self.secured += tls is not None
                 self._start(self._open(accepted, tls))
 
     async def _open(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         seconds = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS} if tls else {}
-        connection = Connection(self)
+        connection = Connection(self, secure=tls is not None)
         try:
             await loop.connect_accepted_socket(lambda: connection, accepted, ssl=tls, **seconds)
         except OSError:  # what is no TLS, or not TLS of this century, or nothing at all
@@ -124,6 +129,7 @@ class HttpListener:
         for part in self._parts:
             part.discard(connection)
         self.connections -= 1
+        self.secured -= connection.secure
         self._room.set()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kvasir.dialects.http import BODILESS, Response, Stream
+from kvasir.limits import refused
 from kvasir.listeners.http.http1 import Http1
 from kvasir.listeners.http.http2 import PREFACE, Http2
 from kvasir.listeners.http.request import COUNTED_BYTES, Request, refusal
@@ -62,8 +63,10 @@ def render(response: Response, request_id: str, date: bytes, *, body: bool, clos
 class Connection(asyncio.Protocol):
     """One client. The requests of HTTP/1.1 are answered one by one here; those of HTTP/2 by `Http2`."""
 
-    def __init__(self, listener: HttpListener) -> None:
+    def __init__(self, listener: HttpListener, *, secure: bool) -> None:
+        """`secure`: whether it is over TLS."""
         self._listener = listener
+        self.secure = secure
         self._transport: Any = None
         self._http1 = Http1(listener, self)
         self._http2: Http2 | None = None
@@ -346,6 +349,7 @@ class Connection(asyncio.Protocol):
             self._expected = min(self._written + unsent, taken + PROGRESS_BYTES)
             self._expected_since = now
         if now - self._expected_since > limits.unread_seconds:
+            refused("unread_seconds")
             self.abort()
         elif self._current is not None or self._lingering:
             pass

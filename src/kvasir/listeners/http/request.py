@@ -13,6 +13,7 @@ import msgspec
 
 from kvasir.dialects.http import EncodedBody, HttpDialect, Response, Stream
 from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
+from kvasir.limits import refused
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -201,8 +202,10 @@ class Request:
         """The response, or a failure if too much waits for clients to take it already."""
         limits, size = self._listener.limits, len(response.body)
         if self._listener.unread + size > limits.answers_in_flight_bytes:
+            refused("answers_in_flight_bytes")
             why = "the server holds as many answers as it may that clients have not read; try again in a moment"
         elif self.owner.unread + size > limits.connection_answer_bytes:
+            refused("connection_answer_bytes")
             why = "too many answers on this connection have not been read; read them, then try again"
         else:
             return response
@@ -213,6 +216,7 @@ class Request:
         if max(self.declared or 0, self.received) > most:
             raise TooLarge(f"the request body is longer than the {most:,} bytes allowed; send less at a time")
         if self._listener.held + size > self._listener.limits.bodies_in_flight_bytes:
+            refused("bodies_in_flight_bytes")
             raise Unavailable("the server holds as many request bodies as it may; try again in a moment")
         self._listener.held += size
         self.held += size

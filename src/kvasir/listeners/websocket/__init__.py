@@ -21,7 +21,7 @@ from typing import Any
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
 
 from kvasir.dialects.websocket import Dialect
-from kvasir.limits import WebSocketLimits
+from kvasir.limits import WebSocketLimits, refused
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
 from kvasir.listeners.websocket.upgrade import accept, members, names, origin_allowed, refuse
 
@@ -145,6 +145,7 @@ class WebSocketListener:
         if headers.get("sec-websocket-version") != VERSION:
             return refuse(426, b"the WebSocket version must be 13", {"Sec-WebSocket-Version": VERSION})
         if self.connections >= self.limits.connections:
+            refused("nemesis_connections")
             return refuse(503, b"too many connections; try again later")
         if not origin_allowed(headers.get("origin"), headers.get("host", ""), self._origins):
             return refuse(403, b"pages of this origin may not connect, unless the server's settings list it")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from kvasir.dialects.websocket import Dialect
-from kvasir.limits import WebSocketLimits
+from kvasir.limits import WebSocketLimits, refused
 
 #: Bytes of the buffer that a connection starts with; it grows with longer messages and never shrinks.
 BUFFER_BYTES = 8_192
@@ -199,6 +199,7 @@ class Connection(WSListener):
         listener.unfinished += unfinished - self._unfinished
         self._unfinished = unfinished
         if listener.unfinished > self._limits.unfinished_bytes and unfinished:
+            refused("nemesis_unfinished_bytes")
             self._close(_TRY_LATER, "too many unfinished messages; try again later")
 
     # -- replies ------------------------------------------------------------------------------------------
@@ -226,6 +227,8 @@ class Connection(WSListener):
         if self._unread_since is not None:
             self._count_unread(unread)
         if unread > self._limits.unread_bytes or self._listener.unread > self._limits.all_unread_bytes:
+            of_one = unread > self._limits.unread_bytes
+            refused("nemesis_unread_bytes" if of_one else "nemesis_all_unread_bytes")
             self._close(_TRY_LATER, "the client does not read its replies")
         self._go_on_reading()
 
