@@ -12,7 +12,7 @@ PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py 
   tests/cli/test_transfer_dumps.py tests/versori/test_bodies.py tests/versori/test_key_encoding.py \
   tests/voximplant/test_forms.py tests/nemesis/test_jsonpath.py
 
-.PHONY: serve test test-newest-python check bench docs lock clean
+.PHONY: serve test test-citus test-newest-python check bench docs lock clean
 
 serve: .venv/ready
 	$(BIN)/kvasir serve
@@ -23,6 +23,11 @@ test: export PYTHONNODEBUGRANGES := 1
 test: .venv/ready .venv/clients/ready .venv/clients/django/ready test-newest-python
 	$(BIN)/pytest -n 2 --dist loadfile --durations 20
 	$(BIN)/pytest -n 2 --dist loadfile --durations 10 --engine postgresql $(APIS)
+
+# The engine and what is built on it on the cluster that KVASIR_TEST_CITUS names, by the URL of a superuser.
+test-citus: .venv/ready
+	@test -n "$(KVASIR_TEST_CITUS)" || { echo "set KVASIR_TEST_CITUS to the URL of a cluster's coordinator"; exit 1; }
+	$(BIN)/pytest -n 2 --dist loadfile --engine postgresql tests/citus tests/engine $(APIS)
 
 test-newest-python: .venv/ready
 	$(BIN)/python -m tools.newest_python $(PARSING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +43,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if item.get_closest_marker("only_sqlite")]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--engine") == "default" and not os.environ.get("KVASIR_TEST_CITUS"):
+        terminalreporter.write_line("tests/citus was left out: KVASIR_TEST_CITUS names no cluster (make test-citus)")
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,8 @@ def test_tables_are_made_once_and_shown(tmp_path: Path, schema: Schema) -> None:
     before = json.loads(run("db", "status", "--json", cwd=tmp_path, KVASIR_ENGINE=schema.url).stdout)
     assert (before["version"], before["tables"], before["spaces"]) == (0, {}, {})
     assert set(before) == {
-        "server_version", "database", "schema", "version", "newest", "pooled", "spaces", "tables", "nodes", "shards"
+        "server_version", "database", "schema", "version", "newest", "pooled", "spaces", "tables", "nodes",
+        "away", "shards",
     }  # fmt: skip
     assert not schema.query("select relname from pg_class where relnamespace = current_schema()::regnamespace")
     for _ in range(2):

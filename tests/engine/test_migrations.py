@@ -23,6 +23,7 @@ RELEASED = {
         "936f4b13b4fc1585ba3bbecba93a02738767c1a0fd12474691a5d3a28ac41e12",
         "c7969f6ff6d636deefde00412dd00d661d6c0295b37d43e0b1ddbab45adbb6d2",
         "310c3b5b97963ab75121fd2582cf9826b048d99ceff730d6cf5d130eb2e5177e",
+        "0465255c1c97e71953d30f3286a369db12aa5931c3a40a89868cc1e03ad16ebd",
     ),
 }
 MIGRATIONS = {"sqlite": sqlite.MIGRATIONS, "postgres": postgres.MIGRATIONS}

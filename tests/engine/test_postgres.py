@@ -13,7 +13,7 @@ import pytest
 
 from kvasir.config.database_url import POSTGRES_KEY_BYTES, POSTGRES_NAME_CHARACTERS
 from kvasir.control.sessions import NAME_ALIAS, TOKEN_ALIAS
-from kvasir.engines.postgres import PostgresEngine, listing, read_batcher
+from kvasir.engines.postgres import PostgresEngine, cluster, listing, read_batcher
 from kvasir.engines.postgres import schema as tables
 from kvasir.errors import Unavailable
 from kvasir.keys import millisecond_of, prefix_range
@@ -62,9 +62,9 @@ def test_every_table_could_be_spread_by_space(schema: Schema) -> None:
         "select c.relname, a.attname from pg_index i join pg_class c on c.oid = i.indrelid"
         " join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]"
         " where i.indisunique and c.relnamespace = current_schema()::regnamespace and c.relname = any($1)",
-        list(tables.DISTRIBUTED),
+        list(cluster.DISTRIBUTED),
     )
-    assert {row["relname"] for row in keys} == set(tables.DISTRIBUTED)
+    assert {row["relname"] for row in keys} == set(cluster.DISTRIBUTED)
     assert {row["attname"] for row in keys} == {"space"}, "a unique index begins with something else"
     here = "current_schema()::regnamespace"
     for what, sql in {
@@ -73,7 +73,7 @@ def test_every_table_could_be_spread_by_space(schema: Schema) -> None:
         "triggers": "select tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid"
         f" where c.relnamespace = {here}",
         "tables that nobody distributes": "select relname from pg_class where relkind = 'r'"
-        f" and relnamespace = {here} and relname <> all('{{{','.join(tables.DISTRIBUTED + tables.REFERENCE)}}}')",
+        f" and relnamespace = {here} and relname <> all('{{{','.join(cluster.DISTRIBUTED + cluster.REFERENCE)}}}')",
     }.items():
         assert not schema.query(sql), what
 
@@ -92,9 +92,9 @@ def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
     run_stories(schema, nothing)
     bodies = schema.query(
         "select prosrc from pg_proc where pronamespace = current_schema()::regnamespace and proname = any($1)",
-        [*tables.BY_SPACE],
+        [*cluster.BY_SPACE],
     )
-    assert len(bodies) == len(tables.BY_SPACE)
+    assert len(bodies) == len(cluster.BY_SPACE)
     seen += [row["prosrc"] for row in bodies]
     for sql in seen:
         for statement in re.split(r";|\bfound as|\bwith ", sql):

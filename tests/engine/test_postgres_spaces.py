@@ -70,12 +70,13 @@ def test_many_spaces_share_statements_and_commits(schema: Schema, monkeypatch: p
 def test_on_citus_no_statement_crosses_spaces(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 20)
-        engine._reads.distributed = engine._writes.distributed = True
+        engine._pool.spread = True
         sent = Sent(engine, monkeypatch)
         outcomes = await asyncio.gather(*(engine.write([Write(space, (put(A),))]) for space in spaces))
         assert all(isinstance(outcome, Commit) for (outcome,) in outcomes)
         assert None not in [entry for (entry,) in await asyncio.gather(*(engine.get(space, [A]) for space in spaces))]
         assert sent.statements == [encoding.CALL_WRITE] * 20 + [read_batcher.GET] * 20
+        engine._pool.spread = False
 
     run_story(schema, story)
 

@@ -345,6 +345,63 @@ def test_what_may_have_happened_is_unknown(error: Exception) -> None:
     assert "planted" not in failures.failed_writing(error).message
 
 
+NODE = "connection to the remote node kvasir@db-2.example.org:5432 failed with the following error: "
+#: What a node of a cluster says of another, as Citus 13 says it
+REFUSED = NODE + 'connection to server at "db-2.example.org" (10.0.0.2), port 5432 failed: Connection refused'
+STARTING = NODE + "FATAL:  the database system is starting up"
+BROKE = NODE + "server closed the connection unexpectedly"
+SLOW = "could not establish any connections to the node db-2.example.org:5432 after 30000 ms"
+ENDED = "terminating connection due to administrator command"
+THERE = "while executing command on db-2.example.org:5432"
+
+
+def of_node(state: str, message: str, severity: str = "ERROR", *, context: str = "", **fields: str) -> Any:
+    return asyncpg.PostgresError.new({"S": "FEHLER", "V": severity, "C": state, "M": message, "W": context} | fields)
+
+
+@pytest.mark.parametrize("message", [REFUSED, STARTING, SLOW], ids=["refused", "starting", "slow"])
+def test_a_node_that_was_not_reached_is_named_and_nothing_was_written(message: str) -> None:
+    error = of_node("08006", message)
+    assert not failures.connection_lost(error), "the session lives: only the way from one node to the other is gone"
+    for failure in (failures.failed_writing(error), failures.failed_reading(error)):
+        assert isinstance(failure, Unavailable)
+        assert "db-2.example.org:5432" in failure.message
+    assert "nothing was written" in failures.failed_writing(error).message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [of_node("08006", BROKE), of_node("57P01", ENDED, context=THERE), of_node("XX000", "planted", context=THERE)],
+    ids=["broke", "ended", "internal"],
+)
+def test_what_another_node_may_have_done_is_unknown(error: Any) -> None:
+    assert not failures.connection_lost(error)
+    assert isinstance(failures.failed_writing(error), UnknownOutcome)
+    assert isinstance(failures.failed_reading(error), Unavailable), "a read may be sent again"
+
+
+@pytest.mark.parametrize("state", ["08006", "57P01", "57P02", "XX000"])
+def test_a_session_ends_by_its_severity_not_by_its_state(state: str) -> None:
+    assert failures.connection_lost(of_node(state, "planted", "FATAL"))
+    assert failures.connection_lost(of_node(state, "planted", "PANIC"))
+    assert not failures.connection_lost(of_node(state, "planted"))
+
+
+def test_an_error_inside_the_server_is_never_told_as_nothing_written() -> None:
+    assert isinstance(failures.failed_writing(of_node("XX000", "could not commit on all nodes")), UnknownOutcome)
+    assert isinstance(failures.failed_writing(of_node("XX001", "planted")), UnknownOutcome)
+
+
+def test_a_commit_that_a_node_has_not_confirmed_is_unknown() -> None:
+    message = "failed to commit transaction on db-2.example.org:5432"
+    assert failures.not_confirmed(of_node("01000", message, "WARNING")) is None
+    warning = of_node("01000", message, "WARNING", R="FinishRemoteTransactionCommit")
+    assert failures.not_confirmed(warning) == failures.NOT_EVERYWHERE
+    detail = "The transaction has already committed locally, but might not have been replicated to the standby."
+    standby = of_node("01000", "canceling wait for synchronous replication", "WARNING", D=detail)
+    assert failures.not_confirmed(standby) == failures.NOT_REPLICATED
+
+
 def test_what_was_never_sent_has_not_happened() -> None:
     assert isinstance(failures.failed_writing(asyncpg.InternalClientError("cannot switch to state 11; …")), Unavailable)
     assert isinstance(failures.failed_writing(asyncpg.InternalClientError("something else")), UnknownOutcome)

@@ -13,6 +13,7 @@ import functools
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -244,9 +245,80 @@ class PostgresServer:
         assert done.returncode == 0, f"{name} failed:\n{done.stdout}{done.stderr}"
 
 
+class ClusterServer(PostgresServer):
+    """A running cluster with Citus in the place of a server of the tests' own: that of `KVASIR_TEST_CITUS`.
+
+    The variable is the URL of a database on the coordinator whose user is a superuser on all nodes.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._made: list[str] = []
+        ((self.port,),) = self.query("select current_setting('port')::int")
+
+    @property
+    def running(self) -> bool:
+        return True
+
+    def start(self) -> ClusterServer:
+        return self
+
+    def close(self) -> None:
+        """Remove the databases that were made; the cluster goes on."""
+        while self._made:
+            self._everywhere(f'drop database if exists "{self._made.pop()}" with (force)')
+
+    def url(self, database: str = "", **parameters: str) -> str:
+        # Few shards: the tests make hundreds of databases.
+        options = " ".join(["-c citus.shard_count=4", parameters.pop("options", "")]).strip()
+        base = re.sub(r"(?<=[^/])/[^/]*$", f"/{database}", self._url) if database else self._url
+        given = {"options": options} | parameters
+        return base + "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in given.items())
+
+    def new_database(self, name: str, folder: Path | None = None) -> str:
+        assert folder is None, "a cluster has no tablespaces"
+        self._everywhere(f'create database "{name}"')
+        self._made.append(name)
+        nodes = self.nodes()
+        for node in nodes:
+            self._on(node, "create extension citus", database=name)
+        for host, port, group in nodes:
+            join = "citus_add_node" if group else "citus_set_coordinator_host"
+            self.query(f"select {join}($1, $2)", host, port, database=name)
+        return self.url(name)
+
+    def nodes(self) -> list[tuple[str, int, int]]:
+        """Host, port and group of each; the coordinator, group 0, comes first."""
+        rows = self.query("select nodename, nodeport, groupid from pg_dist_node where noderole = 'primary' order by 3")
+        return [tuple(row) for row in rows]
+
+    def query(self, sql: str, *arguments: object, database: str = "") -> list[Any]:
+        return super().query(sql, *arguments, database=database)
+
+    def _everywhere(self, sql: str) -> None:
+        for node in self.nodes():
+            self._on(node, sql)
+
+    def _on(self, node: tuple[str, int, int], sql: str, database: str = "") -> None:
+        """Run a statement on one node alone."""
+
+        async def run() -> None:
+            host, port, _ = node
+            connection = await asyncpg.connect(self.url(database), host=host, port=port, timeout=PATIENCE_SECONDS)
+            try:
+                await connection.execute("set citus.enable_ddl_propagation = off")
+                await connection.execute(sql)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
+
+
 @functools.cache
 def shared_server() -> PostgresServer:
     """One server for all tests of this process, started by the first who asks."""
+    if cluster := os.environ.get("KVASIR_TEST_CITUS"):
+        return ClusterServer(cluster)
     return PostgresServer().start()
 
 

@@ -75,6 +75,7 @@ def _show(found: PostgresStatus, *, json: bool) -> None:
         *[(f"  {table}", f"{size:,} bytes") for table, size in found.tables.items()],
         *[(f"{kind}s", f"{count:,}") for kind, count in found.spaces.items()],
         ("citus", "no" if found.nodes is None else ", ".join(found.nodes)),
+        *[("  does not answer", node) for node in found.away],
         *[(f"  {table}", f"{count} shards") for table, count in found.shards.items()],
     ]
     print_table(("WHAT", "STATE"), rows)

@@ -36,6 +36,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ssl_max_protocol_version": TLS_VERSIONS,
     "gsslib": ("gssapi", "sspi"),
     "target_session_attrs": ("any", "read-write", "primary"),
+    "load_balance_hosts": ("disable", "random"),
 }
 
 #: Parameters that the driver does not have: the values that ask for what it does anyhow, and advice about all others.
@@ -52,7 +53,7 @@ UNSUPPORTED: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            "hostaddr", "load_balance_hosts", "require_auth", "requirepeer", "gssdelegation",
+            "hostaddr", "require_auth", "requirepeer", "gssdelegation",
             "sslcertmode", "sslcompression", "sslcrldir", "sslkeylogfile", "sslsni",
             "min_protocol_version", "max_protocol_version", "scram_client_key", "scram_server_key",
             "oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope",

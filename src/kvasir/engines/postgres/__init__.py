@@ -18,7 +18,7 @@ from kvasir.engines.postgres.failures import failed_connecting
 from kvasir.engines.postgres.pool import CANNOT_CONNECT, Pool
 from kvasir.engines.postgres.read_batcher import ReadBatcher
 from kvasir.engines.postgres.scanning import Scans
-from kvasir.engines.postgres.schema import HAS_CITUS, migrate
+from kvasir.engines.postgres.schema import migrate
 from kvasir.engines.postgres.spaces import Registry
 from kvasir.engines.postgres.status import Status, status
 from kvasir.engines.postgres.sweeping import Sweeper
@@ -72,7 +72,6 @@ class PostgresEngine:
         self._watches = Watches(self._pool, self._now, limits, self._writes.queue, self._reads)
         self._stats: tuple[float, Stats] | None = None
         self._ahead: tuple[float, int] | None = None
-        self._distributed = False
 
     def _now(self) -> int | None:
         """The instant to pass to the database; None: it reads its own clock."""
@@ -82,13 +81,10 @@ class PostgresEngine:
         await self._pool.open()
         self._reads.start()
         self._writes.start()
-        async with self._pool.dedicated() as connection:
-            try:
-                await migrate(connection, self._now())
-            except CANNOT_CONNECT as error:
-                raise failed_connecting(error) from None
-            self._distributed = await connection.fetchval(HAS_CITUS)
-        self._reads.distributed = self._writes.distributed = self._registry.distributed = self._distributed
+        try:
+            await migrate(self._pool, self._now())
+        except CANNOT_CONNECT as error:
+            raise failed_connecting(error) from None
         await self.epoch()
         self._sweeper.start()
 
@@ -191,7 +187,7 @@ class PostgresEngine:
 
     async def stats(self) -> Stats:
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_SECONDS:
-            figures = await checking.measure(self._pool, self._now(), distributed=self._distributed)
+            figures = await checking.measure(self._pool, self._now())
             self._stats = time.monotonic(), figures
         return self._stats[1]
 

@@ -6,6 +6,7 @@ asyncpg takes some parameters for TLS only in a URL, so those are all that is in
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -43,18 +44,23 @@ class Host(msgspec.Struct, frozen=True):
 
 
 def hosts(parameters: Mapping[str, str]) -> list[Host]:
-    """The hosts in the order in which to try them. asyncpg gets one at a time: several would share one time limit,
-    which the first uses up if it hangs."""
+    """The hosts in the order in which to try them, which may be another one each time (`load_balance_hosts=random`).
+
+    asyncpg gets one at a time: several would share one time limit, which the first uses up if it hangs.
+    """
     names = parameters.get("host", "").split(",")
     ports = parameters.get("port", "").split(",")
     if len(ports) == 1:
         ports *= len(names)
-    return [Host(name or None, int(port) if port else None) for name, port in zip(names, ports, strict=True)]
+    found = [Host(name or None, int(port) if port else None) for name, port in zip(names, ports, strict=True)]
+    if parameters.get("load_balance_hosts") == "random":
+        random.shuffle(found)
+    return found
 
 
 def connect_arguments(parameters: Mapping[str, str]) -> dict[str, Any]:
     """Arguments for `asyncpg.connect`, all but the host and its port."""
-    rest = {name: value for name, value in parameters.items() if name not in ("host", "port")}
+    rest = {name: value for name, value in parameters.items() if name not in ("host", "port", "load_balance_hosts")}
     arguments: dict[str, Any] = {ARGUMENTS[name]: rest.pop(name) for name in ARGUMENTS if name in rest}
     if "," in parameters.get("host", ""):
         arguments.setdefault("target_session_attrs", "read-write")

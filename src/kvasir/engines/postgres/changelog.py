@@ -7,13 +7,16 @@ A write that was not logged shows as a gap, whoever forgot to log it and why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
+from kvasir.engines.postgres import cluster
 from kvasir.engines.postgres.functions import PLANS
 from kvasir.engines.postgres.pool import Pool
 from kvasir.engines.watching import Logged, Watchers
+from kvasir.model import SYSTEM_SPACE
 
 #: How long writes are logged once nobody asks for it any more: a watch that begins again soon needs the log.
 LEASE_MILLISECONDS = 60_000
@@ -59,9 +62,18 @@ class News(Struct):
     last: int | None
 
 
+async def last(pool: Pool, spaces: Sequence[int]) -> dict[int, int]:
+    """The last numbers of the living ones among these spaces."""
+    ordinary = [space for space in spaces if space != SYSTEM_SPACE or not pool.spread]
+    found = dict(await pool.fetch(LAST, ordinary)) if ordinary else {}
+    if len(ordinary) < len(spaces):
+        found |= dict(await pool.fetch(cluster.of_system_space(LAST), [SYSTEM_SPACE]))
+    return found
+
+
 async def read(pool: Pool, watchers: Watchers, space: int, position: int) -> News:
     """What was committed behind `position`: the next rows."""
-    rows = await pool.fetch(NEXT, space, position, ROWS)
+    rows = await pool.fetch_of(NEXT, space, position, ROWS)
     if not rows:
         return News([], None, None)
     last = int(rows[0][0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Any
 
 import asyncpg
 
@@ -24,16 +26,35 @@ RETRY: dict[str, str] = {
     "53": "the database is short of resources",
     "58": "the database server's operating system reported an error",
 }
-#: With these the server ends the connection, whatever it was doing.
+#: With these a server ends the connection, whatever it was doing.
 ENDED = ("57P01", "57P02", "57P05", "08")
+#: With these severities the server says that this session has ended. A node of a cluster passes on what another node
+#: told it as an ERROR, whatever that one has ended.
+FATAL = ("FATAL", "PANIC")
+#: States of which nobody can say what has happened: XX is an error inside the server, and Citus uses it for a commit
+#: that failed on another node.
+UNKNOWABLE = (*ENDED, "XX")
+
+#: A node of the cluster that another could not reach, in Citus' words.
+_NODE = re.compile(r"(?:remote node \S+@|connections? to the node |command on )([^\s@]+:\d+)")
+#: What the other then says when it could send nothing there.
+_NOTHING_SENT = re.compile(
+    r"Connection refused|No route to host|could not translate host name|timeout expired|could not establish any"
+    r"|the database system is (?:starting up|shutting down|in recovery mode|not (?:yet )?accepting connections)"
+)
 
 #: What the driver raises when a connection breaks, in whatever state it was.
 BROKEN = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
-#: The routine of PostgreSQL in which a commit waits for its standby. A warning from it says that it waited in vain.
+#: The routine of PostgreSQL in which a commit waits for its standby. A warning from it says that it waited in vain;
+#: a node passes on such a warning of another in these words.
 WAITS_FOR_STANDBY = "SyncRepWaitForLSN"
+_COMMITTED_LOCALLY = "The transaction has already committed locally"
+#: The routine of Citus that commits on a node what all nodes have prepared.
+COMMITS_ON_NODE = "FinishRemoteTransactionCommit"
 
 UNKNOWN = "the connection to the database broke during the commit; the write may or may not have happened"
+NOT_EVERYWHERE = "the change was committed, but not all nodes of the database have confirmed it: make it again"
 NOT_REPLICATED = "the write was committed, but no standby has confirmed it; if the primary fails now, it may be lost"
 
 
@@ -41,8 +62,28 @@ def connection_lost(error: BaseException) -> bool:
     """Whether the connection broke, or must not be used any more, so that a fresh one may do better."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        return state.startswith(ENDED) or state == "25006"
+        severity = error.severity_en or error.severity
+        return state == "25006" or (severity in FATAL if severity else state.startswith(ENDED))
     return isinstance(error, BROKEN) and not isinstance(error, ValueError)
+
+
+def node_of(error: BaseException) -> str | None:
+    """ "HOST:PORT" of the node of a cluster that could not be reached, on a connection that is sound; else None."""
+    if not isinstance(error, asyncpg.PostgresError) or connection_lost(error):
+        return None
+    if not (error.sqlstate or "").startswith((*ENDED, "57P03", "XX")):
+        return None
+    node = _NODE.search(f"{error.args[0] if error.args else ''} {error.context or ''}")
+    return node[1] if node else None
+
+
+def not_confirmed(warning: Any) -> str | None:
+    """What a warning that came with a commit says of its outcome; None if it says nothing of it."""
+    routine = getattr(warning, "server_source_function", None)
+    if routine == COMMITS_ON_NODE:
+        return NOT_EVERYWHERE
+    text = f"{getattr(warning, 'message', '')} {getattr(warning, 'detail', '')}"
+    return NOT_REPLICATED if routine == WAITS_FOR_STANDBY or _COMMITTED_LOCALLY in text else None
 
 
 def failed_reading(error: Exception) -> KvasirError:
@@ -53,6 +94,8 @@ def failed_reading(error: Exception) -> KvasirError:
         return Unavailable("the database did not answer in time; try again")
     if connection_lost(error):
         return Unavailable("the connection to the database broke; try again")
+    if node := node_of(error):
+        return Unavailable(f"the node {node} of the database does not answer; try again")
     return _retryable(error) or _unexpected(error, "the server failed to read")
 
 
@@ -71,9 +114,12 @@ def failed_writing(error: Exception) -> KvasirError:
     if getattr(error, "sqlstate", None) == NOT_INCREMENTED:
         return WriteRefused(int(getattr(error, "detail", 0)))
     if isinstance(error, asyncpg.PostgresError):
+        node = node_of(error)
+        if node and _NOTHING_SENT.search(str(error)):
+            return Unavailable(f"the node {node} of the database cannot be reached; nothing was written, try again")
         if retryable := _retryable(error):
             return retryable
-        if not connection_lost(error):
+        if not connection_lost(error) and not (error.sqlstate or "").startswith(UNKNOWABLE):
             # The server refused a statement and so rolled back its transaction.
             return _unexpected(error, "the server failed to apply this write; nothing of it was written")
     elif isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
@@ -81,7 +127,7 @@ def failed_writing(error: Exception) -> KvasirError:
         return Unavailable("the database closed the connection; nothing was written, try again")
     elif isinstance(error, ValueError):
         return _unexpected(error, "the server failed to apply this write; nothing of it was written")
-    log.error("a write has an unknown outcome: %s", type(error).__name__)
+    log.error("a write has an unknown outcome: %s %s", type(error).__name__, getattr(error, "sqlstate", None) or "")
     return UnknownOutcome(UNKNOWN + ": read before writing again")
 
 

@@ -22,8 +22,8 @@ KEEP_EXPIRY, KEEP_METADATA, KEEP_ALL = 16, 32, 64
 FAR_FUTURE = 1 << 42
 
 # A connection plans each statement once, and the plan must stay good while tables grow from nothing to millions of
-# rows. So the planner must never believe that a table is small.
-PLANS = "set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan"
+# rows. So the planner must never believe that a table is small. (`plan_cache_mode` is the session's: see `pool`.)
+PLANS = "set enable_seqscan = off set enable_bitmapscan = off"
 
 DURABILITY = """
         if not p_durable then
@@ -162,9 +162,14 @@ _SET_SPACES = f"""
     end $$;
 """  # noqa: S608
 
-_MOVE_EPOCH = f"""
-        update @kvasir_head h set last = greatest(h.last + 1, coalesce(p_now, @kvasir_time()) << {COUNTER_BITS})
-            where h.space = 1;"""  # noqa: S608
+MOVE_EPOCH = f"""
+    create or replace function @kvasir_move_epoch(p_now bigint) returns void language plpgsql volatile {PLANS} as $$
+    declare
+        v_now bigint := coalesce(p_now, @kvasir_time());
+    begin
+        update @kvasir_head h set last = greatest(h.last + 1, v_now << {COUNTER_BITS}) where h.space = 1;
+    end $$;
+"""  # noqa: S608
 
 #: Makes aliases lead to a space. Returns null, or the number of the living space that has one of them (of several, the
 #: first alias counts); then the caller undoes everything. The primary key decides if two want the same alias.
@@ -264,7 +269,8 @@ _ALTER_SPACE = f"""
             delete from @kvasir_alias d using unnest(p_kind, p_organisation, p_handle) as g (kind, organisation, handle)
                 where d.kind = g.kind and d.organisation = g.organisation and d.handle = g.handle
                     and d.space = v_number;
-            update @kvasir_space s set name = coalesce(p_name, s.name) where s.number = v_number;{_MOVE_EPOCH}
+            update @kvasir_space s set name = coalesce(p_name, s.name) where s.number = v_number;
+            perform @kvasir_move_epoch(v_now);
         exception when sqlstate 'KV001' then
             null;
         end;
@@ -276,18 +282,20 @@ _END_SPACE = f"""
     create or replace function @kvasir_end_space(p_now bigint, p_durable boolean, p_id text)
     returns boolean language plpgsql volatile {PLANS} as $$
     declare
+        v_now bigint := coalesce(p_now, @kvasir_time());
         v_number bigint;
     begin{DURABILITY}
         delete from @kvasir_space s
-            where s.id = p_id and (s.expires_at is null or s.expires_at > coalesce(p_now, @kvasir_time()))
+            where s.id = p_id and (s.expires_at is null or s.expires_at > v_now)
             returning s.number into v_number;
         if not found then
             return false;
         end if;
         delete from @kvasir_alias d where d.space = v_number;
-        update @kvasir_head h set ended = true where h.space = v_number;{_MOVE_EPOCH}
+        update @kvasir_head h set ended = true where h.space = v_number;
+        perform @kvasir_move_epoch(v_now);
         return true;
     end $$;
 """  # noqa: S608
 
-FUNCTIONS = "".join((_NOW, _SET, _SET_SPACES, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))
+FUNCTIONS = "".join((_NOW, _SET, _SET_SPACES, MOVE_EPOCH, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))

@@ -51,30 +51,31 @@ async def page(pool: Pool, space: int, query: Query, now: int | None) -> Page:
     if query.metadata is not None:
         return await _filtered(pool, listing, query.metadata)
     if query.range is None or query.order == "key":
-        return listing.measured_page(await pool.fetch(*listing.in_order()))
+        return listing.measured_page(await pool.fetch_of(*listing.in_order()))
     # By age within a range: there is no index for that. A small range is sorted; of a large one, the newest entries of
     # the space probably fill the page.
     if query.limit is not None and query.limit + query.skip <= WALK // 5:
-        ((size,),) = await pool.fetch(SIZE_OF_RANGE, space, query.range.start, query.range.end)
+        ((size,),) = await pool.fetch_of(SIZE_OF_RANGE, space, query.range.start, query.range.end)
         if size > WALK:
-            rows = await pool.fetch(*listing.walk())
+            rows = await pool.fetch_of(*listing.walk())
             # Every row says how many were walked; without a row nobody knows.
             if rows and (rows[0]["found"] > query.limit or rows[0]["walked"] < WALK):
                 return listing.measured_page(rows)
-    return listing.measured_page(await pool.fetch(*listing.sorted()))
+    return listing.measured_page(await pool.fetch_of(*listing.sorted()))
 
 
-async def in_key_order(connection: Any, space: int, query: Query, now: int) -> Page:
+async def in_key_order(pool: Pool, connection: Any, space: int, query: Query, now: int) -> Page:
     """A page by key, over a connection whose transaction decides what it sees."""
     listing = _Listing(space, query, now)
-    return listing.measured_page(await connection.fetch(*listing.in_order()))
+    sql, *values = listing.in_order()
+    return listing.measured_page(await connection.fetch(pool.text(sql, space), *values))
 
 
 async def count(pool: Pool, space: int, key_range: KeyRange | None, now: int | None) -> int:
     """See `Engine.count`."""
     within = " and key >= $3 and key < $4" if key_range else ""
     bounds = (key_range.start, key_range.end) if key_range else ()
-    ((found,),) = await pool.fetch(COUNT + within, space, now, *bounds)
+    ((found,),) = await pool.fetch_of(COUNT + within, space, now, *bounds)
     return int(found)
 
 
@@ -91,14 +92,16 @@ async def _filtered(pool: Pool, listing: _Listing, metadata: bytes) -> Page:
     async def look(connection: Any) -> tuple[list[tuple[Any, ...]], int]:
         found: list[tuple[Any, ...]] = []
         async with pool.snapshot(connection):
-            cursor = await connection.cursor(sql, *values)
+            cursor = await connection.cursor(pool.text(sql, listing.space), *values)
             while (wanted is None or len(found) < wanted) and (rows := await cursor.fetch(PREFETCH_ROWS)):
                 # In a thread, since it may take a tenth of a second.
                 found += await asyncio.to_thread(passing, rows)
             found = found[query.skip : wanted]
             fitting = listing.fitting(found)
             if query.values:
-                texts = dict(await connection.fetch(VALUES, listing.space, [row[0] for row in fitting]))
+                texts = dict(
+                    await connection.fetch(pool.text(VALUES, listing.space), listing.space, [row[0] for row in fitting])
+                )
                 fitting = [(row[0], texts[row[0]], *row[2:]) for row in fitting]
         return fitting, len(found)
 

@@ -9,7 +9,7 @@ from kvasir.engines.postgres.functions import DURABILITY, PLANS
 from kvasir.engines.postgres.pool import Pool
 from kvasir.engines.watching import SET
 from kvasir.errors import space_gone
-from kvasir.model import Entry
+from kvasir.model import SYSTEM_SPACE, Entry
 
 #: Returns false if the space is gone. Row by row, each by its key, which Citus can route.
 FUNCTION = f"""
@@ -67,7 +67,7 @@ CALL = "select kvasir_load($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 async def load(pool: Pool, space: int, entries: Sequence[Entry], now: int | None, *, durable: bool) -> None:
     """See `Engine.load`."""
     check_room(entries)
-    ((is_living,),) = await pool.write(
+    ((is_living,),) = await pool.write_of(
         CALL,
         space,
         now,
@@ -83,3 +83,5 @@ async def load(pool: Pool, space: int, entries: Sequence[Entry], now: int | None
     )
     if not is_living:
         raise space_gone()
+    if space == SYSTEM_SPACE:
+        await pool.confirm()

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from kvasir.engines.postgres import failures
+from kvasir.engines.postgres import cluster, failures
 from kvasir.engines.postgres.address import Host, connect_arguments, hosts
-from kvasir.errors import Unavailable, UnknownOutcome
+from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import refused
+from kvasir.model import SYSTEM_SPACE
 
 T = TypeVar("T")
 
@@ -36,15 +37,11 @@ SESSION = {
     "jit": "off",
     "default_transaction_isolation": "read committed",
 }
-#: The same for one transaction.
-_SET_LOCAL = "".join(
-    f"set local {name} = {value}; " for name, value in SESSION.items() if name != "default_transaction_isolation"
-)
-_BEGIN = f"begin isolation level read committed; {_SET_LOCAL}"
 
-ABOUT = """
+ABOUT = f"""
     select pg_backend_pid() as pid, pg_is_in_recovery() as recovering, current_setting('fsync') = 'on' as fsync,
-        current_setting('server_version') as version, current_setting('server_version_num')::int as number"""
+        current_setting('server_version') as version, current_setting('server_version_num')::int as number,
+        {cluster.HAS_CITUS} as spread"""
 
 OLDEST_SERVER = 130_000
 
@@ -71,6 +68,9 @@ class Pool:
         self._durable = durable
         #: Whether a pooler in between lends server processes by the transaction.
         self.behind_pgbouncer = False
+        #: Whether Citus spreads the database over machines (see `cluster`)
+        self.spread = False
+        self._session = SESSION
         self._pool: Any = None
         self._failures = 0
         self._not_before = 0.0
@@ -84,6 +84,8 @@ class Pool:
                 about = await connection.fetchrow(ABOUT)
             # PgBouncer makes up the process id that it shows to its clients.
             self.behind_pgbouncer = about["pid"] != connection.get_server_pid()
+            self.spread = about["spread"]
+            self._session = SESSION | cluster.SESSION if self.spread else SESSION
         if about["recovering"]:
             raise Unavailable("the database is a read-only standby; name its primary too, in one URL with both hosts")
         if about["number"] < OLDEST_SERVER:
@@ -97,7 +99,7 @@ class Pool:
         if self.behind_pgbouncer:
             arguments["statement_cache_size"] = 0
         else:
-            arguments["server_settings"] = arguments["server_settings"] | SESSION
+            arguments["server_settings"] = arguments["server_settings"] | self._session
         self._pool = await asyncpg.create_pool(
             **arguments,
             connect=self._connect,
@@ -131,6 +133,26 @@ class Pool:
             connection = await self._connect(**self._arguments, connection_class=_Connection, statement_cache_size=0)
         except CANNOT_CONNECT as error:
             raise failures.failed_connecting(error) from None
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=BUSY_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def coordinator(self) -> AsyncIterator[Any]:
+        """`dedicated`, to the node of the cluster that can change its tables."""
+        async with self.dedicated() as connection:
+            name, port, is_here = await connection.fetchrow(cluster.COORDINATOR) or (None, None, True)
+            if is_here:
+                yield connection
+                return
+        options = self._arguments | {"connection_class": _Connection, "statement_cache_size": 0}
+        try:
+            connection = await asyncpg.connect(host=name, port=port, **options)
+        except CANNOT_CONNECT as error:
+            raise Unavailable(
+                f"the coordinator of the cluster, {name}:{port}, cannot be reached; nothing was written, try again"
+            ) from error
         try:
             yield connection
         finally:
@@ -205,13 +227,50 @@ class Pool:
 
     # -- statements ---------------------------------------------------------------------------------------
 
+    @property
+    def _set_local(self) -> str:
+        """The settings of the session for one transaction."""
+        settings = {name: value for name, value in self._session.items() if name != "default_transaction_isolation"}
+        return "".join(f"set local {name} = {value}; " for name, value in settings.items())
+
+    @property
+    def _begin(self) -> str:
+        return f"begin isolation level read committed; {self._set_local}"
+
+    def text(self, sql: str, space: int) -> str:
+        """A statement about one space, as this database has it for that space."""
+        return cluster.of_system_space(sql) if self.spread and space == SYSTEM_SPACE else sql
+
+    async def fetch_of(self, sql: str, space: int, *values: Any) -> list[Any]:
+        """`fetch` for a statement about one space, the first of its values."""
+        return await self.fetch(self.text(sql, space), space, *values)
+
+    async def write_of(self, sql: str, space: int, *values: Any) -> list[Any]:
+        """`write` for a statement about one space, the first of its values."""
+        return await self.write(self.text(sql, space), space, *values)
+
+    async def confirm(self) -> None:
+        """Call it after a change that moved the epoch: when this returns, no node of a cluster shows an older state.
+
+        A cluster commits node by node. A process that reads the new epoch on one of them and the old state on another
+        would keep that for good, so the epoch moves once more when all have committed. That waits for those that are
+        late, since they hold the row until then. Raises `UnknownOutcome`.
+        """
+        if not self.spread:
+            return
+        try:
+            await self.write(cluster.MOVE_EPOCH, SYSTEM_SPACE)
+        except KvasirError as error:
+            failures.log.error("%s: %s", failures.NOT_EVERYWHERE, error.message)
+            raise UnknownOutcome(failures.NOT_EVERYWHERE) from None
+
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """The rows of a statement that changes nothing. Sent once more if the connection breaks meanwhile."""
 
         async def ask(connection: Any) -> list[Any]:
             if not self.behind_pgbouncer:
                 return list(await connection.fetch(sql, *values))
-            await connection.execute(_BEGIN)
+            await connection.execute(self._begin)
             rows = list(await connection.fetch(sql, *values))
             await connection.execute("commit")
             return rows
@@ -223,7 +282,9 @@ class Pool:
         try:
             return await self._read(work)
         except Exception as error:
-            if isinstance(error, TimeoutError) or not failures.connection_lost(error):
+            # A node's connections to another may break as well as ours to the node.
+            broken = failures.connection_lost(error) or failures.node_of(error) is not None
+            if isinstance(error, TimeoutError) or not broken:
                 raise failures.failed_reading(error) from None
         try:
             return await self._read(work)
@@ -239,7 +300,7 @@ class Pool:
         """Several statements that see the same instant."""
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             if self.behind_pgbouncer:
-                await connection.execute(_SET_LOCAL)
+                await connection.execute(self._set_local)
             yield
 
     async def write(self, sql: str, *values: Any) -> list[Any]:
@@ -247,16 +308,16 @@ class Pool:
 
         Raises `Unavailable` when certainly nothing happened, else `UnknownOutcome`.
         """
-        warnings: list[Any] = []
+        warnings: list[str] = []
 
         def listen(_: Any, message: Any) -> None:
-            if getattr(message, "server_source_function", None) == failures.WAITS_FOR_STANDBY:
-                warnings.append(message)
+            if warning := failures.not_confirmed(message):
+                warnings.append(warning)
 
         async with self._acquire() as connection:
             if self.behind_pgbouncer:
                 try:
-                    await connection.execute(_BEGIN)
+                    await connection.execute(self._begin)
                 except Exception as error:
                     raise failures.failed_reading(error) from None
             try:
@@ -278,8 +339,8 @@ class Pool:
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.remove_log_listener(listen)
         if warnings:
-            failures.log.error("%s", failures.NOT_REPLICATED)
-            raise UnknownOutcome(failures.NOT_REPLICATED)
+            failures.log.error("%s", warnings[0])
+            raise UnknownOutcome(warnings[0])
         return rows
 
 

@@ -22,7 +22,10 @@ ENTRY = "key, value, versionstamp, sequence, created_at, expires_at, refresh, me
 NOW = "(select coalesce($2::bigint, kvasir_time()))"
 ALIVE = f"(expires_at is null or expires_at > {NOW})"
 
-GET = f"select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and {ALIVE}"  # noqa: S608
+#: The instant of the statement will do for keys. Citus sends a statement without subqueries to its node as it is.
+GET = f"""
+    select {ENTRY} from kvasir_entry where space = $1 and key = any($3) and (expires_at is null or expires_at >
+        coalesce($2::bigint, floor(extract(epoch from statement_timestamp()) * 1000)::bigint))"""  # noqa: S608
 #: The same for keys of several spaces. The subquery, which `offset 0` keeps apart, is one look at the index for each.
 #: For a plain join the planner could choose to read the whole table as long as it is small, and keep to that plan.
 GET_SPACES = f"""
@@ -32,7 +35,7 @@ GET_SPACES = f"""
     ) as entry where {ALIVE}"""  # noqa: S608
 #: The values only if they have no more bytes than $4 in all, so that no more than that ever comes over the wire.
 GET_BOUNDED = GET.replace("key, value", "key, case when sum(octet_length(value)) over () <= $4 then value end")
-EPOCH = f"select last, kvasir_time() from kvasir_head where space = {SYSTEM_SPACE}"  # noqa: S608
+EPOCH = "select last, kvasir_time() from kvasir_head where space = $1"
 
 #: Statements in flight at a time, each for other spaces.
 MAX_IN_FLIGHT = 2
@@ -52,8 +55,6 @@ class ReadBatcher:
         self._pool = pool
         self._now = now
         self._clock = clock
-        #: Whether Citus distributes the tables: a statement must keep to one space.
-        self.distributed = False
         #: By space
         self._waiting: Batch = {}
         #: Spaces, and statements
@@ -72,7 +73,7 @@ class ReadBatcher:
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None) -> list[Entry | None]:
         """See `Engine.get`."""
         if max_bytes is not None:
-            rows = await self._pool.fetch(GET_BOUNDED, space, self._now(), keys, max_bytes)
+            rows = await self._pool.fetch_of(GET_BOUNDED, space, self._now(), keys, max_bytes)
             if any(row[1] is None for row in rows):
                 raise response_too_long(max_bytes)
             bounded = {row[0]: Entry(*row) for row in rows}
@@ -128,13 +129,14 @@ class ReadBatcher:
             if taken < len(waiting):
                 # The rest queues up behind the other spaces.
                 self._waiting[space] = waiting[taken:]
-            if size >= BATCH_KEYS or self.distributed:
+            # On a cluster, a statement keeps to one space.
+            if size >= BATCH_KEYS or self._pool.spread:
                 break
         return batch
 
     async def _answer_epoch(self, futures: list[asyncio.Future[int]]) -> None:
         try:
-            ((epoch, now),) = await self._pool.fetch(EPOCH)
+            ((epoch, now),) = await self._pool.fetch_of(EPOCH, SYSTEM_SPACE)
             if self._clock is not None:
                 self._clock.observe(now)
             for future in futures:
@@ -147,7 +149,7 @@ class ReadBatcher:
             self._send()
 
     async def _fetch(self, space: int, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        return {row[0]: Entry(*row) for row in await self._pool.fetch(GET, space, self._now(), keys)}
+        return {row[0]: Entry(*row) for row in await self._pool.fetch_of(GET, space, self._now(), keys)}
 
     async def _fetch_spaces(self, wanted: dict[int, list[bytes]]) -> dict[int, dict[bytes, Entry]]:
         spaces = [space for space, keys in wanted.items() for _ in keys]

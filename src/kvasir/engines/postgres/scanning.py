@@ -46,7 +46,7 @@ class Scans:
                 async with self._pool.snapshot(connection):
                     now = await connection.fetchval(NOW, self._now())
                     while True:
-                        page = await in_key_order(connection, space, query, now)
+                        page = await in_key_order(self._pool, connection, space, query, now)
                         if page.entries:
                             yield page.entries
                         if not page.more:

@@ -20,8 +20,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from kvasir.engines.postgres import changelog, loading, sweeping, write_function
-from kvasir.engines.postgres.functions import FUNCTIONS, REVISION
+from kvasir.engines.postgres import changelog, cluster, loading, sweeping, write_function
+from kvasir.engines.postgres.functions import FUNCTIONS, MOVE_EPOCH, REVISION
+from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import Unavailable
 
 #: While a migration waits for a table, everyone else waits behind it: at most this long.
@@ -111,7 +112,12 @@ CHANGES = """
     create index kvasir_change_age on @kvasir_change (made_at);
 """
 
-MIGRATIONS: tuple[str, ...] = (TABLES, LAGGING, ALIASES, CHANGES)
+#: The tables of the system space where the database is spread over machines (see `cluster`); empty elsewhere.
+SYSTEM = "".join(
+    f"create table @kvasir_system_{name} (like @kvasir_{name} including all);\n" for name in ("head", "entry", "change")
+)
+
+MIGRATIONS: tuple[str, ...] = (TABLES, LAGGING, ALIASES, CHANGES, SYSTEM)
 
 #: What servers of earlier versions call with every request: those before version 3, and of version 3. They take 57P03,
 #: the state of a database that is starting or stopping, for "unavailable".
@@ -126,11 +132,9 @@ RETIRED = "".join(
     for name in ("kvasir_now", "kvasir_clock")
 )
 
+_OF_SPACE = write_function.FUNCTION + loading.FUNCTION + changelog.FUNCTION
 #: Every function that a database has at this version.
-ALL_FUNCTIONS = (
-    FUNCTIONS + write_function.FUNCTION + loading.FUNCTION + sweeping.FUNCTION + changelog.FUNCTION + RETIRED
-)
-
+ALL_FUNCTIONS = FUNCTIONS + _OF_SPACE + sweeping.FUNCTION + RETIRED
 #: Says which functions a database has: their revision and a hash of their text.
 MARK = """
     create or replace function @kvasir_functions() returns text language sql immutable as $$ select '{mark}' $$;
@@ -144,30 +148,53 @@ OF_KVASIR = """
 
 VERSION_TABLE = "create table if not exists @kvasir_schema (version integer primary key)"
 
-#: Tables by how Citus keeps them: distributed by space, or whole on every node.
-DISTRIBUTED = ("kvasir_head", "kvasir_entry", "kvasir_change")
-REFERENCE = ("kvasir_space", "kvasir_alias", "kvasir_schema")
-#: Functions that Citus may run where their first argument, the space, lives.
-BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load", "kvasir_watch")
 
-HAS_CITUS = "select exists (select from pg_extension where extname = 'citus')"
-IS_DISTRIBUTED = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
-
-
-async def migrate(connection: Any, now: int | None) -> None:
+async def migrate(pool: Pool, now: int | None) -> None:
     """Bring the schema that `search_path` leads to up to date, and distribute its tables where there is Citus.
 
     Idempotent; of two that do it at once, one waits for the other. `now`: Unix milliseconds, None: the database's.
     Raises `Unavailable` for a database that is newer than this program, and whatever asyncpg raises.
     """
+    async with pool.dedicated() as connection:
+        schema = await _schema(connection)
+        if not pool.spread:
+            await _migrate(connection, schema, now, spread=False)
+            return
+        cluster.check_schema(schema)
+        if await _is_current(connection, schema):
+            return
+    # Only the coordinator can change tables.
+    async with pool.coordinator() as connection:
+        await _migrate(connection, schema, now, spread=True)
+
+
+async def _schema(connection: Any) -> str:
+    """The name of the schema, as in SQL."""
     schema = await connection.fetchval("select quote_ident(current_schema())")
     if schema is None:
         raise Unavailable("the search_path of this PostgreSQL user leads to no schema; create it first")
     if "'" in schema or "$$" in schema:
         # The functions have it inside quoted texts.
         raise Unavailable(f"the schema {schema} cannot be used: choose one without ' and $$ in its name")
+    return str(schema)
+
+
+async def _is_current(connection: Any, schema: str) -> bool:
+    """Whether a database that is spread over machines is as this program wants it, as far as one node knows."""
+    if await connection.fetchval("select to_regclass($1)", f"{schema}.kvasir_schema") is None:
+        return False
+    if await connection.fetchval("select coalesce(max(version), 0) from kvasir_schema") != len(MIGRATIONS):
+        return False
+    if await _is_newer(connection, schema, _mark(schema, spread=True)) is None:
+        return False
+    return await cluster.is_distributed(connection, schema)
+
+
+async def _migrate(connection: Any, schema: str, now: int | None, *, spread: bool) -> None:
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = {LOCK_MILLISECONDS}")
+        if spread:
+            await connection.execute(cluster.SEQUENTIALLY)
         await connection.execute("select pg_advisory_xact_lock(hashtextextended('kvasir_schema', 0))")
         await connection.execute(VERSION_TABLE.replace("@", f"{schema}."))
         version = await connection.fetchval("select coalesce(max(version), 0) from kvasir_schema")
@@ -177,47 +204,49 @@ async def migrate(connection: Any, now: int | None) -> None:
                 f" this one knows up to {len(MIGRATIONS)}: run the newer one"
             )
         for number in range(version, len(MIGRATIONS)):
-            await connection.execute(MIGRATIONS[number].replace("@", f"{schema}."))
+            await _execute(connection, schema, MIGRATIONS[number])
             await connection.execute("insert into kvasir_schema values ($1)", number + 1)
-        await _renew_functions(connection, schema, migrated=version < len(MIGRATIONS))
+        await _renew_functions(connection, schema, migrated=version < len(MIGRATIONS), spread=spread)
         if version == 0:
             # Even if the clock is set back, nothing in it may seem older than the database itself.
-            await connection.execute("update kvasir_head set latest = coalesce($1, kvasir_time())", now)
-        if await connection.fetchval(HAS_CITUS):
-            await _distribute(connection, schema)
+            started = now if now is not None else await connection.fetchval("select kvasir_time()")
+            await connection.execute("update kvasir_head set latest = $1", started)
+        if spread:
+            await cluster.distribute(connection, schema)
 
 
-async def _renew_functions(connection: Any, schema: str, *, migrated: bool) -> None:
+async def _execute(connection: Any, schema: str, text: str) -> None:
+    """Run statements one by one: Citus takes no two of them in one text."""
+    for statement in cluster.statements(text):
+        await connection.execute(statement.replace("@", f"{schema}."))
+
+
+def _functions(*, spread: bool) -> str:
+    if not spread:
+        return ALL_FUNCTIONS
+    moves = cluster.of_system_space(MOVE_EPOCH)
+    return ALL_FUNCTIONS.replace(MOVE_EPOCH, moves) + cluster.of_system_space(_OF_SPACE)
+
+
+def _mark(schema: str, *, spread: bool) -> str:
+    text = _functions(spread=spread).replace("@", f"{schema}.")
+    return f"{REVISION} {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+async def _is_newer(connection: Any, schema: str, mark: str) -> bool | None:
+    """Whether the database has functions of a higher revision; false: just these, None: others."""
+    installed = await connection.fetchval(INSTALLED, f"{schema}.kvasir_functions()")
+    if installed and int(installed.partition(" ")[0]) > REVISION:
+        return True
+    return False if installed == mark else None
+
+
+async def _renew_functions(connection: Any, schema: str, *, migrated: bool, spread: bool) -> None:
     """Put this program's functions in place if the database has others (see the top of this module)."""
-    text = ALL_FUNCTIONS.replace("@", f"{schema}.")
-    mark = f"{REVISION} {hashlib.sha256(text.encode()).hexdigest()}"
+    mark = _mark(schema, spread=spread)
     if migrated:
         for row in await connection.fetch(OF_KVASIR):
             await connection.execute(f"drop function {row[0]}")
-    elif installed := await connection.fetchval(INSTALLED, f"{schema}.kvasir_functions()"):
-        revision = int(installed.partition(" ")[0])
-        if revision > REVISION or installed == mark:
-            return
-    await connection.execute(text + MARK.format(mark=mark).replace("@", f"{schema}."))
-
-
-async def _distribute(connection: Any, schema: str) -> None:
-    """Let Citus distribute the tables and functions. Those that are distributed already stay as they are."""
-    for table in DISTRIBUTED:
-        if not await connection.fetchval(IS_DISTRIBUTED, f"{schema}.{table}"):
-            colocated = "default" if table == DISTRIBUTED[0] else f"{schema}.{DISTRIBUTED[0]}"
-            await connection.execute(
-                "select create_distributed_table($1::text::regclass, 'space', colocate_with := $2)",
-                f"{schema}.{table}",
-                colocated,
-            )
-    for table in REFERENCE:
-        if not await connection.fetchval(IS_DISTRIBUTED, f"{schema}.{table}"):
-            await connection.execute("select create_reference_table($1::text::regclass)", f"{schema}.{table}")
-    for function in BY_SPACE:
-        await connection.execute(
-            "select create_distributed_function(oid::regprocedure, 'p_space', colocate_with := $2)"
-            " from pg_proc where proname = $1 and pronamespace = current_schema()::regnamespace",
-            function,
-            f"{schema}.kvasir_entry",
-        )
+    elif await _is_newer(connection, schema, mark) is not None:
+        return
+    await _execute(connection, schema, _functions(spread=spread) + MARK.format(mark=mark))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvasir.engines.postgres.pool import Pool
-from kvasir.engines.postgres.read_batcher import ALIVE
+from kvasir.engines.postgres.read_batcher import ALIVE, NOW
 from kvasir.errors import Unavailable
-from kvasir.model import SYSTEM_SPACE, Alias, Space
+from kvasir.model import Alias, Space
 
 SPACE = "number, id, organisation, kind, name, created_at, expires_at, clear_every, attributes"
 
@@ -29,12 +29,17 @@ COUNT = f"""
         (select count(*) from kvasir_entry e where e.space = s.number
             and (e.expires_at is null or e.expires_at > coalesce($2::bigint, kvasir_time())))), 0)::bigint
     from kvasir_space s where s.kind = $1 and ($3::text is null or s.organisation = $3) and {ALIVE}"""  # noqa: S608
+#: The same where the tables are distributed: Citus has no subqueries that look at another table for each row.
+_OF_KIND = "kind = $1 and ($3::text is null or organisation = $3)"
+COUNT_SPREAD = f"""
+    select (select count(*) from kvasir_space where {_OF_KIND} and {ALIVE}), (
+        select count(*) from kvasir_entry e join kvasir_space s on s.number = e.space
+        where {_OF_KIND} and (s.expires_at is null or s.expires_at > {NOW})
+            and (e.expires_at is null or e.expires_at > {NOW}))"""  # noqa: S608
 
 CREATE = "select * from kvasir_create_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 ALTER = "select * from kvasir_alter_space($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 END = "select kvasir_end_space($1, $2, $3)"
-#: A cluster commits node by node, so the epoch moves once more when all have done so.
-MOVE_EPOCH = "update kvasir_head set last = last + 1 where space = $1 returning last"
 
 #: A text of the database cannot hold U+0000 nor half a surrogate pair; bytes cannot hold the latter.
 NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
@@ -53,8 +58,6 @@ class Registry:
         self._durable = durable
         #: The highest number given to this process, so that spaces it creates later have higher numbers.
         self._highest = 0
-        #: Whether Citus distributes the tables.
-        self.distributed = False
 
     async def create(self, space: Space, aliases: Sequence[Alias]) -> Space:
         """See `Engine.create_space`."""
@@ -80,8 +83,8 @@ class Registry:
             ALTER, self._now(), self._durable, id, None if name is None else name.encode(),
             *_columns(add), *_columns(set(remove) - set(add)),
         )  # fmt: skip
-        if rows and self.distributed:
-            await self._pool.write(MOVE_EPOCH, SYSTEM_SPACE)
+        if rows:
+            await self._pool.confirm()
         return _space(rows[0]) if rows else None
 
     async def end(self, id: str) -> bool:
@@ -89,8 +92,8 @@ class Registry:
         if NO_TEXT.search(id):
             return False
         ((was_living,),) = await self._pool.write(END, self._now(), self._durable, id)
-        if was_living and self.distributed:
-            await self._pool.write(MOVE_EPOCH, SYSTEM_SPACE)
+        if was_living:
+            await self._pool.confirm()
         return bool(was_living)
 
     async def by_id(self, id: str) -> Space | None:
@@ -122,7 +125,9 @@ class Registry:
 
     async def count(self, kind: str, organisation: str | None) -> tuple[int, int]:
         """See `Engine.count_spaces`."""
-        ((spaces, entries),) = await self._pool.fetch(COUNT, kind, self._now(), organisation)
+        ((spaces, entries),) = await self._pool.fetch(
+            COUNT_SPREAD if self._pool.spread else COUNT, kind, self._now(), organisation
+        )
         return spaces, entries
 
 

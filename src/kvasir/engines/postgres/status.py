@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from kvasir.engines.postgres import cluster
 from kvasir.engines.postgres.pool import Pool
-from kvasir.engines.postgres.schema import HAS_CITUS, MIGRATIONS
+from kvasir.engines.postgres.schema import MIGRATIONS
 
 ABOUT = """
     select current_setting('server_version') as version, current_database() as database,
@@ -18,10 +19,6 @@ SIZES = """
     select name, pg_total_relation_size(name::regclass) as bytes
     from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
 CITUS_SIZES = SIZES.replace("pg_total", "citus_total")
-NODES = "select nodename, nodeport, isactive, shouldhaveshards from pg_dist_node order by nodeid"
-SHARDS = """
-    select table_name::text as name, count(*) as shards, count(distinct (nodename, nodeport)) as nodes
-    from citus_shards where table_name::text like '%kvasir\\_%' group by 1 order by 1"""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -42,6 +39,8 @@ class Status(msgspec.Struct, frozen=True):
     tables: dict[str, int]
     #: "host:port" of the nodes of Citus; None: no Citus
     nodes: list[str] | None
+    #: Those of them that do not answer; then there are no sizes
+    away: list[str]
     #: Shards by table
     shards: dict[str, int]
 
@@ -51,7 +50,9 @@ async def status(pool: Pool) -> Status:
     async with pool.dedicated() as connection, pool.snapshot(connection):
         about = await connection.fetchrow(ABOUT)
         version = await connection.fetchval(VERSION) if about["has_tables"] else 0
-        citus = await connection.fetchval(HAS_CITUS)
+        citus = await connection.fetchval(f"select {cluster.HAS_CITUS}")
+        nodes = dict(await connection.fetch(cluster.NODES)) if citus else {}
+        away = [name for name, answers in nodes.items() if not answers]
         sizes = CITUS_SIZES if citus else SIZES
         return Status(
             server_version=about["version"],
@@ -61,9 +62,10 @@ async def status(pool: Pool) -> Status:
             newest=len(MIGRATIONS),
             behind_pgbouncer=pool.behind_pgbouncer,
             spaces=await _pairs(connection, SPACES) if version else {},
-            tables=await _pairs(connection, sizes) if version else {},
-            nodes=[f"{row[0]}:{row[1]}" for row in await connection.fetch(NODES)] if citus else None,
-            shards=await _pairs(connection, SHARDS) if citus else {},
+            tables=await _pairs(connection, sizes) if version and not away else {},
+            nodes=list(nodes) if citus else None,
+            away=away,
+            shards=await _pairs(connection, cluster.SHARDS) if citus else {},
         )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kvasir.engines.postgres import failures
+from kvasir.engines.postgres import cluster, failures
 from kvasir.engines.postgres.functions import PLANS
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError
@@ -20,6 +20,8 @@ SWEEP = "select kvasir_sweep($1, $2, $3)"
 ROWS = 200
 #: The pause after a step that found nothing.
 IDLE_SECONDS = 1.0
+#: The same on a cluster, where a step asks every shard.
+SPREAD_IDLE_SECONDS = 5.0
 #: How far back the log of changes reaches (see `changelog`).
 KEPT_MILLISECONDS = 60_000
 #: The pause after a step that found something, as a multiple of the time it took.
@@ -116,11 +118,19 @@ class Sweeper:
     async def step(self, *, wait: bool) -> int:
         """See `Engine.sweep`. `wait` for another process that is sweeping, instead of leaving the work to it."""
         rows: list[Any] = await self._pool.write(SWEEP, self._now(), ROWS, wait)
-        swept = int(rows[0][0])
+        swept = int(rows[0][0]) + await self._sweep_system_space()
         self._stats.swept += swept
         return swept
 
+    async def _sweep_system_space(self) -> int:
+        """The same for the system space where it has tables of its own: they are whole on every node of a cluster."""
+        if not self._pool.spread:
+            return 0
+        ((now, dead),) = await self._pool.fetch(cluster.EXPIRED, self._now(), ROWS)
+        return len(await self._pool.write(cluster.REMOVE_EXPIRED, dead, now)) if dead else 0
+
     async def _run(self) -> None:
+        idle = SPREAD_IDLE_SECONDS if self._pool.spread else IDLE_SECONDS
         while True:
             began = time.monotonic()
             try:
@@ -130,4 +140,4 @@ class Sweeper:
                 swept = 0
             took = time.monotonic() - began
             # Random, so that processes do not all sweep at the same moment.
-            await asyncio.sleep(took * REST if swept else IDLE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
+            await asyncio.sleep(took * REST if swept else idle * random.uniform(0.5, 1.5))  # noqa: S311

@@ -54,7 +54,7 @@ async def children(
     position = max(after or b"", prefix)
     entry = interrupted_at(prefix, position)
     most = UNLIMITED if limit is None else limit
-    rows = await pool.fetch(CHILDREN, space, now, position, under(prefix).end, len(prefix), most, entry)
+    rows = await pool.fetch_of(CHILDREN, space, now, position, under(prefix).end, len(prefix), most, entry)
     if not rows[0]["living"]:
         entry = None
     steps = [(row["key"], row["living"]) for row in rows[1:]]

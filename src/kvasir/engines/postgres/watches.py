@@ -63,7 +63,7 @@ class Watches:
 
     async def _begin(self, space: int) -> int:
         """Have a space's writes logged; its last number before."""
-        ((last,),) = await self._pool.write(changelog.WATCH, space, self._now())
+        ((last,),) = await self._pool.write_of(changelog.WATCH, space, self._now())
         if last is None:
             raise space_gone()
         self._renewed[space] = time.monotonic()
@@ -123,7 +123,7 @@ class Watches:
         now = time.monotonic()
         for space in self._watchers.spaces:
             if now - self._renewed.get(space, 0.0) >= RENEW_SECONDS:
-                await self._pool.write(changelog.WATCH, space, self._now())
+                await self._pool.write_of(changelog.WATCH, space, self._now())
                 self._renewed[space] = now
 
     async def _look(self) -> None:
@@ -132,7 +132,7 @@ class Watches:
             watched = self._watchers.spaces
             for space in self._positions.keys() - set(watched):
                 del self._positions[space]
-            found = dict(await self._pool.fetch(changelog.LAST, watched))
+            found = await changelog.last(self._pool, watched)
             for space in watched:
                 if space not in found:
                     for watcher in self._watchers.of(space):

@@ -19,7 +19,7 @@ from kvasir.engines.postgres import encoding
 from kvasir.engines.postgres.failures import WriteRefused
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
-from kvasir.model import Write, WriterStats
+from kvasir.model import SYSTEM_SPACE, Commit, Write, WriterStats
 
 #: Calls under way at a time, apart from those of spaces that cannot share one. Of two, one at most waits for a lock.
 MAX_CALLS = 2
@@ -54,8 +54,6 @@ class Writer:
         self._calls = 0
         self._senders: set[asyncio.Task[None]] = set()
         self._start_scheduled = False
-        #: Whether Citus distributes the tables: a call keeps to one space, and Citus cannot route that of `kvasir_set`.
-        self.distributed = False
         self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
@@ -101,7 +99,7 @@ class Writer:
         else:
             waiting.append(job)
         # At the end of this turn of the loop, when every write that it brings is there.
-        if not self._start_scheduled and (self._calls < MAX_CALLS or self.distributed):
+        if not self._start_scheduled and (self._calls < MAX_CALLS or self._pool.spread):
             self._start_scheduled = True
             self._loop.call_soon(self._start_calls)
 
@@ -114,11 +112,11 @@ class Writer:
 
     def _start_calls(self) -> None:
         self._start_scheduled = False
-        while (self._calls < MAX_CALLS or self.distributed) and (groups := self._take_groups()):
+        while (self._calls < MAX_CALLS or self._pool.spread) and (groups := self._take_groups()):
             self._calls += 1
             self._in_flight.update(groups)
             # A space by itself may wait for its lock; but then the next call waits for none.
-            shared = not self.distributed and (len(groups) > 1 or self._calls > 1)
+            shared = not self._pool.spread and (len(groups) > 1 or self._calls > 1)
             self._start_task(self._send_shared(groups) if shared else self._send_alone(groups, calls=1))
 
     def _take_groups(self) -> Groups:
@@ -134,7 +132,7 @@ class Writer:
             for job in group:
                 weight += job.weight
                 size += job.size
-            if weight >= GROUP_WRITES or size >= GROUP_BYTES or self.distributed:
+            if weight >= GROUP_WRITES or size >= GROUP_BYTES or self._pool.spread:
                 break
         return groups
 
@@ -213,12 +211,14 @@ class Writer:
             job.result = [outcomes.get(place) or not_incremented() for place in range(len(job.writes))]
 
     async def _commit(self, space: int, group: list[Job]) -> None:
-        call = encoding.encode([job.writes for job in group], may_set=not self.distributed)
+        call = encoding.encode([job.writes for job in group], may_set=not self._pool.spread)
         began = time.perf_counter()
-        ((results,),) = await self._pool.write(call.sql, space, self._now(), self._durable, *call.values)
+        ((results,),) = await self._pool.write_of(call.sql, space, self._now(), self._durable, *call.values)
         observe_commit(self._stats, group, began, time.perf_counter())
         for job, outcomes in zip(group, call.outcomes(results), strict=True):
             job.result = outcomes
+        if space == SYSTEM_SPACE and any(isinstance(outcome, Commit) for job in group for outcome in job.result or ()):
+            await self._pool.confirm()
 
     async def _commit_shared(self, groups: Groups) -> Groups:
         """Commit the plain Sets of several spaces. Returns the groups that have to be sent by themselves."""

@@ -1,0 +1,143 @@
+"""What Citus, which spreads a database over machines, needs to be done differently. Only this module knows its ways.
+
+Each data table is distributed by its space; small tables that every request reads are whole on every node. The system
+space is among those: what authentication reads, and the epoch, are where the server is connected, so no worker is
+needed by the spaces of the others. Its tables bear the prefix `kvasir_system_`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from kvasir.errors import Unavailable
+
+#: Whether the database has the extension. Once the engine has opened it, its tables are then distributed.
+HAS_CITUS = "exists (select from pg_extension where extname = 'citus')"
+
+#: Settings of a session that differ from `pool.SESSION`. Citus plans a call of a function for the worker only once it
+#: knows the arguments. It would filter the catalog row by row, which costs each new connection a third of a second.
+SESSION = {"plan_cache_mode": "auto", "citus.override_table_visibility": "off"}
+
+#: Tables by how Citus keeps them: distributed by space, or whole on every node.
+DISTRIBUTED = ("kvasir_head", "kvasir_entry", "kvasir_change")
+REFERENCE = (
+    "kvasir_space", "kvasir_alias", "kvasir_schema",
+    "kvasir_system_head", "kvasir_system_entry", "kvasir_system_change",
+)  # fmt: skip
+#: Functions that Citus may run where their first argument, the space, lives.
+BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load", "kvasir_watch")
+
+_OF_SYSTEM = re.compile(r"\bkvasir_(head|entry|change|write|load|watch)\b")
+
+IS_DISTRIBUTED = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
+#: Functions of Kvasir that not all nodes have, or not as they are to be: and whether Citus is to run them where their
+#: space lives.
+UNKNOWN_FUNCTIONS = """
+    select p.oid, p.proname = any($1) as by_space from pg_proc p
+    left join pg_dist_object o on o.classid = 'pg_proc'::regclass and o.objid = p.oid
+    where p.pronamespace = quote_ident(current_schema())::regnamespace and p.proname like 'kvasir\\_%'
+        and (o.objid is null or p.proname = any($1) and o.distribution_argument_index is null)"""
+COORDINATOR = """
+    select nodename, nodeport, groupid = (select groupid from pg_dist_local_group) as here
+    from pg_dist_node where groupid = 0 and noderole = 'primary'"""
+#: Moves the epoch once more (see `Pool.write_everywhere`).
+MOVE_EPOCH = "update kvasir_system_head set last = last + 1 where space = $1 returning last"
+
+#: Expired entries of the system space, some at a time, and the instant that says so
+EXPIRED = """
+    with clock as materialized (select coalesce($1::bigint, kvasir_time()) as now)
+    select now, array(select key from kvasir_system_entry where expires_at <= now order by expires_at limit $2)
+    from clock"""
+REMOVE_EXPIRED = "delete from kvasir_system_entry where space = 1 and key = any($1) and expires_at <= $2 returning key"
+
+#: "HOST:PORT" of the nodes, and whether they answer
+NODES = """
+    select nodename || ':' || nodeport, citus_check_connection_to_node(nodename, nodeport)
+    from pg_dist_node where noderole = 'primary' order by nodeid"""
+#: Those of this schema by table; a copy of a shard is not another one.
+SHARDS = """
+    select c.relname::text, count(distinct s.shardid) from pg_dist_shard s join pg_class c on c.oid = s.logicalrelid
+    where c.relnamespace = quote_ident(current_schema())::regnamespace and c.relname like 'kvasir\\_%'
+    group by 1 order by 1"""
+
+#: Runs each statement of a migration on all nodes, which Citus does only one statement and one connection at a time.
+SEQUENTIALLY = "set local citus.multi_shard_modify_mode = 'sequential'"
+
+#: The system space, before the tables are distributed, goes into the tables of its own.
+MOVE_SYSTEM_SPACE = tuple(
+    statement
+    for table in DISTRIBUTED
+    for statement in (
+        f"insert into @{table.replace('_', '_system_', 1)} select * from @{table} where space = 1",  # noqa: S608
+        f"delete from @{table} where space = 1",  # noqa: S608
+    )
+)
+
+
+@functools.lru_cache(maxsize=256)
+def of_system_space(sql: str) -> str:
+    """The same statement, which is about one space, for the system space."""
+    return _OF_SYSTEM.sub(r"kvasir_system_\1", sql)
+
+
+def statements(sql: str) -> list[str]:
+    """The single statements of a text; those of a function, between $$, stay together."""
+    found: list[str] = []
+    parts = re.split(r"(\$\$.*?\$\$|--[^\n]*|;)", sql, flags=re.DOTALL)
+    statement = ""
+    for part in parts:
+        if part == ";":
+            found.append(statement)
+            statement = ""
+        elif not part.startswith("--"):
+            statement += part
+    return [statement.strip() for statement in [*found, statement] if statement.strip()]
+
+
+def check_schema(schema: str) -> None:
+    """Raise `Unavailable` for a schema, its name as in SQL, that Citus cannot work in."""
+    if schema.startswith('"'):
+        raise Unavailable(
+            f"Citus cannot distribute functions in the schema {schema}, whose name needs quotation marks:"
+            " choose one of lower-case letters, digits and _"
+        )
+
+
+async def is_distributed(connection: Any, schema: str) -> bool:
+    """Whether all tables and functions are distributed, as far as this node knows."""
+    for table in (*DISTRIBUTED, *REFERENCE):
+        if not await connection.fetchval(IS_DISTRIBUTED, f"{schema}.{table}"):
+            return False
+    return not await connection.fetch(UNKNOWN_FUNCTIONS, list(BY_SPACE))
+
+
+async def distribute(connection: Any, schema: str) -> None:
+    """Have the tables and functions distributed. What is distributed already is left alone, so that a server starts
+    also while a node is away. Call it on the coordinator, in a transaction."""
+    if not await connection.fetchval(IS_DISTRIBUTED, f"{schema}.kvasir_system_head"):
+        for sql in MOVE_SYSTEM_SPACE:
+            await connection.execute(sql.replace("@", f"{schema}."))
+    for name in (*DISTRIBUTED, *REFERENCE):
+        table = f"{schema}.{name}"
+        if await connection.fetchval(IS_DISTRIBUTED, table):
+            continue
+        if name in REFERENCE:
+            await connection.execute("select create_reference_table($1::text::regclass)", table)
+        else:
+            colocated = "default" if name == DISTRIBUTED[0] else f"{schema}.{DISTRIBUTED[0]}"
+            await connection.execute(
+                "select create_distributed_table($1::text::regclass, 'space', colocate_with := $2)", table, colocated
+            )
+        # What was in it has been copied to the nodes, and remains on the coordinator, where no statement sees it.
+        await connection.execute("select truncate_local_data_after_distributing_table($1::text::regclass)", table)
+    for oid, by_space in await connection.fetch(UNKNOWN_FUNCTIONS, list(BY_SPACE)):
+        if by_space:
+            await connection.execute(
+                "select create_distributed_function($1::oid::regprocedure, 'p_space', colocate_with := $2)",
+                oid,
+                f"{schema}.kvasir_entry",
+            )
+        else:
+            await connection.execute("select create_distributed_function($1::oid::regprocedure)", oid)
