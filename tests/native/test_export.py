@@ -9,9 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kvasir.dialects.native import exporting
 from kvasir.dialects.native.lines import Splitter
+from kvasir.keys import pack
+from kvasir.model import Entry
 from tests.support.native import Client, refusal
 from tests.support.raw_http import request
 from tests.support.serving import Server, serving, wait_until
@@ -250,3 +256,37 @@ def test_a_viewer_exports_and_does_not_import(kv: Client, server: Server) -> Non
     assert refusal(httpx.get(f"{server.url}/v1/spaces/{kv.id}/export", trust_env=False))[0] == 401
     assert refusal(kv.http.get("spaces/01HF0000000000000000000000/export"))[:2] == (404, "store_not_found")
     assert refusal(kv.http.post("spaces/01HF0000000000000000000000/import"))[:2] == (404, "store_not_found")
+
+
+ODD = st.text(st.sampled_from('\x00\x01\x02\x03\\u0"n\n\x7fäé\u2028/,[]'), max_size=8)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(ODD | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), min_size=1, max_size=3),
+            ODD,
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_entries_that_are_rendered_together_are_as_one_by_one(found: list[tuple[list[str], str, bool]]) -> None:
+    batch = [
+        Entry(
+            pack(key),
+            msgspec.json.encode(text),
+            versionstamp,
+            0,
+            1,
+            2 if more else None,
+            3 if more else None,
+            b'{"a":\n1}' if more else None,
+        )
+        for versionstamp, (key, text, more) in enumerate(found)
+    ]
+    lines = exporting.lines(batch)
+    assert lines == b"".join(b"{%b}\n" % exporting.members(entry) for entry in batch)
+    told = [json.loads(line) for line in lines.splitlines()]
+    assert [(line["key"], json.loads(line["text"])) for line in told] == [(key, text) for key, text, _ in found]

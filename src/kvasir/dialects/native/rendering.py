@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ def instant(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else timestamps.render(min(milliseconds, timestamps.LATEST)).decode()
 
 
+@lru_cache(maxsize=4096)  # entries that are read together were mostly written together
 def quoted_instant(milliseconds: int | None) -> bytes:
     """The same as JSON."""
     return b"null" if milliseconds is None else b'"%b"' % timestamps.render(min(milliseconds, timestamps.LATEST))
