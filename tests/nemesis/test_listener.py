@@ -442,7 +442,12 @@ def test_a_client_that_never_reads_ends_with_1013() -> None:
         with Raw(server.port) as raw:
             # A client that starts to read in time sees why the connection ends.
             raw.send(asked * 400)
+            wait_until(lambda: server.call(lambda: is_ending(server)), "it has read too little for too long")
             assert raw.closed_with() == 1013
+
+
+def is_ending(server: Local) -> bool:
+    return any(connection._closing for part in server.listener._parts for connection in part)
 
 
 def refuses(port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -89,7 +90,8 @@ class Connection(WSListener):
         self._last = self._loop.time()
         self._pinged = False
         self._paused = False
-        self._closing = False
+        #: `_broken`: the client has broken the protocol, so that nothing more of it is taken.
+        self._closing = self._broken = False
         self._gone = asyncio.Event()
 
     # -- picows calls -------------------------------------------------------------------------------------
@@ -116,8 +118,10 @@ class Connection(WSListener):
         if self._closing:
             if kind is _CLOSE:
                 transport.disconnect()
+        elif self._broken:
+            pass
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._close(_PROTOCOL, "reserved bits are set")
+            self._break_off(_PROTOCOL, "reserved bits are set")
         elif kind is _TEXT and frame.fin and self._fragments is None and self.reading:
             self._messages.append(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
@@ -136,14 +140,14 @@ class Connection(WSListener):
 
     def _fragment(self, frame: WSFrame, kind: WSMsgType) -> None:
         if (kind is WSMsgType.CONTINUATION) == (self._fragments is None):
-            self._close(_PROTOCOL, "an unexpected fragment")
+            self._break_off(_PROTOCOL, "an unexpected fragment")
             return
         if self._fragments is None:
             self._fragments = bytearray()
             self._message_since = None
             self._fragments_are_text = kind is _TEXT
         if len(self._fragments) + frame.payload_size > self._limits.max_payload:
-            self._close(_TOO_BIG, "the message is too long")
+            self._break_off(_TOO_BIG, "the message is too long")
             return
         self._fragments += frame.get_payload_as_memoryview()
         if frame.fin:
@@ -255,19 +259,29 @@ class Connection(WSListener):
             self._socket.resume_reading()
         self._loop.call_later(_LINGER_SECONDS, self.abort)
 
+    def _break_off(self, code: int, why: str) -> None:
+        """The client breaks the protocol: answer what came before, then close."""
+        self._broken = True
+        self._feed_waiting()
+        self._when_settled(lambda: self._close(code, why))
+
     def _closed_by(self, frame: WSFrame) -> None:
         """The client closes: answer its requests, then its close frame."""
         code, reason = frame.get_close_code(), frame.get_close_message()
         self._feed_waiting()
+        self._when_settled(lambda: self._echo_close(code, reason))
+
+    def _when_settled(self, end: Callable[[], None]) -> None:
+        """End the connection when what it has asked for is answered."""
         if self._conversation.unanswered:
-            closing = self._loop.create_task(self._close_when_settled(code, reason))
+            closing = self._loop.create_task(self._settle(end))
             closing.add_done_callback(lambda _: None)
         else:
-            self._echo_close(code, reason)
+            end()
 
-    async def _close_when_settled(self, code: Any, reason: bytes) -> None:
+    async def _settle(self, end: Callable[[], None]) -> None:
         await self._conversation.settled()
-        self._echo_close(code, reason)
+        end()
 
     def _echo_close(self, code: Any, reason: bytes) -> None:
         if self._transport is None or self._closing:
