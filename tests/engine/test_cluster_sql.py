@@ -16,7 +16,7 @@ from kvasir.keys import prefix_range
 from kvasir.model import Query
 
 #: These are never called where the tables are distributed (see `encoding.encode` and `Writer`, `spaces.COUNT_SPREAD`).
-ELSEWHERE = ("kvasir_set(", "kvasir_set_spaces(")
+ELSEWHERE = ("kvasir_set_spaces(",)
 ESTIMATES = {"checking.ESTIMATE", "checking.SIZE", "status.SIZES", "spaces.COUNT", "read_batcher.GET_SPACES"}
 #: These look at the whole database, and are not sent for requests about a space.
 WHOLE = ("checking.", "status.", "spaces.COUNT_SPREAD", "changelog.LAST", "cluster.", "schema.", "kvasir_sweep(")
@@ -85,7 +85,7 @@ def without_the_space(name: str, text: str) -> Iterator[str]:
     """A statement about entries that does not say the one space it is about."""
     if name.startswith(WHOLE):
         return
-    for part in re.split(r";|\bfound as|\bwith ", text):
+    for part in re.split(r";|\bfound as|\bwith (?!ordinality)", text):
         looks = re.findall(rf"(?:from|update|join)\s+@?(?:{SPREAD_TABLES})\b", part)
         named = re.findall(r"space = (?:\$1|p_space|v_number|dead\.\w+|1\b)", part)
         if len(named) < len(looks):

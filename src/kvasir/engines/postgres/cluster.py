@@ -11,7 +11,10 @@ import functools
 import re
 from typing import Any
 
+from kvasir.engines import watching
+from kvasir.engines.postgres.functions import DURABILITY, FAR_FUTURE, PLANS, SET_TTL
 from kvasir.errors import Unavailable
+from kvasir.keys import COUNTER_BITS
 
 #: Whether the database has the extension. Once the engine has opened it, its tables are then distributed.
 HAS_CITUS = "exists (select from pg_extension where extname = 'citus')"
@@ -30,6 +33,11 @@ REFERENCE = (
 BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load", "kvasir_watch")
 
 _OF_SYSTEM = re.compile(r"\bkvasir_(head|entry|change|write|load|watch)\b")
+
+#: From so many Sets on, one statement for all is planned faster than one for each. The system space has no function
+#: for Sets alone.
+LEAST_SETS = 12
+NEVER = 1 << 62
 
 IS_DISTRIBUTED = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
 #: Functions of Kvasir that not all nodes have, or not as they are to be: and whether Citus is to run them where their
@@ -74,6 +82,60 @@ MOVE_SYSTEM_SPACE = tuple(
         f"delete from @{table} where space = 1",  # noqa: S608
     )
 )
+
+#: `kvasir_set` where the tables are distributed: as `kvasir_write` begins, since no UPDATE may read the clock there.
+SET_FUNCTION = f"""
+    create or replace function @kvasir_set(
+        p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_job integer[], p_kind smallint[],
+        p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
+    ) returns bigint[] language plpgsql volatile {PLANS} as $$
+    declare
+        v_numbers bigint := p_jobs + cardinality(p_key);
+        v_head record;
+        v_base bigint;
+        v_now bigint;
+        v_latest bigint;
+        v_replaced bigint[];
+    begin{DURABILITY}
+        select h.last, h.latest, h.expires_at, h.watched_until into v_head
+            from @kvasir_head h where h.space = p_space and not h.ended for update;
+        v_now := coalesce(p_now, @kvasir_time());
+        if not found or v_head.expires_at <= v_now then
+            return null;
+        end if;
+        v_latest := greatest(v_head.latest, v_now);
+        v_base := greatest(v_head.last + 1, v_now << {COUNTER_BITS},
+            case when v_latest < {FAR_FUTURE} then v_latest << {COUNTER_BITS} end);
+        with done as (
+            insert into @kvasir_entry as e
+                (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
+            select h.space, g.key, g.value, v_base + g.job, v_base + p_jobs + g.place - 1, v_latest,
+                case g.kind when {SET_TTL} then v_now + g.number else g.number end,
+                case when g.refresh then case g.kind when {SET_TTL} then g.number else g.number - v_now end end,
+                g.metadata
+            from @kvasir_head h cross join unnest(p_job, p_kind, p_key, p_number, p_refresh, p_value, p_metadata)
+                with ordinality as g (job, kind, key, number, refresh, value, metadata, place)
+            where h.space = p_space
+            on conflict (space, key) do update set
+                value = excluded.value, versionstamp = excluded.versionstamp, expires_at = excluded.expires_at,
+                refresh = excluded.refresh, metadata = excluded.metadata,
+                sequence = case when e.expires_at <= v_now then excluded.sequence else e.sequence end,
+                created_at = case when e.expires_at <= v_now then excluded.created_at else e.created_at end
+            returning e.key, e.sequence
+        )
+        select array_agg(case when done.sequence < v_base then 1 else 0 end order by g.place) into v_replaced
+            from unnest(p_key) with ordinality as g (key, place) join done on done.key = g.key;
+        update @kvasir_head h set last = v_base + v_numbers - 1, latest = v_latest, previous = v_head.last
+            where h.space = p_space;
+        if v_head.watched_until > v_now then
+            insert into @kvasir_change (space, upto, since, made_at, kinds, stamps, keys) values (
+                p_space, v_base + v_numbers - 1, v_head.last, v_now,
+                array_fill({watching.SET}::smallint, array[cardinality(p_key)]),
+                array(select v_base + job from unnest(p_job) as g (job)), p_key);
+        end if;
+        return v_base || v_replaced;
+    end $$;
+"""  # noqa: S608
 
 
 @functools.lru_cache(maxsize=256)

@@ -28,6 +28,9 @@ CALL_SET = "select kvasir_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 CALL_SET_SPACES = "select * from kvasir_set_spaces($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 CALL_WRITE = "select kvasir_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 
+#: From so many Sets on they are done together by one statement, which on a cluster takes as long to plan as several.
+RUN_SETS = 12
+
 #: Sorts above every packed key, which begins with 02.
 END = b"\xff"
 
@@ -47,12 +50,13 @@ class Call(Protocol):
         ...
 
 
-def encode(jobs: list[Sequence[Write]], *, may_set: bool) -> Call:
+def encode(jobs: list[Sequence[Write]], *, least_sets: int = 1) -> Call:
     """The call for jobs of one space; the writes of each job share a versionstamp.
 
-    `may_set`: whether `kvasir_set` may be called, which is faster but only for plain Sets.
+    `least_sets`: from how many plain Sets on `kvasir_set` is called, which takes nothing else.
     """
-    return (Sets.of(jobs) if may_set else None) or _Writes(jobs)
+    sets = Sets.of(jobs)
+    return sets if sets is not None and len(sets.last) >= least_sets else _Writes(jobs)
 
 
 def _gone(jobs: list[Sequence[Write]]) -> list[list[Outcome]]:
@@ -253,6 +257,16 @@ class _Columns:
             start, end = _bounds(mutation)
             self.add(job, write, kinds.DELETE_RANGE, start, value=end)
 
+    def mark_run(self, first: int) -> None:
+        """Mark the Sets of different keys that the operations from `first` on begin with, if they are many."""
+        seen: set[bytes] = set()
+        end = first
+        while end < len(self.kind) and self.kind[end] in (kinds.SET, kinds.SET_TTL) and self.key[end] not in seen:
+            seen.add(self.key[end])
+            end += 1
+        if len(seen) >= RUN_SETS:
+            self.kind[first:end] = [kind | kinds.RUN for kind in self.kind[first:end]]
+
     def add_expectation(self, job: int, write: int, mutation: Mutation) -> None:
         if isinstance(mutation, DeleteRange) and mutation.expect is not None:
             start, end = _bounds(mutation)
@@ -277,8 +291,11 @@ class _Writes:
                     columns.add_condition(number, writes, condition)
                 for mutation in write.mutations:
                     columns.add_expectation(number, writes, mutation)
+                first = len(columns.kind)
                 for mutation in write.mutations:
                     columns.add_mutation(number, writes, mutation)
+                if len(write.mutations) >= RUN_SETS:
+                    columns.mark_run(first)
                 writes += 1
         return (
             len(self._jobs),

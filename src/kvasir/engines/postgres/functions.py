@@ -17,6 +17,8 @@ REVISION = 1
 CHECK, PRESENT, SET, SET_TTL, DELETE, DELETE_RANGE, TOUCH, TOUCH_EXTEND, EXPECT, INCREMENT = range(1, 11)
 #: Added to the kind of a Set: what it leaves as it is in a living entry.
 KEEP_EXPIRY, KEEP_METADATA, KEEP_ALL = 16, 32, 64
+#: Added to the kinds of a write's Sets of different keys that follow one another: they may be done together.
+RUN = 128
 
 #: Creations from this instant on, which only a load can bring, do not raise the numbers: they would soon run out.
 FAR_FUTURE = 1 << 42
@@ -40,7 +42,7 @@ _NOW = """
 
 #: Many unconditional Sets of different keys. Returns the first number handed out, then for each Set 1 if it replaced a
 #: living entry, else 0; null: the space is gone. A new entry has a sequence that this call handed out.
-_SET = f"""
+SET_FUNCTION = f"""
     create or replace function @kvasir_set(
         p_space bigint, p_now bigint, p_durable boolean, p_jobs integer, p_job integer[], p_kind smallint[],
         p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[]
@@ -298,4 +300,4 @@ _END_SPACE = f"""
     end $$;
 """  # noqa: S608
 
-FUNCTIONS = "".join((_NOW, _SET, _SET_SPACES, MOVE_EPOCH, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))
+FUNCTIONS = "".join((_NOW, SET_FUNCTION, _SET_SPACES, MOVE_EPOCH, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))

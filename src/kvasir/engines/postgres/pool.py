@@ -241,6 +241,12 @@ class Pool:
         """A statement about one space, as this database has it for that space."""
         return cluster.of_system_space(sql) if self.spread and space == SYSTEM_SPACE else sql
 
+    def least_sets(self, space: int) -> int:
+        """From how many plain Sets on `kvasir_set` is the better function for a space."""
+        if not self.spread:
+            return 1
+        return cluster.NEVER if space == SYSTEM_SPACE else cluster.LEAST_SETS
+
     async def fetch_of(self, sql: str, space: int, *values: Any) -> list[Any]:
         """`fetch` for a statement about one space, the first of its values."""
         return await self.fetch(self.text(sql, space), space, *values)

@@ -21,7 +21,7 @@ import hashlib
 from typing import Any
 
 from kvasir.engines.postgres import changelog, cluster, loading, sweeping, write_function
-from kvasir.engines.postgres.functions import FUNCTIONS, MOVE_EPOCH, REVISION
+from kvasir.engines.postgres.functions import FUNCTIONS, MOVE_EPOCH, REVISION, SET_FUNCTION
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import Unavailable
 
@@ -224,8 +224,8 @@ async def _execute(connection: Any, schema: str, text: str) -> None:
 def _functions(*, spread: bool) -> str:
     if not spread:
         return ALL_FUNCTIONS
-    moves = cluster.of_system_space(MOVE_EPOCH)
-    return ALL_FUNCTIONS.replace(MOVE_EPOCH, moves) + cluster.of_system_space(_OF_SPACE)
+    text = ALL_FUNCTIONS.replace(MOVE_EPOCH, cluster.of_system_space(MOVE_EPOCH))
+    return text.replace(SET_FUNCTION, cluster.SET_FUNCTION) + cluster.of_system_space(_OF_SPACE)
 
 
 def _mark(schema: str, *, spread: bool) -> str:

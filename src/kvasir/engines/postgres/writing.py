@@ -211,7 +211,7 @@ class Writer:
             job.result = [outcomes.get(place) or not_incremented() for place in range(len(job.writes))]
 
     async def _commit(self, space: int, group: list[Job]) -> None:
-        call = encoding.encode([job.writes for job in group], may_set=not self._pool.spread)
+        call = encoding.encode([job.writes for job in group], least_sets=self._pool.least_sets(space))
         began = time.perf_counter()
         ((results,),) = await self._pool.write_of(call.sql, space, self._now(), self._durable, *call.values)
         observe_commit(self._stats, group, began, time.perf_counter())
