@@ -192,10 +192,10 @@ async def _is_current(connection: Any, schema: str) -> bool:
 
 async def _migrate(connection: Any, schema: str, now: int | None, *, spread: bool) -> None:
     async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(hashtextextended('kvasir_schema', 0))")
         await connection.execute(f"set local lock_timeout = {LOCK_MILLISECONDS}")
         if spread:
             await connection.execute(cluster.SEQUENTIALLY)
-        await connection.execute("select pg_advisory_xact_lock(hashtextextended('kvasir_schema', 0))")
         await connection.execute(VERSION_TABLE.replace("@", f"{schema}."))
         version = await connection.fetchval("select coalesce(max(version), 0) from kvasir_schema")
         if version > len(MIGRATIONS):
