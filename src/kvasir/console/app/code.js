@@ -1,0 +1,200 @@
+// The editor and its read-only form. A text goes in and comes out character by character as it is: only "\n" ends a
+// line, "\r" and U+2028 are characters, and no text is parsed but to find mistakes.
+
+import {
+  bracketMatching,
+  codeFolding,
+  defaultKeymap,
+  drawSelection,
+  EditorState,
+  EditorView,
+  foldGutter,
+  foldKeymap,
+  highlightActiveLine,
+  highlightActiveLineGutter,
+  highlightSelectionMatches,
+  highlightSpecialChars,
+  HighlightStyle,
+  history,
+  historyKeymap,
+  indentUnit,
+  json,
+  keymap,
+  linter,
+  lineNumbers,
+  lintGutter,
+  MergeView,
+  search,
+  searchKeymap,
+  syntaxHighlighting,
+  tags,
+} from "../vendor/codemirror.js";
+
+const NONCE = document.querySelector('meta[name="style-nonce"]')?.getAttribute("content") ?? "";
+
+const theme = EditorView.theme({
+  "&": { height: "100%", color: "var(--ink)", backgroundColor: "var(--paper)", fontSize: "13px" },
+  "&.cm-focused": { outline: "none" },
+  ".cm-scroller": { fontFamily: "var(--mono)", lineHeight: "1.55" },
+  ".cm-content": { caretColor: "var(--ink)", padding: "8px 0" },
+  ".cm-cursor": { borderLeftColor: "var(--ink)" },
+  ".cm-gutters": { backgroundColor: "var(--paper)", color: "var(--soft)", border: "none" },
+  ".cm-activeLine, .cm-activeLineGutter": { backgroundColor: "var(--hover)" },
+  "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": {
+    backgroundColor: "var(--chosen)",
+  },
+  ".cm-selectionMatch": { backgroundColor: "var(--chosen)" },
+  "&.cm-focused .cm-matchingBracket": { backgroundColor: "var(--chosen)", outline: "1px solid var(--line)" },
+  ".cm-foldPlaceholder": { backgroundColor: "var(--sheet)", borderColor: "var(--line)", color: "var(--soft)" },
+  ".cm-specialChar": { color: "var(--bad)" },
+  ".cm-panels": { backgroundColor: "var(--sheet)", color: "var(--ink)", borderColor: "var(--line)" },
+  ".cm-panel input, .cm-panel button": {
+    color: "var(--ink)",
+    backgroundColor: "var(--paper)",
+    backgroundImage: "none",
+  },
+  ".cm-searchMatch": { backgroundColor: "var(--mark)" },
+  ".cm-tooltip": { backgroundColor: "var(--sheet)", borderColor: "var(--line)", color: "var(--ink)" },
+  "&.cm-merge-a .cm-changedLine, .cm-deletedChunk": { backgroundColor: "var(--theirs)" },
+  "&.cm-merge-b .cm-changedLine": { backgroundColor: "var(--mine)" },
+  "&.cm-merge-a .cm-changedText, &.cm-merge-b .cm-changedText": { background: "var(--mark)" },
+});
+
+const colours = HighlightStyle.define([
+  { tag: tags.propertyName, color: "var(--name)" },
+  { tag: tags.string, color: "var(--string)" },
+  { tag: tags.number, color: "var(--number)" },
+  { tag: [tags.bool, tags.null], color: "var(--literal)" },
+  { tag: [tags.separator, tags.brace, tags.squareBracket], color: "var(--soft)" },
+]);
+
+/** @param {string} label */
+const shared = (label) => [
+  EditorView.cspNonce.of(NONCE),
+  EditorState.lineSeparator.of("\n"),
+  EditorView.lineWrapping,
+  EditorView.contentAttributes.of({
+    "aria-label": label,
+    spellcheck: "false",
+    autocorrect: "off",
+    autocapitalize: "off",
+  }),
+  lineNumbers(),
+  highlightSpecialChars({ addSpecialChars: /[\u202a-\u202c\u200c\u200d\u2060-\u2065\u{e0001}\u{e0020}-\u{e007f}]/gu }),
+  drawSelection(),
+  codeFolding(),
+  foldGutter(),
+  json(),
+  syntaxHighlighting(colours),
+  bracketMatching(),
+  highlightSelectionMatches(),
+  search({ top: true }),
+  theme,
+];
+
+/** @param {string} label */
+const reading = (label) => [
+  shared(label),
+  keymap.of([...searchKeymap, ...foldKeymap, ...defaultKeymap]),
+  EditorState.readOnly.of(true),
+  EditorView.contentAttributes.of({ "aria-readonly": "true" }),
+];
+
+/**
+ * Typing over a selection: left to Chromium, it would bring a style attribute, which the policy of the page refuses.
+ * @param {InputEvent} event
+ * @param {EditorView} view
+ */
+function typeOver(event, view) {
+  const { data, inputType, isComposing } = event;
+  if (inputType !== "insertText" || data === null || isComposing || view.state.selection.main.empty) return false;
+  view.dispatch(view.state.replaceSelection(data), { userEvent: "input.type", scrollIntoView: true });
+  return true;
+}
+
+/**
+ * @param {string} label
+ * @param {{ onChange?: (text: () => string) => void, onSave?: () => void, onLeave?: () => void }} does
+ */
+const writing = (label, { onChange, onSave, onLeave }) => [
+  shared(label),
+  keymap.of([
+    { key: "Mod-s", preventDefault: true, run: () => (onSave?.(), true) },
+    { key: "Mod-Enter", preventDefault: true, run: () => (onSave?.(), true) },
+    ...searchKeymap,
+    ...historyKeymap,
+    ...foldKeymap,
+    ...defaultKeymap,
+    // Tab leaves the editor, as everywhere on the page.
+    { key: "Escape", run: () => (onLeave ? (onLeave(), true) : false) },
+  ]),
+  EditorView.domEventHandlers({ beforeinput: typeOver }),
+  history(),
+  indentUnit.of("  "),
+  highlightActiveLine(),
+  highlightActiveLineGutter(),
+  lintGutter(),
+  linter((view) => mistakes(view.state.doc.toString()), { delay: 250 }),
+  EditorView.updateListener.of((update) => {
+    if (update.docChanged) onChange?.(() => update.state.doc.toString());
+  }),
+];
+
+/**
+ * Why a text is no JSON, and where. JSON.parse says it; what it would give is dropped.
+ * @param {string} text
+ * @returns {{ from: number, to: number, severity: "error", message: string }[]}
+ */
+export function mistakes(text) {
+  try {
+    JSON.parse(text);
+    return [];
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const position = Number(/at position (\d+)/.exec(message)?.[1] ?? text.length);
+    const at = Math.min(position, text.length);
+    const plain = message.replace(/ in JSON at position \d+.*$/s, "").replace(/^JSON\.parse: /, "");
+    return [{ from: at, to: at, severity: "error", message: text.trim() === "" ? "There is no JSON yet" : plain }];
+  }
+}
+
+/** @param {HTMLElement} parent @param {string} text @param {string} label */
+export function viewer(parent, text, label) {
+  return new EditorView({ parent, state: EditorState.create({ doc: text, extensions: reading(label) }) });
+}
+
+/** Another text in a viewer, which stays where it is scrolled to. @param {EditorView} view @param {string} text */
+export function show(view, text) {
+  if (view.state.doc.toString() === text) return;
+  view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: view.state.toText(text) } });
+}
+
+/**
+ * @param {HTMLElement} parent
+ * @param {import("@codemirror/state").EditorState | string} from a text, or what an earlier editor was left with
+ * @param {string} label
+ * @param {Parameters<typeof writing>[1]} does
+ */
+export function editor(parent, from, label, does) {
+  const state = typeof from === "string" ? EditorState.create({ doc: from, extensions: writing(label, does) }) : from;
+  return new EditorView({ parent, state });
+}
+
+/**
+ * Both versions beside each other: theirs to read, mine to edit, differences marked and takeable one by one.
+ * @param {HTMLElement} parent
+ * @param {string} theirs
+ * @param {string} mine
+ * @param {Parameters<typeof writing>[1]} does
+ */
+export function merging(parent, theirs, mine, does) {
+  return new MergeView({
+    parent,
+    a: { doc: theirs, extensions: reading("Their version") },
+    b: { doc: mine, extensions: writing("My version", does) },
+    revertControls: "a-to-b",
+    highlightChanges: true,
+    gutter: true,
+    diffConfig: { scanLimit: 500, timeout: 200 },
+  });
+}

@@ -1,0 +1,88 @@
+// Who is signed in, and what that allows. The key is kept in memory; in this tab's sessionStorage only by choice.
+
+import { batch, computed, signal } from "../vendor/preact.js";
+import { getJson, request, said, useKey } from "./api.js";
+
+const STORED = "kvasir.console";
+
+/** @typedef {import("./api.js").About & { key: string, id: string | null }} Session */
+
+/** @type {import("@preact/signals").Signal<Session | null>} */
+export const session = signal(null);
+
+/** Why nobody is signed in, if there is more to say than that. */
+export const refusal = signal("");
+
+export const caller = computed(() => session.value?.caller);
+export const mayWrite = computed(() => ["developer", "admin", "owner"].includes(caller.value?.role ?? ""));
+export const manages = computed(() => ["admin", "owner"].includes(caller.value?.role ?? ""));
+
+/** Whether keys or spaces are open to the caller only in part. */
+export const limited = computed(() => Boolean(caller.value?.spaces || caller.value?.prefix));
+
+/**
+ * @param {string} key
+ * @param {{ id?: string | null, remember?: boolean }} [how] id: of a key that was made for this page alone
+ */
+export async function signIn(key, { id = null, remember = false } = {}) {
+  useKey(key, () => session.value && forget("The server no longer takes this access key."));
+  try {
+    const about = await getJson("");
+    if (remember) sessionStorage.setItem(STORED, JSON.stringify({ key, id }));
+    batch(() => {
+      refusal.value = "";
+      session.value = { ...about, key, id };
+    });
+  } catch (error) {
+    useKey("", () => {});
+    throw error;
+  }
+}
+
+/** Forget the key, and revoke it if it was made for this page. */
+export async function signOut() {
+  const id = session.value?.id;
+  if (id) {
+    try {
+      await request("DELETE", `/console/keys/${id}`);
+    } catch (error) {
+      forget(`This page has forgotten its key, but could not revoke it: ${said(error)}`);
+      return;
+    }
+  }
+  forget("");
+}
+
+/** @param {string} why */
+function forget(why) {
+  sessionStorage.removeItem(STORED);
+  useKey("", () => {});
+  batch(() => {
+    refusal.value = why;
+    session.value = null;
+  });
+}
+
+/** What this page was opened with: a one-time link, or what the tab keeps. */
+export async function begin() {
+  const code = /^#code=(.+)$/.exec(location.hash)?.[1];
+  if (code !== undefined) {
+    // Before anything else: it must be in no history.
+    history.replaceState(null, "", "#/");
+    try {
+      const made = await (await request("POST", "/console/exchange", { json: { code } })).json();
+      await signIn(made.key, { id: made.id });
+    } catch (error) {
+      refusal.value = `This link does not sign you in: ${said(error)}`;
+    }
+    return;
+  }
+  const stored = sessionStorage.getItem(STORED);
+  if (stored === null) return;
+  try {
+    const { key, id } = JSON.parse(stored);
+    await signIn(key, { id });
+  } catch (error) {
+    refusal.value = said(error);
+  }
+}

@@ -1,0 +1,275 @@
+// The exact tree of a space by the parts of its keys, loaded page by page where it is opened. The model; no elements.
+
+import { signal } from "../vendor/preact.js";
+import { getJson, isAbort, said } from "./api.js";
+import { compareParts, startsWith } from "./keys.js";
+
+/** @typedef {import("./keys.js").Parts} Parts */
+/** @typedef {import("./live.js").Change} Change */
+
+// Children a request: few at first, so that they show at once.
+const FIRST_PAGE = 200;
+const NEXT_PAGES = 1000;
+
+/** How long a change stays marked. */
+export const MARKED_MILLISECONDS = 2_500;
+
+export class Node {
+  /**
+   * @param {Node | null} parent
+   * @param {string} part
+   * @param {boolean} entry whether the key itself has an entry
+   * @param {boolean} below whether there are longer keys
+   */
+  constructor(parent, part, entry, below) {
+    this.parent = parent;
+    this.part = part;
+    this.entry = entry;
+    this.below = below;
+    /** @type {number} */
+    this.depth = parent ? parent.depth + 1 : -1;
+    this.open = false;
+    /** The first ones, in order; null before they are asked for. @type {Node[] | null} */
+    this.children = null;
+    /** Where the next page begins; null if there is none. @type {string | null} */
+    this.next = null;
+    this.loading = false;
+    this.failure = "";
+    this.changedAt = 0;
+  }
+
+  /** @type {Map<string, Node> | null} made when the live view asks */
+  #byPart = null;
+
+  /** @param {string} part */
+  child(part) {
+    if (!this.children) return undefined;
+    this.#byPart ??= new Map(this.children.map((node) => [node.part, node]));
+    return this.#byPart.get(part);
+  }
+
+  forgetIndex() {
+    this.#byPart = null;
+  }
+}
+
+/** @typedef {{ node: Node, more: boolean }} Row more: stands for the children that are not loaded yet */
+
+export class Tree {
+  /** Rises whenever what is shown may have changed. */
+  version = signal(0);
+  /** @type {Row[]} */
+  rows = [];
+  #asked = new AbortController();
+  /** @type {Map<Node, number>} */
+  #probes = new Map();
+
+  /** @param {string} space @param {Parts} base */
+  constructor(space, base) {
+    this.space = space;
+    this.base = base;
+    this.root = new Node(null, "", false, true);
+    this.root.open = true;
+    void this.load(this.root);
+  }
+
+  close() {
+    this.#asked.abort();
+    for (const timer of this.#probes.values()) clearTimeout(timer);
+  }
+
+  /** The whole key of a node. @param {Node} node @returns {Parts} */
+  parts(node) {
+    /** @type {Parts} */
+    const parts = [];
+    for (let at = /** @type {Node} */ (node); at.parent; at = at.parent) parts.push(at.part);
+    return [...this.base, ...parts.reverse()];
+  }
+
+  /** The next page of a node's children. @param {Node} node */
+  async load(node) {
+    if (node.loading || (node.children && node.next === null)) return;
+    node.loading = true;
+    node.failure = "";
+    if (!node.children) this.#redraw();
+    try {
+      const limit = node.children ? NEXT_PAGES : FIRST_PAGE;
+      const prefix = this.parts(node);
+      const query = { ...(prefix.length ? { prefix } : {}), after: node.next, limit };
+      const page = await getJson(`/spaces/${this.space}/children`, { query, signal: this.#asked.signal });
+      const children = (node.children ??= []);
+      const last = children.at(-1)?.part;
+      for (const { part, entry, below } of page.children) {
+        // What came live meanwhile may be there already.
+        if (last !== undefined && compareParts(part, last) <= 0 && node.child(part)) continue;
+        children.push(new Node(node, part, entry, below));
+      }
+      node.forgetIndex();
+      node.next = page.next;
+      if (children.length === 0 && node.next === null && node.parent) node.below = false;
+    } catch (error) {
+      if (isAbort(error)) return;
+      node.failure = said(error);
+    } finally {
+      node.loading = false;
+    }
+    this.#redraw();
+  }
+
+  /** @param {Node} node @param {boolean} open */
+  setOpen(node, open) {
+    if (node.open === open || (open && !node.below)) return;
+    node.open = open;
+    if (open && !node.children) void this.load(node);
+    this.#redraw();
+  }
+
+  /** Begin anew, with what is open kept open. */
+  reload() {
+    const root = this.root;
+    root.children = null;
+    root.next = null;
+    root.forgetIndex();
+    void this.load(root);
+  }
+
+  /** The loaded node of a key; undefined if none is. @param {Parts} key */
+  find(key) {
+    if (!startsWith(key, this.base)) return undefined;
+    /** @type {Node | undefined} */
+    let node = this.root;
+    for (const part of key.slice(this.base.length)) node = node?.child(part);
+    return node;
+  }
+
+  #redraw() {
+    /** @type {Row[]} */
+    const rows = [];
+    /** @param {Node} node */
+    const add = (node) => {
+      for (const child of node.children ?? []) {
+        rows.push({ node: child, more: false });
+        if (child.open) add(child);
+      }
+      if (node.next !== null || node.failure || (node.loading && !node.children)) rows.push({ node, more: true });
+    };
+    add(this.root);
+    this.rows = rows;
+    this.version.value += 1;
+  }
+
+  // -- changes as they come ---------------------------------------------------------------------------------
+
+  /** @param {Change[]} changes */
+  follow(changes) {
+    let redraw = false;
+    for (const { name, data } of changes) {
+      if (name === "set") redraw = this.#set(data.key) || redraw;
+      else if (name === "expiry") redraw = this.#mark(data.key) || redraw;
+      else if (name === "delete") this.#removed(data.key, false);
+      else if (name === "delete_prefix") this.#removed(data.prefix, true);
+      else if (name === "resync") this.reload();
+    }
+    if (redraw) {
+      this.#redraw();
+      setTimeout(() => (this.version.value += 1), MARKED_MILLISECONDS + 50);
+    }
+  }
+
+  /** @param {Parts} key */
+  #set(key) {
+    if (!startsWith(key, this.base)) return false;
+    const parts = key.slice(this.base.length);
+    let node = this.root;
+    for (let at = 0; at < parts.length; at += 1) {
+      const isKey = at === parts.length - 1;
+      const found = node.child(parts[at]) ?? this.#insert(node, parts[at]);
+      if (!found) return node !== this.root;
+      found.changedAt = performance.now();
+      if (isKey) found.entry = true;
+      else found.below = true;
+      if (isKey || !found.children) return true;
+      node = found;
+    }
+    return false;
+  }
+
+  /** A new child in its place, unless that is beyond what is loaded. @param {Node} node @param {string} part */
+  #insert(node, part) {
+    if (!node.children) return undefined;
+    let low = 0;
+    let high = node.children.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (compareParts(node.children[middle].part, part) < 0) low = middle + 1;
+      else high = middle;
+    }
+    if (low === node.children.length && node.next !== null) return undefined;
+    const made = new Node(node, part, false, false);
+    node.children.splice(low, 0, made);
+    node.forgetIndex();
+    return made;
+  }
+
+  /** @param {Parts} key */
+  #mark(key) {
+    const node = this.find(key);
+    if (node) node.changedAt = performance.now();
+    return Boolean(node);
+  }
+
+  /** A key is gone, or all below it too: ask what is left. @param {Parts} key @param {boolean} below */
+  #removed(key, below) {
+    if (!startsWith(key, this.base)) {
+      if (below && startsWith(this.base, key)) this.reload();
+      return;
+    }
+    const node = this.find(key);
+    if (node === this.root) this.reload();
+    if (!node || node === this.root) return;
+    node.entry = false;
+    if (below) {
+      node.children = null;
+      node.next = null;
+      node.open = false;
+    }
+    node.changedAt = performance.now();
+    this.probe(node);
+  }
+
+  /** Soon see whether a node still stands for anything, and its parents. @param {Node} node */
+  probe(node) {
+    if (this.#probes.has(node)) return;
+    const run = async () => {
+      this.#probes.delete(node);
+      const key = this.parts(node);
+      try {
+        const parent = node.parent;
+        if (!parent) return;
+        const [page, found] = await Promise.all([
+          getJson(`/spaces/${this.space}/children`, { query: { prefix: key, limit: 1 }, signal: this.#asked.signal }),
+          getJson(`/spaces/${this.space}/entries`, {
+            query: { prefix: key, limit: 1, values: false },
+            signal: this.#asked.signal,
+          }),
+        ]);
+        node.below = page.children.length > 0 || page.next !== null;
+        node.entry = found.entries[0]?.key.length === key.length;
+        if (!node.below) {
+          node.open = false;
+          node.children = null;
+          node.next = null;
+        }
+        if (!node.below && !node.entry && parent.children) {
+          parent.children = parent.children.filter((child) => child !== node);
+          parent.forgetIndex();
+          if (parent.children.length === 0 && parent.parent) this.probe(parent);
+        }
+        this.#redraw();
+      } catch {
+        // The next change, or a look at the entry, tells.
+      }
+    };
+    this.#probes.set(node, setTimeout(run, 60));
+  }
+}

@@ -1,0 +1,166 @@
+// The tree on screen, as the ARIA pattern of trees says: one element has the focus, arrows move an active row in it.
+
+import { useCallback, useEffect, useRef, useState } from "../vendor/preact.js";
+import { classes, html } from "./html.js";
+import { compareParts, sameKey } from "./keys.js";
+import { go, route } from "./route.js";
+import { MARKED_MILLISECONDS } from "./tree.js";
+import { Icon, Text } from "./ui.js";
+import { VirtualRows } from "./virtual.js";
+
+/** @typedef {import("./tree.js").Tree} Tree */
+/** @typedef {import("./tree.js").Row} Row */
+
+const ROW_HEIGHT = 26;
+
+/** @param {{ tree: Tree, onDelete: (key: string[]) => void }} props */
+export function TreeView({ tree, onDelete }) {
+  void tree.version.value;
+  const { rows } = tree;
+  const [active, setActive] = useState(/** @type {Row["node"] | null} */ (null));
+  const scroller = useRef(/** @type {import("./virtual.js").Scroller | null} */ (null));
+  const chosen = route.value.key;
+
+  const activeAt = rows.findIndex((row) => !row.more && row.node === active);
+  const loadMore = useCallback(
+    (/** @type {number} */ last) => {
+      for (let at = Math.max(0, last - 60); at <= last && at < tree.rows.length; at += 1) {
+        const row = tree.rows[at];
+        if (row.more && !row.node.failure) void tree.load(row.node);
+      }
+    },
+    [tree],
+  );
+
+  // A deep link, or what another part of the page went to.
+  const chosenId = chosen && JSON.stringify(chosen);
+  useEffect(() => {
+    const node = chosen ? tree.find(chosen) : undefined;
+    if (node && node !== tree.root) setActive(node);
+  }, [chosenId, tree, rows.length > 0]);
+
+  /** @param {number} at */
+  const moveTo = (at) => {
+    const row = rows[Math.max(0, Math.min(rows.length - 1, at))];
+    if (!row) return;
+    if (row.more) {
+      if (row.node.failure) void tree.load(row.node);
+      return;
+    }
+    setActive(row.node);
+    scroller.current?.reveal(rows.indexOf(row));
+  };
+
+  /** @param {Row["node"]} node */
+  const choose = (node) => {
+    setActive(node);
+    go({ key: tree.parts(node) });
+  };
+
+  /** @param {KeyboardEvent} event */
+  const onKeyDown = (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const node = activeAt >= 0 ? rows[activeAt].node : null;
+    const page = scroller.current?.page() ?? 10;
+    /** @type {Record<string, () => void>} */
+    const actions = {
+      ArrowDown: () => moveTo(activeAt + 1),
+      ArrowUp: () => moveTo(activeAt < 0 ? rows.length - 1 : activeAt - 1),
+      Home: () => moveTo(0),
+      End: () => moveTo(rows.length - 1 - (rows.at(-1)?.more ? 1 : 0)),
+      PageDown: () => moveTo(Math.min(activeAt + page, rows.length - 1 - (rows.at(-1)?.more ? 1 : 0))),
+      PageUp: () => moveTo(activeAt - page),
+      ArrowRight: () => {
+        if (node?.below && !node.open) tree.setOpen(node, true);
+        else if (node?.open && node.children?.length) moveTo(activeAt + 1);
+      },
+      ArrowLeft: () => {
+        if (node?.open) tree.setOpen(node, false);
+        else if (node?.parent && node.parent !== tree.root)
+          moveTo(rows.findIndex((row) => !row.more && row.node === node.parent));
+      },
+      Enter: () => node && choose(node),
+      " ": () => node && choose(node),
+      Delete: () => node && onDelete(tree.parts(node)),
+    };
+    const action = actions[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  };
+
+  const soon = performance.now() - MARKED_MILLISECONDS;
+  /** @param {number} at @param {Record<string, string>} style */
+  const drawn = (at, style) => {
+    const { node, more } = rows[at];
+    const inset = { ...style, paddingInlineStart: `${8 + Math.min(more ? node.depth + 1 : node.depth, 40) * 16}px` };
+    if (more)
+      return html`<div key="more" class="row more" style=${inset} role="presentation">
+        ${
+          node.failure
+            ? html`${node.failure} <button class="link" onClick=${() => void tree.load(node)}>Try again</button>`
+            : "Loading …"
+        }
+      </div>`;
+    const isChosen = Boolean(chosen) && sameKey(tree.parts(node), chosen ?? []);
+    return html`<div
+      key=${at}
+      id=${`tree-${at}`}
+      role="treeitem"
+      class=${classes("row", node === active && "active", isChosen && "chosen", node.changedAt > 0 && node.changedAt > soon && "changed")}
+      style=${inset}
+      aria-level=${node.depth + 1}
+      aria-expanded=${node.below ? String(node.open) : undefined}
+      aria-selected=${String(isChosen)}
+      aria-posinset=${siblingNumber(node)}
+      aria-setsize=${node.parent?.next === null ? (node.parent.children?.length ?? -1) : -1}
+      onClick=${() => choose(node)}
+      onDblClick=${() => tree.setOpen(node, !node.open)}
+    >
+      <span
+        class=${classes("twist", node.open && "open", !node.below && "none")}
+        onClick=${(/** @type {Event} */ event) => {
+          if (!node.below) return;
+          event.stopPropagation();
+          setActive(node);
+          tree.setOpen(node, !node.open);
+        }}
+        ><${Icon} name="right"
+      /></span>
+      <span class=${classes("part", !node.entry && "folder")}><${Text} text=${node.part} /></span>
+      ${node.entry && node.below && html`<span class="dot" aria-hidden="true" title="an entry, with more below"></span>`}
+    </div>`;
+  };
+
+  return html`<${VirtualRows}
+    count=${rows.length}
+    rowHeight=${ROW_HEIGHT}
+    row=${drawn}
+    onReach=${loadMore}
+    scroller=${scroller}
+    attributes=${{
+      id: "tree",
+      role: "tree",
+      tabIndex: 0,
+      "aria-label": "Keys",
+      "aria-activedescendant": activeAt >= 0 ? `tree-${activeAt}` : undefined,
+      onKeyDown,
+      onFocus: () => activeAt < 0 && rows.length > 0 && moveTo(0),
+    }}
+  />`;
+}
+
+/** @param {Row["node"]} node */
+const siblingNumber = (node) => {
+  const siblings = node.parent?.children ?? [];
+  // Looked up among many only by halving: they are in order.
+  let low = 0;
+  let high = siblings.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (siblings[middle] === node) return middle + 1;
+    if (compareParts(siblings[middle].part, node.part) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low + 1;
+};

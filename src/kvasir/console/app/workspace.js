@@ -1,0 +1,75 @@
+// What is on screen of a space: its tree or list, the entry that is open, and the changes that come to both.
+// Follows the address; nothing else makes or ends these.
+
+import { effect, signal, untracked } from "../vendor/preact.js";
+import { idOf } from "./keys.js";
+import { Listing } from "./listing.js";
+import { Live } from "./live.js";
+import { Opened } from "./opened.js";
+import { route } from "./route.js";
+import { caller, session } from "./session.js";
+import { Tree } from "./tree.js";
+
+/** @template T @typedef {import("@preact/signals").Signal<T | null>} Maybe */
+
+/** @type {Maybe<Tree>} */
+export const tree = signal(null);
+/** @type {Maybe<Listing>} */
+export const listing = signal(null);
+/** @type {Maybe<Opened>} */
+export const opened = signal(null);
+/** @type {Maybe<Live>} */
+export const live = signal(null);
+
+/** Paused for good, until somebody says otherwise. */
+export const paused = signal(false);
+
+/** Keeps one thing for as long as what it is of stays the same. */
+class Kept {
+  #id = "";
+
+  /** @param {Maybe<any>} held @param {string} id "" for none @param {() => any} make @param {(old: any) => void} end */
+  hold(held, id, make, end) {
+    if (id === this.#id) return;
+    this.#id = id;
+    if (held.value) end(held.value);
+    held.value = id === "" ? null : make();
+  }
+}
+
+/** The parts that every key of this caller begins with. */
+export const ownBase = () => caller.value?.prefix ?? [];
+
+export function followRoute() {
+  const kept = { tree: new Kept(), listing: new Kept(), opened: new Kept(), live: new Kept() };
+  effect(() => {
+    const who = session.value?.key ?? "";
+    const { page, space, view, base, key } = route.value;
+    const isPaused = paused.value;
+    untracked(() => {
+      const here = who && page === "data" && space ? `${who} ${space}` : "";
+      const end = (/** @type {{ close: () => void }} */ old) => old.close();
+      const based = here && `${here} ${idOf(base)}`;
+      const id = /** @type {string} */ (space);
+      kept.tree.hold(tree, view === "tree" ? based : "", () => new Tree(id, base), end);
+      kept.listing.hold(listing, view === "list" ? based : "", () => new Listing(id, base), end);
+      kept.opened.hold(opened, here && key ? `${here} ${idOf(key)}` : "", () => new Opened(id, key ?? []), end);
+      // Paused, it stays to be gone on with.
+      kept.live.hold(
+        live,
+        here,
+        () => new Live(id, ownBase(), tellAll),
+        (old) => old.stop(),
+      );
+      if (isPaused) live.value?.pause();
+      else live.value?.start();
+    });
+  });
+}
+
+/** @param {import("./live.js").Change[]} changes */
+function tellAll(changes) {
+  tree.value?.follow(changes);
+  listing.value?.follow(changes);
+  opened.value?.follow(changes);
+}

@@ -1,0 +1,74 @@
+"""The console as a test uses it: signed in, on a space with entries, and judged by axe-core."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.support.native import Client, array
+
+AXE = Path(__file__).parent.parent.parent / ".venv/console/node_modules/axe-core/axe.min.js"
+
+
+def put(kv: Client, key: list[str], text: str, query: str = "", **headers: str) -> str:
+    """Store a text, whatever the key; the versionstamp."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    answer = kv.ask("PUT", f"entry?key={array(*key)}{query}", content=text.encode(), headers=named)
+    assert answer.status_code in (200, 201), answer.text
+    return answer.headers["etag"].strip('"')
+
+
+def stored(kv: Client, key: list[str]) -> str | None:
+    """The stored text of a key."""
+    answer = kv.ask("GET", f"entry?key={array(*key)}&extend=false")
+    return answer.content.decode() if answer.status_code == 200 else None
+
+
+def place(kv: Client, view: str = "tree", base: list[str] | None = None, key: list[str] | None = None) -> str:
+    """The address of something in a space."""
+    parts = ["".join(f"/{quote(part, safe='')}" for part in each) for each in (base or [], key or [])]
+    return f"/console/#/s/{kv.id}/{view}{parts[0]}{';' + parts[1] if key else ''}"
+
+
+def sign_in(page: Page, key: str, address: str = "/console/") -> None:
+    """Paste the key, wait for the page."""
+    page.goto(address)
+    page.get_by_label("Access key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("header.top").wait_for()
+
+
+def value_shown(page: Page) -> str:
+    """The text in the viewer or editor, as CodeMirror has it; only what is on screen of a long one."""
+    lines = page.locator(".pane .cm-content .cm-line")
+    lines.first.wait_for()
+    return "\n".join(lines.all_inner_texts())
+
+
+def check_access(page: Page, view: str) -> None:
+    """Nothing that axe-core finds in what is shown."""
+    if not AXE.is_file():
+        pytest.skip("axe-core is missing: make .venv/console/ready")
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+    # What changed is faded in; contrast is judged once it has.
+    page.evaluate(
+        "document.getAnimations().filter((each) => each.effect.getComputedTiming().endTime < Infinity)"
+        ".forEach((each) => each.finish())"
+    )
+    found: list[dict[str, Any]] = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations'], runOnly: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa',"
+        "'best-practice']}).then((found) => found.violations)"
+    )
+    told = [f"{each['id']}: {each['help']}: {[node['html'][:200] for node in each['nodes']]}" for each in found]
+    assert not told, f"{view}:\n" + "\n".join(told)
+
+
+def as_key(*parts: str) -> str:
+    """What to type for any key."""
+    return json.dumps(parts)
