@@ -24,6 +24,7 @@ PARTS = (
     "children",
     "watch",
     "transactions",
+    "backup",
 )
 
 

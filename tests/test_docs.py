@@ -48,7 +48,7 @@ def first_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def run_in_the_clone(script: str, server: Server, tools: str = "installed", **variables: str) -> str:
     """Run shell lines as pasted into a terminal in the clone; what they print on standard output.
 
-    With "shims", our own stand-ins for curl and sqlite3 come first, as on a machine that has neither.
+    With "shims", our own stand-in for curl comes first, as on a machine that has none.
     """
     script = script.replace("127.0.0.1:8901", f"127.0.0.1:{server.port}")
     script = script.replace("127.0.0.1:1987", f"127.0.0.1:{server.nemesis_port}")
@@ -186,7 +186,17 @@ OPERATOR_PAGES = re.findall(r"^\| \[([\w-]+\.md)\]\(\1\) \|", INDEX, re.MULTILIN
 OPERATE = "\n".join((DOCS / "operate" / name).read_text(encoding="utf-8") for name in OPERATOR_PAGES)
 
 #: A word of each block of commands of the operator's pages; the tests below run them.
-OPERATED = ("db init", ".backup", "pg_dump", "pg_restore", "kvasir check", "kvasir copy", "kvasir dump")
+OPERATED = (
+    "db init",
+    "kvasir backup",
+    "kvasir restore",
+    "pg_dump",
+    "pg_restore",
+    "pg_basebackup",
+    "kvasir check",
+    "kvasir copy",
+    "kvasir dump",
+)
 
 
 def operated(word: str) -> str:
@@ -210,12 +220,14 @@ def test_no_command_of_the_operators_pages_makes_an_option_of_a_password() -> No
             assert "$" not in line or line.startswith("export "), line
 
 
-@pytest.mark.parametrize("tools", ["installed", "shims"])
-def test_backup_and_check_while_the_server_runs(first_server: Server, tmp_path: Path, tools: str) -> None:
-    backup = operated(".backup").replace("kvasir-data", str(first_server.data_dir))
-    run_in_the_clone(backup.replace("copy.db", str(tmp_path / "kvasir.db")), first_server, tools)
+def test_backup_restore_and_check_while_the_server_runs(first_server: Server, tmp_path: Path) -> None:
+    for word in ("kvasir backup", "kvasir restore"):
+        script = operated(word).replace("/var/backups/kvasir", str(tmp_path))
+        run_in_the_clone(
+            script, first_server, **({"KVASIR_DATA_DIR": str(tmp_path / "data")} if "restore" in word else {})
+        )
     assert run_in_the_clone(operated("kvasir check"), first_server).startswith("sound")
-    restored = run("store", "list", "--data-dir", str(tmp_path))
+    restored = run("store", "list", "--data-dir", str(tmp_path / "data"))
     assert first_server.store in restored.stdout
 
 

@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "copy": ("transfer", "copy"),
     "dump": ("transfer", "dump"),
     "load": ("transfer", "load"),
+    "backup": ("backup", "backup"),
+    "restore": ("backup", "restore"),
     "dev-cert": ("dev_cert", "dev_cert"),
     "kv": ("kv", "group"),
     "context": ("kv.context", "app"),

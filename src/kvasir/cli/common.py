@@ -102,6 +102,23 @@ async def opened(chosen: Config) -> AsyncIterator[Engine]:
         await engine.close()
 
 
+def database_config(url: str | None, data_dir: str | None, file: Path | None, option: str) -> Config:
+    """The settings for one database that is dealt with as a whole; `option` gave its URL. Raises `Invalid`."""
+    scheme, _, path = (url or "").partition(":")
+    if scheme == "sqlite" and path:
+        # The folder of the file, so that no data directory is created elsewhere.
+        data_dir = str(Path(path).expanduser().parent)
+    chosen = loading.load({"engine": url, "data_dir": data_dir}, os.environ, file)
+    refuse_memory(chosen, option)
+    return chosen
+
+
+def require_file(chosen: Config) -> None:
+    """Raise `NotFound` if the settings name a file that is not there."""
+    if chosen.database is not None and not chosen.database.is_file():
+        raise NotFound(f"there is no database at {chosen.database}")
+
+
 def refuse_memory(chosen: Config, option: str) -> None:
     """Raise `Invalid`, blaming an option, if the entries are kept in the memory of another process."""
     if chosen.engine_name == "memory":

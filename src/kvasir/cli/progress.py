@@ -6,11 +6,13 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 T = TypeVar("T")
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not report progress.")]
 
 #: Between two lines, where there is no terminal to draw on.
 REPORT_SECONDS = 5.0
@@ -18,17 +20,22 @@ REPORT_SECONDS = 5.0
 STEP = 256
 
 
-def with_progress(work: Callable[[Progress], Awaitable[T]], *, quiet: bool) -> T:
-    """Do some work that counts entries as it goes."""
+#: What is counted -> what is said of it, and how many make one of those.
+ENTRIES = ("entries read", 1)
+BYTES = ("MiB copied", 1 << 20)
+
+
+def with_progress(work: Callable[[Progress], Awaitable[T]], *, quiet: bool, counted: tuple[str, int] = ENTRIES) -> T:
+    """Do some work that counts entries, or bytes, as it goes."""
 
     async def run(progress: Progress) -> T:
         return await work(progress)
 
     if quiet:
-        return asyncio.run(run(_Silent()))
+        return asyncio.run(run(_Silent(counted)))
     if not sys.stderr.isatty():
-        return asyncio.run(run(Progress()))
-    progress = _Bar()
+        return asyncio.run(run(Progress(counted)))
+    progress = _Bar(counted)
     with progress.bar:
         return asyncio.run(run(progress))
 
@@ -36,23 +43,24 @@ def with_progress(work: Callable[[Progress], Awaitable[T]], *, quiet: bool) -> T
 class Progress:
     """Prints a line every few seconds."""
 
-    def __init__(self) -> None:
-        #: Roughly how many entries there will be; None: unknown
+    def __init__(self, counted: tuple[str, int]) -> None:
+        self._what, self._unit = counted
+        #: Roughly how many there will be; None: unknown
         self.total: int | None = None
         self._count = 0
         self._started = self._reported = time.monotonic()
 
-    def add(self, entries: int) -> None:
-        self._count += entries
-        if self._count % STEP < entries:
+    def add(self, count: int) -> None:
+        self._count += count
+        if self._count % STEP < count:
             self._show(self._count)
 
     def _show(self, count: int) -> None:
         now = time.monotonic()
         if now - self._reported >= REPORT_SECONDS:
             self._reported = now
-            of = f" of about {self.total:,}" if self.total else ""
-            typer.echo(f"{count:,}{of} entries read, {now - self._started:.0f} s", err=True)
+            of = f" of about {self.total // self._unit:,}" if self.total else ""
+            typer.echo(f"{count // self._unit:,}{of} {self._what}, {now - self._started:.0f} s", err=True)
 
 
 class _Silent(Progress):
@@ -63,19 +71,20 @@ class _Silent(Progress):
 class _Bar(Progress):
     """Draws a bar, with the library that also draws the help."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, counted: tuple[str, int]) -> None:
+        super().__init__(counted)
         from rich import progress
         from rich.console import Console
 
         self.bar = progress.Progress(
-            progress.TextColumn("entries"),
+            progress.TextColumn(self._what),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self.bar.add_task("entries", total=None)
+        self._task = self.bar.add_task(self._what, total=None)
 
     def _show(self, count: int) -> None:
-        self.bar.update(self._task, completed=count, total=None if self.total is None else max(self.total, count))
+        total = None if self.total is None else max(self.total, count) // self._unit
+        self.bar.update(self._task, completed=count // self._unit, total=total)

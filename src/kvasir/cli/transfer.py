@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, opened, refuse_memory
-from kvasir.cli.progress import Progress, with_progress
+from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, database_config, opened, require_file
+from kvasir.cli.progress import Progress, Quiet, with_progress
 from kvasir.cli.terminal import Json, print_json
-from kvasir.config import loading
 from kvasir.config.table import Config
-from kvasir.errors import Invalid, NotFound
+from kvasir.errors import Invalid
 
 if TYPE_CHECKING:
     from kvasir.transfer.dump_lines import LastLine
     from kvasir.transfer.target import Report
 
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not report progress.")]
 _From = Annotated[
     str,
     typer.Option(
@@ -45,7 +43,7 @@ _To = Annotated[
 ]
 
 
-def copy(source: _From, target: _To, config: ConfigFile = None, quiet: _Quiet = False, json: Json = False) -> None:
+def copy(source: _From, target: _To, config: ConfigFile = None, quiet: Quiet = False, json: Json = False) -> None:
     """Copy everything in one database into another one, and prove that it has arrived.
 
     That means all stores, applications, sessions and access keys, and every entry with its versionstamp, times and
@@ -59,11 +57,11 @@ def copy(source: _From, target: _To, config: ConfigFile = None, quiet: _Quiet = 
     Other users of this machine can see a command's options, but not its environment: pass a URL that holds a password
     in the variable KVASIR_COPY_FROM or KVASIR_COPY_TO.
     """
-    source_config = _load_config(source, None, config, "--from")
-    target_config = _load_config(target, None, config, "--to")
+    source_config = database_config(source, None, config, "--from")
+    target_config = database_config(target, None, config, "--to")
     if _location(source_config) == _location(target_config):
         raise Invalid("--from and --to are the same database")
-    _require_file(source_config)
+    require_file(source_config)
 
     async def work(progress: Progress) -> Report:
         from kvasir.transfer.source import EngineSource
@@ -85,7 +83,7 @@ def dump(
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Write everything in a database to a file of JSON lines, for `kvasir load` and for other programs.
@@ -94,8 +92,8 @@ def dump(
     dump does not show one single moment: where that matters, stop the server or make a backup. The file appears once it
     is complete.
     """
-    chosen = _load_config(engine, data_dir, config, "--engine")
-    _require_file(chosen)
+    chosen = database_config(engine, data_dir, config, "--engine")
+    require_file(chosen)
     if json and file == "-":
         raise Invalid("--json and the dump cannot both go to standard output")
 
@@ -121,7 +119,7 @@ def load(
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Fill an empty database from a dump, and prove that everything has arrived.
@@ -130,7 +128,7 @@ def load(
     a checksum of each space is compared; if any differ, the command prints the ids of those spaces and exits with
     status 1. If it is interrupted, run it again with the same file.
     """
-    chosen = _load_config(engine, data_dir, config, "--engine")
+    chosen = database_config(engine, data_dir, config, "--engine")
 
     async def work(progress: Progress) -> Report:
         from kvasir.transfer import dump_file
@@ -170,24 +168,8 @@ def _finish(report: Report, done: str, json: bool) -> None:
 # -- databases and files --------------------------------------------------------------------------------------
 
 
-def _load_config(url: str | None, data_dir: str | None, file: Path | None, option: str) -> Config:
-    """The settings for one database. Raises `Invalid`."""
-    scheme, _, path = (url or "").partition(":")
-    if scheme == "sqlite" and path:
-        # The folder of the file, so that no data directory is created elsewhere.
-        data_dir = str(Path(path).expanduser().parent)
-    chosen = loading.load({"engine": url, "data_dir": data_dir}, os.environ, file)
-    refuse_memory(chosen, option)
-    return chosen
-
-
 def _location(chosen: Config) -> str | Path:
     return chosen.engine if chosen.database is None else chosen.database.resolve()
-
-
-def _require_file(chosen: Config) -> None:
-    if chosen.database is not None and not chosen.database.is_file():
-        raise NotFound(f"there is no database at {chosen.database}")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from kvasir.server import whole_file
+
 #: The names that a save may have; none of them leads out of the directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -141,9 +143,9 @@ class _Writer:
         file.write(json.dumps(facts).encode())
         _sync(file)
         for directory in (self._data, self._working / "md", self._working):
-            _sync_directory(directory)
+            whole_file.sync(directory)
         self._working.rename(final)
-        _sync_directory(final.parent)
+        whole_file.sync(final.parent)
 
 
 def _make_private(directory: Path) -> None:
@@ -162,14 +164,6 @@ def _sync(file: BinaryIO) -> None:
     with file:
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _newest(saves: Path) -> Path | None:
