@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -10,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from kvasir.dialects.nemesis.commands import saves
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
@@ -586,23 +590,60 @@ def test_a_save_with_an_impossible_duration(tmp_path: Path, duration: int, loade
 
 
 def test_a_load_continues_with_a_session_that_is_partly_loaded(tmp_path: Path) -> None:
-    keys = {f"k{number}": number for number in range(3_000)}
+    """Until it is whole, no client finds it; the server is killed in between."""
+    keys = {f"k{number}": number for number in range(6_000)}
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
-        token = caller.session()
-        caller.do("KV_SET", tkn=token, keys=keys)
+        token = caller.session("of all", shared=True)
+        for at in range(0, len(keys), 3_000):
+            caller.do("KV_SET", tkn=token, keys=dict(list(keys.items())[at : at + 3_000]))
         assert save(caller, "x")[-1]["st"] == 121
         caller.do("SH_END", tkn=token)
         caller.send({"SH_LOAD": {"name": "x"}})
-        with client(server.nemesis_url) as other:
-            wait_until(lambda: other.do("KV_COUNT", tkn=token).get("cnt", 0) > 0, "some of it is there again")
+        with httpx.Client(base_url=f"{server.url}/v1/", headers=server.headers, trust_env=False) as kv:
+
+            def begun() -> bool:
+                spaces = kv.get("spaces", params={"kind": "session"}).json()["spaces"]
+                return bool(spaces) and kv.get(f"spaces/{spaces[0]['id']}/count").json()["count"] > 0
+
+            wait_until(begun, "some of it is there again")
         server.kill()
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
-        again = caller.do("SH_LOAD", name="x")
-        assert again["st"] == 141
+        assert caller.do("SH_LOAD", name="x") == {"name": "x", "st": 141, "sessions": 1, "keys": len(keys)}
         assert caller.do("KV_COUNT", tkn=token)["cnt"] == len(keys)
+        assert caller.do("SH_OPEN", name="of all")["tkn"] == token
         # Now it is complete, and left as it is.
         caller.do("KV_RMV", tkn=token, keys=["k1"])
         assert caller.do("SH_LOAD", name="x") == {"name": "x", "st": 141, "sessions": 0, "keys": 0}
+
+
+def test_a_load_that_ended_right_after_it_made_a_session_is_no_complete_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the server had been killed there: nothing but the session itself is in the database."""
+    with local(saves=SaveDirectory(tmp_path, ORGANISATION)) as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"k": 1})
+        save(caller, "x")
+        caller.do("SH_END", tkn=token)
+        begun, end = threading.Event(), threading.Event()
+
+        async def stuck(*_: Any) -> int:
+            begun.set()
+            await asyncio.to_thread(end.wait, 30)
+            return 0
+
+        with client(server.url) as other:
+            with monkeypatch.context() as patched:
+                patched.setattr(saves, "fill", stuck)
+                other.send({"SH_LOAD": {"name": "x"}})
+                assert begun.wait(10)
+            assert caller.do("SH_EXISTS", tkns=[token])["tkns"] == {token: False}
+            assert save(caller, "meanwhile")[-1]["st"] == 121
+            assert caller.do("SH_LOAD", name="x") == {"name": "x", "st": 141, "sessions": 1, "keys": 1}
+            end.set()
+        assert caller.do("KV_GET", tkn=token, keys=["k"])["keys"] == {"k": 1}
+        caller.do("SH_END", tkn=token)
+        assert caller.do("SH_LOAD", name="meanwhile")["sessions"] == 0, "a session that was not whole was saved"
 
 
 def test_an_update_keeps_the_expiry_that_another_api_set(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ class Store:
         Returns it as it is then, or the space that already has one of the added aliases; nothing has changed then.
         Raises `NotFound` if it is gone.
         """
-        require(principal, MANAGERS)
+        require(principal, WRITERS if space.kind == "session" else MANAGERS)
         confine(principal, None)
         id = self._known_to(principal, space).id
         return self._known_to(principal, await self._engine.alter_space(id, name=name, add=add, remove=remove))

@@ -7,6 +7,7 @@ keys takes several records in a row, so that no session is ever held in memory a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,7 +23,7 @@ from kvasir.dialects.nemesis.frames import Shape, encode, reply, value_text
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.errors import KvasirError, NotFound
 from kvasir.keys import pack
-from kvasir.model import Delete, Query, Set, Space, Write
+from kvasir.model import Alias, Query, Set, Space, Write
 from kvasir.store.permissions import WRITERS, require
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,9 @@ _SESSIONS = 1_000
 _ENTRIES = 64
 
 
-#: A key in a session that is being loaded. It has two parts, so that no client of this API can have one like it. A
-#: session that still has it was loaded only partly, and the next load continues with it.
-_UNFINISHED = pack(("", "loading"))
+#: The alias of a session that is being loaded, which gets its token and its name when it is whole. One that still has
+#: it was loaded only partly: no client can reach it, and the next load continues with it.
+_LOADING_ALIAS = "session-loading"
 
 
 class Head(Struct, omit_defaults=True):
@@ -97,7 +98,7 @@ async def prepared(context: CommandContext, name: str) -> bool:
 async def _all(context: CommandContext) -> AsyncIterator[Space]:
     after = ""
     while spaces := await context.store.list_spaces(context.principal, "session", after=after, limit=_SESSIONS):
-        for space in spaces:
+        async for space in _named(context, [attributes_of(space).token for space in spaces]):
             yield space
         after = spaces[-1].id
 
@@ -169,8 +170,11 @@ class _Loading:
     def __init__(self, context: CommandContext) -> None:
         self._context = context
         self._token = ""
-        #: The session that is being filled. None: it existed before, so its records are skipped.
+        #: The session that is being filled, and the aliases that it is to have. None: it existed before, or belongs to
+        #: others, so its records are skipped.
         self._space: Space | None = None
+        self._aliases: list[Alias] = []
+        self._filled = 0
         self.sessions = 0
         self.keys = 0
 
@@ -182,43 +186,49 @@ class _Loading:
             await self.finish()
             self._token = str(record.sh.tkn)
             self._space = await self._open(record.sh)
-            self.sessions += self._space is not None
+            self._filled = 0
         if self._space is not None:
-            self.keys += await fill(self._context, self._space, record.keys)
+            self._filled += await fill(self._context, self._space, record.keys)
+
+    @property
+    def _loading(self) -> Alias:
+        return (_LOADING_ALIAS, self._context.principal.organisation, self._token)
 
     async def finish(self) -> None:
-        """All records of the session have been loaded."""
-        if self._space is not None:
-            await self._context.store.write(self._context.principal, self._space, Delete(_UNFINISHED))
-            self._space = None
+        """All records of the session have been loaded: let clients reach it."""
+        space, self._space = self._space, None
+        if space is None:
+            return
+        store, principal = self._context.store, self._context.principal
+        try:
+            whole = await store.alter(principal, space, space.name, add=self._aliases, remove=[self._loading])
+        except NotFound:  # what has the name now is not the caller's
+            whole = None
+        if whole is None or whole.id != space.id:
+            await store.end(principal, space)
+            return
+        self.sessions += 1
+        self.keys += self._filled
 
     async def _open(self, head: Head) -> Space | None:
-        space = await self._find_or_create(head)
-        if space is not None:
-            await self._context.store.write(self._context.principal, space, Set(_UNFINISHED, b"true"))
-        return space
-
-    async def _find_or_create(self, head: Head) -> Space | None:
-        try:
-            space = await self._context.session(self._token)
-            (unfinished,) = await self._context.store.get(self._context.principal, space, [_UNFINISHED])
-            return None if unfinished is None else space
-        except NotFound:
-            # Saves of the original have no names, so only its token leads to a shared session.
-            # The original also allowed longer durations.
-            duration = min(head.expiry.duration, LONGEST)
-            attributes = Attributes(self._token, head.shared and bool(head.name), duration)
-            space, aliases = blank(self._context, head.name, attributes, delete=head.expiry.delete_session)
-            created = await self._context.store.create(self._context.principal, space, aliases)
-            # Otherwise the name belongs to another session by now, or the token to one that is not the caller's.
-            if created.organisation == space.organisation and attributes_of(created).token == self._token:
-                return created
-        return None
+        # Saves of the original have no names, so only its token leads to a shared session.
+        # The original also allowed longer durations.
+        duration = min(head.expiry.duration, LONGEST)
+        attributes = Attributes(self._token, head.shared and bool(head.name), duration)
+        space, self._aliases = blank(self._context, head.name, attributes, delete=head.expiry.delete_session)
+        store, principal = self._context.store, self._context.principal
+        for alias in self._aliases:
+            with contextlib.suppress(NotFound):
+                await store.resolve(principal, alias)
+                return None
+        return await store.create(principal, space, [self._loading])
 
     async def give_up(self) -> None:
-        """Delete a session that is only partly loaded."""
+        """Delete a session that is only partly loaded, unless another load has completed it."""
         if self._space is not None:
-            await self._context.store.end(self._context.principal, self._space)
+            with contextlib.suppress(NotFound):
+                partly = await self._context.store.resolve(self._context.principal, self._loading)
+                await self._context.store.end(self._context.principal, partly)
 
 
 async def fill(context: CommandContext, space: Space, keys: dict[str, Any]) -> int:
