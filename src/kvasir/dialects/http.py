@@ -93,6 +93,8 @@ class Response(Struct, frozen=True, gc=False):
     outcome: str = "ok"
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = JSON
+    #: More headers, which are the same for many answers: a listener may keep how it writes them
+    usual: tuple[tuple[str, str], ...] = ()
 
 
 class Chunks(Protocol):

@@ -192,7 +192,7 @@ class NativeDialect:
         when = entries.plain_conditions(request, packed)
         if when is None:
             return False
-        query = parameters.read(request.query, routes.SET_ENTRY.parameters)
+        query = parameters.read(request.query, routes.SET_ENTRY.parameters) if request.query else {}
         wanted = entries.wanted_set(request, query, packed, body, self._store, space)
         return self._store.submit(principal, space, wanted, when, _Setting(request))
 

@@ -74,7 +74,7 @@ class Call(Struct, frozen=True):
         self, body: bytes = b"", status: int = 200, headers: tuple[tuple[str, str], ...] = (), outcome: str = "ok"
     ) -> Response:
         """A response with the headers that every one has."""
-        return Response(status, body, self.operation.name, outcome, (*headers, *HEADERS))
+        return Response(status, body, self.operation.name, outcome, headers, usual=HEADERS)
 
 
 Handler = Callable[[Services, Call], Awaitable[Response]]

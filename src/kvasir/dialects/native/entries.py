@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from kvasir import jsontext
 from kvasir.dialects import timestamps
 from kvasir.dialects.aside import aside
-from kvasir.dialects.http import Request, Response
+from kvasir.dialects.http import JSON, Request, Response
 from kvasir.dialects.native import preconditions, rendering
 from kvasir.dialects.native.bodies import blame
 from kvasir.dialects.native.calls import Call, Services
@@ -39,16 +40,17 @@ async def get(services: Services, call: Call) -> Response:
         if must and (tag is None or (must != ANY and tag not in must)):
             raise _not_met(None if entry is None else entry.versionstamp)
         if entry is not None and (must_not == ANY or tag in must_not):
-            return call.answer(b"", 304, _headers(entry, whole=whole))
+            return call.answer(b"", 304, _headers(entry, tag or ""))
     entry = (await store.get(call.principal, space, (packed,), extend=extend))[0]
     if entry is None:
         raise no_entry()
-    return call.answer(rendering.entry(entry) if whole else entry.value, 200, _headers(entry, whole=whole))
+    return call.answer(rendering.entry(entry) if whole else entry.value, 200, _headers(entry, _tag(entry, whole=whole)))
 
 
 def value_response(entry: Entry) -> Response:
     """The answer to a plain GET."""
-    return Response(200, entry.value, "GetEntry", "ok", (*_headers(entry, whole=False), *HEADERS))
+    headers = _headers(entry, f'"{entry.versionstamp:020x}"')
+    return Response(200, entry.value, "GetEntry", "ok", headers, JSON, HEADERS)
 
 
 def no_entry() -> NotFound:
@@ -60,12 +62,16 @@ def _tag(entry: Entry, *, whole: bool) -> str:
     return preconditions.entry_tag(entry) if whole else f'"{entry.versionstamp:020x}"'
 
 
-def _headers(entry: Entry, *, whole: bool) -> tuple[tuple[str, str], ...]:
-    tag = ("ETag", _tag(entry, whole=whole))
-    created = ("Kvasir-Created-At", timestamps.render(entry.created_at).decode())
+def _headers(entry: Entry, tag: str) -> tuple[tuple[str, str], ...]:
+    created = _created(entry.created_at)
     if entry.expires_at is None:
-        return tag, created
-    return tag, created, ("Kvasir-Expires-At", rendering.instant(entry.expires_at) or "")
+        return ("ETag", tag), created
+    return ("ETag", tag), created, ("Kvasir-Expires-At", rendering.instant(entry.expires_at) or "")
+
+
+@lru_cache(maxsize=4096)
+def _created(milliseconds: int) -> tuple[str, str]:
+    return "Kvasir-Created-At", timestamps.render(milliseconds).decode()
 
 
 # -- set --------------------------------------------------------------------------------------------------
@@ -144,7 +150,9 @@ def set_response(outcome: Commit | Conflict, operation: str) -> Response:
         b'{"versionstamp":"%b"}' % stamp.encode(),
         operation,
         "ok",
-        (("ETag", f'"{stamp}"'), *HEADERS),
+        (("ETag", f'"{stamp}"'),),
+        JSON,
+        HEADERS,
     )
 
 
@@ -167,6 +175,8 @@ async def delete(services: Services, call: Call) -> Response:
 
 def plain_conditions(request: Request, packed: bytes) -> tuple[Condition, ...] | None:
     """The conditions of a write; None if If-Match names several versionstamps, among which a look has to choose."""
+    if request.header("if-match") is None and request.header("if-none-match") is None:
+        return ()
     must_not = preconditions.tags(request, "if-none-match")
     must = preconditions.tags(request, "if-match")
     if must_not:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,16 @@ _CHUNKED = ("transfer-encoding", "chunked")
 _heads: dict[tuple[int, str], bytes] = {}
 
 
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    lines = ""
+    for name, value in headers:
+        lines += f"{name}: {value}\r\n"
+    return lines.encode("latin-1")
+
+
+_usual = lru_cache(_lines)
+
+
 def render(response: Response, request_id: str, date: bytes, *, body: bool, close: bool) -> bytes:
     """A response of HTTP/1.1. Without `body` it is that of a HEAD request: the length, and nothing else."""
     head = _heads.get((response.status, response.content_type))
@@ -52,8 +63,10 @@ def render(response: Response, request_id: str, date: bytes, *, body: bool, clos
         head += f"content-type: {response.content_type}\r\n".encode("latin-1")
         _heads[response.status, response.content_type] = head
     more = b"connection: close\r\n" if close else b""
+    if response.usual:
+        more = _usual(response.usual) + more
     if response.headers:
-        more = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in response.headers]) + more
+        more = _lines(response.headers) + more
     if response.status in BODILESS or response.__class__ is Stream:
         return b"%bdate: %b\r\nx-request-id: %b\r\n%b\r\n" % (head, date, request_id.encode(), more)
     facts = head, date, request_id.encode(), len(response.body), more, response.body if body else b""

@@ -195,7 +195,7 @@ class Http2:
             ("date", self._listener.date.decode()),
             ("x-request-id", request.id),
             *([] if streamed or response.status in BODILESS else [("content-length", str(len(response.body)))]),
-            *[(name.lower(), value) for name, value in response.headers],
+            *[(name.lower(), value) for name, value in (*response.headers, *response.usual)],
         ]
         body = b"" if request.is_head else response.body
         self._h2.send_headers(request.stream, headers, end_stream=not body and not streamed)
