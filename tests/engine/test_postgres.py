@@ -246,6 +246,27 @@ def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_space
     run_stories(schema, story, clock=clock)
 
 
+def test_a_new_connection_asks_no_more_about_types(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    ask = asyncpg.Connection._introspect_types
+
+    async def spy(self: Any, oids: Any, timeout: Any) -> Any:  # noqa: ASYNC109
+        asked.append(oids)
+        return await ask(self, oids, timeout)
+
+    async def story(engine: PostgresEngine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(k("a")))
+        assert await one(engine, space, k("a")) is not None
+        monkeypatch.setattr(asyncpg.Connection, "_introspect_types", spy)
+        await engine._pool._pool.expire_connections()
+        await commit(engine, space, put(k("b")))
+        assert await one(engine, space, k("b")) is not None
+        assert not asked
+
+    run_stories(schema, story)
+
+
 # -- time -----------------------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 
@@ -48,8 +49,28 @@ OLDEST_SERVER = 130_000
 CANNOT_CONNECT = (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
+#: Numbers of types below this are PostgreSQL's own, the same in every database.
+BUILT_IN_TYPES = 16_384
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
-    """One that can always be closed, even if the server no longer answers."""
+    """One that can always be closed, even if the server no longer answers, and asks about types only once."""
+
+    #: What is known of a type: rows of asyncpg's question, by their "oid"
+    _known: ClassVar[dict[int, dict[int, Any]]] = {}
+
+    async def _introspect_types(self, typeoids: Iterable[int], timeout: float | None) -> tuple[Any, Any]:  # noqa: ASYNC109
+        # asyncpg knows no arrays beforehand, and asks in each connection, which costs most of what it takes to connect.
+        wanted = list(typeoids)
+        if all(oid in self._known for oid in wanted):
+            found = {number: row for oid in wanted for number, row in self._known[oid].items()}
+            # Without a name it would prepare the statement again that it asked for.
+            return list(found.values()), types.SimpleNamespace(name="known")
+        rows, statement = await super()._introspect_types(wanted, timeout)
+        if max(wanted) < BUILT_IN_TYPES:
+            found = {row["oid"]: row for row in rows}
+            self._known.update(dict.fromkeys(wanted, found))
+        return rows, statement
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg has it
         # asyncpg's pool closes connections in tasks of its own; nobody would retrieve their exceptions.
