@@ -155,3 +155,16 @@ def test_nobody_is_shown_the_password(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Unavailable) as refusal:
         asyncio.run(engine.open())
     assert "topsecret" not in refusal.value.message + caplog.text
+
+
+def test_hosts_are_tried_in_order_or_in_any_order() -> None:
+    names = [f"node-{n}.example.org" for n in range(8)]
+    url = f"postgresql://{','.join(names)}/kvasir"
+    assert [host.name for host in hosts(connection_parameters(url))] == names
+    anyhow = connection_parameters(f"{url}?load_balance_hosts=random")
+    seen = [[host.name for host in hosts(anyhow)] for _ in range(20)]
+    assert len({tuple(each) for each in seen}) > 1
+    assert all(set(each) == set(names) for each in seen)
+    assert "load_balance_hosts" not in str(connect_arguments(anyhow))
+    with pytest.raises(ValueError, match="load_balance_hosts"):
+        connection_parameters(f"{url}?load_balance_hosts=any")

@@ -380,6 +380,12 @@ def test_what_another_node_may_have_done_is_unknown(error: Any) -> None:
     assert isinstance(failures.failed_reading(error), Unavailable), "a read may be sent again"
 
 
+def test_a_node_whose_size_is_asked_for_is_named_too() -> None:
+    error = of_node("08006", 'could not connect to db-2.example.org:5432 to get size of relation "kvasir_entry"')
+    assert "db-2.example.org:5432" in failures.failed_reading(error).message
+    assert isinstance(failures.failed_reading(of_node("08006", "in other words")), Unavailable)
+
+
 @pytest.mark.parametrize("state", ["08006", "57P01", "57P02", "XX000"])
 def test_a_session_ends_by_its_severity_not_by_its_state(state: str) -> None:
     assert failures.connection_lost(of_node(state, "planted", "FATAL"))

@@ -36,7 +36,7 @@ FATAL = ("FATAL", "PANIC")
 UNKNOWABLE = (*ENDED, "XX")
 
 #: A node of the cluster that another could not reach, in Citus' words.
-_NODE = re.compile(r"(?:remote node \S+@|connections? to the node |command on )([^\s@]+:\d+)")
+_NODE = re.compile(r"(?:remote node \S+@|connections? to the node |could not connect to |command on )([^\s@]+:\d+)")
 #: What the other then says when it could send nothing there.
 _NOTHING_SENT = re.compile(
     r"Connection refused|No route to host|could not translate host name|timeout expired|could not establish any"
@@ -96,6 +96,8 @@ def failed_reading(error: Exception) -> KvasirError:
         return Unavailable("the connection to the database broke; try again")
     if node := node_of(error):
         return Unavailable(f"the node {node} of the database does not answer; try again")
+    if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(ENDED):
+        return Unavailable("a node of the database does not answer; try again")
     return _retryable(error) or _unexpected(error, "the server failed to read")
 
 
