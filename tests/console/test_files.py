@@ -123,6 +123,7 @@ def test_off_there_is_no_console_and_the_root_leads_to_the_reference(tmp_path: P
         refused = http.get("/console/", headers=BROWSER)
         assert refused.status_code == 404
         assert "--console on" in refused.json()["message"]
+        assert "/console/" not in http.get("/docs").text
 
 
 def test_the_page_loads_without_a_fault(page: Page, browsing: Browsing) -> None:
@@ -164,3 +165,18 @@ def test_a_style_sheet_with_the_nonce_of_the_page_is_let_in(page: Page) -> None:
       document.head.append(sheet);
     }""")
     assert page.evaluate("getComputedStyle(document.body).letterSpacing") == "3px"
+
+
+def test_the_reference_leads_to_the_console_and_looks_like_it(page: Page, http: httpx.Client) -> None:
+    for reference in ("/docs", "/docs/v1"):
+        page.goto(reference)
+        page.get_by_role("link", name="Console").click()
+        page.wait_for_url("**/console/**")
+    ours, theirs = (
+        re.findall(r"(--[\w-]+): *([^;]+);", http.get(sheet).text)
+        for sheet in ("/console/console.css", "/docs/style.css")
+    )
+    shared = {name for name, _ in ours} & {name for name, _ in theirs}
+    assert {"--paper", "--ink", "--line", "--link"} <= shared
+    for name in shared:  # in light and in dark
+        assert [value for each, value in ours if each == name] == [value for each, value in theirs if each == name]

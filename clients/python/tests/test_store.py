@@ -173,6 +173,7 @@ def test_who_asks(client: Client, server: Server) -> None:
     about = client.about()
     assert about["caller"]["role"] == "owner"
     assert about["caller"]["organisation"] == server.organisation
+    assert client.console_link().startswith(f"{server.url}/console/#code=")
 
 
 def test_an_update_is_made_anew_when_others_are_faster(kv: Store, server: Server) -> None:

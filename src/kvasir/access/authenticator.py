@@ -10,6 +10,7 @@ import hmac
 
 from kvasir.access.identity_provider import IdentityProvider
 from kvasir.control import access_keys
+from kvasir.control.access_keys import AccessKey
 from kvasir.engine import Clock, Engine
 from kvasir.errors import Unauthenticated
 from kvasir.keys import prefix_range
@@ -68,10 +69,15 @@ class Authenticator:
         principal = self._keys.get(authorization or "")
         return None if principal is None or principal.expires_at is not None else principal
 
+    async def access_key(self, authorization: str | None) -> AccessKey | None:
+        """The access key in an Authorization header, for what is about the key itself; None: it is a token."""
+        return await self._find_key(_secret_of(authorization or ""))
+
     async def _verify(self, credential: str, epoch: int) -> Principal:
         secret = _secret_of(credential)
-        principal = await self._find_key(secret)
-        if principal is not None:
+        key = await self._find_key(secret)
+        if key is not None:
+            principal = _principal(key)
             # If the epoch has moved since, the key may have been revoked in the meantime.
             if epoch == self._epoch:
                 _cache(self._keys, credential, principal)
@@ -82,19 +88,21 @@ class Authenticator:
         _cache(self._tokens, credential, principal)
         return principal
 
-    async def _find_key(self, secret: str) -> Principal | None:
+    async def _find_key(self, secret: str) -> AccessKey | None:
         digest = access_keys.digest_of(secret)
         key = await access_keys.find_key(self._engine, digest)
-        if key is None or not hmac.compare_digest(key.digest, digest):
-            return None
-        return Principal(
-            key.organisation,
-            key.role,
-            key.id,
-            spaces=None if key.spaces is None else frozenset(key.spaces),
-            keys=None if key.prefix is None else prefix_range(key.prefix),
-            expires_at=key.expires_at,
-        )
+        return key if key is not None and hmac.compare_digest(key.digest, digest) else None
+
+
+def _principal(key: AccessKey) -> Principal:
+    return Principal(
+        key.organisation,
+        key.role,
+        key.id,
+        spaces=None if key.spaces is None else frozenset(key.spaces),
+        keys=None if key.prefix is None else prefix_range(key.prefix),
+        expires_at=key.expires_at,
+    )
 
 
 def is_bearer(authorization: str | None, secret: str) -> bool:

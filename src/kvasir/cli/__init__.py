@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("backup", "restore"),
     "dev-cert": ("dev_cert", "dev_cert"),
     "kv": ("kv", "group"),
+    "console": ("console", "console"),
     "context": ("kv.context", "app"),
     "completion": ("completion", "completion"),
 }

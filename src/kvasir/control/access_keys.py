@@ -16,7 +16,7 @@ from kvasir.control import records
 from kvasir.engine import Clock, Engine
 from kvasir.errors import Conflicting, Invalid, NotFound
 from kvasir.keys import pack
-from kvasir.model import SYSTEM_SPACE, Check, Commit, Delete, Entry, Mutation, Set
+from kvasir.model import SYSTEM_SPACE, Check, Commit, Condition, Delete, Entry, Mutation, Present, Set
 
 ROLES = ("owner", "admin", "developer", "viewer")
 
@@ -47,6 +47,8 @@ class AccessKey(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: The parts that every key it may use begins with; None: any key
     prefix: tuple[str, ...] | None = None
     expires_at: int | None = None
+    #: Digest of the access key that this one came from by a link to the console, and with which it ends
+    made_by: str | None = None
 
 
 _record = msgspec.json.Decoder(AccessKey)
@@ -81,12 +83,18 @@ async def create_key(engine: Engine, key: AccessKey) -> None:
         raise Conflicting("an access key with this id or secret exists already")
 
 
-def addition(key: AccessKey) -> list[Mutation]:
-    """The mutations of the system space that add a key."""
+def addition(key: AccessKey, *, forget: bool = False) -> list[Mutation]:
+    """The mutations of the system space that add a key. `forget`: nothing is to be left of it when it has ended."""
+    end = key.expires_at if forget else None
     return [
-        Set(_by_id(key.id), msgspec.json.encode(key)),
-        Set(_by_digest(key.digest), msgspec.json.encode(key.id)),
+        Set(_by_id(key.id), msgspec.json.encode(key), expires_at=end),
+        Set(_by_digest(key.digest), msgspec.json.encode(key.id), expires_at=end),
     ]
+
+
+def maker_is_there(key: AccessKey) -> list[Condition]:
+    """The condition that the access key which this one came from has not been revoked."""
+    return [] if key.made_by is None else [Present(_by_digest(key.made_by))]
 
 
 async def find_key(engine: Engine, digest: str) -> AccessKey | None:
@@ -94,7 +102,10 @@ async def find_key(engine: Engine, digest: str) -> AccessKey | None:
     key_id = await records.read(engine, _by_digest(digest))
     if key_id is None:
         return None
-    return _decoded(await records.read(engine, _by_id(msgspec.json.decode(key_id.value, type=str))))
+    key = _decoded(await records.read(engine, _by_id(msgspec.json.decode(key_id.value, type=str))))
+    if key is not None and key.made_by is not None and await records.read(engine, _by_digest(key.made_by)) is None:
+        return None
+    return key
 
 
 async def list_keys(engine: Engine, organisation: str) -> list[AccessKey]:
@@ -104,13 +115,14 @@ async def list_keys(engine: Engine, organisation: str) -> list[AccessKey]:
 
 
 async def revoke_key(engine: Engine, key_id: str) -> AccessKey:
-    """Remove an access key; no process accepts it from now on. Raises `NotFound`."""
+    """Remove an access key, and those that came from it; no process accepts them from now on. Raises `NotFound`."""
     while True:
         entry = await records.read(engine, _by_id(key_id))
         key = _decoded(entry)
         if entry is None or key is None:
             raise NotFound(f"there is no access key with the id {key_id}; `kvasir key list` shows them")
-        mutations = (Delete(_by_id(key_id)), Delete(_by_digest(key.digest)))
+        ending = [key, *(each for each in await list_keys(engine, key.organisation) if each.made_by == key.digest)]
+        mutations = [Delete(place) for each in ending for place in (_by_id(each.id), _by_digest(each.digest))]
         unchanged = Check(_by_id(key_id), entry.versionstamp)
         if isinstance(await records.write(engine, mutations, (unchanged,)), Commit):
             return key

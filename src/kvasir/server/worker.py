@@ -98,8 +98,14 @@ class Worker:
             self._engine, metrics, engine_name=config.engine_name, durability=config.durability, mode=self._mode
         )
         versori = VersoriDialect(self._store, self._auth, strict=config.strict_requests)
+        with_console = sockets.has_console(config, self._given)
         self._native = NativeDialect(
-            self._store, self._engine, self._auth, engine_name=config.engine_name, durability=config.durability
+            self._store,
+            self._engine,
+            self._auth,
+            engine_name=config.engine_name,
+            durability=config.durability,
+            with_console=with_console,
         )
         voximplant = VoximplantDialect(
             self._store,
@@ -107,8 +113,10 @@ class Worker:
             voximplant_settings(config),
             strict=config.strict_requests,
         )
-        console = ConsoleDialect(on=sockets.has_console(config, self._given))
-        reference = ReferenceDialect(openapi.document(config.limits), native_openapi.document(config.limits))
+        console = ConsoleDialect(on=with_console)
+        reference = ReferenceDialect(
+            openapi.document(config.limits), native_openapi.document(config.limits), console=with_console
+        )
         shared: list[HttpDialect] = [versori, self._native]
         if config.cors_origin:
             shared = [CrossOrigin(dialect, config.cors_origin) for dialect in shared]

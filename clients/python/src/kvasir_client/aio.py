@@ -55,6 +55,10 @@ class AsyncClient:
         """See `Client.about`."""
         return await self._run(spaces.about(self._retries))
 
+    async def console_link(self) -> str:
+        """See `Client.console_link`."""
+        return f"{self._address.url}{await self._run(spaces.console_link(self._retries))}"
+
     def spaces(self, kind: Kind | None = None) -> AsyncIterator[Space]:
         """See `Client.spaces`."""
         return self._iterate(spaces.list_all(kind, self._retries))

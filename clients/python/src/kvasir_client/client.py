@@ -71,6 +71,10 @@ class Client:
         """Make a store, or an application, unless there is one of this name already."""
         return self._run(spaces.create(name, kind, self._retries))
 
+    def console_link(self) -> str:
+        """An address by which one browser, within a minute, signs in to the console with the key's own rights."""
+        return f"{self._address.url}{self._run(spaces.console_link(self._retries))}"
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()

@@ -107,6 +107,13 @@ def about(retries: Retries) -> Steps[dict[str, Any]]:
     return read(answer, request, dict[str, Any])
 
 
+def console_link(retries: Retries) -> Steps[str]:
+    """The path of a one-time link to the console."""
+    request = Request("POST", "/v1/console/links", writes=True)
+    answer = yield from exchange(request, retries)
+    return read(answer, request, lambda found: str(found["path"]))
+
+
 def _space(found: Any) -> Space:
     expires_at = found.get("expires_at")
     return Space(

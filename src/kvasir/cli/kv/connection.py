@@ -26,7 +26,15 @@ class Choice(NamedTuple):
 
 
 def chosen(choice: Choice) -> Context:
-    """What holds after options, variables and contexts, in this order.
+    """What `found` gives. Raises `Invalid` if there is no access key."""
+    context = found(choice)
+    if not context.key:
+        raise Invalid(_no_key())
+    return context
+
+
+def found(choice: Choice) -> Context:
+    """What holds after options, variables and contexts, in this order; what nothing says is "".
 
     Address and access key belong together: a key that is kept for one server is never sent to another one. So both
     come from the variables, if one of them is set, or both from the context. Raises `Invalid`, `NotFound`.
@@ -43,15 +51,12 @@ def chosen(choice: Choice) -> Context:
             base = Context(base.url, base.key, environ["KVASIR_STORE"])
     if url and url != base.url and choice.context is None and not environ.get("KVASIR_KEY"):
         base = Context("", "", base.store)
-    key = key or base.key
-    if not key:
-        raise Invalid(_no_key())
-    return Context(url or base.url, key, store or base.store)
+    return Context(url or base.url, key or base.key, store or base.store)
 
 
 def _current() -> Context:
-    found = contexts.load()
-    return found.by_name.get(found.current or "", Context("", ""))
+    kept = contexts.load()
+    return kept.by_name.get(kept.current or "", Context("", ""))
 
 
 def _no_key() -> str:
@@ -65,13 +70,13 @@ def _no_key() -> str:
 
 def client_of(choice: Choice) -> Client:
     """Raises `Invalid`."""
-    found = chosen(choice)
-    return Client(found.url or None, key=found.key)
+    asked = chosen(choice)
+    return Client(asked.url or None, key=asked.key)
 
 
 def store_of(choice: Choice) -> Store:
     """The store that a command works on. Raises `Invalid`."""
-    found = chosen(choice)
-    if not found.store:
+    asked = chosen(choice)
+    if not asked.store:
         raise Invalid("no store is named: add --store STORE, or set KVASIR_STORE")
-    return Client(found.url or None, key=found.key).store(found.store)
+    return Client(asked.url or None, key=asked.key).store(asked.store)

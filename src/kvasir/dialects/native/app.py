@@ -12,6 +12,7 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import (
     atomic,
+    console,
     credentials,
     entries,
     exporting,
@@ -40,6 +41,9 @@ log = logging.getLogger("kvasir.native")
 
 #: How many paths that were taken apart are remembered, and the longest.
 REMEMBERED_PATHS, REMEMBERED_CHARACTERS = 4_096, 300
+
+#: Who asks without a credential, where none is needed.
+NOBODY = Principal("", "none", "nobody")
 
 #: What a client may rely on, beyond the plain reads and writes of entries.
 FEATURES: tuple[str, ...] = ("atomic", "children", "watch", "export", "import")
@@ -85,6 +89,8 @@ HANDLERS: dict[str, Handler] = {
     "ListServiceAccounts": credentials.list_accounts,
     "CreateServiceAccount": credentials.create_account,
     "RevokeServiceAccount": credentials.revoke_account,
+    "CreateConsoleLink": console.create_link,
+    "ExchangeConsoleCode": console.exchange,
     "Stats": stats.show,
     "Watch": watching.watch,
     "Export": exporting.export,
@@ -115,13 +121,22 @@ class NativeDialect:
     name: ClassVar[str] = "native"
     operations: ClassVar[tuple[str, ...]] = (*(row.name for row in routes.OPERATIONS), routes.UNROUTED)
 
-    def __init__(self, store: Store, engine: Engine, auth: Authenticator, *, engine_name: str, durability: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        auth: Authenticator,
+        *,
+        engine_name: str,
+        durability: str,
+        with_console: bool = False,
+    ) -> None:
         self._store = store
         self._auth = auth
         #: For `stats`; to be fed by whoever has a timer.
         self.history = stats.History()
         about = {"version": __version__, "engine": engine_name, "durability": durability}
-        self._services = Services(store, engine, auth, about, Slots(), Watches(), self.history)
+        self._services = Services(store, engine, auth, about, Slots(), Watches(), self.history, with_console)
         self.serves = routes.serves
         self._nowait: dict[str, Callable[[Request, Principal, Space, bytes], bool]] = {
             "GetEntry": self._get_nowait,
@@ -161,7 +176,8 @@ class NativeDialect:
             operation, id, key = routes.route(request.method, request.raw_path)
             name = operation.name
             # Never a cookie, which a browser sends by itself.
-            principal = await self._auth.authenticate(request.header("authorization"), None)
+            authorization = request.header("authorization")
+            principal = NOBODY if operation.anonymous else await self._auth.authenticate(authorization, None)
             query = parameters.read(request.query, operation.parameters, operation.repeated)
             if name in READS:
                 request.reads_only()

@@ -55,6 +55,12 @@ class NewServiceAccount(Body, frozen=True):
     description: str = ""
 
 
+class ConsoleCode(Body, frozen=True):
+    """What a one-time link to the console holds."""
+
+    code: str
+
+
 # -- entries ----------------------------------------------------------------------------------------------
 
 Parts = Annotated[list[str], Meta(description="The parts of a key or a prefix")]

@@ -35,6 +35,8 @@ class Services(Struct, frozen=True):
     slots: Slots
     watches: Watches
     history: History
+    #: Whether there is a console
+    console: bool
 
 
 class Call(Struct, frozen=True):

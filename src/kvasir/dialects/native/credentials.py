@@ -22,7 +22,7 @@ async def list_keys(services: Services, call: Call) -> Response:
     """All of the organisation, oldest first, expired ones too. No secret is kept that could be shown."""
     require(call.principal, MANAGERS)
     keys = await access_keys.list_keys(services.engine, call.principal.organisation)
-    return call.answer(rendering.document(keys=[_key_members(key) for key in keys]))
+    return call.answer(rendering.document(keys=[key_members(key) for key in keys]))
 
 
 async def create_key(services: Services, call: Call) -> Response:
@@ -54,11 +54,15 @@ async def create_key(services: Services, call: Call) -> Response:
     )
     delegation.check_key(call.principal, key)
     await access_keys.create_key(services.engine, key)
-    return call.answer(rendering.json(_key_members(key) | {"key": secret}), 201, (("Location", f"/v1/keys/{key.id}"),))
+    return call.answer(rendering.json(key_members(key) | {"key": secret}), 201, (("Location", f"/v1/keys/{key.id}"),))
 
 
 async def revoke_key(services: Services, call: Call) -> Response:
-    """It is refused from now on, by every process."""
+    """It is refused from now on, by every process. Whoever has a key may give it up."""
+    own = await services.auth.access_key(call.request.header("authorization"))
+    if own is not None and own.id in (call.id, call.id.upper()):
+        await access_keys.revoke_key(services.engine, own.id)
+        return call.answer(b"", 204)
     require(call.principal, MANAGERS)
     keys = await access_keys.list_keys(services.engine, call.principal.organisation)
     key = next((key for key in keys if key.id in (call.id, call.id.upper())), None)
@@ -69,7 +73,8 @@ async def revoke_key(services: Services, call: Call) -> Response:
     return call.answer(b"", 204)
 
 
-def _key_members(key: AccessKey) -> dict[str, Any]:
+def key_members(key: AccessKey) -> dict[str, Any]:
+    """What may be seen of an access key."""
     return {
         "id": key.id,
         "name": key.name,

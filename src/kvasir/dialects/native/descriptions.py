@@ -248,7 +248,10 @@ OPERATIONS: dict[str, Described] = {
         failures=(409,),
     ),
     "RevokeKey": Described(
-        "administration", "Revoke an access key", "It is refused from now on.", {204: ("It is revoked", None)}
+        "administration",
+        "Revoke an access key",
+        "It is refused from now on. Any key may revoke itself.",
+        {204: ("It is revoked", None)},
     ),
     "ListServiceAccounts": Described(
         "administration",
@@ -287,6 +290,30 @@ OPERATIONS: dict[str, Described] = {
         "Revoke a service account",
         "Its tokens are refused from now on.",
         {204: ("It is revoked", None)},
+    ),
+    "CreateConsoleLink": Described(
+        "administration",
+        "Make a one-time link to the console",
+        "For the caller's own rights. Its `path` is good for one browser within 60 seconds. A key that came by a link "
+        "makes none.",
+        {
+            201: (
+                "It is made; the code is shown this once",
+                json(
+                    object_of(code=TEXT, path=TEXT, expires_at=INSTANT),
+                    {"code": "6V…", "path": "/console/#code=6V…", "expires_at": "2026-06-01T12:01:00.000Z"},
+                ),
+            )
+        },
+    ),
+    "ExchangeConsoleCode": Described(
+        "administration",
+        "Exchange the code of a link for an access key",
+        "Once. The access key is named `console`, may do what the one that asked for the link may, and ends after 12 "
+        "hours, or with the one that asked. To sign out, revoke it. 401 for a code that is wrong, used or too old.",
+        {201: ("The access key, shown this once", json(ref("Key"), KEY_EXAMPLE | {"name": "console", "key": "kv_…"}))},
+        bodies.ConsoleCode,
+        {"code": "6V…"},
     ),
     "Stats": Described(
         "administration",

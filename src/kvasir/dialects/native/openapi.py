@@ -77,6 +77,7 @@ def _operation(operation: Operation, row: Described) -> dict[str, Any]:
         "description": row.description,
         "parameters": [*_in_path(operation), *_in_query(operation), *_in_header(row)],
         "responses": _responses(row),
+        **({"security": []} if operation.anonymous else {}),
     }
     if row.body is not None:
         schema = {"$ref": _REF.format(name=row.body.__name__)}

@@ -26,6 +26,8 @@ class Operation(Struct, frozen=True, gc=False):
     parameters: tuple[str, ...] = ()
     #: The one of them that may be there several times
     repeated: str = ""
+    #: Whether it takes no credential
+    anonymous: bool = False
 
 
 _WRITE = ("ttl", "expires_at", "refresh", "keep")
@@ -59,6 +61,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("ListServiceAccounts", "GET", "service-accounts"),
     Operation("CreateServiceAccount", "POST", "service-accounts"),
     Operation("RevokeServiceAccount", "DELETE", "service-accounts/{id}"),
+    Operation("CreateConsoleLink", "POST", "console/links"),
+    Operation("ExchangeConsoleCode", "POST", "console/exchange", anonymous=True),
     Operation("Stats", "GET", "stats", ("window",)),
     Operation("Watch", "GET", "spaces/{id}/watch", (*_PREFIX, "key"), "key"),
     Operation("Export", "GET", "spaces/{id}/export", _PREFIX),
@@ -87,7 +91,7 @@ def route(method: str, raw_path: str) -> tuple[Operation, str, str]:
         if len(rest) > 1:
             # ULIDs may be written in either case; the ids of service accounts are none.
             id = rest[1].upper() if template == "spaces" else rest[1]
-            template += "/{id}"
+            template += f"/{rest[1]}" if template == "console" else "/{id}"
         if len(rest) > 2:
             template += "/" + rest[2]
         if len(rest) > 3:

@@ -15,8 +15,8 @@ Schema = dict[str, Any]
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
-def render(document: dict[str, Any], address: str = "/openapi.json") -> str:
-    """The page; `address` is where the document itself is."""
+def render(document: dict[str, Any], address: str = "/openapi.json", *, console: bool = False) -> str:
+    """The page; `address` is where the document itself is, `console`: whether there is one to lead to."""
     info = document["info"]
     operations = [
         (method, path, item[method])
@@ -42,13 +42,14 @@ def render(document: dict[str, Any], address: str = "/openapi.json") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="/docs/icon.svg">'
         '<link rel="stylesheet" href="/docs/style.css"></head><body>'
-        f"{_contents(by_tag, list(schemas))}<main>{''.join(body)}</main></body></html>"
+        f"{_contents(by_tag, list(schemas), console)}<main>{''.join(body)}</main></body></html>"
     )
 
 
-def _contents(by_tag: list[tuple[Schema, list[tuple[str, str, Schema]]]], schemas: list[str]) -> str:
+def _contents(by_tag: list[tuple[Schema, list[tuple[str, str, Schema]]]], schemas: list[str], console: bool) -> str:
     parts = ['<nav aria-label="Contents"><a class=home href="#top">Kvasir</a>']
-    parts.append('<p><a href="/docs">Versori</a> · <a href="/docs/v1">/v1</a></p>')
+    others = ' · <a href="/console/">Console</a>' if console else ""
+    parts.append(f'<p><a href="/docs">Versori</a> · <a href="/docs/v1">/v1</a>{others}</p>')
     for tag, entries in by_tag:
         links = "".join(
             f'<li><a href="#{item["operationId"]}"><b class={method}>{method.upper()}</b> {item["operationId"]}</a>'

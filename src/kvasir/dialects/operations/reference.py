@@ -29,12 +29,15 @@ class ReferenceDialect:
     name: ClassVar[str] = "reference"
     operations: ClassVar[tuple[str, ...]] = ("read",)
 
-    def __init__(self, document: dict[str, Any], own: dict[str, Any]) -> None:
-        """The documents of the Versori API and of Kvasir's own."""
+    def __init__(self, document: dict[str, Any], own: dict[str, Any], *, console: bool = False) -> None:
+        """The documents of the Versori API and of Kvasir's own. `console`: whether the pages lead to one."""
         here = files(__package__)
         page, own_page = (
-            Response(200, render(each, address).encode(), "read", "ok", _HEADERS, "text/html; charset=utf-8")
-            for each, address in ((document, "/openapi.json"), (own, "/v1/openapi.json"))
+            Response(200, page.encode(), "read", "ok", _HEADERS, "text/html; charset=utf-8")
+            for page in (
+                render(document, "/openapi.json", console=console),
+                render(own, "/v1/openapi.json", console=console),
+            )
         )
         # Pages of any origin may read the document, so that tools on other sites can show it.
         shared = (*_HEADERS, ("Access-Control-Allow-Origin", "*"))
