@@ -27,8 +27,8 @@ _REFUSED = re.compile(r"Failed to load resource: the server responded with a sta
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """A running Chromium. Skips where there is none, except in CI, which has to have it."""
+def chromium(*options: str) -> Iterator[Browser]:
+    """A running Chromium, with options of its command line. Skips where there is none; CI has to have it."""
     found = CHROMIUM if os.path.exists(CHROMIUM) else shutil.which("chromium")  # noqa: PTH110
     if found is None:
         missing = "Chromium is missing: apt-get install chromium"
@@ -38,7 +38,7 @@ def chromium() -> Iterator[Browser]:
     # Its own sandbox refuses to work for root.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=sandbox)
+        browser = playwright.chromium.launch(executable_path=found, args=[*sandbox, *options])
         try:
             yield browser
         finally:
