@@ -29,12 +29,12 @@ def exchanged(server: Server, link: str) -> Any:
 
 
 @pytest.fixture
-def variables(tmp_path: Path) -> dict[str, str]:
+def variables(tmp_path: Path) -> dict[str, Any]:
     """A home without contexts."""
     return {"XDG_CONFIG_HOME": str(tmp_path / "config"), "NO_PROXY": "*", "no_proxy": "*"}
 
 
-def test_the_data_directory_signs_in_its_owner(server: Server, variables: dict[str, str]) -> None:
+def test_the_data_directory_signs_in_its_owner(server: Server, variables: dict[str, Any]) -> None:
     done = run("console", "--print", "--url", server.url, *server.database_options, **variables)
     assert "60 seconds" in done.stderr
     assert exchanged(server, done.stdout)["role"] == "owner"
@@ -42,7 +42,7 @@ def test_the_data_directory_signs_in_its_owner(server: Server, variables: dict[s
     assert exchanged(server, run("console", "--print", **variables).stdout)["role"] == "owner"
 
 
-def test_an_access_key_signs_in_with_its_own_rights(server: Server, variables: dict[str, str]) -> None:
+def test_an_access_key_signs_in_with_its_own_rights(server: Server, variables: dict[str, Any]) -> None:
     made = {"name": "reader", "role": "viewer", "prefix": ["a"]}
     key = httpx.post(f"{server.url}/v1/keys", json=made, headers=server.headers, trust_env=False).json()["key"]
     asked = run("console", "--print", KVASIR_URL=server.url, KVASIR_KEY=key, **variables)
@@ -60,7 +60,7 @@ def test_an_access_key_signs_in_with_its_own_rights(server: Server, variables: d
 
 
 def test_a_browser_is_opened_by_way_of_a_file_that_only_the_user_can_read(
-    server: Server, variables: dict[str, str], tmp_path: Path
+    server: Server, variables: dict[str, Any], tmp_path: Path
 ) -> None:
     browser = tmp_path / "browser"
     browser.write_text(BROWSER.format(tmp_path))
@@ -77,7 +77,7 @@ def test_a_browser_is_opened_by_way_of_a_file_that_only_the_user_can_read(
 
 
 def test_without_a_browser_nothing_is_left_and_the_way_out_is_named(
-    server: Server, variables: dict[str, str], tmp_path: Path
+    server: Server, variables: dict[str, Any], tmp_path: Path
 ) -> None:
     variables |= {"PATH": "/nowhere", "BROWSER": "/bin/false %s"}
     done = run("console", "--url", server.url, *server.database_options, status=1, **variables)
@@ -86,7 +86,7 @@ def test_without_a_browser_nothing_is_left_and_the_way_out_is_named(
 
 
 def test_a_server_that_is_not_there_or_has_no_console_is_told(
-    server: Server, variables: dict[str, str], tmp_path: Path
+    server: Server, variables: dict[str, Any], tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)
     nobody = run("console", "--url", f"http://127.0.0.1:{port}", *server.database_options, status=1, **variables)

@@ -170,7 +170,7 @@ def test_a_style_sheet_with_the_nonce_of_the_page_is_let_in(page: Page) -> None:
 def test_the_reference_leads_to_the_console_and_looks_like_it(page: Page, http: httpx.Client) -> None:
     for reference in ("/docs", "/docs/v1"):
         page.goto(reference)
-        page.get_by_role("link", name="Console").click()
+        page.get_by_role("link", name="Console", exact=True).click()
         page.wait_for_url("**/console/**")
     ours, theirs = (
         re.findall(r"(--[\w-]+): *([^;]+);", http.get(sheet).text)
