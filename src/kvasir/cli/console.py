@@ -113,6 +113,11 @@ def _check(base: str) -> None:
         )
 
 
+def page_of(link: str) -> str:
+    """A page that leads to a link at once."""
+    return _FILE.format(html.escape(link))
+
+
 def _open(link: str) -> None:
     """Open a link by way of a file that only the user can read: a list of processes shows the file's name alone."""
     from kvasir.cli.kv import contexts
@@ -124,7 +129,7 @@ def _open(link: str) -> None:
             former.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix="console-", suffix=".html")  # 0600
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(_FILE.format(html.escape(link)))
+        file.write(page_of(link))
     if not webbrowser.open(Path(name).as_uri()):
         Path(name).unlink(missing_ok=True)
         raise Unavailable("no browser could be started here: `kvasir console --print` prints the link for another one")

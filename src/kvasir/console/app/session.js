@@ -44,7 +44,7 @@ export async function signOut() {
   const id = session.value?.id;
   if (id) {
     try {
-      await request("DELETE", `/console/keys/${id}`);
+      await request("DELETE", `/keys/${id}`);
     } catch (error) {
       forget(`This page has forgotten its key, but could not revoke it: ${said(error)}`);
       return;
