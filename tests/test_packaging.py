@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     assert needed - packed == set()
     assert any(name.endswith("licenses/LICENSE") for name in packed)
     assert not [name for name in packed if not name.startswith(("kvasir/", "kvasir_client/", "kvasirdb-"))]
+
+
+def test_every_file_of_the_package_is_in_the_source_distribution(tmp_path: Path) -> None:
+    """From which others build: nothing of the console is made or fetched when it is installed."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, timeout=100, capture_output=True)
+    (file,) = tmp_path.glob("kvasirdb-*.tar.gz")
+    with tarfile.open(file) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {f"src/{name}" for name in files_of(SOURCE / "kvasir")}
+    assert {"src/kvasir/console/index.html", "src/kvasir/console/vendor/codemirror.js"} <= needed
+    assert needed - packed == set()
 
 
 def files_of(package: Path) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,21 @@ def test_secrets_stay_out_of_the_log(tmp_path: Path) -> None:
         assert server.stop() == 0
         assert "secret-part" not in server.log
         assert server.log.count("GetKV") >= 24
+
+
+def test_a_link_to_the_console_for_a_token_ends_with_it(guarded: Server) -> None:
+    expiry = int(time.time()) + 60
+    links = f"{guarded.url}/v1/console/links"
+    code = client.post(links, headers=bearer(token(role="viewer", exp=expiry))).json()["code"]
+    made = client.post(f"{guarded.url}/v1/console/exchange", json={"code": code}).json()
+    assert made["role"] == "viewer"
+    assert expiry <= datetime.fromisoformat(made["expires_at"]).timestamp() <= expiry + LEEWAY_SECONDS
+    assert ask(guarded, headers=bearer(made["key"]))[0] == 200
+    assert client.post(links, headers=bearer(token(role=None))).status_code == 403
+
+
+def test_a_token_that_calls_itself_as_an_access_key_is_called_revokes_none(guarded: Server) -> None:
+    """Whoever chooses names at the provider could otherwise revoke the owner's key, whose id is known."""
+    headers = bearer(token(role="developer", sub="admin"))
+    assert ask(guarded, "DELETE", "/v1/keys/admin", headers=headers)[0] == 403
+    assert ask(guarded, headers=bearer(guarded.key))[0] == 200

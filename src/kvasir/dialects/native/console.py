@@ -8,6 +8,7 @@ from kvasir.dialects.native import bodies, rendering
 from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.credentials import key_members
 from kvasir.errors import Forbidden, NotFound
+from kvasir.store.permissions import READERS, require
 
 #: Bytes of a body with a code
 BODY_BYTES = 1_024
@@ -16,6 +17,7 @@ BODY_BYTES = 1_024
 async def create_link(services: Services, call: Call) -> Response:
     """A link with the caller's own rights. The code is in this answer, and nowhere else."""
     _require_console(services)
+    require(call.principal, READERS)
     asker = await services.auth.access_key(call.request.header("authorization"))
     if asker is not None and asker.made_by is not None:
         # Else a key that was stolen from a browser would live on in others, one after the other.
