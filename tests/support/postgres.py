@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -191,7 +192,7 @@ class PostgresServer:
         return self.url(options=f"-c search_path={name}")
 
     def query(self, sql: str, *arguments: object, database: str = "postgres") -> list[Any]:
-        """The rows of one statement, over a connection of its own. Not from within an event loop."""
+        """The rows of one statement, over a connection of its own. Blocks; the loop here may be Playwright's."""
 
         async def ask() -> list[Any]:
             connection = await asyncpg.connect(self.url(database), timeout=PATIENCE_SECONDS)
@@ -200,7 +201,8 @@ class PostgresServer:
             finally:
                 await connection.close()
 
-        return asyncio.run(ask())
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, ask()).result()
 
     def backends(self, database: str | None = None) -> list[int]:
         """Process ids that serve connections of clients to a database (None: to any), but the one that asks."""
