@@ -134,14 +134,19 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    directory: Path, *options: str, env: Mapping[str, str] | None = None, program: Sequence[str] = (str(KVASIR),)
+    directory: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = (str(KVASIR),),
+    port: int | None = None,
 ) -> Iterator[Server]:
     """Start `kvasir serve` with its data in `directory`/data, wait until it is ready, end it afterwards.
 
     `options` come last and win; `env` is added to an environment without any KVASIR_ variable but the admin key.
-    `program`: what stands in for `kvasir`.
+    `program`: what stands in for `kvasir`. `port`: for HTTP, where an earlier server has to be followed; or a free one.
     """
-    port, nemesis_port = free_ports(2)
+    free_port, nemesis_port = free_ports(2)
+    port = port or free_port
     data_dir = Path(options[options.index("--data-dir") + 1]) if "--data-dir" in options else directory / "data"
     command = [*program, "serve", *database_options(data_dir), "--http", f"127.0.0.1:{port}"]
     command += ["--nemesis", f"127.0.0.1:{nemesis_port}", *options]

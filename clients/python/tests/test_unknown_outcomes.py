@@ -5,17 +5,19 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from kvasir_client import Client, ConditionNotMet, Store, UnknownOutcome
+from kvasir_client import Client, ConditionNotMet, Store, Unavailable, UnknownOutcome
 
 from clients.python.tests.conftest import Connect
 from clients.python.tests.support.cutting import cutting
-from tests.support.serving import Server, free_ports
+from tests.support.serving import KEY, Server, free_ports, serving, wait_until
 
 WRITES = 250
 
@@ -52,6 +54,69 @@ def test_a_proxy_that_cuts_connections_at_random_bytes(
     assert unknown <= proxy.cut | {name for name in unknown if name not in proxy.seen}
     assert unknown & there
     assert unknown - there
+
+
+class Writer(threading.Thread):
+    """Writes keys that nobody else writes, each once, and counts them in a key that all share."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        super().__init__(daemon=True)
+        self._store = store
+        self._name = name
+        self.stopped = threading.Event()
+        self.outcomes: dict[tuple[str, str], str] = {}
+        self.counted: Counter[str] = Counter()
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.stopped.is_set():
+                key = (self._name, str(len(self.outcomes)))
+                self.outcomes[key] = self._try(partial(self._store.set, key, 1, if_absent=True))
+                self.counted[self._try(lambda: self._store.increment("sum"))] += 1
+        except Exception as failure:
+            self.failure = failure
+
+    def _try(self, write: Callable[[], object]) -> str:
+        try:
+            write()
+        except UnknownOutcome:
+            return "unknown"
+        except Unavailable:
+            return "not done"
+        return "done"  # a ConditionNotMet ends the writer: its own write came twice
+
+
+def test_no_write_is_sent_twice_through_the_death_of_the_server(connect: Connect, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    store = connect(f"http://127.0.0.1:{port}", key=KEY, attempts=2).store("default")
+    writers = [Writer(store, f"writer-{n}") for n in range(4)]
+
+    def done() -> int:
+        return sum(writer.counted["done"] for writer in writers)
+
+    for death in range(3):
+        with serving(tmp_path, "--no-nemesis", port=port) as server:
+            if not death:
+                for writer in writers:
+                    writer.start()
+            before = done()
+            wait_until(lambda before=before: done() > before + 30 or any(w.failure for w in writers), "they write")  # type: ignore[misc]
+            server.kill()
+    for writer in writers:
+        writer.stopped.set()
+        writer.join()
+        assert writer.failure is None
+    with serving(tmp_path, "--no-nemesis", port=port):
+        there = {entry.key for entry in store.scan()}
+        entry = store.get("sum")
+    outcomes = {key: outcome for writer in writers for key, outcome in writer.outcomes.items()}
+    assert {key for key, outcome in outcomes.items() if outcome == "done"} <= there
+    assert not {key for key, outcome in outcomes.items() if outcome == "not done"} & there
+    counted: Counter[str] = sum((writer.counted for writer in writers), Counter())
+    assert "unknown" in {*outcomes.values(), *counted}, "no kill came in the middle of a write"
+    assert entry is not None
+    assert counted["done"] <= entry.value <= counted["done"] + counted["unknown"]
 
 
 def test_reads_come_through_all_the_same(connect: Connect, kv: Store, server: Server) -> None:
