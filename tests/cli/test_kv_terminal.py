@@ -6,6 +6,7 @@ import itertools
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,6 +232,34 @@ def test_watch_goes_on_until_it_is_interrupted(kv: Kv, store: Store) -> None:
         seen.type("\x03")
         assert seen.end() == 130
         assert "Traceback" not in seen.shown
+
+
+#: A signal that another thread takes leaves the main one waiting, like one that comes just before it begins to wait.
+UNSEEN = """
+import os, signal, sys, threading, time
+from kvasir.cli import main
+
+path = sys.argv.pop()
+
+def interrupt():
+    while not os.path.exists(path):
+        time.sleep(0.05)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Thread(target=interrupt, daemon=True).start()
+main()
+"""
+
+
+def test_watch_ends_by_an_interrupt_that_does_not_wake_it(kv: Kv, tmp_path: Path) -> None:
+    seen_it = tmp_path / "interrupt"
+    with terminal([sys.executable, "-c", UNSEEN, "kv", "watch", str(seen_it)], kv.environment({})) as seen:
+        seen.expect('"event":"ready"')
+        seen_it.touch()
+        began = time.monotonic()
+        assert seen.end() == 130
+        assert time.monotonic() - began < 10, "a comment of the stream had to wake it, which comes every 15 s"
 
 
 # -- access keys and completion ------------------------------------------------------------------------------------

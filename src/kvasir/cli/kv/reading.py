@@ -10,6 +10,7 @@ import typer
 from kvasir_client import Event, Store, keys
 from kvasir_client.times import instant_text
 
+from kvasir.cli.kv.interrupting import end_when_interrupted
 from kvasir.cli.kv.outcomes import FAILED, NOT_FOUND, fail
 from kvasir.cli.kv.verbs import KeyText, PrefixText, Results, members_of, moment
 from kvasir.errors import Invalid
@@ -151,6 +152,7 @@ def watch(
     names = [keys.parse(each) for each in key] if key else None
     left = limit
     results.as_json = True
+    end_when_interrupted()
     for event in kv.watch(keys.parse_prefix(prefix), keys=names):
         results(None, **_told(event))
         sys.stdout.flush()
