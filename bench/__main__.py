@@ -23,6 +23,7 @@ PARTS = (
     "hostile",
     "children",
     "watch",
+    "watchers",
     "transactions",
     "backup",
 )
