@@ -52,27 +52,23 @@ async def _pieces(
     yield b'{"end":{"entries":%d}}\n' % count
 
 
-_LINE = b'{"key":[%b],"text":"%b","metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"%020x"}\n'
+#: The line of an entry without metadata that does not expire, as most are.
+_PLAIN = (
+    b'{"key":[%b],"text":"%b","metadata":null,"refresh":null,'
+    b'"created_at":%b,"expires_at":null,"versionstamp":"%020x"}\n'
+)
 
 
 def lines(batch: Sequence[Entry]) -> bytes:
-    """Each entry as one line. In two thirds of the time that one after the other takes: keys and texts are encoded
-    together."""
+    """Each entry as one line. In half the time that one after the other takes: keys and texts are encoded together."""
     keys, texts = _keys(batch), _texts(batch)
     if keys is None or texts is None:
         return b"".join([b"{%b}\n" % members(entry) for entry in batch])
     return b"".join(
         [
-            _LINE
-            % (
-                key,
-                text,
-                b"null" if entry.metadata is None else _one_line(entry.metadata),
-                b"null" if entry.refresh is None else b"%d" % entry.refresh,
-                rendering.quoted_instant(entry.created_at),
-                rendering.quoted_instant(entry.expires_at),
-                entry.versionstamp,
-            )
+            _PLAIN % (key, text, rendering.quoted_instant(entry.created_at), entry.versionstamp)
+            if entry.metadata is None and entry.refresh is None and entry.expires_at is None
+            else b'{"key":[%b],"text":"%b",%b}\n' % (key, text, _facts(entry))
             for key, text, entry in zip(keys, texts, batch, strict=True)
         ]
     )
@@ -98,16 +94,15 @@ def _texts(batch: Sequence[Entry]) -> list[bytes] | None:
     return rendering.json(joined.decode())[1:-1].split(b"\\u0000")
 
 
-def _one_line(metadata: bytes) -> bytes:
-    return metadata.replace(b"\n", b" ").replace(b"\r", b" ")
-
-
 def members(entry: Entry, *, text: bool = True) -> bytes:
     """The members of an entry, with the stored text as a JSON string: line ends and long digits survive any reader."""
-    return b'"key":%b,%b"metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"%020x"' % (
-        rendering.json(unpack(entry.key)),
-        b'"text":%b,' % rendering.json(entry.value.decode()) if text else b"",
-        b"null" if entry.metadata is None else _one_line(entry.metadata),
+    told = b'"text":%b,' % rendering.json(entry.value.decode()) if text else b""
+    return b'"key":%b,%b%b' % (rendering.json(unpack(entry.key)), told, _facts(entry))
+
+
+def _facts(entry: Entry) -> bytes:
+    return b'"metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"%020x"' % (
+        b"null" if entry.metadata is None else entry.metadata.replace(b"\n", b" ").replace(b"\r", b" "),
         b"null" if entry.refresh is None else b"%d" % entry.refresh,
         rendering.quoted_instant(entry.created_at),
         rendering.quoted_instant(entry.expires_at),
