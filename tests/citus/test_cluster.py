@@ -252,3 +252,17 @@ def test_a_shard_moves_while_its_spaces_are_written(cluster: Cluster) -> None:
             assert await engines[0].check() == []
 
     asyncio.run(story())
+
+
+def test_no_connection_filters_the_catalog(cluster: Cluster) -> None:
+    """Citus would do it row by row, for every look at types; with many tables that takes minutes."""
+
+    async def story() -> None:
+        async with opened(cluster.url) as (engine,):
+            for dedicated in (engine._pool.dedicated, engine._pool.coordinator):
+                async with dedicated() as connection:
+                    assert await connection.fetchval("show citus.override_table_visibility") == "off"
+            ((pooled,),) = await engine._pool.fetch("show citus.override_table_visibility")
+            assert pooled == "off"
+
+    asyncio.run(story())

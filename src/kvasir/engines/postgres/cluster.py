@@ -72,6 +72,8 @@ SHARDS = """
 
 #: Runs each statement of a migration on all nodes, which Citus does only one statement and one connection at a time.
 SEQUENTIALLY = "set local citus.multi_shard_modify_mode = 'sequential'"
+#: For connections that do not have `SESSION`: with many tables, asyncpg's look at types would take minutes.
+SEE_ALL = "set citus.override_table_visibility = off"
 
 #: The system space, before the tables are distributed, goes into the tables of its own.
 MOVE_SYSTEM_SPACE = tuple(

@@ -155,9 +155,14 @@ class Pool:
         except CANNOT_CONNECT as error:
             raise failures.failed_connecting(error) from None
         try:
+            await self._prepare(connection)
             yield connection
         finally:
             await connection.close(timeout=BUSY_SECONDS)
+
+    async def _prepare(self, connection: Any) -> None:
+        if self.spread and not self.behind_pgbouncer:
+            await connection.execute(cluster.SEE_ALL)
 
     @contextlib.asynccontextmanager
     async def coordinator(self) -> AsyncIterator[Any]:
@@ -175,6 +180,7 @@ class Pool:
                 f"the coordinator of the cluster, {name}:{port}, cannot be reached; nothing was written, try again"
             ) from error
         try:
+            await self._prepare(connection)
             yield connection
         finally:
             await connection.close(timeout=BUSY_SECONDS)

@@ -196,6 +196,7 @@ async def _migrate(connection: Any, schema: str, now: int | None, *, spread: boo
         await connection.execute(f"set local lock_timeout = {LOCK_MILLISECONDS}")
         if spread:
             await connection.execute(cluster.SEQUENTIALLY)
+            await connection.execute(cluster.SEE_ALL.replace("set ", "set local "))
         await connection.execute(VERSION_TABLE.replace("@", f"{schema}."))
         version = await connection.fetchval("select coalesce(max(version), 0) from kvasir_schema")
         if version > len(MIGRATIONS):
