@@ -26,6 +26,7 @@ PARTS = (
     "watchers",
     "transactions",
     "backup",
+    "console",
 )
 
 

@@ -75,7 +75,7 @@ def test_find(page: Page, server: Server, kv: Client, http: httpx.Client) -> Non
     expect(tree.get_by_role("treeitem")).to_have_text(["0", "1", "2"])
     assert page.evaluate("[location.pathname, location.search]") == ["/console/", ""]
     # A count is made when asked for.
-    keys = page.get_by_role("main")
+    keys = page.locator(".keys")
     keys.get_by_role("button", name="Count").click()
     expect(keys.locator("output")).to_have_text("4 entries")
     # The same address in another tab of the browser shows the same.
@@ -155,7 +155,7 @@ def test_change_is_checked_before_it_is_sent(page: Page, server: Server, kv: Cli
 def test_change_makes_a_new_key_with_a_life_and_metadata(page: Page, server: Server, kv: Client) -> None:
     sign_in(page, server.key, place(kv))
     page.get_by_role("tree").wait_for()
-    page.get_by_role("main").get_by_role("button", name="New key").click()
+    page.locator(".keys").get_by_role("button", name="New key").click()
     check_access(page, "new key")
     page.get_by_label("Key", exact=True).fill(as_key("odd/part", ""))
     page.get_by_label("in", exact=True).check()
@@ -276,7 +276,7 @@ def test_move_data(page: Page, server: Server, kv: Client, http: httpx.Client, t
     sign_in(page, server.key, place(kv))
     page.get_by_role("tree").wait_for()
     with page.expect_download() as download:
-        page.get_by_role("main").get_by_role("button", name="Export").click()
+        page.locator(".keys").get_by_role("button", name="Export").click()
     expect(page.get_by_text("7 entries exported.")).to_be_visible()
     file = tmp_path / "export.ndjson"
     download.value.save_as(file)

@@ -8,11 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.support.native import Client, array
 
 AXE = Path(__file__).parent.parent.parent / ".venv/console/node_modules/axe-core/axe.min.js"
+
+#: Waiting for what a page shows, on a busy machine
+expect.set_options(timeout=30_000)
 
 
 def put(kv: Client, key: list[str], text: str, query: str = "", **headers: str) -> str:

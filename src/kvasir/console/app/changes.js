@@ -85,8 +85,9 @@ function endOf(kind, amount, unit, at) {
   return { expires_at: date.toISOString() };
 }
 
-function useLife(kind = "never") {
-  const [life, setLife] = useState({ kind, amount: "24", unit: "h", at: "" });
+/** The fields of a life, and its end as they say it. */
+export function useLife(kind = "never", amount = "24", unit = "h") {
+  const [life, setLife] = useState({ kind, amount, unit, at: "" });
   const set = (/** @type {Partial<typeof life>} */ changes) => setLife({ ...life, ...changes });
   /** @param {string} value @param {string} label @param {any} [more] */
   const choice = (value, label, more) =>

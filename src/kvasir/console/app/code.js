@@ -29,6 +29,7 @@ import {
   syntaxHighlighting,
   tags,
 } from "../vendor/codemirror.js";
+import { faultOf } from "./spans.js";
 
 const NONCE = document.querySelector('meta[name="style-nonce"]')?.getAttribute("content") ?? "";
 
@@ -141,7 +142,7 @@ const writing = (label, { onChange, onSave, onLeave }) => [
 ];
 
 /**
- * Why a text is no JSON, and where. JSON.parse says it; what it would give is dropped.
+ * Why a text is no JSON, and where. What JSON.parse gives is dropped.
  * @param {string} text
  * @returns {{ from: number, to: number, severity: "error", message: string }[]}
  */
@@ -151,10 +152,13 @@ export function mistakes(text) {
     return [];
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    const position = Number(/at position (\d+)/.exec(message)?.[1] ?? text.length);
-    const at = Math.min(position, text.length);
-    const plain = message.replace(/ in JSON at position \d+.*$/s, "").replace(/^JSON\.parse: /, "");
-    return [{ from: at, to: at, severity: "error", message: text.trim() === "" ? "There is no JSON yet" : plain }];
+    const fault = faultOf(text);
+    const at = fault < 0 ? text.length : fault;
+    const line = text.slice(0, at).split("\n").length;
+    const where = text.includes("\n") ? ` in line ${line}` : "";
+    const what = at === text.length ? "it ends too early" : `${JSON.stringify(text[at])} is not expected${where}`;
+    const plain = text.trim() === "" ? "it is empty" : fault < 0 ? message : what;
+    return [{ from: at, to: Math.min(at + 1, text.length), severity: "error", message: plain }];
   }
 }
 

@@ -33,7 +33,8 @@ function Space({ id }) {
   useEffect(() => void lookUp(id), [id]);
   const space = spaceOf(id);
   const { view, base, key } = route.value;
-  return html`<main class="keys" aria-label="Keys">
+  return html`<main class="both">
+    <section class="keys" aria-label="Keys">
       <header class="space-head">
         <a class="icon-button only-narrow" aria-label="Back to the spaces" href="#/"><${Icon} name="back" /></a>
         <h1>
@@ -52,14 +53,15 @@ function Space({ id }) {
       ${view === "tree" && tree.value && html`<${TreeOrNothing} key=${fragment({ ...route.value, key: null })} id=${id} />`}
       ${view === "list" && listing.value && html`<${ListView} listing=${listing.value} />`}
       <${Below} key=${fragment({ ...route.value, key: null })} space=${id} prefix=${base} />
-    </main>
+    </section>
     ${
       key && opened.value
         ? html`<${EntryPane} opened=${opened.value} />`
         : html`<section class="pane nothing" aria-label="Entry">
             <p class="soft">Choose a key to see its entry.</p>
           </section>`
-    }`;
+    }
+  </main>`;
 }
 
 /** @param {{ id: string }} props */

@@ -30,7 +30,7 @@ export function EntryPane({ opened }) {
       <button class="icon-button only-narrow" aria-label="Back to the keys" onClick=${() => go({ key: null })}>
         <${Icon} name="back" />
       </button>
-      <h2 tabindex="-1"><${KeyText} parts=${key} most=${400} /></h2>
+      <h1><${KeyText} parts=${key} most=${400} /></h1>
       <button
         class="icon-button"
         aria-label="Copy the key"

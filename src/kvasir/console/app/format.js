@@ -67,3 +67,6 @@ export function ago(milliseconds) {
   if (milliseconds < 10_000) return "just now";
   return `${duration(milliseconds).split(" ").slice(0, 2).join(" ")} ago`;
 }
+
+/** A time of day on this machine. @param {number} milliseconds */
+export const time = (milliseconds) => new Date(milliseconds).toTimeString().slice(0, 8);

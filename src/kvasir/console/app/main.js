@@ -1,25 +1,55 @@
 // The page: who is signed in decides what is on it.
 
 import { effect, render } from "../vendor/preact.js";
+import { AccessKeys } from "./accesskeys.js";
+import { Accounts } from "./accounts.js";
 import { Data } from "./data.js";
 import { html } from "./html.js";
 import { listenToKeys, openHelp } from "./keyboard.js";
 import { unsaved } from "./opened.js";
-import { caller, begin, session, signOut } from "./session.js";
+import { Plots } from "./plots.js";
+import { fragment, route } from "./route.js";
+import { begin, caller, manages, session, signOut } from "./session.js";
 import { SignIn } from "./signin.js";
 import { forgetSpaces } from "./spaces.js";
+import { SpacesAdmin } from "./spacesadmin.js";
 import { Dialogs, Notices, Text } from "./ui.js";
 import { followRoute } from "./workspace.js";
 
 function Page() {
   if (!session.value) return html`<${SignIn} />`;
-  return html`<${Head} /><${Data} /><${Notices} /><${Dialogs} />`;
+  const { page } = route.value;
+  const View = manages.value && page in PAGES ? PAGES[page].view : Data;
+  return html`<${Head} /><${View} /><${Notices} /><${Dialogs} />`;
+}
+
+/** Views besides the data, for those who administer. @type {Record<string, { title: string, view: () => any }>} */
+const PAGES = {
+  plots: { title: "Plots", view: Plots },
+  access: { title: "Access keys", view: AccessKeys },
+  accounts: { title: "Service accounts", view: Accounts },
+  spaces: { title: "Spaces", view: SpacesAdmin },
+};
+
+/** Where the data was left, to come back to. */
+let lastData = "#/";
+
+function Views() {
+  const { page } = route.value;
+  if (page === "data") lastData = fragment(route.value);
+  if (!manages.value) return null;
+  const here = (/** @type {string} */ name) => (page === name ? "page" : undefined);
+  return html`<nav aria-label="Views">
+    <a href=${lastData} aria-current=${here("data")}>Data</a>
+    ${Object.entries(PAGES).map(([name, { title }]) => html`<a href=${`#/${name}`} aria-current=${here(name)}>${title}</a>`)}
+  </nav>`;
 }
 
 function Head() {
   const who = caller.value;
   return html`<header class="top">
     <a class="home" href="#/">Kvasir</a>
+    <${Views} />
     <span class="gap"></span>
     <span class="who" title=${`organisation ${who?.organisation}`}
       ><${Text} text=${who?.name ?? ""} most=${40} /> <i>${who?.role}</i></span

@@ -114,3 +114,46 @@ export function indented(text) {
   }
   return out.join("");
 }
+
+const TOKEN =
+  /[ \t\n\r]*(?:([{}[\],:])|("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)/y;
+
+/**
+ * Where a text stops to be JSON, which the messages of browsers seldom say. -1 if it is JSON.
+ * @param {string} text
+ */
+export function faultOf(text) {
+  /** @type {string[]} the ends of what is open, innermost last */
+  const open = [];
+  let expected = "value";
+  for (let at = skipSpace(text, 0); at < text.length; at = skipSpace(text, at)) {
+    TOKEN.lastIndex = at;
+    const token = TOKEN.exec(text);
+    if (!token) return at;
+    const [whole, mark = "", string] = token;
+    if (expected === "end") return at;
+    if (mark === "{" || mark === "[") {
+      if (!expected.startsWith("value")) return at;
+      open.push(mark === "{" ? "}" : "]");
+      expected = mark === "{" ? "name or }" : "value or ]";
+    } else if (mark === "}" || mark === "]") {
+      if (!expected.endsWith(` ${mark}`) && !(expected === "comma" && open.at(-1) === mark)) return at;
+      open.pop();
+      expected = open.length ? "comma" : "end";
+    } else if (mark === ",") {
+      if (expected !== "comma") return at;
+      expected = open.at(-1) === "}" ? "name" : "value";
+    } else if (mark === ":") {
+      if (expected !== "colon") return at;
+      expected = "value";
+    } else if (expected.startsWith("name")) {
+      if (string === undefined) return at;
+      expected = "colon";
+    } else {
+      if (!expected.startsWith("value")) return at;
+      expected = open.length ? "comma" : "end";
+    }
+    at += whole.length;
+  }
+  return expected === "end" ? -1 : text.length;
+}

@@ -34,6 +34,8 @@ export class Node {
     /** Where the next page begins; null if there is none. @type {string | null} */
     this.next = null;
     this.loading = false;
+    /** The last request for children. @type {Promise<void>} */
+    this.asked = Promise.resolve();
     this.failure = "";
     this.changedAt = 0;
   }
@@ -86,9 +88,14 @@ export class Tree {
     return [...this.base, ...parts.reverse()];
   }
 
-  /** The next page of a node's children. @param {Node} node */
-  async load(node) {
-    if (node.loading || (node.children && node.next === null)) return;
+  /** The next page of a node's children. @param {Node} node @returns {Promise<void>} */
+  load(node) {
+    if (!node.loading && (!node.children || node.next !== null)) node.asked = this.#load(node);
+    return node.asked;
+  }
+
+  /** @param {Node} node */
+  async #load(node) {
     node.loading = true;
     node.failure = "";
     if (!node.children) this.#redraw();
@@ -122,6 +129,20 @@ export class Tree {
     node.open = open;
     if (open && !node.children) void this.load(node);
     this.#redraw();
+  }
+
+  /** Open what is above a key, as far as it is there and on the pages that are loaded. @param {Parts} key */
+  async reveal(key) {
+    if (!startsWith(key, this.base)) return;
+    let node = this.root;
+    for (const part of key.slice(this.base.length, -1)) {
+      if (!node.children) await this.load(node);
+      const found = node.child(part);
+      if (!found?.below) return;
+      this.setOpen(found, true);
+      node = found;
+    }
+    if (!node.children) await this.load(node);
   }
 
   /** Begin anew, with what is open kept open. */

@@ -35,9 +35,14 @@ export function TreeView({ tree, onDelete }) {
   // A deep link, or what another part of the page went to.
   const chosenId = chosen && JSON.stringify(chosen);
   useEffect(() => {
-    const node = chosen ? tree.find(chosen) : undefined;
-    if (node && node !== tree.root) setActive(node);
-  }, [chosenId, tree, rows.length > 0]);
+    if (!chosen) return;
+    void tree.reveal(chosen).then(() => {
+      const node = tree.find(chosen);
+      if (!node || node === tree.root) return;
+      setActive(node);
+      scroller.current?.reveal(tree.rows.findIndex((row) => row.node === node && !row.more));
+    });
+  }, [chosenId, tree]);
 
   /** @param {number} at */
   const moveTo = (at) => {

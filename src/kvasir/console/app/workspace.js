@@ -2,11 +2,11 @@
 // Follows the address; nothing else makes or ends these.
 
 import { effect, signal, untracked } from "../vendor/preact.js";
-import { idOf } from "./keys.js";
+import { idOf, startsWith } from "./keys.js";
 import { Listing } from "./listing.js";
 import { Live } from "./live.js";
 import { Opened } from "./opened.js";
-import { route } from "./route.js";
+import { go, route } from "./route.js";
 import { caller, session } from "./session.js";
 import { Tree } from "./tree.js";
 
@@ -46,6 +46,8 @@ export function followRoute() {
     const who = session.value?.key ?? "";
     const { page, space, view, base, key } = route.value;
     const isPaused = paused.value;
+    const own = ownBase();
+    if (who && page === "data" && space && !startsWith(base, own)) return go({ base: own }, { replace: true });
     untracked(() => {
       const here = who && page === "data" && space ? `${who} ${space}` : "";
       const end = (/** @type {{ close: () => void }} */ old) => old.close();
