@@ -8,8 +8,7 @@ COPY clients/python/src clients/python/src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
-COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir /wheels/*.whl \
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels pip install --no-cache-dir /wheels/*.whl \
     && useradd --system --uid 10001 kvasir \
     && install -d -o kvasir -m 0700 /data
 USER kvasir

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kvasir.engine import Clock
 from kvasir.engines.numbering import wall_clock
 from kvasir.engines.postgres import PostgresEngine
-from tests.support import engines, postgres
+from tests.support import engines, packages, postgres
 from tests.support import serving as servers
 from tests.support.clock import ManualClock
 from tests.support.serving import Server, serving
@@ -55,6 +56,13 @@ def _engines_end() -> Iterator[None]:
     """Those that a test has made in this process."""
     yield
     engines.close_engines()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the server, which all processes of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    return packages.shared_wheel(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import pytest
 from kvasir.config import loading
 from kvasir.config.database_url import connection_parameters
 from kvasir.config.table import SETTINGS
+from tests.support.image import DOCKERFILE, instructions
+from tests.support.packages import ROOT, build_wheel
 from tests.support.serving import Server, environment, serving
 
-ROOT = Path(__file__).parent.parent
-DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
 
 #: What the operator of the compose file chooses.
@@ -36,12 +37,6 @@ def filled(text: str) -> str:
 def compose() -> dict[str, Any]:
     """The file as compose reads it, with what services share merged into them."""
     return dict(msgspec.yaml.decode(filled(COMPOSE)))
-
-
-def instructions(name: str) -> list[str]:
-    """What follows an instruction of the last stage of the Dockerfile."""
-    joined = DOCKERFILE.replace("\\\n", " ")
-    return re.findall(rf"^{name} (.*)$", joined[joined.rindex("\nFROM ") :], re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +98,7 @@ def test_the_server_is_nobody(compose: dict[str, Any]) -> None:
     assert "user" not in compose["services"]["kvasir-1"]
 
 
-def test_what_is_copied_is_enough_to_build_it(tmp_path: Path) -> None:
+def test_what_is_copied_is_enough_to_build_it(wheel: Path, tmp_path: Path) -> None:
     first = DOCKERFILE[: DOCKERFILE.rindex("\nFROM ")]
     copied = [name for line in re.findall(r"^COPY (.*)$", first, re.MULTILINE) for name in line.split()[:-1]]
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
@@ -111,10 +106,9 @@ def test_what_is_copied_is_enough_to_build_it(tmp_path: Path) -> None:
         assert f"!{name}" in ignored
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(tmp_path)]
-    subprocess.run(build, check=True, timeout=100)
-    assert list(tmp_path.glob("kvasirdb-*.whl"))
+    built = build_wheel(tmp_path, tmp_path)
+    with zipfile.ZipFile(built) as one, zipfile.ZipFile(wheel) as other:
+        assert sorted(one.namelist()) == sorted(other.namelist())
 
 
 @pytest.fixture(scope="module")

@@ -10,29 +10,14 @@ import zipfile
 from pathlib import Path
 
 import kvasir_client
-import pytest
 
 import kvasir
+from tests.support.packages import PIP, build_sdist, build_wheel
 from tests.support.serving import environment
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 CLIENT = ROOT / "clients" / "python"
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built by pip."""
-    return built(ROOT, tmp_path_factory.mktemp("wheel"), "kvasirdb")
-
-
-def built(project: Path, directory: Path, name: str) -> Path:
-    """The wheel of a project."""
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(directory), str(project)]
-    subprocess.run(build, check=True, timeout=100)
-    (file,) = directory.glob(f"{name}-*.whl")
-    return file
 
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
@@ -64,7 +49,7 @@ def files_of(package: Path) -> set[str]:
 
 def test_the_wheel_of_the_client_has_the_same_files(wheel: Path, tmp_path: Path) -> None:
     """One source, two distributions."""
-    alone = zipfile.ZipFile(built(CLIENT, tmp_path, "kvasir_client"))
+    alone = zipfile.ZipFile(build_wheel(CLIENT, tmp_path, "kvasir_client"))
     whole = zipfile.ZipFile(wheel)
     names = {name for name in whole.namelist() if name.startswith("kvasir_client/")}
     assert {name for name in alone.namelist() if ".dist-info/" not in name} == names
@@ -77,13 +62,34 @@ def test_the_wheel_of_the_client_has_the_same_files(wheel: Path, tmp_path: Path)
     assert "kvasir-client" not in required
 
 
+def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    sdist = build_sdist(tmp_path)
+    again = build_wheel(sdist, tmp_path)
+    assert again.name == wheel.name
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert sorted(one.namelist()) == sorted(other.namelist())
+        assert [name for name in one.namelist() if one.read(name) != other.read(name)] == []
+    with tarfile.open(sdist) as archive:
+        tops = {name.split("/")[1] for name in archive.getnames()}
+    assert tops == {
+        "CHANGELOG.md",
+        "LICENSE",
+        "PKG-INFO",
+        "README.md",
+        "clients",
+        "deploy",
+        "docs",
+        "pyproject.toml",
+        "src",
+    } | (tops & {".gitignore"})
+
+
 def test_both_licences_are_the_same() -> None:
     assert (CLIENT / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def test_the_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path), str(wheel)], check=True, timeout=100)
+    subprocess.run([*PIP, "install", "--no-deps", "--target", str(tmp_path), str(wheel)], check=True, timeout=100)
     variables = environment(PYTHONPATH=str(tmp_path))
     shown = subprocess.run(
         [tmp_path / "bin" / "kvasir", "--version"], env=variables, capture_output=True, text=True, check=True

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kvasir.server.backup import Backup
 
 #: Of `--max-rate`, in MiB a second.
-DEFAULT_RATE = 64
+DEFAULT_RATE = 32
 
 #: Servers that want the same processor come first.
 NICENESS = 19

@@ -59,7 +59,7 @@ async def make(
     directory: bool,
     overwrite: bool,
 ) -> Backup:
-    """Back up a state of a database, and the saves beside it.
+    """Back up a state of a database, and the saves beside it, at a pace that servers bear (None: as fast as it goes).
 
     Raises `Conflicting` if there is something at `target` that may not be overwritten, `Unavailable` if the database is
     damaged; OSError.
@@ -74,7 +74,11 @@ async def make(
         copied = part / DATABASE if directory else part
         copied.touch(0o600)
         await sqlite.copy(snapshot, copied, bytes_a_second, progress)
-        done = await _examined(copied, "the copy of the database is not sound, and neither may be the database")
+        done = await _examined(
+            copied,
+            "the copy of the database is not sound, and neither may be the database",
+            gently=bytes_a_second is not None,
+        )
         if directory:
             listed = _copy_saves(saves_directory(config), part / SAVES)
             (part / LIST).touch(0o600)
@@ -105,7 +109,7 @@ async def restore(config: Config, source: Path, progress: Progress, *, overwrite
     with ExitStack() as parts:
         part = parts.enter_context(whole_file.part_of(database))
         await sqlite.copy_closed(source / DATABASE if source.is_dir() else source, part, progress)
-        done = await _examined(part, "the backup is not sound")
+        done = await _examined(part, "the backup is not sound", gently=False)
         if listed:
             saved = parts.enter_context(whole_file.part_of(saves, directory=True))
             if _copy_saves(source / SAVES, saved) != listed:
@@ -154,9 +158,9 @@ def _take_place(part: Path, place: Path) -> None:
     whole_file.sync(place.parent)
 
 
-async def _examined(copied: Path, unsound: str) -> Backup:
+async def _examined(copied: Path, unsound: str, *, gently: bool) -> Backup:
     """What a copy of a database holds, after a sync. Raises `Unavailable` with its faults."""
-    faults, spaces, entries = await sqlite.examine(copied)
+    faults, spaces, entries = await sqlite.examine(copied, gently=gently)
     if faults:
         raise Unavailable(f"{unsound}; nothing was changed:\n" + "\n".join(faults))
     whole_file.sync(copied)

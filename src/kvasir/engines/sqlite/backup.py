@@ -25,9 +25,12 @@ from kvasir.engines.sqlite.seqlocks import WritersLock
 from kvasir.errors import Invalid, Unavailable
 
 #: Copied at a time; between two steps others run, and the caller may leave.
-STEP_BYTES = 1 << 20
-#: Copied between two syncs.
-SYNC_BYTES = 8 << 20
+STEP_BYTES = 1 << 18
+#: Copied between two syncs. More at once makes commits wait longer for the disk.
+SYNC_BYTES = 1 << 20
+
+#: Steps of SQLite's machine, a tenth of a microsecond each, between two rests of a check.
+CHECK_STEPS = 20_000
 
 #: SQLite's pages in memory while they are copied, in KiB.
 CACHE_KIBIBYTES = 4_096
@@ -94,9 +97,14 @@ async def copy(
         os.close(descriptor)
 
 
-async def examine(database: Path) -> tuple[list[str], int, int]:
-    """(faults, spaces, entries) of a copy that nobody uses yet; see `checking.check`."""
+async def examine(database: Path, *, gently: bool) -> tuple[list[str], int, int]:
+    """(faults, spaces, entries) of a copy that nobody uses yet; see `checking.check`.
+
+    `gently`: it rests half of the time.
+    """
     with contextlib.closing(connections.for_reading(database)) as connection:
+        if gently:
+            connection.set_progress_handler(_rests(), CHECK_STEPS)
         examining = asyncio.ensure_future(asyncio.to_thread(_examine, connection))
         try:
             return await asyncio.shield(examining)
@@ -104,6 +112,19 @@ async def examine(database: Path) -> tuple[list[str], int, int]:
             connection.interrupt()
             await asyncio.wait([examining])
             raise
+
+
+def _rests() -> Callable[[], bool]:
+    """To be called again and again: sleeps for as long as there was work since the last time."""
+    began = time.monotonic()
+
+    def rest() -> bool:
+        nonlocal began
+        time.sleep(time.monotonic() - began)
+        began = time.monotonic()
+        return False
+
+    return rest
 
 
 def _examine(connection: apsw.Connection) -> tuple[list[str], int, int]:
