@@ -116,6 +116,7 @@ def test_read_text_as_it_is_stored(page: Page, server: Server, kv: Client) -> No
     sign_in(page, server.key, place(kv, key=["exact"]))
     assert value_shown(page) == EXACT
     page.get_by_role("button", name="Indent").click()
+    expect(page.locator(".pane .cm-content .cm-line")).to_have_count(4)
     assert value_shown(page).split() == ["{", '"n":', "12345678901234567890.10,", '"a":', "1", "}"]
     page.goto(place(kv, key=["config", "mail"]))
     expect(page.locator(".facts")).to_contain_text('{"by":"ada","ticket":17.50}')
