@@ -45,6 +45,7 @@ bench: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python -m tools.pages
+	$(BIN)/python -m tools.board
 
 # An environment that another Python made is not mended but made anew, with the clients' inside it.
 .venv/ready: requirements.lock pyproject.toml

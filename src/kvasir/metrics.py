@@ -297,6 +297,22 @@ class Metrics:
                 yield from _histogram(REQUEST_SECONDS.name, labels, BUCKETS, buckets, microseconds / 1_000_000)
 
 
+def percentile(buckets: Sequence[float], part: float, bounds: Sequence[float] = BUCKETS) -> float | None:
+    """The seconds within which this part of what was observed was over, as exactly as the histogram tells.
+
+    None if nothing was observed. Beyond the last bound it is that bound.
+    """
+    wanted = sum(buckets) * part
+    if not wanted:
+        return None
+    below, edges = 0.0, (0.0, *bounds, bounds[-1])
+    for at, count in enumerate(buckets):
+        if below + count >= wanted:
+            return edges[at] + (edges[at + 1] - edges[at]) * (wanted - below) / count
+        below += count
+    return bounds[-1]
+
+
 def _head(family: Family, *, open_metrics: bool) -> list[str]:
     name, kind = family.name, family.kind
     if open_metrics:

@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kvasir.dialects.native.stats import percentile
-from kvasir.metrics import BUCKETS
+from kvasir.metrics import BUCKETS, percentile
 from tests.support.http_client import client
 from tests.support.native import refusal
 from tests.support.serving import serving, wait_until

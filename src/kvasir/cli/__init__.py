@@ -30,6 +30,7 @@ SYSTEMS = ("linux", "darwin")
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "register"),
     "dev": ("dev", "dev"),
+    "status": ("status", "status"),
     "check": ("check", "check"),
     "db": ("db", "app"),
     "key": ("key", "app"),

@@ -14,7 +14,7 @@ from msgspec import Struct
 from kvasir.dialects.http import Response
 from kvasir.dialects.native import rendering
 from kvasir.dialects.native.calls import Call, Services
-from kvasir.metrics import BUCKETS, OUTCOMES, Totals
+from kvasir.metrics import OUTCOMES, Totals, percentile
 from kvasir.model import Stats
 from kvasir.store.permissions import MANAGERS, require
 
@@ -86,19 +86,3 @@ def _requests(cells: list[int], seconds: float) -> dict[str, Any]:
         "p50": percentile(buckets, 0.5),
         "p99": percentile(buckets, 0.99),
     }
-
-
-def percentile(buckets: list[int], part: float) -> float | None:
-    """The seconds within which this part of the requests was answered, as exactly as the histogram tells.
-
-    None if there were no requests. Beyond the last bound it is that bound.
-    """
-    wanted = sum(buckets) * part
-    if not wanted:
-        return None
-    below, bounds = 0.0, (0.0, *BUCKETS, BUCKETS[-1])
-    for at, count in enumerate(buckets):
-        if below + count >= wanted:
-            return bounds[at] + (bounds[at + 1] - bounds[at]) * (wanted - below) / count
-        below += count
-    return BUCKETS[-1]

@@ -20,7 +20,7 @@ from kvasir.engines.postgres.read_batcher import ReadBatcher
 from kvasir.engines.postgres.scanning import Scans
 from kvasir.engines.postgres.schema import migrate
 from kvasir.engines.postgres.spaces import Registry
-from kvasir.engines.postgres.status import Status, status
+from kvasir.engines.postgres.status import Status, nodes, status
 from kvasir.engines.postgres.sweeping import Sweeper
 from kvasir.engines.postgres.watches import Watches
 from kvasir.engines.postgres.writing import Writer
@@ -55,6 +55,7 @@ class PostgresEngine:
         self.clock: Clock = clock or server_clock or ServerClock()
         self.writer = WriterStats()
         self._fixed_clock = clock
+        self._parameters = parameters
         self._durable = durable
         self._pool = Pool(parameters, max_connections=connections, durable=durable)
         self._reads = ReadBatcher(self._pool, self._now, server_clock)
@@ -98,6 +99,10 @@ class PostgresEngine:
     async def status(self) -> Status:
         """What `kvasir db status` shows; the engine need not be open. Raises `Unavailable`."""
         return await status(self._pool)
+
+    async def nodes(self) -> list[tuple[str, str]]:
+        """Each host and node with what it is, for `kvasir status`; the engine need not be open."""
+        return await nodes(self._pool, self._parameters)
 
     # -- entries ------------------------------------------------------------------------------------------
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from kvasir.engines.postgres import cluster
-from kvasir.engines.postgres.pool import Pool
+from kvasir.engines.postgres.address import Host, connect_arguments, hosts
+from kvasir.engines.postgres.failures import failed_connecting
+from kvasir.engines.postgres.pool import BUSY_SECONDS, CANNOT_CONNECT, Pool
 from kvasir.engines.postgres.schema import MIGRATIONS
+from kvasir.errors import KvasirError
 
 ABOUT = """
     select current_setting('server_version') as version, current_database() as database,
@@ -67,6 +73,36 @@ async def status(pool: Pool) -> Status:
             away=away,
             shards=await _pairs(connection, cluster.SHARDS) if citus else {},
         )
+
+
+async def _state(host: Host, arguments: dict[str, Any]) -> str:
+    """What a host is now: "primary", "standby", or "unreachable: " and why."""
+    try:
+        connection = await asyncpg.connect(host=host.name, port=host.port, **arguments)
+        try:
+            recovering = await connection.fetchval("select pg_is_in_recovery()")
+        finally:
+            await connection.close(timeout=BUSY_SECONDS)
+    except CANNOT_CONNECT as error:
+        return f"unreachable: {failed_connecting(error).message}"
+    return "standby" if recovering else "primary"
+
+
+async def nodes(pool: Pool, parameters: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Every host in the URL, with what it is: a primary, a standby or why it cannot be reached; then Citus's nodes."""
+    options = {"target_session_attrs": "any", "timeout": BUSY_SECONDS, "statement_cache_size": 0}
+    arguments = connect_arguments(parameters) | options
+    found = [
+        (f"{host.name or 'localhost'}:{host.port or 5432}", await _state(host, arguments)) for host in hosts(parameters)
+    ]
+    with contextlib.suppress(KvasirError, asyncpg.PostgresError):
+        async with pool.dedicated() as connection:
+            if await connection.fetchval(f"select {cluster.HAS_CITUS}"):
+                found += [
+                    (name, "node of Citus" if answers else "unreachable: the node of Citus does not answer")
+                    for name, answers in await connection.fetch(cluster.NODES)
+                ]
+    return found
 
 
 async def _pairs(connection: Any, sql: str) -> dict[str, int]:
