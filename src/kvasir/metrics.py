@@ -118,6 +118,12 @@ FAMILIES: tuple[Family, ...] = (
         "kvasir_event_loop_lag_seconds", "histogram", "How late the event loop was when it should have woken up.",
         values=_NONE, bounds=SECONDS,
     ),
+    Family(
+        "kvasir_audit_unrecorded_total",
+        "counter",
+        "Lines of administrative acts that are missing in the audit file.",
+        values=_NONE,
+    ),
     Family("kvasir_spaces", "gauge", "Stores, applications and sessions."),
     Family("kvasir_entries", "gauge", "Entries on disk, the expired ones that await the sweep included."),
     Family("kvasir_expired_entries", "gauge", "Expired entries on disk that await the sweep."),

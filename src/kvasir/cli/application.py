@@ -30,7 +30,7 @@ def create(
     async def work(database: Database) -> applications.Application:
         return await applications.create(database.store, database.operator, name, id)
 
-    made = administer(work, data_dir, engine, config, organisation)
+    made = administer(work, data_dir, engine, config, organisation, act=("space.create", ""))
     if json:
         print_json(_shown(made))
     else:
@@ -91,7 +91,7 @@ def delete(
     async def end(database: Database) -> bool:
         return await database.store.end(database.operator, found.space)
 
-    administer(end, data_dir, engine, config, organisation)
+    administer(end, data_dir, engine, config, organisation, act=("space.end", found.space.id))
     typer.echo(f"deleted {found.application_id} ({found.space.name})", err=True)
 
 

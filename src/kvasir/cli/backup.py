@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, database_config, opened, require_file
+from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, database_config, opened, recording, require_file
 from kvasir.cli.progress import BYTES, Progress, Quiet, with_progress
 from kvasir.cli.terminal import Json, print_json
 from kvasir.config.table import Config
@@ -70,20 +70,21 @@ def backup(
     async def work(progress: Progress) -> Backup:
         from kvasir.server import backup
 
-        async with opened(chosen):  # which settles what a killed server has left behind
-            state = backup.snapshot(chosen)
-        # Only now: a writer that gives way makes all others wait.
-        os.nice(NICENESS)
-        with contextlib.closing(state):
-            return await backup.make(
-                chosen,
-                state,
-                path,
-                max_rate * 2**20 if max_rate else None,
-                _reporting(progress),
-                directory=target.endswith("/") or path.is_dir(),
-                overwrite=overwrite,
-            )
+        async with recording(chosen, "database.backup"):
+            async with opened(chosen):  # which settles what a killed server has left behind
+                state = backup.snapshot(chosen)
+            # Only now: a writer that gives way makes all others wait.
+            os.nice(NICENESS)
+            with contextlib.closing(state):
+                return await backup.make(
+                    chosen,
+                    state,
+                    path,
+                    max_rate * 2**20 if max_rate else None,
+                    _reporting(progress),
+                    directory=target.endswith("/") or path.is_dir(),
+                    overwrite=overwrite,
+                )
 
     made = with_progress(work, quiet=quiet, counted=BYTES)
     _report(made, f"backed up to {target}", json=json)
@@ -112,7 +113,8 @@ def restore(
     async def work(progress: Progress) -> Backup:
         from kvasir.server import backup
 
-        return await backup.restore(chosen, source.expanduser(), _reporting(progress), overwrite=overwrite)
+        async with recording(chosen, "database.restore"):
+            return await backup.restore(chosen, source.expanduser(), _reporting(progress), overwrite=overwrite)
 
     _report(with_progress(work, quiet=quiet, counted=BYTES), f"restored from {source}", json=json)
 

@@ -60,11 +60,13 @@ def administer(
     organisation: str | None = None,
     *,
     writes: bool = True,
+    act: tuple[str, str] | None = None,
 ) -> T:
     """Do some work on the database of a server, which may be running. Raises any `KvasirError`.
 
     Work that writes begins the use of a copy, as the start of a server does: otherwise the next `kvasir copy` or `load`
     would remove what it writes. It refuses an incomplete copy. Read-only work (`writes=False`) does neither.
+    `act`: what the audit file calls it, and the id of what it is done to, "" for what is made.
     """
     chosen = loading.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
     refuse_memory(chosen, "--engine")
@@ -72,12 +74,18 @@ def administer(
         raise NotFound(
             f"there is no database at {chosen.database}; `kvasir serve` creates one, --data-dir says where it is"
         )
-    return asyncio.run(_administer(work, chosen, organisation, writes=writes))
+    return asyncio.run(_administer(work, chosen, organisation, act, writes=writes))
 
 
 async def _administer(
-    work: Callable[[Database], Awaitable[T]], chosen: Config, organisation: str | None, *, writes: bool
+    work: Callable[[Database], Awaitable[T]],
+    chosen: Config,
+    organisation: str | None,
+    act: tuple[str, str] | None,
+    *,
+    writes: bool,
 ) -> T:
+    from kvasir.control import audit
     from kvasir.control.copy_mark import begin_use
     from kvasir.control.organisation import first_organisation
 
@@ -85,8 +93,16 @@ async def _administer(
         if writes:
             await begin_use(engine)
         owner = _organisation_id(organisation) if organisation else await first_organisation(engine)
-        operator = Principal(owner, "owner", "command line")
-        return await work(Database(engine, Store(engine, chosen.limits, engine.clock), operator))
+        operator = Principal(owner, "owner", audit.COMMAND_LINE)
+        database = Database(engine, Store(engine, chosen.limits, engine.clock), operator)
+        if act is None:
+            return await work(database)
+        async with audit.recorded(audit.of(chosen), operator, *act) as recorded:
+            result = await work(database)
+            if not recorded.subject:
+                of_space = getattr(result, "space", result)
+                recorded.subject = getattr(result, "key_id", "") or getattr(of_space, "id", "")
+        return result
 
 
 @contextlib.asynccontextmanager
@@ -117,6 +133,15 @@ def require_file(chosen: Config) -> None:
     """Raise `NotFound` if the settings name a file that is not there."""
     if chosen.database is not None and not chosen.database.is_file():
         raise NotFound(f"there is no database at {chosen.database}")
+
+
+@contextlib.asynccontextmanager
+async def recording(chosen: Config, act: str) -> AsyncIterator[None]:
+    """Have what a command does to a whole database in the audit file of its data directory, if there is one."""
+    from kvasir.control import audit
+
+    async with audit.recorded(audit.of(chosen), Principal("", "owner", audit.COMMAND_LINE), act):
+        yield
 
 
 def refuse_memory(chosen: Config, option: str) -> None:

@@ -84,7 +84,7 @@ def create(
         await access_keys.create_key(database.engine, key)
         return key
 
-    key = administer(work, data_dir, engine, config, organisation)
+    key = administer(work, data_dir, engine, config, organisation, act=("key.create", ""))
     if json:
         print_json(_shown(key) | {"key": secret})
     else:
@@ -137,7 +137,7 @@ def revoke(
     async def work(database: Database) -> access_keys.AccessKey:
         return await access_keys.revoke_key(database.engine, id)
 
-    key = administer(work, data_dir, engine, config)
+    key = administer(work, data_dir, engine, config, act=("key.revoke", id))
     typer.echo(f"revoked {key.id} ({printable(key.name)})", err=True)
 
 

@@ -50,7 +50,7 @@ def create(
             database.engine, database.store.clock, database.operator.organisation, role, scope, description
         )
 
-    credentials = administer(work, data_dir, engine, config, organisation)
+    credentials = administer(work, data_dir, engine, config, organisation, act=("service-account.create", ""))
     print_json(credentials)
     typer.echo(f"service account {credentials.key_id}, shown only this once: save it as credentials.json", err=True)
 
@@ -99,7 +99,7 @@ def revoke(
     async def work(database: Database) -> None:
         await service_accounts.revoke(database.engine, key_id)
 
-    administer(work, data_dir, engine, config)
+    administer(work, data_dir, engine, config, act=("service-account.revoke", key_id))
     typer.echo(f"revoked {key_id}", err=True)
 
 

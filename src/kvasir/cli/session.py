@@ -84,7 +84,7 @@ def end(
     async def work(database: Database) -> bool:
         return await database.store.end(database.operator, space)
 
-    administer(work, data_dir, engine, config, organisation)
+    administer(work, data_dir, engine, config, organisation, act=("space.end", space.id))
     typer.echo(f"ended {space.id}", err=True)
 
 
@@ -102,7 +102,7 @@ def share(
         space = await _find_shareable(database, store)
         return await sessions.share(database.engine, database.store.limits, space, session)
 
-    typer.echo(administer(work, data_dir, engine, config, organisation))
+    typer.echo(administer(work, data_dir, engine, config, organisation, act=("space.share", store)))
 
 
 def unshare(
@@ -120,7 +120,7 @@ def unshare(
         await sessions.unshare(database.engine, space, session)
         return space
 
-    space = administer(work, data_dir, engine, config, organisation)
+    space = administer(work, data_dir, engine, config, organisation, act=("space.unshare", store))
     typer.echo(f"{space.id} is no longer shared as {session!r}", err=True)
 
 

@@ -32,7 +32,7 @@ def create(
     async def work(database: Database) -> Space:
         return await stores.create(database.store, database.operator, name)
 
-    space = administer(work, data_dir, engine, config, organisation)
+    space = administer(work, data_dir, engine, config, organisation, act=("space.create", ""))
     if json:
         print_json(_shown(space))
     else:
@@ -85,7 +85,7 @@ def delete(
     async def end(database: Database) -> bool:
         return await database.store.end(database.operator, space)
 
-    administer(end, data_dir, engine, config, organisation)
+    administer(end, data_dir, engine, config, organisation, act=("space.end", space.id))
     typer.echo(f"deleted {space.id}", err=True)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, database_config, opened, require_file
+from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, database_config, opened, recording, require_file
 from kvasir.cli.progress import Progress, Quiet, with_progress
 from kvasir.cli.terminal import Json, print_json
 from kvasir.config.table import Config
@@ -67,7 +67,11 @@ def copy(source: _From, target: _To, config: ConfigFile = None, quiet: Quiet = F
         from kvasir.transfer.source import EngineSource
         from kvasir.transfer.target import fill
 
-        async with opened(source_config) as source_engine:
+        async with (
+            recording(source_config, "database.copy"),
+            recording(target_config, "database.fill"),
+            opened(source_config) as source_engine,
+        ):
             engine_source = await EngineSource.of(source_engine)
             progress.total = 2 * (engine_source.total or 0)
             async with opened(target_config) as target_engine:
@@ -101,7 +105,7 @@ def dump(
         from kvasir.transfer import dump_file
         from kvasir.transfer.source import EngineSource
 
-        async with opened(chosen) as database:
+        async with recording(chosen, "database.dump"), opened(chosen) as database:
             source = await EngineSource.of(database)
             progress.total = source.total
             with _writing(file) as out:
@@ -140,7 +144,7 @@ def load(
                 total = dump_file.check(lines, file).entries
                 progress.total = 2 * total
         with _reading(file) as lines:
-            async with opened(chosen) as database:
+            async with recording(chosen, "database.load"), opened(chosen) as database:
                 name = "standard input" if file == "-" else file
                 return await fill(dump_file.FileSource(lines, name, total, database.clock), database, progress.add)
 

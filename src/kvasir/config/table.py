@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 PREFIX = "KVASIR_"
 
+#: In place of a file: none.
+SETTING_OFF = OFF
+
 #: The file of the engine `sqlite:` in the data directory.
 DATABASE = "kvasir.db"
 
@@ -236,6 +239,23 @@ class Config:
     )
     access_log: bool = row(
         RUNNING, "false", flag, "flag", "Log a line for each request; it never contains a secret, a key or a value."
+    )
+
+    audit: str | None = row(
+        RUNNING,
+        None,
+        text,
+        "FILE|off",
+        "File to which administrative acts are appended, by servers and commands alike. The choice is kept in the data "
+        "directory and holds until another is made; off ends it.",
+    )
+    audit_full: str = row(
+        RUNNING,
+        "refuse",
+        one_of("refuse", "allow"),
+        "refuse|allow",
+        "What happens to administrative acts that cannot be recorded, for example because the disk of --audit is full. "
+        "allow: they are done, logged and counted in `kvasir_audit_unrecorded_total`. Kept with --audit.",
     )
 
     nemesis: str | None = row(

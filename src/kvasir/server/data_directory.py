@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kvasir.config.loading import FILE
 from kvasir.config.table import DATABASE, Config
+from kvasir.control.audit import CHOICE
 
 log = logging.getLogger("kvasir")
 
@@ -45,4 +46,4 @@ def keep_private(config: Config) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether this may be in a directory that is for Kvasir alone, unlike /tmp or a home directory."""
-    return path.name.startswith(DATABASE) or path.name in (SAVES, FILE, "lost+found")
+    return path.name.startswith(DATABASE) or path.name in (SAVES, FILE, CHOICE, "lost+found")

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 
 from kvasir.config.table import Config
-from kvasir.control import bootstrap
+from kvasir.control import audit, bootstrap
 from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.operations.console import ConsoleDialect
 from kvasir.dialects.operations.health import HealthDialect
@@ -62,6 +62,7 @@ def run(config: Config) -> int:
         keep_private(config)
         _allow_files(config)
         _return_large_blocks()
+        audit.settle(config)
         metrics = Metrics(operations_of(config), config.workers)
         if config.workers == 1:
             return _serve(config, metrics, given, 0)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kvasir.control.audit import Audit
 from kvasir.engine import Engine
 from kvasir.limits import Limits, refusals
 from kvasir.listeners.http import HttpListener
@@ -27,8 +28,14 @@ class Vitals:
     """Knows all parts of a worker; none of them knows it."""
 
     def __init__(
-        self, engine: Engine, http: HttpListener, nemesis: Callable[[], WebSocketListener | None], limits: Limits
+        self,
+        engine: Engine,
+        http: HttpListener,
+        nemesis: Callable[[], WebSocketListener | None],
+        limits: Limits,
+        trail: Audit | None,
     ) -> None:
+        self._trail = trail
         self._engine = engine
         self._http = http
         self._nemesis = nemesis
@@ -54,6 +61,7 @@ class Vitals:
             ("kvasir_swept_total", ""): stats.swept,
             ("kvasir_entry_cache_hits_total", ""): stats.cache_hits,
             ("kvasir_entry_cache_misses_total", ""): stats.cache_misses,
+            ("kvasir_audit_unrecorded_total", ""): 0 if self._trail is None else self._trail.unrecorded,
             ("kvasir_postgres_connections", "used"): gauges.connections_used,
             ("kvasir_postgres_connections", "idle"): gauges.connections_idle,
             ("kvasir_postgres_connections_limit", ""): gauges.connections_most,

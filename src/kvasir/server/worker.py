@@ -21,7 +21,7 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
 from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.config.table import Config
-from kvasir.control import bootstrap, organisation
+from kvasir.control import audit, bootstrap, organisation
 from kvasir.control.clock_warning import ClockLog
 from kvasir.dialects.cors import CrossOrigin
 from kvasir.dialects.http import HttpDialect
@@ -97,7 +97,8 @@ class Worker:
         self._health = HealthDialect(
             self._engine, metrics, engine_name=config.engine_name, durability=config.durability, mode=self._mode
         )
-        versori = VersoriDialect(self._store, self._auth, strict=config.strict_requests)
+        trail = audit.of(config)
+        versori = VersoriDialect(self._store, self._auth, strict=config.strict_requests, trail=trail)
         with_console = sockets.has_console(config, self._given)
         self._native = NativeDialect(
             self._store,
@@ -106,6 +107,7 @@ class Worker:
             engine_name=config.engine_name,
             durability=config.durability,
             with_console=with_console,
+            trail=trail,
         )
         voximplant = VoximplantDialect(
             self._store,
@@ -127,7 +129,7 @@ class Worker:
             dialects, metrics, config.limits, fallback=dialects[0], log_requests=config.access_log
         )
         self._nemesis: WebSocketListener | None = None
-        self._vitals = Vitals(self._engine, self._listener, lambda: self._nemesis, config.limits)
+        self._vitals = Vitals(self._engine, self._listener, lambda: self._nemesis, config.limits, trail)
         metrics.collect = self._vitals
 
     # -- what a test bed does otherwise -------------------------------------------------------------------

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import ClassVar
 
+import msgspec
+from msgspec import Struct
+
 from kvasir import __version__, jsontext
 from kvasir.access.authenticator import Authenticator
+from kvasir.control.audit import Audit
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import (
     atomic,
@@ -98,6 +102,18 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
+#: What the audit file calls each operation that administers.
+ACTS = {
+    "CreateSpace": "space.create",
+    "RenameSpace": "space.rename",
+    "EndSpace": "space.end",
+    "CreateKey": "key.create",
+    "RevokeKey": "key.revoke",
+    "CreateServiceAccount": "service-account.create",
+    "RevokeServiceAccount": "service-account.revoke",
+}
+
+
 #: The operations that change nothing but how long entries live that are refreshed.
 READS = frozenset(
     {"About", "ListSpaces", "GetSpace", "GetEntry", "GetEntryByKey", "ListEntries", "ListChildren", "CountEntries"}
@@ -115,6 +131,13 @@ def _one_key(method: str, raw_path: str) -> tuple[str, str, bytes]:
         return "", "", b""
 
 
+class Made(Struct):
+    """The id of what was made, of all that an answer has: the rest may be secret."""
+
+    id: str = ""
+    key_id: str = ""
+
+
 class NativeDialect:
     """See `kvasir.dialects.http.HttpDialect`."""
 
@@ -130,7 +153,9 @@ class NativeDialect:
         engine_name: str,
         durability: str,
         with_console: bool = False,
+        trail: Audit | None = None,
     ) -> None:
+        self._trail = trail
         self._store = store
         self._auth = auth
         #: For `stats`; to be fed by whoever has a timer.
@@ -181,13 +206,26 @@ class NativeDialect:
             query = parameters.read(request.query, operation.parameters, operation.repeated)
             if name in READS:
                 request.reads_only()
-            return await HANDLERS[name](self._services, Call(request, operation, principal, id, key, query))
+            call = Call(request, operation, principal, id, key, query)
+            if self._trail is not None and name in ACTS:
+                return await self._recorded(self._trail, call)
+            return await HANDLERS[name](self._services, call)
         except KvasirError as error:
             return problems.failure(error, name, request.id)
         except Exception:
             log.exception("request %s: %s failed", request.id, name)
             failure = KvasirError("the server failed to handle the request; this is a bug, tell its operator the id")
             return problems.failure(failure, name, request.id)
+
+    async def _recorded(self, trail: Audit, call: Call) -> Response:
+        """An act of administration, in the audit file whatever becomes of it."""
+        name = call.operation.name
+        async with trail.act(call.principal, ACTS[name], call.id) as act:
+            response = await HANDLERS[name](self._services, call)
+            if not act.subject and response.body:
+                made = msgspec.json.decode(response.body, type=Made)
+                act.subject = made.id or made.key_id
+        return response
 
     def _get_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
         if request.query or request.is_head or request.header("if-none-match") or request.header("if-match"):

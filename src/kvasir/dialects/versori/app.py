@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 from kvasir import jsontext
 from kvasir.access.authenticator import Authenticator
 from kvasir.control import stores
+from kvasir.control.audit import Audit, recorded
 from kvasir.dialects.aside import aside
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.ignored import Notes, NotPlain, must_be_plain
@@ -40,8 +41,9 @@ class VersoriDialect:
     name: ClassVar[str] = "versori"
     operations: ClassVar[tuple[str, ...]] = (*routes.OPERATIONS, routes.UNROUTED)
 
-    def __init__(self, store: Store, auth: Authenticator, *, strict: bool = False) -> None:
-        """`strict`: refuse what would otherwise be ignored, with a word of warning."""
+    def __init__(self, store: Store, auth: Authenticator, *, strict: bool = False, trail: Audit | None = None) -> None:
+        """`strict`: refuse what would otherwise be ignored, with a word of warning. `trail`: records what is made."""
+        self._trail = trail
         self._strict = strict
         self._store = store
         self._limits = store.limits
@@ -221,10 +223,12 @@ class VersoriDialect:
     async def _create_store(
         self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes
     ) -> Response:
-        _require_own(principal, owner)
-        body = await _body(request, self._limits.query_body_bytes)
-        name = await _read(body, lambda: requests.read_store_name(body, self._limits, notes.look))
-        created = await stores.create(self._store, principal, name)
+        async with recorded(self._trail, principal, "space.create") as act:
+            _require_own(principal, owner)
+            body = await _body(request, self._limits.query_body_bytes)
+            name = await _read(body, lambda: requests.read_store_name(body, self._limits, notes.look))
+            created = await stores.create(self._store, principal, name)
+            act.subject = created.id
         return Response(200, responses.store_id(created), "CreateStore")
 
     async def _list_stores(
