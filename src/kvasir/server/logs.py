@@ -26,7 +26,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """Formats an event as a JSON object: time, level, logger, process, message, and the traceback if there is one."""
+    """Formats an event as a JSON object: time, level, logger, process, message, and its fields and traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         event = {
@@ -36,6 +36,7 @@ class JsonLines(logging.Formatter):
             "process": record.process,
             "message": record.getMessage(),
         }
+        event |= getattr(record, "fields", {})
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
         return printable_json(msgspec.json.encode(event).decode())

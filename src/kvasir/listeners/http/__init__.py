@@ -14,6 +14,7 @@ import email.utils
 import errno
 import itertools
 import logging
+import re
 import secrets
 import socket
 import ssl
@@ -32,6 +33,9 @@ from kvasir.metrics import Metrics
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
 
+#: A `traceparent` of W3C Trace Context: the version, which is not ff, the trace, the span of the caller, and flags.
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+
 #: Time for the handshake of a TLS connection, and for a client to confirm its end.
 HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 0.5
 
@@ -45,6 +49,33 @@ ABANDONED_SECONDS = 0.5
 #: socket at which nothing will ever be accepted again.
 REFUSED_SECONDS = 0.1
 BROKEN = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
+
+
+def log_request(request: Request, response: Response, seconds: float) -> None:
+    """One line of the access log: what a line of text says, and as members of a line of JSON."""
+    fields: dict[str, object] = {
+        "request": request.id,
+        "api": request.dialect.name,
+        "operation": response.operation,
+        "outcome": response.outcome,
+        "status": response.status,
+        "milliseconds": round(seconds * 1000, 3),
+        "bytes_in": request.received,
+        "bytes_out": len(response.body),
+    }
+    trace = TRACEPARENT.fullmatch(request.header("traceparent") or "")
+    if trace is not None:
+        fields |= {"trace_id": trace[1], "parent_span_id": trace[2]}
+    access.info(
+        "%s %s %s %d %.1f ms%s",
+        request.id,
+        request.dialect.name,
+        response.operation,
+        response.status,
+        seconds * 1000,
+        f" trace {trace[1]}" if trace else "",
+        extra={"fields": fields},
+    )
 
 
 class HttpListener:
@@ -192,7 +223,7 @@ class HttpListener:
         seconds, name = time.perf_counter() - request.began, request.dialect.name
         self._observe(name, response.operation, response.outcome, seconds)
         if self._log_requests:
-            access.info("%s %s %s %d %.1f ms", request.id, name, response.operation, response.status, seconds * 1000)
+            log_request(request, response, seconds)
 
     async def _tick(self) -> None:
         for turn in itertools.cycle(range(PARTS)):
