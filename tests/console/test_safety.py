@@ -158,6 +158,12 @@ def test_a_viewer_sees_nothing_that_changes_anything(page: Page, v1: httpx.Clien
             page.keyboard.press(press)
         assert page.locator("dialog[open], #save, .cm-content:not([aria-readonly=true])").count() == 0
     assert kv.get("inside/one").json() == {"secret": SECRET}
+    # Nor what is for owners and admins, not even by its address.
+    for name in ("plots", "access", "accounts", "spaces"):
+        page.goto(f"/console/#/{name}")
+        expect(page.get_by_role("heading", name="Choose a space")).to_be_visible()
+        assert buttons(page) == []
+    assert page.get_by_role("link", name="Access keys").count() == 0
 
 
 def buttons(page: Page) -> list[str]:
