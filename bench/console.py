@@ -156,7 +156,7 @@ def _live(report: Report, browser: Browser, server: Server, kv: Client) -> None:
         for number in range(1, 21):
             began = time.perf_counter()
             url = f"{server.url}/api/v2/store/{kv.id}/kv"
-            http.put(f"{url}/followed", content=str(number)).raise_for_status()
+            http.put(f"{url}/followed", json={"value": number}).raise_for_status()
             page.wait_for_function(f"document.querySelector('.pane .cm-line').textContent === '{number}'")
             taken.append((time.perf_counter() - began) * 1_000)
     report.target("a change through the Versori API shows, slowest of 20", max(taken), 500, "ms", most=True)

@@ -67,6 +67,9 @@ export function address(path, query = {}) {
   return `/v1${path}${text && "?"}${text}`;
 }
 
+/** The server no longer takes the key: whoever is signed in is no longer. */
+export const refused = () => whenRefused();
+
 /** The headers of every request. */
 export const credential = () => ({ Authorization: `Bearer ${accessKey}` });
 
@@ -102,7 +105,7 @@ export async function request(method, path, { query, body, json, headers, signal
 
 /** @param {Response} response */
 async function problem(response) {
-  if (response.status === 401) whenRefused();
+  if (response.status === 401) refused();
   const document = await response.json().catch(() => ({ title: `The server answered ${response.status}.` }));
   return new Problem({ status: response.status, ...document });
 }

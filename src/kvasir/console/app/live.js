@@ -2,7 +2,7 @@
 // fetch and no EventSource, which cannot send the access key in a header.
 
 import { signal } from "../vendor/preact.js";
-import { address, credential, isAbort } from "./api.js";
+import { address, credential, isAbort, refused } from "./api.js";
 
 /**
  * @typedef {{ name: string, data: any, text: string }} Change name: set, delete, delete_prefix, expiry, resync or error
@@ -77,6 +77,7 @@ export class Live {
       cache: "no-store",
       credentials: "omit",
     });
+    if (response.status === 401) refused();
     if (!response.ok || !response.body) throw new Error(`watch: ${response.status}`);
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
