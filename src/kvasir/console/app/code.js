@@ -4,6 +4,7 @@
 import {
   bracketMatching,
   codeFolding,
+  Compartment,
   defaultKeymap,
   drawSelection,
   EditorState,
@@ -69,11 +70,22 @@ const colours = HighlightStyle.define([
   { tag: [tags.separator, tags.brace, tags.squareBracket], color: "var(--soft)" },
 ]);
 
+// To lay out one line over many takes a browser a second at a mebibyte.
+const LONGEST_WRAPPED = 50_000;
+
+const wrapped = new Compartment();
+
+/** @param {string} text */
+const wrappingOf = (text) =>
+  text.split("\n").some((line) => line.length > LONGEST_WRAPPED) ? [] : EditorView.lineWrapping;
+
+/** @param {string} text */
+const wrapping = (text) => wrapped.of(wrappingOf(text));
+
 /** @param {string} label */
 const shared = (label) => [
   EditorView.cspNonce.of(NONCE),
   EditorState.lineSeparator.of("\n"),
-  EditorView.lineWrapping,
   EditorView.contentAttributes.of({
     "aria-label": label,
     spellcheck: "false",
@@ -164,13 +176,19 @@ export function mistakes(text) {
 
 /** @param {HTMLElement} parent @param {string} text @param {string} label */
 export function viewer(parent, text, label) {
-  return new EditorView({ parent, state: EditorState.create({ doc: text, extensions: reading(label) }) });
+  return new EditorView({
+    parent,
+    state: EditorState.create({ doc: text, extensions: [wrapping(text), reading(label)] }),
+  });
 }
 
 /** Another text in a viewer, which stays where it is scrolled to. @param {EditorView} view @param {string} text */
 export function show(view, text) {
   if (view.state.doc.toString() === text) return;
-  view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: view.state.toText(text) } });
+  view.dispatch({
+    changes: { from: 0, to: view.state.doc.length, insert: view.state.toText(text) },
+    effects: wrapped.reconfigure(wrappingOf(text)),
+  });
 }
 
 /**
@@ -180,7 +198,10 @@ export function show(view, text) {
  * @param {Parameters<typeof writing>[1]} does
  */
 export function editor(parent, from, label, does) {
-  const state = typeof from === "string" ? EditorState.create({ doc: from, extensions: writing(label, does) }) : from;
+  const state =
+    typeof from === "string"
+      ? EditorState.create({ doc: from, extensions: [wrapping(from), writing(label, does)] })
+      : from;
   return new EditorView({ parent, state });
 }
 
@@ -194,8 +215,8 @@ export function editor(parent, from, label, does) {
 export function merging(parent, theirs, mine, does) {
   return new MergeView({
     parent,
-    a: { doc: theirs, extensions: reading("Their version") },
-    b: { doc: mine, extensions: writing("My version", does) },
+    a: { doc: theirs, extensions: [wrapping(theirs), reading("Their version")] },
+    b: { doc: mine, extensions: [wrapping(mine), writing("My version", does)] },
     revertControls: "a-to-b",
     highlightChanges: true,
     gutter: true,

@@ -72,4 +72,6 @@ effect(() => {
 listenToKeys();
 await begin();
 followRoute();
-render(html`<${Page} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
+const place = /** @type {HTMLElement} */ (document.getElementById("page"));
+place.replaceChildren();
+render(html`<${Page} />`, place);
