@@ -61,6 +61,8 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
             f"{server.url}/o/{server.organisation}/store", json={"name": "another"}, headers=server.headers
         )
         assert versori.status_code == 200
+        link = client.post(f"{server.url}/v1/console/links", headers=server.headers).json()["code"]
+        local = commands("console", "--print", "--url", server.url).stdout.strip().partition("=")[2]
         by_command = commands("key", "create", "--name", "x", "--role", "viewer")
         token = commands("store", "share", store["id"], "--session", "shared").stdout.strip()
         commands("key", "revoke", made["id"])
@@ -76,6 +78,8 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
         ("key.create", made["id"], "refused"),
         ("space.create", by_server, "done"),
         ("space.create", by_server, "done"),
+        ("console-link.create", by_server, "done"),
+        ("console-link.create", by_person, "done"),
         ("key.create", by_person, "done"),
         ("space.share", by_person, "done"),
         ("key.revoke", by_person, "done"),
@@ -90,7 +94,17 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
     assert {line["code"] for line in found if line["event"] == "refused"} == {"forbidden", "not_found"}
     assert all("user" in line for line in found if line["by"] == by_person)
     text = file.read_text(encoding="utf-8")
-    secrets = (made["key"], by_command.stdout.strip(), json.loads(another)["key"], token, KEY, "kv_unknown", "a-name")
+    secrets = (
+        made["key"],
+        by_command.stdout.strip(),
+        json.loads(another)["key"],
+        token,
+        KEY,
+        "kv_unknown",
+        "a-name",
+        link,
+        local,
+    )
     assert [secret for secret in secrets if secret in text] == []
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 

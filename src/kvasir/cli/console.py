@@ -92,7 +92,7 @@ def _local_link(
         raise Invalid("the settings name no address for HTTP: name the server with --url")
     _check(base)
     try:
-        code = administer(work, data_dir, engine, config, organisation)
+        code = administer(work, data_dir, engine, config, organisation, act=("console-link.create", ""))
     except NotFound as error:
         raise NotFound(f"{error.message}. For another server, set KVASIR_URL and KVASIR_KEY") from None
     return base + console_links.PATH.format(code)

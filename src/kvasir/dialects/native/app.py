@@ -111,6 +111,7 @@ ACTS = {
     "RevokeKey": "key.revoke",
     "CreateServiceAccount": "service-account.create",
     "RevokeServiceAccount": "service-account.revoke",
+    "CreateConsoleLink": "console-link.create",
 }
 
 
