@@ -172,6 +172,20 @@ def test_with_nobody_to_close_its_input_it_says_what_it_needs() -> None:
     assert "needs a pipe" in done.stderr
 
 
+def test_without_the_api_of_nemesisdb_nothing_of_it_is_loaded() -> None:
+    """It is a third of what a test bed would import, which has to be ready soon."""
+    code = "import sys, kvasir.testbed.server; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {
+        "kvasir.dialects.nemesis.app",
+        "kvasir.listeners.websocket",
+        "kvasir.testbed.nemesis",
+        "picows",
+        "jsonpath",
+    }
+    assert not heavy & set(done.stdout.split())
+
+
 def test_a_live_serve_has_none_of_it(tmp_path: Path) -> None:
     """Each interpreter of the server tells what it imports, while all APIs are asked for something."""
     variables = {"KVASIR_MODE": "dev", "KVASIR_DEV": "true", "PYTHONVERBOSE": "1"}

@@ -8,14 +8,17 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvasir.control.audit import Audit
 from kvasir.engine import Engine
 from kvasir.limits import Limits, refusals
 from kvasir.listeners.http import HttpListener
-from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Series
 from kvasir.model import SECONDS, Histogram
+
+if TYPE_CHECKING:
+    from kvasir.listeners.websocket import WebSocketListener
 
 #: How often it is measured how late the event loop is; and how often open files are counted, of which there may be
 #: thousands.
