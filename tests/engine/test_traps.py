@@ -453,13 +453,17 @@ def test_another_process_writes_on_while_this_one_examines_the_database(
 
 
 @contextmanager
-def small_log(monkeypatch: pytest.MonkeyPatch, milliseconds: int) -> Iterator[None]:
-    """The log is copied at 20 pages and waits for readers at 80, for so many milliseconds."""
+def small_log(monkeypatch: pytest.MonkeyPatch, milliseconds: int, held: float = 0.0001) -> Iterator[None]:
+    """The log is copied at 20 pages and waits for readers at 80, for so many milliseconds.
+
+    `held`: pages of the log for each millisecond that one reader may keep them from being copied.
+    """
     with monkeypatch.context() as patch:
         patch.setattr(writing, "COPY_PAGES", 20)
         patch.setattr(checkpoints, "WAIT_PAGES", 80)
         patch.setattr(checkpoints, "WAIT_PAGES_A_MILLISECOND", 0.0001)
         patch.setattr(checkpoints, "WAIT_MILLISECONDS", milliseconds)
+        patch.setattr(checkpoints, "HELD_PAGES_A_MILLISECOND", held)
         yield
 
 
@@ -530,6 +534,21 @@ def test_a_log_that_a_long_read_holds_on_to_is_waited_for_seldom_and_cut_back_af
     monkeypatch.setattr(checkpoints, "_restart", counted)
     monkeypatch.setattr(connections, "LOG_BYTES", 100 * 4_096)
     with small_log(monkeypatch, 0):
+        told(tmp_path, story)
+
+
+def test_writers_do_not_wait_for_a_reader_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: FaultyEngine) -> None:
+        space = (await new_space(engine)).number
+        reader = connections.for_reading(tmp_path / "kvasir.db")
+        reader.execute("BEGIN; SELECT * FROM meta").fetchall()
+        for n in range(100):
+            await asyncio.wait_for(commit(engine, space, put(k(str(n)))), 60)
+        assert log_pages(tmp_path) >= 160
+        reader.close()
+
+    # A vain wait by itself would take an hour.
+    with small_log(monkeypatch, 3_600_000, held=320):
         told(tmp_path, story)
 
 

@@ -22,6 +22,10 @@ WAIT_PAGES_A_MILLISECOND = 40
 WAIT_MILLISECONDS = 1_000
 WAIT_PAUSE_SECONDS = 0.005
 
+#: Or until one reader has kept the rest from being copied for so long, such as a backup: it will not end soon. That
+#: time grows with the log, too.
+HELD_PAGES_A_MILLISECOND = 320
+
 
 class Checkpoints:
     """One process's share of that work, in the writer's thread."""
@@ -50,11 +54,18 @@ def _restart(connection: apsw.Connection, pages: int) -> bool:
     Readers that come while nothing is written do without the log. SQLite's own way of waiting is of no use: it waits
     for one of the few slots for readers, which new readers keep taken, though asking again shows they do no harm.
     """
-    deadline = time.monotonic() + min(pages / WAIT_PAGES_A_MILLISECOND, WAIT_MILLISECONDS) / 1000
+    held_since = began = time.monotonic()
+    deadline = began + min(pages / WAIT_PAGES_A_MILLISECOND, WAIT_MILLISECONDS) / 1000
+    held_seconds = pages / HELD_PAGES_A_MILLISECOND / 1000
+    before = -1
     connection.set_busy_timeout(0)
     try:
-        while connection.execute("PRAGMA wal_checkpoint(RESTART)").get[0]:
-            if time.monotonic() > deadline:
+        while (state := connection.execute("PRAGMA wal_checkpoint(RESTART)").get)[0]:
+            _, in_log, copied = state
+            now = time.monotonic()
+            if copied != before or copied == in_log:
+                before, held_since = copied, now
+            if now > deadline or now - held_since > held_seconds:
                 return False
             time.sleep(WAIT_PAUSE_SECONDS)
         return True
