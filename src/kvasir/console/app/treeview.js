@@ -21,7 +21,7 @@ export function TreeView({ tree, onDelete }) {
   const scroller = useRef(/** @type {import("./virtual.js").Scroller | null} */ (null));
   const chosen = route.value.key;
 
-  const activeAt = rows.findIndex((row) => !row.more && row.node === active);
+  const activeAt = active ? rows.indexOf(active.row) : -1;
   const loadMore = useCallback(
     (/** @type {number} */ last) => {
       for (let at = Math.max(0, last - 60); at <= last && at < tree.rows.length; at += 1) {
@@ -40,7 +40,7 @@ export function TreeView({ tree, onDelete }) {
       const node = tree.find(chosen);
       if (!node || node === tree.root) return;
       setActive(node);
-      scroller.current?.reveal(tree.rows.findIndex((row) => row.node === node && !row.more));
+      scroller.current?.reveal(tree.rows.indexOf(node.row));
     });
   }, [chosenId, tree]);
 
@@ -81,8 +81,7 @@ export function TreeView({ tree, onDelete }) {
       },
       ArrowLeft: () => {
         if (node?.open) tree.setOpen(node, false);
-        else if (node?.parent && node.parent !== tree.root)
-          moveTo(rows.findIndex((row) => !row.more && row.node === node.parent));
+        else if (node?.parent && node.parent !== tree.root) moveTo(rows.indexOf(node.parent.row));
       },
       Enter: () => node && choose(node),
       " ": () => node && choose(node),
