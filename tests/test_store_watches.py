@@ -76,16 +76,21 @@ def test_a_watch_ends_when_its_space_expires() -> None:
 
 def test_a_watch_ends_when_its_access_key_expires_or_is_revoked() -> None:
     bench = Bench()
+    short = msgspec.structs.replace(OWNER, expires_at=bench.clock.now + 5)
 
     async def revoked() -> Principal:
         raise Unauthenticated("the access key has been revoked")
+
+    async def expired() -> Principal:
+        if bench.clock.now >= (short.expires_at or 0):
+            raise Unauthenticated("the access key has expired")
+        return short
 
     async def limited() -> Principal:
         return msgspec.structs.replace(OWNER, keys=prefix_range(["elsewhere"]))
 
     async def story() -> None:
-        short = msgspec.structs.replace(OWNER, expires_at=bench.clock.now + 5)
-        expiring = await begun(await bench.store.watch(short, bench.space, [WHOLE]))
+        expiring = await begun(await bench.store.watch(short, bench.space, [WHOLE], recheck=expired))
         gone = await begun(await bench.store.watch(OWNER, bench.space, [WHOLE], recheck=revoked))
         narrowed = await begun(await bench.store.watch(OWNER, bench.space, [under(k("a"))], recheck=limited))
         kept = await begun(await bench.store.watch(OWNER, bench.space, [WHOLE]))

@@ -591,7 +591,7 @@ def test_a_save_with_an_impossible_duration(tmp_path: Path, duration: int, loade
 
 def test_a_load_continues_with_a_session_that_is_partly_loaded(tmp_path: Path) -> None:
     """Until it is whole, no client finds it; the server is killed in between."""
-    keys = {f"k{number}": number for number in range(6_000)}
+    keys = {f"k{number}": number for number in range(48_000)}
     with serving(tmp_path) as server, client(server.nemesis_url) as caller:
         token = caller.session("of all", shared=True)
         for at in range(0, len(keys), 3_000):

@@ -241,8 +241,8 @@ class Store:
     ) -> Watch:
         """Watch the keys in these ranges; see `Engine.watch`. To be closed.
 
-        Ends with an error within a second of the space's end or the principal's expiry. `recheck` authenticates the
-        caller again, and is called whenever its credential may have been revoked; what it raises ends the watch.
+        Ends with an error within a second of the space's end. `recheck` authenticates the caller again, and is called
+        whenever its credential may have expired or been revoked; what it raises ends the watch.
         """
         require(principal, READERS)
         for each in ranges:
