@@ -241,6 +241,15 @@ class Config:
         RUNNING, "false", flag, "flag", "Log a line for each request; it never contains a secret, a key or a value."
     )
 
+    slow_ms: int | None = row(
+        RUNNING,
+        None,
+        whole(1, 86_400_000),
+        "ms",
+        "Log a line for each request that took longer, with what it spent its time on and a hash of its key; off if "
+        "not set.",
+    )
+
     audit: str | None = row(
         RUNNING,
         None,

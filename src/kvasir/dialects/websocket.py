@@ -39,8 +39,9 @@ class Dialect(Protocol):
         authorization: str | None,
         emit: Callable[[list[bytes]], None],
         finish: Callable[[int, str], None],
+        header: Callable[[str], str | None],
     ) -> Conversation:
-        """A conversation for a connection on this path.
+        """A conversation for a connection on this path, which a request with these headers has opened.
 
         It calls `emit` with frames to send, in order (none when a message without a reply is done with), and ends
         the connection by calling `finish` with a close code and the reason; 1006, which no close frame can carry, cuts

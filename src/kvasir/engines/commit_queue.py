@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from kvasir import timing
 from kvasir.engine import Waiter
 from kvasir.errors import KvasirError, Unavailable
 from kvasir.limits import refused
@@ -26,12 +27,14 @@ GROUP_BYTES = 8 << 20
 class Job:
     """Writes that share a versionstamp, and the caller that waits for them."""
 
-    __slots__ = ("failure", "result", "since", "size", "waiter", "weight", "writes")
+    __slots__ = ("failure", "request", "result", "since", "size", "waiter", "weight", "writes")
 
     def __init__(self, waiter: Waiter | asyncio.Future[Any] | None, writes: Sequence[Write]) -> None:
         #: None: nobody waits.
         self.waiter = waiter
         self.writes = writes
+        #: The request that it is part of, if requests are watched
+        self.request = timing.current.get() if timing.recording else None
         #: When it was queued, by `time.perf_counter`; the writer fills it in.
         self.since = 0.0
         #: Writes, as the bounds count them: a job without any counts as one.
@@ -68,6 +71,16 @@ def observe_commit(stats: WriterStats, group: Sequence[Job], began: float, durab
     for job in group:
         if job.since:  # not of the engine's own work
             stats.waits.observe(began - job.since)
+    if timing.recording:
+        tell_requests(group, began, durable)
+
+
+def tell_requests(group: Sequence[Job], began: float, ended: float) -> None:
+    """Tell the requests that these jobs are part of how long they waited, and how long their commit took."""
+    for job in group:
+        if job.request is not None and job.since:
+            job.request.spent(timing.WAIT, job.since, began)
+            job.request.spent(timing.COMMIT, began, ended)
 
 
 class CommitQueue:

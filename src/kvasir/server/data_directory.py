@@ -16,6 +16,9 @@ log = logging.getLogger("kvasir")
 #: The directory of saves in a data directory.
 SAVES = "saves"
 
+#: The secret with which the log of slow requests names keys.
+LOG_SECRET = "log.secret"  # noqa: S105  # the name of a file
+
 #: How the names of the database's files end.
 SUFFIXES = ("", "-wal", "-shm", "-writer", "-cells")
 
@@ -46,4 +49,4 @@ def keep_private(config: Config) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether this may be in a directory that is for Kvasir alone, unlike /tmp or a home directory."""
-    return path.name.startswith(DATABASE) or path.name in (SAVES, FILE, CHOICE, "lost+found")
+    return path.name.startswith(DATABASE) or path.name in (SAVES, FILE, CHOICE, LOG_SECRET, "lost+found")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
 from kvasir.access.service_tokens import ServiceTokenVerifier
+from kvasir.access.timed import TimedAuthenticator, TimedVerifier
 from kvasir.config.table import Config
 from kvasir.control import audit, bootstrap, organisation
 from kvasir.control.clock_warning import ClockLog
@@ -42,13 +43,14 @@ from kvasir.errors import KvasirError
 from kvasir.listeners.http import HttpListener
 from kvasir.metrics import Metrics
 from kvasir.model import Principal
-from kvasir.server import ready_file, sockets, welcome
+from kvasir.server import observers, ready_file, sockets, welcome
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import SAVES
 from kvasir.server.save_directory import SaveDirectory
 from kvasir.server.sockets import Given, confirm, listen
 from kvasir.server.vitals import Vitals
 from kvasir.store.store import Store
+from kvasir.store.timed import TimedStore
 
 if TYPE_CHECKING:
     from kvasir.listeners.websocket import WebSocketListener
@@ -89,11 +91,10 @@ class Worker:
         self._given = given or {}
         self._config = config
         self._metrics = metrics
+        self._watcher = observers.watcher(config)
         self._engine = self._create_engine()
         self._store = self._create_store()
-        self._auth = Authenticator(
-            self._store, self._engine, IdentityProvider.from_config(config), clock=self._credential_clock
-        )
+        self._auth, verifier = self._create_access()
         self._health = HealthDialect(
             self._engine, metrics, engine_name=config.engine_name, durability=config.durability, mode=self._mode
         )
@@ -110,10 +111,7 @@ class Worker:
             trail=trail,
         )
         voximplant = VoximplantDialect(
-            self._store,
-            ServiceTokenVerifier(self._store, self._engine, clock=self._credential_clock),
-            voximplant_settings(config),
-            strict=config.strict_requests,
+            self._store, verifier, voximplant_settings(config), strict=config.strict_requests
         )
         console = ConsoleDialect(on=with_console)
         reference = ReferenceDialect(
@@ -126,7 +124,12 @@ class Worker:
         chosen = (shared[0], reference, shared[1], self._health, voximplant, console)
         dialects = [self._dressed(each) for each in chosen]
         self._listener = HttpListener(
-            dialects, metrics, config.limits, fallback=dialects[0], log_requests=config.access_log
+            dialects,
+            metrics,
+            config.limits,
+            fallback=dialects[0],
+            log_requests=config.access_log,
+            watcher=self._watcher,
         )
         self._nemesis: WebSocketListener | None = None
         self._vitals = Vitals(self._engine, self._listener, lambda: self._nemesis, config.limits, trail)
@@ -143,7 +146,15 @@ class Worker:
         return create_engine(self._config)
 
     def _create_store(self) -> Store:
-        return Store(self._engine, self._config.limits, self._engine.clock)
+        kind = Store if self._watcher is None else TimedStore
+        return kind(self._engine, self._config.limits, self._engine.clock)
+
+    def _create_access(self) -> tuple[Authenticator, ServiceTokenVerifier]:
+        keys, tokens = (
+            (Authenticator, ServiceTokenVerifier) if self._watcher is None else (TimedAuthenticator, TimedVerifier)
+        )
+        parts, clock = (self._store, self._engine), self._credential_clock
+        return keys(*parts, IdentityProvider.from_config(self._config), clock=clock), tokens(*parts, clock=clock)
 
     def _create_nemesis(self, *parts: Any, **settings: Any) -> Dialect:
         from kvasir.dialects.nemesis.app import NemesisDialect
@@ -197,6 +208,7 @@ class Worker:
             saves=saves,
             observe=self._metrics.observe,
             strict=config.strict_requests,
+            watcher=self._watcher,
         )
         self._nemesis = WebSocketListener(dialect, config.websocket_limits, origins=config.nemesis_origins)
         await self._nemesis.start(*listening, tls=self._tls("http/1.1") if config.nemesis_tls else None)

@@ -179,6 +179,7 @@ class InterceptedNemesis:
         authorization: str | None,
         emit: Callable[[list[bytes]], None],
         finish: Callable[[int, str], None],
+        header: Callable[[str], str | None],  # noqa: ARG002  # nobody watches in a test bed
     ) -> InterceptedConversation:
         shared = self._inner.shared
         name = path.strip("/") if path.strip("/") in PROFILES else shared.default_profile

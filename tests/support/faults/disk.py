@@ -9,11 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import apsw
 
 FOLDER = "FAULTY_DISK"
+
+#: To sync the log takes so many seconds more: those that the file has as its text.
+SLOW_TO_SYNC = "slow-to-sync"
 
 #: The process is killed as soon as the log is on the disk, before anybody is told of the commit. It happens once.
 DIES_AFTER_SYNC = "dies-after-sync"
@@ -60,6 +64,8 @@ class _File(apsw.VFSFile):
             raise apsw.IOError("planted")
         if self._is_log and (folder / NO_ROOM_TO_SYNC).exists():
             raise _no_room(apsw.SQLITE_IOERR_FSYNC)
+        if self._is_log and (folder / SLOW_TO_SYNC).exists():
+            time.sleep(float((folder / SLOW_TO_SYNC).read_text()))
         super().xSync(flags)
         if self._is_log and (folder / NO_ROOM_IN_INDEX).exists() and self._first(NO_ROOM_IN_INDEX):
             raise _no_room(apsw.SQLITE_IOERR_SHMSIZE)

@@ -10,9 +10,11 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.nemesis.commands.context import Observe, Saves, Shared
 from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, PROFILES
 from kvasir.dialects.nemesis.conversation.conversation import Conversation
+from kvasir.dialects.nemesis.conversation.watched import WatchedConversation
 from kvasir.limits import NemesisLimits
 from kvasir.model import Principal
 from kvasir.store.store import Store
+from kvasir.timing import Watcher
 
 
 class NemesisDialect:
@@ -35,6 +37,7 @@ class NemesisDialect:
         saves: Saves | None = None,
         observe: Observe = lambda *_: None,
         strict: bool = False,
+        watcher: Watcher | None = None,
     ) -> None:
         """`caller` is who every client is taken to be, or what identifies clients by their access keys.
 
@@ -42,7 +45,7 @@ class NemesisDialect:
         """
         # A single thread, so that long searches take turns with each other and leave the rest of the machine alone.
         self._threads = ThreadPoolExecutor(1, "nemesis-find")
-        self.shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe, strict)
+        self.shared = Shared(store, caller, limits, default_profile, saves, self._threads, observe, strict, watcher)
         #: Whether a connection has to send an access key
         self.needs_key = isinstance(caller, Authenticator)
 
@@ -52,10 +55,14 @@ class NemesisDialect:
         authorization: str | None,
         emit: Callable[[list[bytes]], None],
         finish: Callable[[int, str], None],
+        header: Callable[[str], str | None] = lambda _: None,
     ) -> Conversation:
         """A conversation for a connection on this path; see `Conversation`."""
         profile = PROFILES.get(path.strip("/")) or PROFILES[self.shared.default_profile]
-        return Conversation(self.shared, profile, authorization, emit, finish)
+        parts = self.shared, profile, authorization, emit, finish
+        if (watcher := self.shared.watcher) is None:
+            return Conversation(*parts)
+        return WatchedConversation(*parts, watcher=watcher, header=header)
 
     def close(self) -> None:
         """End the thread."""

@@ -12,8 +12,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+from kvasir import timing
 from kvasir.engine import Outcome, Waiter
-from kvasir.engines.commit_queue import GROUP_BYTES, GROUP_WRITES, CommitQueue, Job, observe_commit, take_group
+from kvasir.engines.commit_queue import (
+    GROUP_BYTES,
+    GROUP_WRITES,
+    CommitQueue,
+    Job,
+    observe_commit,
+    take_group,
+    tell_requests,
+)
 from kvasir.engines.integers import not_incremented
 from kvasir.engines.postgres import encoding
 from kvasir.engines.postgres.failures import WriteRefused
@@ -144,6 +153,7 @@ class Writer:
     async def _send_shared(self, groups: Groups) -> None:
         failure: KvasirError | None = None
         alone: Groups = {}
+        began = time.perf_counter()
         try:
             alone = await self._commit_shared(groups)
         except KvasirError as error:
@@ -157,6 +167,8 @@ class Writer:
             if space in alone:
                 self._start_task(self._send_alone({space: group}))
                 continue
+            if failure is not None and timing.recording:
+                tell_requests(group, began, time.perf_counter())
             for job in group:
                 job.failure = failure
             self.queue.resolve(group)
@@ -175,6 +187,7 @@ class Writer:
 
     async def _send(self, space: int, group: list[Job]) -> None:
         failure: KvasirError | None = None
+        began = time.perf_counter()
         try:
             await (self._commit(space, group) if len(group) > 1 else self._commit_job(space, group[0]))
         except KvasirError as error:
@@ -188,6 +201,8 @@ class Writer:
                 for job in group:
                     await self._send(space, [job])
                 return
+            if timing.recording:
+                tell_requests(group, began, time.perf_counter())
             for job in group:
                 job.failure = failure
         self.queue.resolve(group)

@@ -20,8 +20,9 @@ from typing import TypeVar
 
 import apsw
 
+from kvasir import timing
 from kvasir.engine import Clock, Outcome, Waiter
-from kvasir.engines.commit_queue import CommitQueue, Job, observe_commit, take_group
+from kvasir.engines.commit_queue import CommitQueue, Job, observe_commit, take_group, tell_requests
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import failures, sweeping
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
@@ -72,6 +73,8 @@ class Writer:
         #: What this turn of the event loop has brought
         self._arrived: list[Job] = []
         self._turn_began = 0.0
+        #: When the commit under way, or the attempt at one, began
+        self._began = 0.0
         #: What the loop has handed over to the thread; None: nothing comes any more
         self._inbox: SimpleQueue[list[Job] | None] = SimpleQueue()
         #: What the thread has taken out and not yet done
@@ -208,11 +211,14 @@ class Writer:
             self._backlog.extend(jobs)
 
     def _do(self, group: list[Job]) -> None:
+        self._began = time.perf_counter()
         try:
             self._commit_group(group)
         except Exception as error:
             self._stats.failures += 1
             failure = error if isinstance(error, KvasirError) else self._told(error)
+            if timing.recording:
+                tell_requests(group, self._began, time.perf_counter())
             for job in group:
                 job.failure = failure
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -222,7 +228,7 @@ class Writer:
         if self._failed_at is not None:
             self._reopen()
         with self._writers_lock:
-            began = time.perf_counter()
+            began = self._began = time.perf_counter()
             self._transaction.cursor.execute("BEGIN IMMEDIATE")
             try:
                 self._transaction.read_meta(watched=self.seqlocks.watched())

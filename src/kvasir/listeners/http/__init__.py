@@ -14,7 +14,6 @@ import email.utils
 import errno
 import itertools
 import logging
-import re
 import secrets
 import socket
 import ssl
@@ -29,12 +28,10 @@ from kvasir.listeners.http.connection import Connection
 from kvasir.listeners.http.request import CameLate, KnownHeads, Request
 from kvasir.listeners.http.streaming import Streaming
 from kvasir.metrics import Metrics
+from kvasir.timing import Finished, Watcher, current, trace_of
 
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
-
-#: A `traceparent` of W3C Trace Context: the version, which is not ff, the trace, the span of the caller, and flags.
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 
 #: Time for the handshake of a TLS connection, and for a client to confirm its end.
 HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 0.5
@@ -63,9 +60,9 @@ def log_request(request: Request, response: Response, seconds: float) -> None:
         "bytes_in": request.received,
         "bytes_out": len(response.body),
     }
-    trace = TRACEPARENT.fullmatch(request.header("traceparent") or "")
+    trace = trace_of(request.header)
     if trace is not None:
-        fields |= {"trace_id": trace[1], "parent_span_id": trace[2]}
+        fields |= {"trace_id": trace[0], "parent_span_id": trace[1]}
     access.info(
         "%s %s %s %d %.1f ms%s",
         request.id,
@@ -73,7 +70,7 @@ def log_request(request: Request, response: Response, seconds: float) -> None:
         response.operation,
         response.status,
         seconds * 1000,
-        f" trace {trace[1]}" if trace else "",
+        f" trace {trace[0]}" if trace else "",
         extra={"fields": fields},
     )
 
@@ -89,6 +86,7 @@ class HttpListener:
         *,
         fallback: HttpDialect,
         log_requests: bool = False,
+        watcher: Watcher | None = None,
     ) -> None:
         """The first dialect that serves a path answers, `fallback` where none does."""
         self.limits = limits
@@ -105,7 +103,10 @@ class HttpListener:
         self._dialects = tuple(dialects)
         self._fallback = fallback
         self._observe = metrics.observe
-        self._log_requests = log_requests
+        self._log_requests, self.watcher = log_requests, watcher
+        self._tells = log_requests or watcher is not None
+        #: Has a request answered. In two forms, so that watching costs nothing where nobody does.
+        self.handle = self._handle if watcher is None else self._handle_watched
         self._parts: list[set[Connection]] = [set() for _ in range(PARTS)]
         self._room = asyncio.Event()
         #: What runs until `stop`: whatever ends before has failed, and is why the listener cannot go on.
@@ -178,7 +179,14 @@ class HttpListener:
         self._keep(streaming.task)
         return streaming
 
-    def handle(self, request: Request) -> None:
+    def _handle_watched(self, request: Request) -> None:
+        current.set(request)  # what goes on later is a task, which has taken it along
+        try:
+            self._handle(request)
+        finally:
+            current.set(None)
+
+    def _handle(self, request: Request) -> None:
         """Have a request answered, at once if nothing has to be waited for."""
         request.dialect = self._fallback
         for dialect in self._dialects:
@@ -222,8 +230,28 @@ class HttpListener:
         self.in_flight -= 1
         seconds, name = time.perf_counter() - request.began, request.dialect.name
         self._observe(name, response.operation, response.outcome, seconds)
+        if self._tells:
+            self._tell(request, response, seconds)
+
+    def _tell(self, request: Request, response: Response, seconds: float) -> None:
         if self._log_requests:
             log_request(request, response, seconds)
+        watcher = self.watcher
+        if watcher is not None and seconds >= watcher.seconds:
+            watcher.tell(
+                Finished(
+                    request.id,
+                    request.dialect.name,
+                    response.operation,
+                    response.outcome,
+                    "HEAD" if request.is_head else request.method,
+                    response.status,
+                    request.began,
+                    request.began + seconds,
+                    request,
+                    request.header,
+                )
+            )
 
     async def _tick(self) -> None:
         for turn in itertools.cycle(range(PARTS)):

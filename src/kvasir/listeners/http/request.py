@@ -14,6 +14,7 @@ import msgspec
 from kvasir.dialects.http import EncodedBody, HttpDialect, Response, Stream
 from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 from kvasir.limits import refused
+from kvasir.timing import BODY, Timed
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
@@ -85,7 +86,7 @@ class CameLate(BaseException):  # no Exception: a dialect answers those
     """Ends a call of a dialect whose body took long: the credential or the store that it looked up may be gone."""
 
 
-class Request:
+class Request(Timed):
     """See `kvasir.dialects.http.Request`. Its body is fed to it as it comes in."""
 
     #: Whether the connection goes on after the answer.
@@ -135,12 +136,7 @@ class Request:
         self._hold(0 if self.complete else self.declared or self.received)
         if self.complete:
             return b"".join(self._chunks)
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            self.owner.wanted(self)
-            body = await self._waiter
-        finally:
-            self._waiter = None
+        body = await self._wait()
         if time.perf_counter() - self.began > LATE_SECONDS:
             raise CameLate
         return body
@@ -151,17 +147,24 @@ class Request:
         self.piecewise = True
         if not (self._chunks or self.complete or self._failure):
             self._asked = time.perf_counter()
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                self.owner.wanted(self)
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._wait()
         if self._failure is not None:
             raise self._failure
         piece = b"".join(self._chunks)
         self._chunks.clear()
         return piece
+
+    async def _wait(self) -> bytes:
+        """Wait until there is more of the body, or all of it, as `feed` and `end` say."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        began = time.perf_counter()
+        try:
+            self.owner.wanted(self)
+            return await self._waiter
+        finally:
+            self._waiter = None
+            if self._listener.watcher is not None:
+                self.spent(BODY, began, time.perf_counter())
 
     def body_nowait(self, limit: int | None = None) -> bytes | None:
         most = self._listener.limits.body_bytes

@@ -23,7 +23,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_se
 from kvasir.dialects.websocket import Dialect
 from kvasir.limits import WebSocketLimits, refused
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
-from kvasir.listeners.websocket.upgrade import accept, members, names, origin_allowed, refuse
+from kvasir.listeners.websocket.upgrade import accept, members, names, origin_allowed, refuse, trace_of
 
 __all__ = ["WebSocketListener"]
 
@@ -156,7 +156,9 @@ class WebSocketListener:
             return refuse(401, b"send an access key: Authorization: Bearer KEY, or ?key=KEY")
         if not names(request, "connection", "Upgrade"):
             return refuse(400, b"an upgrade needs the header Connection: Upgrade")
-        return accept(members(request, "sec-websocket-protocol"), Connection(self, path, authorization))
+        return accept(
+            members(request, "sec-websocket-protocol"), Connection(self, path, authorization, trace_of(request))
+        )
 
     # -- connections --------------------------------------------------------------------------------------
 

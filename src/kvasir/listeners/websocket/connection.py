@@ -66,10 +66,12 @@ class Watch(asyncio.BufferedProtocol):
 class Connection(WSListener):
     """One client."""
 
-    def __init__(self, listener: Listener, path: str, authorization: str | None) -> None:
+    def __init__(
+        self, listener: Listener, path: str, authorization: str | None, header: Callable[[str], str | None]
+    ) -> None:
         self._listener = listener
         self._limits = listener.limits
-        self._conversation = listener.dialect.converse(path, authorization, self._emit, self._close)
+        self._conversation = listener.dialect.converse(path, authorization, self._emit, self._close, header)
         self._transport: WSTransport | None = None
         self._socket: Any = None
         self._loop = asyncio.get_running_loop()

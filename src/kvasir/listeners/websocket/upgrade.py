@@ -5,8 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import urllib.parse
+from collections.abc import Callable
 
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+#: The headers of a client that is part of a trace (W3C Trace Context, W3C Baggage)
+TRACE = ("traceparent", "tracestate", "baggage")
 
 #: A token of RFC 9110, as every name of a subprotocol is
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -24,6 +28,16 @@ def names(request: WSUpgradeRequest, header: str, member: str) -> bool:
         return False
     request.headers[header] = member
     return True
+
+
+def _no_header(_name: str) -> str | None:
+    return None
+
+
+def trace_of(request: WSUpgradeRequest) -> Callable[[str], str | None]:
+    """The headers of W3C Trace Context by name, without the others, which need not be kept."""
+    found = {name: request.headers[name] for name in TRACE if name in request.headers}
+    return found.get if found else _no_header
 
 
 def refuse(status: int, why: bytes, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:

@@ -20,6 +20,7 @@ from kvasir.keys import pack
 from kvasir.limits import NemesisLimits
 from kvasir.model import Entry, Mutation, Principal, Space, Write
 from kvasir.store.store import Store
+from kvasir.timing import Watcher
 
 
 class Saves(Protocol):
@@ -73,6 +74,8 @@ class Shared:
     observe: Observe
     #: Whether commands with members that they do not know are refused
     strict: bool = False
+    #: Who wants to know how long commands take
+    watcher: Watcher | None = None
     #: Taken by requests that are large to hold and slow to parse
     heavy: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(HEAVY_REQUESTS))
 

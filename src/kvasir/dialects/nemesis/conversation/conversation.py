@@ -377,7 +377,9 @@ class Conversation:
                 task.add_done_callback(self._committed)
 
     async def _commit(self, writes: JoinedWrites, slot: Slot) -> None:
-        results = await writes.carry_out(self._context, self._profile)
+        self._fill(slot, writes, await writes.carry_out(self._context, self._profile))
+
+    def _fill(self, slot: Slot, writes: JoinedWrites, results: list[Result]) -> None:
         now = time.perf_counter()
         for request, (outcome, frame) in zip(writes.requests, results, strict=True):
             if frame is not None:
