@@ -46,6 +46,7 @@ SAMPLES = {
     "CLAIM": ("one", "two", "three"),
     "LEVEL": ("debug", "error", "warning"),
     "flag": ("true", "false", "true"),
+    "ms": ("500", "1", "86_400_000"),
 }
 LISTS = {
     "jwt_algorithms": ("ES256,RS512", "PS256", "EdDSA"),

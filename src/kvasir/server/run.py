@@ -25,7 +25,7 @@ from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.errors import KvasirError
 from kvasir.metrics import Metrics
 from kvasir.printable import printable_lines
-from kvasir.server import logs, ready_file, sockets, supervisor
+from kvasir.server import logs, ready_file, sockets, supervisor, traces
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import keep_private
 from kvasir.server.sockets import Given
@@ -63,6 +63,7 @@ def run(config: Config) -> int:
         _allow_files(config)
         _return_large_blocks()
         audit.settle(config)
+        traces.warn()
         metrics = Metrics(operations_of(config), config.workers)
         if config.workers == 1:
             return _serve(config, metrics, given, 0)

@@ -43,7 +43,7 @@ from kvasir.errors import KvasirError
 from kvasir.listeners.http import HttpListener
 from kvasir.metrics import Metrics
 from kvasir.model import Principal
-from kvasir.server import observers, ready_file, sockets, welcome
+from kvasir.server import observers, ready_file, sockets, traces, welcome
 from kvasir.server.create_engine import create_engine
 from kvasir.server.data_directory import SAVES
 from kvasir.server.save_directory import SaveDirectory
@@ -91,7 +91,8 @@ class Worker:
         self._given = given or {}
         self._config = config
         self._metrics = metrics
-        self._watcher = observers.watcher(config)
+        self._traces = self._create_traces()
+        self._watcher = observers.watcher(config, self._traces)
         self._engine = self._create_engine()
         self._store = self._create_store()
         self._auth, verifier = self._create_access()
@@ -148,6 +149,9 @@ class Worker:
     def _create_store(self) -> Store:
         kind = Store if self._watcher is None else TimedStore
         return kind(self._engine, self._config.limits, self._engine.clock)
+
+    def _create_traces(self) -> traces.Traces | None:
+        return traces.Traces() if traces.wanted() else None
 
     def _create_access(self) -> tuple[Authenticator, ServiceTokenVerifier]:
         keys, tokens = (
@@ -280,6 +284,8 @@ class Worker:
         if not (await asyncio.gather(*stopping))[0]:
             log.warning("%d requests were still in flight when the drain time was over", self._listener.in_flight)
         await self._engine.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         self._metrics.publish()
         log.info("stopped")
 

@@ -93,6 +93,9 @@ class DevWorker(Worker):
     def _create_store(self) -> Store:
         return self._bed.store
 
+    def _create_traces(self) -> None:
+        """What a test bed does is nobody's traffic."""
+
     def _create_nemesis(self, *parts: Any, **settings: Any) -> Dialect:
         from kvasir.dialects.nemesis.app import NemesisDialect
         from kvasir.testbed.nemesis import InterceptedNemesis
