@@ -196,6 +196,7 @@ OPERATED = (
     "kvasir check",
     "kvasir copy",
     "kvasir dump",
+    "OTEL_SERVICE_NAME",  # in tests/operate/test_traces.py
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -112,6 +113,14 @@ def variables(url: str, patience_seconds: int = 60) -> dict[str, str]:
     }
 
 
+def documented(url: str) -> dict[str, str]:
+    """The variables that the page for operators exports, with this collector in the place of its own."""
+    page = (Path(__file__).parents[2] / "docs" / "operate" / "observability.md").read_text(encoding="utf-8")
+    found = dict(re.findall(r"^export (OTEL_\w+)=(.*)$", page, re.MULTILINE))
+    assert found.pop("OTEL_EXPORTER_OTLP_ENDPOINT") == "http://localhost:4318", "where collectors are by default"
+    return variables(url) | found
+
+
 def put(server: Server, key: str, **headers: str) -> str:
     """The id of the request."""
     url = f"{server.url}/v1/spaces/{server.store}/entries/{key}"
@@ -133,7 +142,7 @@ def service_token(server: Server) -> str:
 def test_each_request_has_a_span_with_its_parent_and_never_a_key_or_a_value(tmp_path: Path) -> None:
     options = ["--workers", "2", "--nemesis-auth", "key"]
     with collecting() as collector:
-        env = disk.environment_of(tmp_path) | variables(collector.url) | {"OTEL_SERVICE_NAME": "orders"}
+        env = disk.environment_of(tmp_path) | documented(collector.url)
         with serving(tmp_path, *options, env=env) as server:
             token = service_token(server)
             (tmp_path / disk.SLOW_TO_SYNC).write_text(str(SYNC_SECONDS))
@@ -187,7 +196,7 @@ def test_each_request_has_a_span_with_its_parent_and_never_a_key_or_a_value(tmp_
             assert server.stop() == 0
         (names,) = {tuple(each.value.string_value for each in of.resource.attributes if each.key == "service.name")
                     for of in collector.resources()}  # fmt: skip
-        assert names == ("orders",)
+        assert names == ("kvasir-orders",)
         everything = b"\n".join(collector.received)
         secrets = [MARKER, KEY, token, token.rpartition(".")[2], tkn]
         assert [secret for secret in secrets if secret.encode() in everything] == []
