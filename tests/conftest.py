@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from kvasir.engine import Clock
@@ -27,6 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The same examples in each run, so that what fails is the change and not the draw. Runs with more examples are for
+    # finding something new, and draw anew.
+    hypothesis.settings.register_profile("kvasir", derandomize="KVASIR_EXAMPLES" not in os.environ)
+    hypothesis.settings.load_profile("kvasir")
     if config.getoption("--engine") == "postgresql":
         servers.databases = postgres.DatabasePerDirectory()
         engines.make_durable = _postgresql

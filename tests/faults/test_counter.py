@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -13,7 +14,8 @@ from tests.support.raw_http import Client
 from tests.support.serving import Server, serving
 
 CLIENTS = 8
-INCREMENTS = 1_000
+#: Of each client; `KVASIR_INCREMENTS=1000` is the long form.
+INCREMENTS = int(os.environ.get("KVASIR_INCREMENTS", "250"))
 
 
 class Incrementer(threading.Thread):
@@ -51,7 +53,7 @@ class Incrementer(threading.Thread):
 
 
 @pytest.mark.usefixtures("each_engine")
-def test_eight_clients_count_to_eight_thousand_through_two_processes(tmp_path: Path) -> None:
+def test_eight_clients_count_exactly_through_two_processes(tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     with serving(tmp_path) as one, serving(tmp_path / "second", "--data-dir", str(one.data_dir)) as other:
         store = one.store
