@@ -6,22 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
-from kvasir.cli.terminal import Json, Yes, confirm, print_json, print_table
+from kvasir.cli.common import Database, Where, date_text, located
+from kvasir.cli.terminal import Json, Yes, print_json, print_table
+from kvasir.model import Space
 
 app = typer.Typer(help="Create, list and delete applications of the Voximplant API.", no_args_is_help=True)
 
 
 @app.command("create")
+@located
 def create(
     name: Annotated[str, typer.Option("--name", help="Unique name: a letter, then up to 64 letters, digits, - or _.")],
+    where: Where,
     id: Annotated[
         int | None, typer.Option("--id", metavar="N", help="Its application_id. [default: one more than the highest]")
     ] = None,
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
     json: Json = False,
 ) -> None:
     """Create an application and print its application_id."""
@@ -30,7 +29,7 @@ def create(
     async def work(database: Database) -> applications.Application:
         return await applications.create(database.store, database.operator, name, id)
 
-    made = administer(work, data_dir, engine, config, organisation, act=("space.create", ""))
+    made = where.administer(work, act=("space.create", ""))
     if json:
         print_json(_shown(made))
     else:
@@ -38,11 +37,9 @@ def create(
 
 
 @app.command("list")
+@located
 def list_(
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """List the applications, oldest first."""
@@ -52,7 +49,7 @@ def list_(
         found = await applications.list_all(database.store, database.operator)
         return [(application, await database.engine.count(application.space.number)) for application in found]
 
-    found = administer(work, data_dir, engine, config, organisation, writes=False)
+    found = where.administer(work, writes=False)
     if json:
         print_json([_shown(application) | {"entries": entries} for application, entries in found])
     else:
@@ -70,29 +67,23 @@ def list_(
 
 
 @app.command("delete")
+@located
 def delete(
     application: Annotated[str, typer.Argument(help="Its application_id or name.")],
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     yes: Yes = False,
 ) -> None:
     """Delete an application and everything in it. This cannot be undone."""
     from kvasir.control import applications
 
-    async def look(database: Database) -> tuple[applications.Application, int]:
-        found = await applications.find(database.store, database.operator, application)
-        return found, await database.engine.count(found.space.number)
+    async def find(database: Database) -> Space:
+        return (await applications.find(database.store, database.operator, application)).space
 
-    found, entries = administer(look, data_dir, engine, config, organisation, writes=False)
-    confirm(f"Delete the application {found.space.name!r} with {entries:,} entries?", yes=yes)
+    def question(space: Space, entries: int) -> str:
+        return f"Delete the application {space.name!r} with {entries:,} entries?"
 
-    async def end(database: Database) -> bool:
-        return await database.store.end(database.operator, found.space)
-
-    administer(end, data_dir, engine, config, organisation, act=("space.end", found.space.id))
-    typer.echo(f"deleted {found.application_id} ({found.space.name})", err=True)
+    space = where.end(find, question, yes=yes)
+    typer.echo(f"deleted {applications.of_space(space).application_id} ({space.name})", err=True)
 
 
 def _shown(application: Any) -> dict[str, Any]:

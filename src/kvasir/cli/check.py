@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, administer
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Where
 from kvasir.cli.terminal import Json, print_json
 from kvasir.printable import printable
 
@@ -20,7 +20,7 @@ def check(data_dir: DataDir = None, engine: EngineUrl = None, config: ConfigFile
         stats = await database.engine.stats()
         return faults, [warning] if warning else [], stats.spaces, stats.entries
 
-    faults, warnings, spaces, entries = administer(work, data_dir, engine, config, writes=False)
+    faults, warnings, spaces, entries = Where(data_dir, engine, config).administer(work, writes=False)
     if json:
         found = {"sound": not faults, "faults": faults, "warnings": warnings}
         print_json(found | {"spaces": spaces, "entries": entries})

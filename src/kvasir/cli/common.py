@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import typer
 
+from kvasir.cli.terminal import confirm
 from kvasir.config import loading, parsers
 from kvasir.config.table import Config
 from kvasir.engine import Engine
 from kvasir.errors import Invalid, NotFound
-from kvasir.model import Principal
+from kvasir.model import Principal, Space
 from kvasir.store.store import Store
 
 T = TypeVar("T")
@@ -44,37 +47,81 @@ LAST_MS = 253_402_300_799_999
 _DURATIONS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
+class Where(NamedTuple):
+    """The database of a server and an organisation in it, as the options of a command name them."""
+
+    data_dir: DataDir = None
+    engine: EngineUrl = None
+    config: ConfigFile = None
+    organisation: Organisation = None
+
+    def settings(self) -> Config:
+        """Those of the server. Raises `Invalid`."""
+        return loading.load({"data_dir": self.data_dir, "engine": self.engine}, os.environ, self.config)
+
+    def administer(
+        self, work: Callable[[Database], Awaitable[T]], *, writes: bool = True, act: tuple[str, str] | None = None
+    ) -> T:
+        """Do some work on the database of a server, which may be running. Raises any `KvasirError`.
+
+        Work that writes begins the use of a copy, as the start of a server does: otherwise the next `kvasir copy` or
+        `load` would remove what it writes. It refuses an incomplete copy. Read-only work (`writes=False`) does neither.
+        `act`: what the audit file calls it, and the id of what it is done to, "" for what is made.
+        """
+        chosen = self.settings()
+        refuse_memory(chosen, "--engine")
+        if chosen.database is not None and not chosen.database.is_file():
+            raise NotFound(
+                f"there is no database at {chosen.database}; `kvasir serve` creates one, --data-dir says where it is"
+            )
+        return asyncio.run(_administer(work, chosen, self.organisation, act, writes=writes))
+
+    def end(
+        self, find: Callable[[Database], Awaitable[Space]], question: Callable[[Space, int], str], *, yes: bool
+    ) -> Space:
+        """End the space that `find` finds and delete what is in it, when `question` about it and its number of entries
+        was answered with yes. Raises any `KvasirError`."""
+
+        async def look(database: Database) -> tuple[Space, int]:
+            space = await find(database)
+            return space, await database.engine.count(space.number)
+
+        space, entries = self.administer(look, writes=False)
+        confirm(question(space, entries), yes=yes)
+
+        async def end(database: Database) -> bool:
+            return await database.store.end(database.operator, space)
+
+        self.administer(end, act=("space.end", space.id))
+        return space
+
+
+def located(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which database and organisation, as its argument `where`."""
+    own = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        command(where=Where(*map(given.pop, Where._fields)), **given)
+
+    listed = [each for each in own.parameters.values() if each.name != "where"]
+    listed += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in get_type_hints(Where, include_extras=True).items()
+    ]
+    run.__signature__ = own.replace(  # type: ignore[attr-defined]  # it is where typer looks for options
+        parameters=[each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in listed]
+    )
+    run.__annotations__ = {each.name: each.annotation for each in listed}
+    return run
+
+
 class Database(NamedTuple):
     """An open database and the operator who works on it, with all rights in one organisation."""
 
     engine: Engine
     store: Store
     operator: Principal
-
-
-def administer(
-    work: Callable[[Database], Awaitable[T]],
-    data_dir: str | None,
-    engine: str | None,
-    config_file: Path | None,
-    organisation: str | None = None,
-    *,
-    writes: bool = True,
-    act: tuple[str, str] | None = None,
-) -> T:
-    """Do some work on the database of a server, which may be running. Raises any `KvasirError`.
-
-    Work that writes begins the use of a copy, as the start of a server does: otherwise the next `kvasir copy` or `load`
-    would remove what it writes. It refuses an incomplete copy. Read-only work (`writes=False`) does neither.
-    `act`: what the audit file calls it, and the id of what it is done to, "" for what is made.
-    """
-    chosen = loading.load({"data_dir": data_dir, "engine": engine}, os.environ, config_file)
-    refuse_memory(chosen, "--engine")
-    if chosen.database is not None and not chosen.database.is_file():
-        raise NotFound(
-            f"there is no database at {chosen.database}; `kvasir serve` creates one, --data-dir says where it is"
-        )
-    return asyncio.run(_administer(work, chosen, organisation, act, writes=writes))
 
 
 async def _administer(

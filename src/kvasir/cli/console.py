@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer
+from kvasir.cli.common import Database, Where, located
 from kvasir.errors import Invalid, NotFound, Unavailable
 
 #: Older files, which a browser has read or never will, are removed.
@@ -27,7 +27,9 @@ _FILE = """<!doctype html>
 """
 
 
+@located
 def console(
+    where: Where,
     print_: Annotated[
         bool, typer.Option("--print", help="Print the link and open nothing: for a browser on another machine.")
     ] = False,
@@ -44,10 +46,6 @@ def console(
     context: Annotated[
         str | None, typer.Option("--context", metavar="NAME", help="Server and access key, see `kvasir context`.")
     ] = None,
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
 ) -> None:
     """Open the console in a browser, signed in: with the rights of an access key, or of the data directory's owner.
 
@@ -55,8 +53,7 @@ def console(
     """
     from kvasir.cli.kv import connection, outcomes
 
-    options = (data_dir, engine, config, organisation)
-    local = any(option is not None for option in options)
+    local = where != Where()
     if local and (key or context):
         raise Invalid(
             "--key and --context ask a server; --data-dir, --engine, --config and --organisation open a database"
@@ -67,7 +64,7 @@ def console(
         with outcomes.reported(), connection.client_of(choice) as client:
             link = client.console_link()
     else:
-        link = _local_link(url or ("" if local else asked.url), data_dir, engine, config, organisation)
+        link = _local_link(url or ("" if local else asked.url), where)
     if print_:
         typer.echo(link)
         typer.echo("for one browser, within 60 seconds", err=True)
@@ -75,11 +72,8 @@ def console(
         _open(link)
 
 
-def _local_link(
-    url: str, data_dir: str | None, engine: str | None, config: Path | None, organisation: str | None
-) -> str:
+def _local_link(url: str, where: Where) -> str:
     """A link for the owner, made right in the database of a server that runs."""
-    from kvasir.config import loading
     from kvasir.control import console_links
     from kvasir.server.welcome import base_url
 
@@ -87,12 +81,12 @@ def _local_link(
         code, _ = await console_links.create(database.engine, database.store.clock(), database.operator)
         return code
 
-    base = url.rstrip("/") or base_url(loading.load({"data_dir": data_dir, "engine": engine}, os.environ, config))
+    base = url.rstrip("/") or base_url(where.settings())
     if base is None:
         raise Invalid("the settings name no address for HTTP: name the server with --url")
     _check(base)
     try:
-        code = administer(work, data_dir, engine, config, organisation, act=("console-link.create", ""))
+        code = where.administer(work, act=("console-link.create", ""))
     except NotFound as error:
         raise NotFound(f"{error.message}. For another server, set KVASIR_URL and KVASIR_KEY") from None
     return base + console_links.PATH.format(code)

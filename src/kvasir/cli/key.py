@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text, duration_ms
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Where, date_text, duration_ms, located
 from kvasir.cli.terminal import Json, print_json, print_table
 from kvasir.errors import Invalid
 from kvasir.printable import printable
@@ -45,16 +45,14 @@ _ExpiresIn = Annotated[
 
 
 @app.command("create")
+@located
 def create(
     name: _Name,
     role: _Role,
+    where: Where,
     store: _Stores = None,
     prefix: _Prefix = None,
     expires_in: _ExpiresIn = None,
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
     json: Json = False,
 ) -> None:
     """Create an access key and print it, once: only a hash of it is kept."""
@@ -84,7 +82,7 @@ def create(
         await access_keys.create_key(database.engine, key)
         return key
 
-    key = administer(work, data_dir, engine, config, organisation, act=("key.create", ""))
+    key = where.administer(work, act=("key.create", ""))
     if json:
         print_json(_shown(key) | {"key": secret})
     else:
@@ -93,11 +91,9 @@ def create(
 
 
 @app.command("list")
+@located
 def list_(
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """List the access keys, oldest first, including expired ones. Their secrets are not kept and cannot be shown."""
@@ -106,7 +102,7 @@ def list_(
     async def work(database: Database) -> list[access_keys.AccessKey]:
         return await access_keys.list_keys(database.engine, database.operator.organisation)
 
-    keys = administer(work, data_dir, engine, config, organisation, writes=False)
+    keys = where.administer(work, writes=False)
     if json:
         print_json([_shown(key) for key in keys])
     else:
@@ -137,7 +133,7 @@ def revoke(
     async def work(database: Database) -> access_keys.AccessKey:
         return await access_keys.revoke_key(database.engine, id)
 
-    key = administer(work, data_dir, engine, config, act=("key.revoke", id))
+    key = Where(data_dir, engine, config).administer(work, act=("key.revoke", id))
     typer.echo(f"revoked {key.id} ({printable(key.name)})", err=True)
 
 

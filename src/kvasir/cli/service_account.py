@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
+from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Where, date_text, located
 from kvasir.cli.terminal import Json, print_json, print_table
 
 app = typer.Typer(help="Create, list and revoke service accounts of the Voximplant API.", no_args_is_help=True)
 
 
 @app.command("create")
+@located
 def create(
     role: Annotated[
         list[str],
@@ -23,6 +24,7 @@ def create(
             "Voximplant's roles, which allow nothing here; may be repeated.",
         ),
     ],
+    where: Where,
     application: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,10 +34,6 @@ def create(
         ),
     ] = None,
     description: Annotated[str, typer.Option("--description", help="What the account is for.")] = "",
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
     json: Json = False,  # noqa: ARG001  # the credentials are JSON anyway, but scripts may ask for it
 ) -> None:
     """Create a service account and print its credentials.json, once: the private key is not kept."""
@@ -50,17 +48,15 @@ def create(
             database.engine, database.store.clock, database.operator.organisation, role, scope, description
         )
 
-    credentials = administer(work, data_dir, engine, config, organisation, act=("service-account.create", ""))
+    credentials = where.administer(work, act=("service-account.create", ""))
     print_json(credentials)
     typer.echo(f"service account {credentials.key_id}, shown only this once: save it as credentials.json", err=True)
 
 
 @app.command("list")
+@located
 def list_(
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """List the service accounts, oldest first. Their private keys are not kept and cannot be shown."""
@@ -69,7 +65,7 @@ def list_(
     async def work(database: Database) -> list[service_accounts.ServiceAccount]:
         return await service_accounts.accounts(database.engine, database.operator.organisation)
 
-    accounts = administer(work, data_dir, engine, config, organisation, writes=False)
+    accounts = where.administer(work, writes=False)
     if json:
         print_json([_shown(account) for account in accounts])
     else:
@@ -99,7 +95,7 @@ def revoke(
     async def work(database: Database) -> None:
         await service_accounts.revoke(database.engine, key_id)
 
-    administer(work, data_dir, engine, config, act=("service-account.revoke", key_id))
+    Where(data_dir, engine, config).administer(work, act=("service-account.revoke", key_id))
     typer.echo(f"revoked {key_id}", err=True)
 
 

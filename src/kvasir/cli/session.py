@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
-from kvasir.cli.terminal import Json, Yes, confirm, print_json, print_table
+from kvasir.cli.common import Database, Where, date_text, located
+from kvasir.cli.terminal import Json, Yes, print_json, print_table
 from kvasir.control import applications, sessions, stores
 from kvasir.control.sessions import attributes_of
 from kvasir.errors import NotFound
@@ -21,11 +21,9 @@ _Name = Annotated[str, typer.Option("--session", help="Name under which SH_OPEN 
 
 
 @app.command("list")
+@located
 def list_(
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """List the sessions with their numbers of keys, oldest first. Only `session show` shows tokens."""
@@ -34,7 +32,7 @@ def list_(
         spaces = await database.store.list_spaces(database.operator, "session")
         return [(space, await database.engine.count(space.number)) for space in spaces]
 
-    found = administer(work, data_dir, engine, config, organisation, writes=False)
+    found = where.administer(work, writes=False)
     if json:
         print_json([_shown(space) | {"keys": keys} for space, keys in found])
         return
@@ -46,12 +44,10 @@ def list_(
 
 
 @app.command("show")
+@located
 def show(
     session: _Session,
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
 ) -> None:
     """Show a session with its token, which is all a client needs in order to use it."""
 
@@ -59,42 +55,34 @@ def show(
         space = await sessions.find(database.engine, database.operator.organisation, session)
         return space, await database.engine.count(space.number)
 
-    space, keys = administer(work, data_dir, engine, config, organisation, writes=False)
+    space, keys = where.administer(work, writes=False)
     print_json(_shown(space) | {"keys": keys, "token": attributes_of(space).token})
 
 
 @app.command("end")
+@located
 def end(
     session: _Session,
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     yes: Yes = False,
 ) -> None:
     """End a session and delete its keys. This cannot be undone."""
 
-    async def look(database: Database) -> tuple[Space, int]:
-        space = await sessions.find(database.engine, database.operator.organisation, session)
-        return space, await database.engine.count(space.number)
+    async def find(database: Database) -> Space:
+        return await sessions.find(database.engine, database.operator.organisation, session)
 
-    space, keys = administer(look, data_dir, engine, config, organisation, writes=False)
-    confirm(f"End the session {space.name!r} ({space.id}) with {keys:,} keys?", yes=yes)
+    def question(space: Space, keys: int) -> str:
+        return f"End the session {space.name!r} ({space.id}) with {keys:,} keys?"
 
-    async def work(database: Database) -> bool:
-        return await database.store.end(database.operator, space)
-
-    administer(work, data_dir, engine, config, organisation, act=("space.end", space.id))
+    space = where.end(find, question, yes=yes)
     typer.echo(f"ended {space.id}", err=True)
 
 
+@located
 def share(
     store: _Store,
     session: _Name,
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
 ) -> None:
     """Let clients of the NemesisDB API open a store or an application as a shared session, and print its token."""
 
@@ -102,16 +90,14 @@ def share(
         space = await _find_shareable(database, store)
         return await sessions.share(database.engine, database.store.limits, space, session)
 
-    typer.echo(administer(work, data_dir, engine, config, organisation, act=("space.share", store)))
+    typer.echo(where.administer(work, act=("space.share", store)))
 
 
+@located
 def unshare(
     store: _Store,
     session: _Name,
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
 ) -> None:
     """Undo `store share`. The last name takes the token with it; the store stays."""
 
@@ -120,7 +106,7 @@ def unshare(
         await sessions.unshare(database.engine, space, session)
         return space
 
-    space = administer(work, data_dir, engine, config, organisation, act=("space.unshare", store))
+    space = where.administer(work, act=("space.unshare", store))
     typer.echo(f"{space.id} is no longer shared as {session!r}", err=True)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from kvasir.cli import session
-from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Organisation, administer, date_text
-from kvasir.cli.terminal import Json, Yes, confirm, print_json, print_table
+from kvasir.cli.common import Database, Where, date_text, located
+from kvasir.cli.terminal import Json, Yes, print_json, print_table
 from kvasir.control import stores
 from kvasir.errors import NotFound
 from kvasir.model import Space
@@ -19,12 +19,10 @@ app.command("unshare")(session.unshare)
 
 
 @app.command("create")
+@located
 def create(
     name: Annotated[str, typer.Argument(help="Name, unique in the organisation.")],
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """Create a store, unless there is one with this name already, and print its ULID."""
@@ -32,7 +30,7 @@ def create(
     async def work(database: Database) -> Space:
         return await stores.create(database.store, database.operator, name)
 
-    space = administer(work, data_dir, engine, config, organisation, act=("space.create", ""))
+    space = where.administer(work, act=("space.create", ""))
     if json:
         print_json(_shown(space))
     else:
@@ -40,11 +38,9 @@ def create(
 
 
 @app.command("list")
+@located
 def list_(
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """List the stores with their numbers of entries, oldest first."""
@@ -53,7 +49,7 @@ def list_(
         spaces = await database.store.list_spaces(database.operator, "store")
         return [(space, await database.engine.count(space.number)) for space in spaces]
 
-    found = administer(work, data_dir, engine, config, organisation, writes=False)
+    found = where.administer(work, writes=False)
     if json:
         print_json([_shown(space) | {"entries": entries} for space, entries in found])
     else:
@@ -62,30 +58,25 @@ def list_(
 
 
 @app.command("delete")
+@located
 def delete(
     store: Annotated[str, typer.Argument(help="Name or ULID of the store.")],
-    data_dir: DataDir = None,
-    engine: EngineUrl = None,
-    config: ConfigFile = None,
-    organisation: Organisation = None,
+    where: Where,
     yes: Yes = False,
 ) -> None:
     """Delete a store and everything in it. This cannot be undone."""
 
-    async def look(database: Database) -> tuple[Space, int]:
+    async def find(database: Database) -> Space:
         space = await stores.find(database.store, database.operator, store)
         if space.kind != "store":
             ends = {"application": "`kvasir application delete` deletes it", "session": "`kvasir session end` ends it"}
             raise NotFound(f"{store!r} is no store but the {space.kind} {space.name!r}; {ends[space.kind]}")
-        return space, await database.engine.count(space.number)
+        return space
 
-    space, entries = administer(look, data_dir, engine, config, organisation, writes=False)
-    confirm(f"Delete the store {space.name!r} ({space.id}) with {entries:,} entries?", yes=yes)
+    def question(space: Space, entries: int) -> str:
+        return f"Delete the store {space.name!r} ({space.id}) with {entries:,} entries?"
 
-    async def end(database: Database) -> bool:
-        return await database.store.end(database.operator, space)
-
-    administer(end, data_dir, engine, config, organisation, act=("space.end", space.id))
+    space = where.end(find, question, yes=yes)
     typer.echo(f"deleted {space.id}", err=True)
 
 

@@ -59,7 +59,7 @@ async def create(
         attributes = msgspec.json.encode(_Attributes(number))
         wanted = Space(id, 0, principal.organisation, "application", name, 0, attributes=attributes)
         aliases = [by_name(principal.organisation, name), by_id(principal.organisation, number)]
-        made = _application(await store.create(principal, wanted, aliases))
+        made = of_space(await store.create(principal, wanted, aliases))
         if made.space.name == name and application_id in (None, made.application_id):
             return made
         if application_id is not None:
@@ -91,7 +91,7 @@ async def rename(store: Store, principal: Principal, space: Space, name: str) ->
 
 async def list_all(store: Store, principal: Principal) -> list[Application]:
     """The applications that the principal may know of, oldest first."""
-    return [_application(space) for space in await store.list_spaces(principal, "application")]
+    return [of_space(space) for space in await store.list_spaces(principal, "application")]
 
 
 async def find(store: Store, principal: Principal, name_or_id: str) -> Application:
@@ -99,10 +99,11 @@ async def find(store: Store, principal: Principal, name_or_id: str) -> Applicati
     organisation = principal.organisation
     alias = by_id(organisation, int(name_or_id)) if name_or_id.isdecimal() else by_name(organisation, name_or_id)
     try:
-        return _application(await store.resolve(principal, alias))
+        return of_space(await store.resolve(principal, alias))
     except NotFound:
         raise NotFound(f"there is no application {name_or_id!r}; `kvasir application list` shows them") from None
 
 
-def _application(space: Space) -> Application:
+def of_space(space: Space) -> Application:
+    """The application that a space of this kind is."""
     return Application(msgspec.json.decode(space.attributes, type=_Attributes).application_id, space)
