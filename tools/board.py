@@ -202,11 +202,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Disk",
-            "Room on the file system of a SQLite database.",
+            "Room on the file system of a SQLite database, and what of it is its write-ahead log.",
             "bytes",
             (
                 Query(total("kvasir_disk_free_bytes", "instance"), "{{instance}} free"),
                 Query(total("kvasir_disk_bytes", "instance"), "{{instance}} size"),
+                Query(total("kvasir_wal_bytes", "instance"), "{{instance}} log"),
             ),
         ),
         Panel(

@@ -49,6 +49,10 @@ BUILD = Family(
     ("version", "engine", "durability"),
 )  # fmt: skip
 LISTENING = Family("kvasir_listener_info", "info", "1; where each listener can be reached.", ("listener", "url"))
+LOG = Family(
+    "kvasir_wal_bytes", "gauge",
+    "Size of SQLite's write-ahead log; it is cut back to 32 MiB when nothing reads what is in it any more.",
+)  # fmt: skip
 DISK_FREE = Family("kvasir_disk_free_bytes", "gauge", "Room on the file system with the SQLite database.")
 DISK = Family("kvasir_disk_bytes", "gauge", "Size of the file system with the SQLite database.")
 
@@ -128,6 +132,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("kvasir_entries", "gauge", "Entries on disk, the expired ones that await the sweep included."),
     Family("kvasir_expired_entries", "gauge", "Expired entries on disk that await the sweep."),
     Family("kvasir_database_bytes", "gauge", "Size of the database on disk."),
+    LOG,
     DISK_FREE,
     DISK,
     Family(

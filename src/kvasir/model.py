@@ -295,6 +295,8 @@ class Stats(Struct, frozen=True):
     #: Of the file system with the database: bytes free for us, and all; None: it is elsewhere, or there is none.
     disk_free_bytes: int | None = None
     disk_bytes: int | None = None
+    #: Of a write-ahead log of our own, which counts among `database_bytes`; None: there is none
+    log_bytes: int | None = None
 
 
 #: Upper bounds of histograms of time, in seconds; and of those of writes per commit.

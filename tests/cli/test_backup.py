@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import pytest
 
@@ -282,6 +283,16 @@ def test_a_backup_of_an_earlier_version_is_upgraded(tmp_path: Path) -> None:
     run("restore", str(STORED / "sqlite-version-2.db"), "--data-dir", str(tmp_path / "data"))
     assert run("check", "--data-dir", str(tmp_path / "data")).stdout.startswith("sound")
     assert len(MIGRATIONS) > 2
+
+
+def test_a_backup_upgrades_a_stopped_database_of_an_earlier_version_first(tmp_path: Path) -> None:
+    database = tmp_path / "data" / "kvasir.db"
+    database.parent.mkdir()
+    shutil.copy(STORED / "sqlite-version-3.db", database)
+    run("backup", str(tmp_path / "copy.db"), "--data-dir", str(database.parent))
+    for file in (database, tmp_path / "copy.db"):
+        with contextlib.closing(apsw.Connection(str(file))) as connection:
+            assert connection.pragma("user_version") == len(MIGRATIONS)
 
 
 def test_what_is_asked_of_the_wrong_engine(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_processes_are_told_apart(server: Server) -> None:
         assert value(server, "process_open_fds", worker=worker) < value(server, "process_max_fds", worker=worker)
     assert value(server, "kvasir_workers") == 2
     assert value(server, "kvasir_ready") == 1
+    assert 0 <= value(server, "kvasir_wal_bytes") < value(server, "kvasir_database_bytes")
     wait_until(lambda: value(server, "kvasir_event_loop_lag_seconds_count") > 0, "the lag of the loop is measured")
     listening = [dict(labels)["url"] for name, labels in scraped(server) if name == "kvasir_listener_info"]
     assert server.url in listening

@@ -12,7 +12,7 @@ from kvasir.control.clock_warning import clock_warning
 from kvasir.dialects.http import Request, Response
 from kvasir.engine import Engine
 from kvasir.errors import KvasirError
-from kvasir.metrics import BUILD, DISK, DISK_FREE, LISTENING, Metrics
+from kvasir.metrics import BUILD, DISK, DISK_FREE, LISTENING, LOG, Metrics
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -115,7 +115,8 @@ class HealthDialect:
             ("kvasir_expired_entries", (), stats.expired),
             ("kvasir_database_bytes", (), stats.database_bytes),
         ]
-        for family, value in ((DISK_FREE, stats.disk_free_bytes), (DISK, stats.disk_bytes)):
+        of_the_file = (LOG, stats.log_bytes), (DISK_FREE, stats.disk_free_bytes), (DISK, stats.disk_bytes)
+        for family, value in of_the_file:
             if value is not None:
                 made.append((family.name, (), value))
         return made

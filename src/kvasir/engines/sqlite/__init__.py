@@ -269,9 +269,9 @@ class SqliteEngine:
     def _measure(self, connection: apsw.Connection) -> Stats:
         spaces, entries, expired = reading.totals(connection, self.clock())
         files = [self._path, self._path.with_name(self._path.name + "-wal")]
-        size = sum(file.stat().st_size for file in files if file.exists())
+        size, log = [file.stat().st_size if file.exists() else 0 for file in files]
         disk = shutil.disk_usage(self._path.parent)
-        return Stats(spaces, entries, size, expired, disk.free, disk.total)
+        return Stats(spaces, entries, size + log, expired, disk.free, disk.total, log)
 
     def _new_connection(self) -> connections.ReadConnection:
         connection = connections.for_reading(self._path)
