@@ -17,6 +17,10 @@ from kvasir.model import Space
 #: The parts of a request, in their order; docs/operate/observability.md says what each is. `RENDER` is what is left.
 AUTH, BODY, READ, WAIT, COMMIT, RENDER = PHASES = ("auth", "body", "read", "wait", "commit", "render")
 
+#: The methods of HTTP. With HTTP/2, a client can send any text in the place of one.
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+OTHER = "_OTHER"
+
 #: A `traceparent` of W3C Trace Context: the version, which is not ff, the trace, the span of the caller, and flags.
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 
@@ -53,7 +57,7 @@ class Timed:
 
     def seconds(self, *names: str) -> float:
         """What these parts have taken so far."""
-        return sum([phase.seconds for name, phase in (self.phases or {}).items() if name in names])
+        return sum([phase.seconds for name, phase in dict(self.phases or {}).items() if name in names])
 
 
 class Finished(Struct, frozen=True):
@@ -65,7 +69,7 @@ class Finished(Struct, frozen=True):
     api: str
     operation: str
     outcome: str
-    #: Of HTTP
+    #: Of HTTP; what is none of `METHODS` is `OTHER`
     method: str | None
     status: int | None
     began: float
@@ -76,7 +80,7 @@ class Finished(Struct, frozen=True):
 
     def phases(self) -> dict[str, Phase]:
         """Every part that took time, `RENDER` included: from the end of those before it to the answer."""
-        found = self.timed.phases or {}
+        found = dict(self.timed.phases or {})  # what was given up may still wait for a commit, in another thread
         since = max([self.began, *(phase.ended for phase in found.values())])
         return found | {RENDER: Phase(since, self.ended, max(0.0, self.ended - since), 1)}
 

@@ -19,7 +19,7 @@ import jwt
 import pytest
 
 from kvasir.model import Space
-from kvasir.server.slow_log import SlowLog, settle
+from kvasir.server.slow_log import LINES_A_SECOND, SlowLog, settle
 from kvasir.timing import PHASES, Finished, Timed
 from tests.support import nemesis
 from tests.support.cli import Commands
@@ -165,6 +165,24 @@ def test_the_same_key_of_a_space_has_the_same_hash_whatever_is_done_with_it(slow
     assert first["key_hash"] == SlowLog(1, settle(slow.server.data_dir)).hash(space(slow.server.store), b"\x02one\x00")
 
 
+@pytest.mark.only_sqlite("the disk of the test is below SQLite")
+def test_commands_that_are_carried_out_together_have_their_own_keys(slow: Slow) -> None:
+    with nemesis.client(slow.server.nemesis_url, additional_headers=slow.server.headers) as session:
+        tkn = session.session("together")
+        before = len(slow.lines())
+        with slow.syncs():
+            for name in ("one", "two"):
+                session.send({"KV_SET": {"tkn": tkn, "keys": {name: 1, f"{name} more": 1}}})
+            for _ in range(2):
+                session.receive()
+        wait_until(lambda: len(slow.lines()) >= before + 2, "both have a line")
+        first, second = slow.lines()[before:]
+    hashes = SlowLog(1, settle(slow.server.data_dir))
+    for line, key in ((first, b"\x02one\x00"), (second, b"\x02two\x00")):
+        check_commit(line, "nemesis", "KV_SET")
+        assert (line["key_hash"], line["keys"]) == (hashes.hash(space(line["space"]), key), 2)
+
+
 @pytest.mark.only_sqlite("another process has its file's lock")
 def test_waiting_for_other_writers_and_for_the_body_is_told_as_such(slow: Slow) -> None:
     lock = os.open(f"{slow.server.data_dir / 'kvasir.db'}-writer", os.O_RDWR)
@@ -231,6 +249,17 @@ def test_a_line_is_there_from_the_bound_on(caplog: pytest.LogCaptureFixture) -> 
         r"render 375\.0, space 01JZX0W7M2Q4T8V6B3N5C9D1EF, key [0-9a-f]{16} of 3",
         record.getMessage(),
     )
+
+
+def test_a_storm_of_slow_requests_is_not_made_worse_by_its_lines(caplog: pytest.LogCaptureFixture) -> None:
+    tell = SlowLog(1.0, b"x" * 32)
+    with caplog.at_level(logging.WARNING, "kvasir.slow"):
+        for _ in range(LINES_A_SECOND + 2):
+            tell(finished(2.0))
+        assert len(caplog.messages) == LINES_A_SECOND
+        tell(finished(3.0))
+    assert caplog.messages[LINES_A_SECOND] == "2 more requests were slow, too many for a line each"
+    assert len(caplog.messages) == LINES_A_SECOND + 2
 
 
 def spoilt(path: Path) -> None:

@@ -19,6 +19,9 @@ from kvasir.timing import PHASES, Finished
 
 log = logging.getLogger("kvasir.slow")
 
+#: So many lines in a second do not hold up the others; of more there is but the number.
+LINES_A_SECOND = 1_000
+
 #: Bytes of the secret, and of a hash
 SECRET_BYTES, HASH_BYTES = 32, 8
 
@@ -52,10 +55,12 @@ class SlowLog:
         """`seconds`: how long a request may take without a line."""
         self._seconds = seconds
         self._secret = secret
+        #: When the present second began, and what was slow in it
+        self._since, self._slow = 0.0, 0
 
     def __call__(self, finished: Finished) -> None:
         seconds = finished.ended - finished.began
-        if seconds < self._seconds:
+        if seconds < self._seconds or not self._has_room(finished.ended):
             return
         found, timed = finished.phases(), finished.timed
         phases = {name: round(found[name].seconds * 1000, 3) if name in found else 0.0 for name in PHASES}
@@ -90,6 +95,14 @@ class SlowLog:
             said,
             extra={"fields": fields},
         )
+
+    def _has_room(self, now: float) -> bool:
+        if now - self._since >= 1:
+            if self._slow > LINES_A_SECOND:
+                log.warning("%d more requests were slow, too many for a line each", self._slow - LINES_A_SECOND)
+            self._since, self._slow = now, 0
+        self._slow += 1
+        return self._slow <= LINES_A_SECOND
 
     def hash(self, space: Space, key: bytes) -> str:
         """What stands for a packed key: 16 hexadecimal digits. Another space has another one for the same key."""

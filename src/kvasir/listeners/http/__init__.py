@@ -28,7 +28,7 @@ from kvasir.listeners.http.connection import Connection
 from kvasir.listeners.http.request import CameLate, KnownHeads, Request
 from kvasir.listeners.http.streaming import Streaming
 from kvasir.metrics import Metrics
-from kvasir.timing import Finished, Watcher, current, trace_of
+from kvasir.timing import METHODS, OTHER, Finished, Watcher, current, trace_of
 
 log = logging.getLogger("kvasir.http")
 access = logging.getLogger("kvasir.access")
@@ -244,7 +244,7 @@ class HttpListener:
                     request.dialect.name,
                     response.operation,
                     response.outcome,
-                    "HEAD" if request.is_head else request.method,
+                    "HEAD" if request.is_head else request.method if request.method in METHODS else OTHER,
                     response.status,
                     request.began,
                     request.began + seconds,
