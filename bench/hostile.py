@@ -43,7 +43,7 @@ def _attack(report: Report, engine: str, apis: list[str]) -> None:
         for api in apis:
             for attack in APIS[api](world):
                 for mode, connections in campaign.MODES:
-                    result = campaign.carry_out(world, heartbeat, attack, mode, connections, SECONDS)
+                    result = campaign.carried_out(world, heartbeat, attack, mode, connections, SECONDS)
                     results.append(result)
                     print(result.line(), flush=True)
         began = time.monotonic()

@@ -5,10 +5,13 @@
 reading: each connection reads its answer, then sends again. deaf: sends as long as the server takes it, reads nothing.
 leaving: sends, waits a moment, and leaves. With an UPGRADE (a file), connections send that first, and the request is a
 frame. At the end it prints how many requests were sent whole, and the first bytes of an answer.
+
+It stands for clients on other machines, so it takes only what time of the processors the server leaves.
 """
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import sys
@@ -136,6 +139,7 @@ class Attack:
 
 
 def main(port: str, connections: str, mode: str, seconds: str, upgrade: str = "") -> None:
+    os.nice(19)
     attack = Attack(int(port), mode, sys.stdin.buffer.read(), Path(upgrade).read_bytes() if upgrade else b"")
     attack.run(int(connections), float(seconds))
     print(attack.requests, attack.answer.split(b"\r\n", 1)[0].decode("latin-1")[:60])  # noqa: T201

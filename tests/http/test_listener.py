@@ -29,7 +29,8 @@ PATIENCE_SECONDS = 30.0
 
 
 class Toy:
-    """Answers with what it was asked; `/wait` waits to be let go, `/body` reads its body, `/large` is long."""
+    """Answers with what it was asked; `/wait` waits to be let go, `/body` reads its body, `/large` is long, and `/set`
+    waits before it changes something."""
 
     name: ClassVar[str] = "toy"
     operations: ClassVar[tuple[str, ...]] = ("toy",)
@@ -37,6 +38,7 @@ class Toy:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.asked: list[str] = []
+        self.set: list[str] = []
 
     def serves(self, path: str) -> bool:
         return True
@@ -55,6 +57,8 @@ class Toy:
         self.asked.append(request.path)
         if request.path.startswith("/wait"):
             await self.go.wait()
+        if request.path.startswith("/set"):
+            await self._set(request)
         try:
             body = await request.body() if request.path.startswith("/body") else b""
         except KvasirError as error:
@@ -62,6 +66,16 @@ class Toy:
         if request.path == "/large":
             return Response(200, b"x" * 4_000_000, "toy")
         return Response(200, f"{request.method} {request.path} ".encode() + body, "toy")
+
+    async def _set(self, request: Request) -> None:
+        """Read what is to be set, until it is let go; then set it, until it is let go again."""
+        request.reads_only()
+        await self.go.wait()
+        request.writes()
+        self.set.append("begun")
+        self.go.clear()
+        await self.go.wait()
+        self.set.append("done")
 
 
 class House:
@@ -119,6 +133,12 @@ class Client:
 
     def close(self) -> None:
         self.writer.close()
+
+    def reset(self) -> None:
+        """Break off: the server learns of it at once."""
+        linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
 
 
 def get(path: str, *lines: str) -> bytes:
@@ -333,6 +353,43 @@ def test_a_client_that_leaves_while_it_is_answered_harms_nobody() -> None:
         client = await house.connect()
         client.send(get("/after"))
         assert (await client.answer())[0] == 200
+
+    told(story)
+
+
+def test_who_leaves_before_anything_is_written_gives_it_up() -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(get("/set"))
+        await house.until(lambda: house.toy.asked == ["/set"])
+        client.close()
+        await house.until(lambda: house.listener.in_flight == 0)
+        assert house.toy.set == []
+        client = await house.connect()
+        client.send(get("/set"))
+        await house.until(lambda: len(house.toy.asked) == 2)
+        house.toy.go.set()
+        await house.until(lambda: house.toy.set == ["begun"])
+        client.reset()
+        await house.until(lambda: house.listener.connections == 0)
+        house.toy.go.set()
+        await house.until(lambda: house.toy.set == ["begun", "done"])
+
+    told(story)
+
+
+def test_the_end_of_a_client_is_noticed_while_nothing_is_read_of_it() -> None:
+    """It has sent more than is read ahead, so the event loop does not look at its connection."""
+
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(get("/set") + get("/later") * 5_000)
+        await house.until(lambda: house.toy.asked == ["/set"] and len(house.listener.paused) == 1)
+        client.reset()
+        await house.until(lambda: house.listener.in_flight == 0)
+        assert house.toy.asked == ["/set"]
+        assert house.toy.set == []
+        assert not house.listener.paused
 
     told(story)
 

@@ -7,11 +7,15 @@ import contextlib
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from kvasir.dialects.nemesis.commands import find
+from kvasir.dialects.nemesis.conversation import requests
 from kvasir.engines.memory import MemoryEngine
 from kvasir.limits import WebSocketLimits
 from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
@@ -544,3 +548,85 @@ def test_stopping_answers_what_has_started_and_closes_with_1001() -> None:
             assert raw.closed_with() == 1001
             raw.send(frame(CLOSE, b"\x03\xe9"))
         stopping.result(30)
+
+
+def test_who_leaves_while_nothing_is_read_of_it_is_noticed() -> None:
+    """TCP says nothing of an end that lies behind what is not read; it says so in answer to whatever is sent."""
+    engine = SlowEngine()
+    limits = WebSocketLimits(in_flight=4)
+    with local(sockets=limits, engine=engine, round_seconds=0.1) as server, client(server.url) as other:
+        token = other.session()
+        with Raw(server.port) as raw:
+            raw.send(*[frame(TEXT, json.dumps({"KV_SET": {"tkn": token, "keys": {"a": 1}}}).encode())] * 20)
+            assert raw.receive() == (PING, b"")
+        server.call(engine.gate.set)
+
+
+def test_what_was_not_begun_when_its_client_left_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that is long to parse, and the later batches of a write with many keys."""
+    begun, go = threading.Event(), threading.Event()
+    parse = requests.parse_request
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        begun.set()
+        assert go.wait(30)
+        return parse(*args, **kwargs)
+
+    def keys(name: str) -> dict[str, Any]:
+        return {f"{name}{n}": n for n in range(1_500)}
+
+    engine = SlowEngine()
+    with local(engine=engine) as server, client(server.url) as other:
+        token = other.session()
+
+        def sent(name: str) -> Raw:
+            raw = Raw(server.port)
+            raw.send(frame(TEXT, json.dumps({"KV_SET": {"tkn": token, "keys": keys(name)}}).encode()))
+            return raw
+
+        def is_alone() -> bool:
+            return bool(server.call(lambda: server.listener.connections) == 1)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(requests, "parse_request", slow)
+            raw = sent("parsed")
+            assert begun.wait(30)
+            raw.__exit__()
+            wait_until(is_alone, "the listener knows that it has left")
+            go.set()
+        raw = sent("written")
+        wait_until(lambda: engine.calls == 1, "the first batch is on its way")
+        raw.__exit__()
+        wait_until(is_alone, "the listener knows that it has left")
+        server.call(engine.gate.set)
+        # Another message of this kind has its turn behind those.
+        assert len(other.do("KV_SET", tkn=token, keys=keys("other"))["keys"]) == 1_500
+        count = other.do("KV_COUNT", tkn=token)["cnt"]
+    assert count == 2_500
+
+
+def test_many_who_change_one_large_value_do_not_make_each_other_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewritten: list[str] = []
+    rewrite = find._rewritten
+
+    def counted(context: Any, name: str, *more: Any) -> Any:
+        rewritten.append(name)
+        return rewrite(context, name, *more)
+
+    monkeypatch.setattr(find, "_rewritten", counted)
+    with local() as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"k": [{"n": 0}] * 5_000})
+        messages = [
+            {"KV_UPDATE": {"tkn": token, "key": "k", "path": "$[0].n", "value": 1}},
+            {"KV_UPDATE": {"tkn": token, "key": "k", "/1/n": 2}},
+            {"KV_APPEND": {"tkn": token, "k": [1]}},
+        ] * 3
+        with contextlib.ExitStack() as stack:
+            callers = [stack.enter_context(client(server.url)) for _ in messages]
+            for each, message in zip(callers, messages, strict=True):
+                each.send(message)
+            for each in callers:
+                (answer,) = each.receive().values()
+                assert answer["st"] == 1
+    assert rewritten == ["k"] * len(messages)

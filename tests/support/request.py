@@ -35,6 +35,9 @@ class FakeRequest:
     def reads_only(self) -> None:
         """There is no client who could leave."""
 
+    def writes(self) -> None:
+        """There is no client who could leave."""
+
     def answer(self, response: Response) -> None:
         raise AssertionError("only what a listener has is answered without a coroutine")
 

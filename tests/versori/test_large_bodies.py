@@ -173,3 +173,23 @@ def test_a_text_has_a_bounded_number_of_containers(clock: ManualClock, rest: str
 def test_hundreds_of_thousands_of_keys_are_refused_without_decoding_them(api: Api) -> None:
     text = b'{"keys":[' + b'["a"],' * 850_000 + b'["a"]]}'
     assert api.call("POST", "batch", text).refusal() == (400, "too_large", ["keys"])
+
+
+class Text(bytes):
+    """Counts no more than that: how long the longest text is that it was searched for."""
+
+    longest = 0
+
+    def find(self, sub: Any, *bounds: Any) -> int:
+        Text.longest = max(Text.longest, len(sub))
+        return super().find(sub, *bounds)
+
+
+@pytest.mark.parametrize("before", [b"", b"[]", b"[],[],", b'"entries":[[],[],[]],', b"[" + b"[]," * 50 + b"x"])
+def test_where_items_begin_is_found_without_a_search_for_all_of_them(before: bytes) -> None:
+    """Which takes the standard library a second, for megabytes that repeat themselves."""
+    items = b"[" + b"[]," * 5_000 + b"1]"
+    text = Text(before + items + b"}")
+    assert batches._place(text, memoryview(items), 1_000) == len(before)
+    assert Text.longest < 100
+    assert batches._place(text, memoryview(items), 100) == (len(before) if len(before) <= 100 else -1)

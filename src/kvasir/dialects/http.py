@@ -50,8 +50,12 @@ class Request(Protocol):
     def reads_only(self) -> None:
         """Say that the call of the dialect changes nothing from here on.
 
-        Then it is cancelled when its client leaves, and when the time to drain is over.
+        Then it is cancelled when its client leaves, and when the time to drain is over. What writes says so while it
+        reads what is to be written, and then that it `writes`.
         """
+
+    def writes(self) -> None:
+        """Say that the call of the dialect changes something from here on: it goes on to its end, whoever leaves."""
 
     async def body(self, limit: int | None = None) -> bytes:
         """The whole body, of at most `limit` bytes if that is less than the server's own limit.

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from kvasir import jsontext
+from kvasir.dialects.aside import aside, rendered
 from kvasir.dialects.http import Response
 from kvasir.dialects.native import bodies, durations, entries, parameters, rendering
 from kvasir.dialects.native.bodies import blame
@@ -40,6 +41,7 @@ async def commit(services: Services, call: Call) -> Response:
     store = services.store
     space = await call.space(services)
     body = await call.request.body(store.limits.batch_body_bytes)
+    call.request.reads_only()
     asked = await bodies.read(body, bodies.Atomic, store.limits)
     if len(asked.checks) + len(asked.mutations) > store.limits.batch_keys:
         raise TooLarge(f"more than {store.limits.batch_keys:,} checks and mutations together; send less at a time")
@@ -47,12 +49,22 @@ async def commit(services: Services, call: Call) -> Response:
         raise Invalid("the body has neither checks nor mutations")
     when = [condition_of(check, f"checks[{at}].") for at, check in enumerate(asked.checks)]
     now = store.now(space)
-    wanted = [mutation_of(each, f"mutations[{at}].", store.limits, now) for at, each in enumerate(asked.mutations)]
+
+    def wanted_by(body: bodies.Atomic) -> list[Mutation]:
+        return [mutation_of(each, f"mutations[{at}].", store.limits, now) for at, each in enumerate(body.mutations)]
+
+    wanted = wanted_by(asked) if jsontext.is_light(body) else await aside(lambda: wanted_by(asked))
+    call.request.writes()
     outcome = await store.write(call.principal, space, *wanted, when=when)
     if isinstance(outcome, Conflict):
         raise ConditionNotMet("nothing was done: a check does not hold", failed=_failed(outcome.unmet, when, wanted))
-    results = [_result(mutation, count) for mutation, count in zip(wanted, outcome.counts, strict=True)]
-    return call.answer(rendering.document(versionstamp=versionstamp_text(outcome.versionstamp), results=results))
+    stamp, counts = versionstamp_text(outcome.versionstamp), outcome.counts
+
+    def results() -> bytes:
+        each = [_result(mutation, count) for mutation, count in zip(wanted, counts, strict=True)]
+        return rendering.document(versionstamp=stamp, results=each)
+
+    return call.answer(await rendered(counts, results))
 
 
 def condition_of(check: bodies.Check, at: str) -> Condition:

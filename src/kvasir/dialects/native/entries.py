@@ -86,7 +86,9 @@ async def put(services: Services, call: Call) -> Response:
     if jsontext.is_light(body):
         wanted = wanted_set(call.request, call.query, packed, body, services.store, space)
     else:
+        call.request.reads_only()
         wanted = await aside(lambda: wanted_set(call.request, call.query, packed, body, services.store, space))
+        call.request.writes()
     return set_response(await services.store.write(call.principal, space, wanted, when=when), call.operation.name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from kvasir.dialects.aside import rendered
 from kvasir.dialects.http import Response
 from kvasir.dialects.native import bodies, cursor, parameters, rendering
 from kvasir.dialects.native.calls import Call, Services
@@ -13,9 +14,6 @@ from kvasir.errors import TooLarge
 from kvasir.keys import pack, prefix_range, unpack
 from kvasir.limits import Limits
 from kvasir.model import Conflict, DeleteRange, KeyRange, Query
-
-#: Bytes of the values on one page, unless its first alone has more.
-PAGE_BYTES = 4_194_304
 
 
 def prefix_of(call: Call, limits: Limits, *, needed: bool = False) -> bytes:
@@ -45,15 +43,18 @@ async def list_entries(services: Services, call: Call) -> Response:
         created_to=asked.get("created_to"),
         metadata=asked.get("metadata"),
         values=asked.get("values", True),
-        max_bytes=PAGE_BYTES if asked.get("values", True) else None,
     )
     page = await services.store.page(call.principal, space, query)
     next = b"null"
     if page.more and page.entries:
         last = page.entries[-1]
         next = rendering.json(cursor.encode(space.id, order, last.key if order == "key" else last.sequence))
-    shown = b",".join([rendering.entry(entry, value=query.values) for entry in page.entries])
-    return call.answer(b'{"entries":[%b],"next":%b}' % (shown, next))
+
+    def shown() -> bytes:
+        entries = b",".join([rendering.entry(entry, value=query.values) for entry in page.entries])
+        return b'{"entries":[%b],"next":%b}' % (entries, next)
+
+    return call.answer(await rendered(page.entries, shown))
 
 
 async def children(services: Services, call: Call) -> Response:
@@ -89,8 +90,11 @@ async def get_many(services: Services, call: Call) -> Response:
     limits.check_keys(packed)
     extend = call.query.get("extend", True)
     entries = await services.store.get(call.principal, space, packed, extend=extend) if packed else []
-    shown = [b"null" if entry is None else rendering.entry(entry) for entry in entries]
-    return call.answer(b'{"entries":[%b]}' % b",".join(shown))
+
+    def shown() -> bytes:
+        return b'{"entries":[%b]}' % b",".join([b"null" if each is None else rendering.entry(each) for each in entries])
+
+    return call.answer(await rendered(entries, shown))
 
 
 async def delete_prefix(services: Services, call: Call) -> Response:

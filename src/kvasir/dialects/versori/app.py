@@ -11,7 +11,7 @@ from kvasir import jsontext
 from kvasir.access.authenticator import Authenticator
 from kvasir.control import stores
 from kvasir.control.audit import Audit, recorded
-from kvasir.dialects.aside import aside
+from kvasir.dialects.aside import aside, rendered
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.ignored import Notes, NotPlain, must_be_plain
 from kvasir.dialects.versori import batches, requests, responses, routes
@@ -138,9 +138,10 @@ class VersoriDialect:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.set_body_bytes)
-        return await self._put(
-            principal, space, await _read(body, lambda: requests.read_set(body, packed, self._limits, notes.look))
-        )
+        request.reads_only()
+        put = await _read(body, lambda: requests.read_set(body, packed, self._limits, notes.look))
+        request.writes()
+        return await self._put(principal, space, put)
 
     async def _put(self, principal: Principal, space: Space, put: requests.Put) -> Response:
         return _set_response(await self._store.write(principal, space, put.set, when=put.conditions))
@@ -149,7 +150,9 @@ class VersoriDialect:
         packed = pack(routes.key_parts(rest))
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
+        request.reads_only()
         removal = await _read(body, lambda: requests.read_delete(body, packed, self._limits, notes.look))
+        request.writes()
         return await self._remove(principal, space, removal, "DeleteKV")
 
     # -- batches ------------------------------------------------------------------------------------------
@@ -163,7 +166,8 @@ class VersoriDialect:
         packed, timeout = await batches.read_batch_get(body, self._limits, notes.look)
 
         async def found() -> bytes:
-            return responses.found(await self._store.get(principal, space, packed))
+            entries = await self._store.get(principal, space, packed)
+            return await rendered(entries, lambda: responses.found(entries))
 
         return Response(200, await within(timeout, found()), "BatchGetKV")
 
@@ -172,7 +176,9 @@ class VersoriDialect:
     ) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.batch_body_bytes)
+        request.reads_only()
         entries = await batches.read_batch_set(body, self._limits, notes.look)
+        request.writes()
         if isinstance(entries, requests.Put):
             try:
                 return await self._put(principal, space, entries)
@@ -185,14 +191,16 @@ class VersoriDialect:
         for outcome in outcomes:
             if isinstance(outcome, NotFound):  # the store itself is gone
                 raise outcome
-        return Response(200, responses.batch_result(entries, outcomes), "BatchSetKV")
+        return Response(200, await rendered(outcomes, lambda: responses.batch_result(entries, outcomes)), "BatchSetKV")
 
     async def _batch_delete(
         self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes
     ) -> Response:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.keys_body_bytes)
+        request.reads_only()
         removal, is_batch = await batches.read_batch_delete(body, self._limits, notes.look)
+        request.writes()
         return await self._remove(principal, space, removal, "BatchDeleteKV" if is_batch else "DeleteKV")
 
     async def _remove(self, principal: Principal, space: Space, removal: requests.Removal, operation: str) -> Response:
@@ -209,7 +217,8 @@ class VersoriDialect:
         request.reads_only()
         query = await _read(body, lambda: requests.read_listing(body, space.id, self._limits, notes.look))
         page = await self._store.page(principal, space, query)
-        return Response(200, responses.page(page, query, space.id), "ListKV")
+        body = await rendered(page.entries, lambda: responses.page(page, query, space.id))
+        return Response(200, body, "ListKV")
 
     async def _count(self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes) -> Response:
         space = await self._store.open(principal, owner)

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 #: Bytes of items that are read in one go, which takes a few milliseconds.
 STEP_BYTES = 65_536
+#: Bytes by whose look the items are looked for.
+_SAMPLE_BYTES = 64
 #: Up to this many items a type of its own stops the decoder at the first one too many.
 MOST_PLACES = 4_096
 
@@ -33,7 +35,7 @@ async def read_batch_get(text: bytes, limits: Limits, look: Look) -> tuple[list[
     """See `requests.read_batch_get`."""
     if jsontext.is_light(text):
         return requests.read_batch_get(text, limits, look)
-    body, keys = await aside(lambda: _cut(text, "keys", limits))
+    body, keys = await _cut(text, "keys", limits)
     packed = await _packed(keys, limits)
     limits.check_keys(packed)
     return packed, requests.read_timeout(body, look)
@@ -43,7 +45,7 @@ async def read_batch_delete(text: bytes, limits: Limits, look: Look) -> tuple[Re
     """See `requests.read_batch_delete`."""
     if not text or jsontext.is_light(text):
         return requests.read_batch_delete(text, limits, look)
-    body, keys = await aside(lambda: _cut(text, "keys", limits))
+    body, keys = await _cut(text, "keys", limits)
     if keys is None:
         return requests.read_batch_delete(text, limits, look)  # without keys it is short
     look(body, BODIES["BatchDeleteKV"], "")
@@ -56,30 +58,26 @@ async def read_batch_set(text: bytes, limits: Limits, look: Look) -> list[Put | 
         return requests.read_batch_set(text, limits, look)
     if len(text) <= limits.set_body_bytes and await aside(lambda: requests.is_for_one_key(text)):
         return await aside(lambda: requests.read_batch_set(text, limits, look))
-    body, entries = await aside(lambda: _cut(text, "entries", limits))
+    body, entries = await _cut(text, "entries", limits)
     if entries is None:
         raise blame("entries", requests.IS_MISSING)
     look(body, BODIES["BatchSetKV"], "")
     return await _read(entries, lambda index, entry: _entry(index, bytes(entry), limits, look))
 
 
-def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequence[Raw] | None]:
+async def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequence[Raw] | None]:
     """(the body with null in the place of its items, the texts of the items; None: there is no such member)"""
     holder, items_of, cut = _cutters(name, limits.batch_keys)
     try:
-        items_of(text)  # first, since it stops at the first item too many
-        items = memoryview(getattr(holder(text), name))
-        # What is left is decoded as strictly as any body, so it also says whether a member is there twice.
-        at = text.find(items)
-        rest = text[:at] + b"null" + text[at + len(items) :] if items else text
-        if len(rest) > limits.query_body_bytes:
-            raise TooLarge(f"the body has more than {limits.query_body_bytes:,} bytes besides its {name}")
-        body = requests.read_object(rest, limits)
+        # Each is one function of msgspec's, which nobody can interrupt. First the one that stops at an item too many.
+        await aside(lambda: items_of(text))
+        items = await aside(lambda: memoryview(getattr(holder(text), name)))
+        body = await aside(lambda: _around(text, items, name, limits))
         if name not in body:
             return body, None
         if items[0] != ord("["):
             raise blame(name, "must be an array")
-        return body, cut(items)
+        return body, await aside(lambda: cut(items))
     except msgspec.ValidationError as error:
         if "length" in str(error):
             raise requests.too_many(name, f"more than {limits.batch_keys:,}", limits) from None
@@ -87,9 +85,31 @@ def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequen
             raise blame(name, "must be an array") from None
         raise Invalid("the body must be a JSON object") from None
     except (msgspec.MsgspecError, RecursionError):
-        jsontext.check_containers(text, limits.json_containers)
-        jsontext.decode(text, limits.json_depth)  # which says what is wrong, and where
+        await aside(lambda: jsontext.check_containers(text, limits.json_containers))
+        await aside(lambda: jsontext.decode(text, limits.json_depth))  # which says what is wrong, and where
         raise
+
+
+def _around(text: bytes, items: memoryview, name: str, limits: Limits) -> dict[str, Any]:
+    """The body with null in the place of its items."""
+    at = _place(text, items, limits.query_body_bytes)
+    # What is left is decoded as strictly as any body, so it also says whether a member is there twice.
+    rest = text[:at] + b"null" + text[at + len(items) :] if items else text
+    if at < 0 or len(rest) > limits.query_body_bytes:
+        raise TooLarge(f"the body has more than {limits.query_body_bytes:,} bytes besides its {name}")
+    return requests.read_object(rest, limits)
+
+
+def _place(text: bytes, items: memoryview, most: int) -> int:
+    """Where the items begin; -1: not within the first `most` bytes.
+
+    To look for megabytes that repeat themselves would take the standard library's search a second.
+    """
+    whole, start = bytes(items), bytes(items[:_SAMPLE_BYTES])
+    at = text.find(start, 0, most + len(start))
+    while at >= 0 and not text.startswith(whole, at):
+        at = text.find(start, at + 1, most + len(start))
+    return at
 
 
 @lru_cache(maxsize=8)

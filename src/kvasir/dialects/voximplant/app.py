@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from kvasir.access.service_tokens import BadToken, Caller, Flaw, ServiceTokenVerifier
 from kvasir.control import applications
+from kvasir.dialects.aside import aside
 from kvasir.dialects.http import JSON, Request, Response
 from kvasir.dialects.ignored import Notes
 from kvasir.dialects.voximplant import errors, forms
@@ -75,7 +76,7 @@ class VoximplantDialect:
         operation = UNKNOWN
         try:
             kind, options = forms.content_type(request.header("content-type"))
-            if len(body) > self._max_bytes(kind):
+            if len(body) > self._max_bytes(kind) or not forms.is_light(body, kind):
                 return False
             texts = forms.read(request.query, body, kind, options)
             operation = command(method(request.path), texts)
@@ -113,8 +114,12 @@ class VoximplantDialect:
             body = await request.body(self._max_bytes(kind))
             if decoded is not None and decoded[0] is request:
                 texts = decoded[1]
-            else:
+            elif forms.is_light(body, kind):
                 texts = forms.read(request.query, body, kind, options)
+            else:
+                request.reads_only()
+                texts = await aside(lambda: forms.read(request.query, body, kind, options))
+                request.writes()
             operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
             if COMMANDS[operation].roles is READERS:
@@ -123,7 +128,9 @@ class VoximplantDialect:
             notes.look(texts, COMMANDS[operation].known, "")
             principal = caller.principal
             space = self._application_nowait(principal, texts) or await self._application(principal, texts)
-            call = Call(self._store, self._settings, principal, space, Parameters(texts, self._settings), notes)
+            call = Call(
+                self._store, self._settings, principal, space, Parameters(texts, self._settings), notes, request
+            )
             response = _success(await COMMANDS[operation].run(call), operation)
         except ApiError as error:
             response = failure(error, operation)

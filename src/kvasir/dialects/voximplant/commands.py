@@ -6,13 +6,16 @@ matches the documented expression, and its value is short enough; others do not 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import cast
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from kvasir import keys
+from kvasir.dialects.aside import aside, rendered
+from kvasir.dialects.http import Request
 from kvasir.dialects.ignored import Known, Notes
 from kvasir.dialects.voximplant.errors import FAILURES, MISSING, RANGE, ApiError, recoded
 from kvasir.dialects.voximplant.parameters import INT64, INTEGER, KEY, Cursor, Parameters, text_of
@@ -25,11 +28,15 @@ from kvasir.store.store import Store
 #: allows, however little of it is shown.
 SCAN_ENTRIES = 100
 
+#: A list in a parameter up to so many characters is read on the event loop.
+LIGHT_CHARACTERS = 4_096
 
 #: A character has at most 12 bytes of JSON text (an escaped surrogate pair), so longer texts need not be decoded.
 MAX_BYTES_PER_CHARACTER = 12
 
 _encode = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -42,6 +49,25 @@ class Call(Struct, frozen=True, gc=False):
     parameters: Parameters
     #: What it has that has no effect
     notes: Notes | None = None
+    #: The request itself; None for one that is answered at once
+    request: Request | None = None
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """While it lasts, nothing is written yet: if the client leaves, the call ends."""
+        if self.request is None:
+            yield
+            return
+        self.request.reads_only()
+        yield
+        self.request.writes()
+
+    async def prepare(self, text: str, work: Callable[[], T]) -> T:
+        """What `work` makes of a parameter with this text, before anything is written; a long one is read aside."""
+        if len(text) <= LIGHT_CHARACTERS:
+            return work()
+        with self.preparing():
+            return await aside(work)
 
     async def write(self, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit | Conflict:
         """See `Store.write`."""
@@ -208,6 +234,25 @@ ITEM: Known = dict.fromkeys(("key", "value", "ttl", "expires_at", "if_version", 
 
 async def set_items(call: Call) -> bytes:
     """Create or replace the items of the JSON array `items`, all or none, each with its own conditions."""
+    sets, conditions = await call.prepare(call.parameters.required("items"), lambda: _read_sets(call))
+    outcome = await call.write(*(mutation for _, mutation in sets.values()), when=conditions)
+    if isinstance(outcome, Conflict):
+        raise sets[outcome.key][0].unmet(outcome)
+    stamp = outcome.versionstamp
+
+    def response() -> bytes:
+        return result(
+            [
+                item(parameters.key(), parameters.value(), mutation.expires_at, stamp)
+                for parameters, mutation in sets.values()
+            ]
+        )
+
+    return await rendered(outcome.counts, response)
+
+
+def _read_sets(call: Call) -> tuple[dict[bytes, tuple[Parameters, Set]], list[Condition]]:
+    """The items of a request by their packed keys, with what sets them; and all their conditions."""
     store, sets = call.store, dict[bytes, tuple[Parameters, Set]]()
     conditions: list[Condition] = []
     for index, parameters in enumerate(call.parameters.items("items", store.limits.batch_keys)):
@@ -219,15 +264,7 @@ async def set_items(call: Call) -> bytes:
         value = msgspec.json.encode(parameters.value())
         sets[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(store.now(call.space)))
         conditions += parameters.conditions(packed)
-    outcome = await call.write(*(mutation for _, mutation in sets.values()), when=conditions)
-    if isinstance(outcome, Conflict):
-        raise sets[outcome.key][0].unmet(outcome)
-    return result(
-        [
-            item(parameters.key(), parameters.value(), mutation.expires_at, outcome.versionstamp)
-            for parameters, mutation in sets.values()
-        ]
-    )
+    return sets, conditions
 
 
 async def delete_items(call: Call) -> bytes:
@@ -239,13 +276,14 @@ async def delete_items(call: Call) -> bytes:
     parameters.only_one("keys", "prefix")
     more = False
     if parameters.has("keys"):
-        doomed = parameters.keys("keys", max_keys)
+        doomed = await call.prepare(parameters.required("keys"), lambda: parameters.keys("keys", max_keys))
     else:
         doomed = []
-        async for key, _ in _items(call, parameters.pattern("prefix", required=True)):
-            if more := len(doomed) == max_keys:
-                break
-            doomed.append(key)
+        with call.preparing():
+            async for key, _ in _items(call, parameters.pattern("prefix", required=True)):
+                if more := len(doomed) == max_keys:
+                    break
+                doomed.append(key)
     if not doomed:
         return result({"deleted": 0, "more": False})
     outcome = await call.write(*(Delete(keys.pack((key,))) for key in dict.fromkeys(doomed)))

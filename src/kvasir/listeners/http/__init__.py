@@ -98,6 +98,8 @@ class HttpListener:
         self.heads = KnownHeads(self)
         #: Bytes of request bodies in memory, and of large answers that clients have not taken.
         self.held = self.unread = 0
+        #: Connections of which nothing is read now
+        self.paused: set[Connection] = set()
         self.draining = False
         self.now, self.date = time.perf_counter(), b""
         self._dialects = tuple(dialects)
@@ -259,6 +261,8 @@ class HttpListener:
             self.date = email.utils.formatdate(usegmt=True).encode()
             for connection in list(self._parts[turn]):
                 connection.look_after(now)
+            for connection in list(self.paused):
+                connection.notice_end()
             await asyncio.sleep(TICK_SECONDS)
 
     async def stop(self, seconds: float) -> bool:

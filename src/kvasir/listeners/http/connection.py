@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -114,6 +115,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
         self._listener.left(self)
+        self._listener.paused.discard(self)
         self.count_unread(0)
         if self._current is not None:
             self._current.abandon()
@@ -309,6 +311,7 @@ class Connection(asyncio.Protocol):
         reading = self._lingering or not (ahead or self._crowded or unasked)
         if reading != self._reading and self._transport is not None:
             self._reading = reading
+            (self._listener.paused.discard if reading else self._listener.paused.add)(self)
             (self._transport.resume_reading if reading else self._transport.pause_reading)()
 
     def write(self, data: bytes | memoryview) -> None:
@@ -347,6 +350,11 @@ class Connection(asyncio.Protocol):
             self._http2.drain()
         elif self._current is None:
             self.close()
+
+    def notice_end(self) -> None:
+        """Nothing is read of it: see whether the client has broken off, of which the event loop says nothing."""
+        if self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.abort()
 
     def look_after(self, now: float) -> None:
         """Once in a while: end what takes too long."""

@@ -185,6 +185,11 @@ class Request(Timed):
         if self._is_left:
             self.abandon()
 
+    def writes(self) -> None:
+        self._only_reads = False
+        if self._is_left:  # it has been cancelled, and must not learn of it amid a write
+            raise asyncio.CancelledError
+
     def abandon(self) -> None:
         """The client is gone, or the time to drain is over: cancel what only reads."""
         self._is_left = True

@@ -62,6 +62,7 @@ class WebSocketListener:
         self.limits = limits
         #: Bytes of unfinished messages, and of unread replies, of all connections
         self.unfinished = self.unread = 0
+        self.paused: set[Connection] = set()
         self._origins = origins
         self._round_seconds = round_seconds
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]
@@ -177,4 +178,6 @@ class WebSocketListener:
         now = loop.time()
         for connection in list(self._parts[self._turn]):
             connection.look_after(now)
+        for connection in list(self.paused):
+            connection.prod()
         self._ticking = loop.call_later(self._round_seconds / _PARTS, self._tick)

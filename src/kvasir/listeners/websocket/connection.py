@@ -31,6 +31,8 @@ class Listener(Protocol):
     #: Bytes of unfinished messages, and of unread replies, of all connections
     unfinished: int
     unread: int
+    #: Connections of which nothing is read until some of their messages are answered
+    paused: set[Connection]
 
     def joined(self, connection: Connection) -> None:
         """A connection has been opened."""
@@ -107,6 +109,7 @@ class Connection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002
         self._listener.left(self)
+        self._listener.paused.discard(self)
         self._account(0)
         self._count_unread(0)
         self._conversation.drop()
@@ -188,6 +191,7 @@ class Connection(WSListener):
         self._conversation.feed(messages)
         if not self._paused and self._conversation.unanswered > self._limits.in_flight and self._socket is not None:
             self._paused = True
+            self._listener.paused.add(self)
             self._socket.pause_reading()
 
     def crowd(self, *, crowded: bool) -> None:
@@ -241,7 +245,13 @@ class Connection(WSListener):
     def _go_on_reading(self) -> None:
         if self._paused and self._conversation.unanswered <= self._limits.in_flight // 2 and not self._closing:
             self._paused = False
+            self._listener.paused.discard(self)
             self._socket.resume_reading()
+
+    def prod(self) -> None:
+        """Nothing is read of it: if the client has left, only an answer to something that is sent will tell."""
+        if self._transport is not None and not self._closing and self._unread_since is None:
+            self._transport.send_ping()
 
     # -- the end ------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -20,6 +21,7 @@ from kvasir.keys import pack
 from kvasir.limits import NemesisLimits
 from kvasir.model import Entry, Mutation, Principal, Space, Write
 from kvasir.store.store import Store
+from kvasir.store.turns import Turns
 from kvasir.timing import Watcher
 
 
@@ -78,14 +80,26 @@ class Shared:
     watcher: Watcher | None = None
     #: Taken by requests that are large to hold and slow to parse
     heavy: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(HEAVY_REQUESTS))
+    #: Taken by commands that change large values
+    turns: Turns = dataclasses.field(default_factory=Turns)
 
 
 class CommandContext:
     """The caller of a command, and what the command works with."""
 
-    __slots__ = ("_second", "_sessions", "limits", "principal", "saves", "send", "store", "threads")
+    __slots__ = (
+        *("_may_end", "_second", "_sessions", "_turns"),
+        *("limits", "principal", "saves", "send", "store", "threads"),
+    )
 
-    def __init__(self, shared: Shared, principal: Principal, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        principal: Principal,
+        send: Callable[[bytes], None],
+        may_end: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """`may_end` is told whether the command ends if the client leaves, and ends it if that has happened."""
         self.store = shared.store
         #: Changes when the caller is authenticated again.
         self.principal = principal
@@ -94,6 +108,8 @@ class CommandContext:
         self.threads = shared.threads
         #: Sends a frame ahead of the one that the handler returns.
         self.send = send
+        self._may_end = may_end
+        self._turns = shared.turns
         self._second = 0
         self._sessions = 0
 
@@ -137,22 +153,47 @@ class CommandContext:
         return TooLarge(f"the reply would exceed {self.limits.reply_bytes:,} bytes; ask for fewer keys at a time")
 
     async def write(self, space: Space, writes: Sequence[Write]) -> list[Outcome]:
-        """Write in batches, so that even a huge command lets other writers in. Raises the first failure."""
+        """Write in batches, so that even a huge command lets other writers in. Raises the first failure.
+
+        It ends between two of them if the client leaves.
+        """
         outcomes: list[Outcome] = []
         for batch in batches(writes, self.store.limits.batch_keys):
+            with self.preparing():
+                pass
             outcomes += raise_failure(await self.store.write_many(self.principal, space, batch))
         return outcomes
 
     async def change(self, space: Space, keys: Sequence[bytes], change: Change) -> None:
         """What `Store.update_many` does; large values are changed beside the event loop, and written if still same."""
-        while True:
-            entries = await self.store.get(self.principal, space, keys, extend=False)
-            if sum([len(entry.value) for entry in entries if entry is not None]) <= INLINE_BYTES:
-                await self.store.update_many(self.principal, space, keys, change)
-                return
-            mutations = await aside(lambda entries=entries: change(entries))  # type: ignore[misc]
-            if not mutations or await self.put_if_unchanged(space, keys, entries, mutations):
-                return
+        entries = await self.store.get(self.principal, space, keys, extend=False)
+        if sum([len(entry.value) for entry in entries if entry is not None]) <= INLINE_BYTES:
+            await self.store.update_many(self.principal, space, keys, change)
+            return
+        async with self.alone(space, keys):
+            mutations: Sequence[Mutation] | None = None
+            while mutations is None or (mutations and not await self.put_if_unchanged(space, keys, entries, mutations)):
+                entries = await self.store.get(self.principal, space, keys, extend=False)
+                with self.preparing():
+                    mutations = await aside(lambda entries=entries: change(entries))  # type: ignore[misc]
+
+    @contextlib.asynccontextmanager
+    async def alone(self, space: Space, keys: Sequence[bytes]) -> AsyncIterator[None]:
+        """While it lasts, no other command looks into these keys to change them: of many at once, all but one would
+        have to begin anew."""
+        async with contextlib.AsyncExitStack() as stack:
+            with self.preparing():
+                await stack.enter_async_context(self._turns.taken(space.number, keys))
+            yield
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """While it lasts, nothing is being written: if the client leaves, the command ends."""
+        self._may_end(True)
+        try:
+            yield
+        finally:
+            self._may_end(False)
 
     async def put_if_unchanged(
         self, space: Space, keys: Sequence[bytes], seen: Sequence[Entry | None], new: Sequence[Mutation]

@@ -308,23 +308,25 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
         return error(Status.UNKNOWN)
     name = body["key"]
     budget = Budget(context.limits.path_steps)
-    outcome = {"st": Status.OK, "cnt": 0}
-    while True:
-        entry = (await context.get(space, [name]))[0]
-        if entry is None:
-            outcome = {"st": Status.KEY_NOT_EXIST, "cnt": 0}
-            break
+    status, count = Status.OK, 0
+    async with context.alone(space, [pack((name,))]):
+        while True:
+            entry = (await context.get(space, [name]))[0]
+            if entry is None:
+                status, count = Status.KEY_NOT_EXIST, 0
+                break
 
-        def replacing(budget: Budget, text: bytes = entry.value) -> tuple[Any, int]:
-            return compiler.replace(path, _decode(text), body["value"], budget)
+            def replacing(budget: Budget, text: bytes = entry.value) -> tuple[Any, int]:
+                return compiler.replace(path, _decode(text), body["value"], budget)
 
-        value, outcome["cnt"] = await _evaluate(context, len(entry.value), budget, replacing)
-        if not outcome["cnt"]:
-            break
-        new = await aside(lambda value=value, entry=entry: _rewritten(context, name, value, entry))  # type: ignore[misc]
-        if await context.put_if_unchanged(space, [entry.key], [entry], [new]):
-            break
-    return reply("KV_UPDATE", {"tkn": body["tkn"], **outcome})
+            with context.preparing():
+                value, count = await _evaluate(context, len(entry.value), budget, replacing)
+                if not count:
+                    break
+                new = await aside(lambda value=value, entry=entry: _rewritten(context, name, value, entry))  # type: ignore[misc]
+            if await context.put_if_unchanged(space, [entry.key], [entry], [new]):
+                break
+    return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status, "cnt": count})
 
 
 # -- KV_APPEND ------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from kvasir.access.authenticator import Authenticator
-from kvasir.dialects.aside import aside
 from kvasir.dialects.eager import start
 from kvasir.dialects.nemesis.commands.context import CommandContext, Shared
 from kvasir.dialects.nemesis.commands.profiles import Profile
@@ -29,8 +29,8 @@ from kvasir.dialects.nemesis.conversation.requests import (
     Result,
     WriteRequest,
     is_light,
+    parse_heavy,
     parse_request,
-    prepared,
     render_failure,
 )
 from kvasir.dialects.nemesis.frames import NotText
@@ -63,11 +63,10 @@ class Conversation:
         """`emit` gets frames to send, in order (none when requests without replies are done); `finish` a close code
         and the reason, after which nothing is answered."""
         principal = shared.caller if isinstance(shared.caller, Principal) else _NOBODY
-        self._context = CommandContext(shared, principal, self._send)
+        self._context = CommandContext(shared, principal, self._send, self._may_end)
         self._store = shared.store
         self._auth = shared.caller if isinstance(shared.caller, Authenticator) else None
-        self._profile = profile
-        self._authorization = authorization
+        self._profile, self._authorization = profile, authorization
         self._observe = shared.observe
         self._limits, self._strict = shared.store.limits, shared.strict
         self._max_keys = shared.store.limits.batch_keys
@@ -87,6 +86,7 @@ class Conversation:
         #: Whether what is being carried out ends when the client leaves, and whether it has left.
         self._abandons = self._dropped = False
         self._heavy = shared.heavy
+        self._parse_heavy = partial(parse_heavy, profile, self._limits, strict=self._strict)
         #: Messages received and not done with.
         self.unanswered = 0
 
@@ -187,6 +187,12 @@ class Conversation:
         self._replies.stop()
         self._finish = lambda _code, _why: None
 
+    def _may_end(self, may: bool) -> None:
+        """Whether what is being carried out ends if the client leaves; if it has left, it ends now."""
+        self._abandons = may
+        if may and self._dropped:
+            raise asyncio.CancelledError
+
     # -- commands -----------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
@@ -241,14 +247,10 @@ class Conversation:
         """Run a request that takes long to parse: beside the event loop, and few of them at a time."""
         if self._reads is not None:
             await self._read(self._reads)
-        async with self._heavy:
-            request = await aside(
-                lambda: parse_request(self._profile, message, self._limits, started, strict=self._strict)
-            )
-            if isinstance(request, WriteRequest):
-                request = await prepared(self._context, self._profile, request)
-            await self._run(request)
-            await self._settle_writes()
+        with self._context.preparing():
+            async with self._heavy:
+                await self._run(await self._parse_heavy(self._context, message, started))
+                await self._settle_writes()
 
     def _refresh(self) -> Awaitable[object]:
         """Refresh what is cached; with access keys, also who the caller is."""

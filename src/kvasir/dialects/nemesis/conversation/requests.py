@@ -242,8 +242,13 @@ def is_light(message: bytes | None) -> bool:
     return message is None or jsontext.is_light(message)
 
 
-async def prepared(context: CommandContext, profile: Profile, request: WriteRequest) -> Request:
-    """The request with its writes, made beside the event loop; or what it is refused with."""
+async def parse_heavy(
+    profile: Profile, limits: Limits, context: CommandContext, message: bytes | None, started: float, *, strict: bool
+) -> Request:
+    """What `parse_request` gives, parsed beside the event loop, with its writes if it only writes."""
+    request = await aside(lambda: parse_request(profile, message, limits, started, strict=strict))
+    if not isinstance(request, WriteRequest):
+        return request
     try:
         space = await profile.space(context, request.body)
         await aside(lambda: request.prepare(space, context.store.limits.batch_keys))
