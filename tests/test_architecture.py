@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kvasir
+from tools.fixed_limits import FIXED, INNER, shown
 
 SOURCE = Path(kvasir.__file__).parent
 LINES_A_MODULE = 400
@@ -280,3 +281,49 @@ def test_documents_name_no_path_that_is_not_there(name: str) -> None:
     for path in re.findall(r"`([\w./-]+(?:/|\.py))`", document(name)):
         found = [where for where in (ROOT, SOURCE) if (where / path).exists()]
         assert found or list(SOURCE.rglob(path)), f"{name} names {path}"
+
+
+# -- bounds that are no settings --------------------------------------------------------------------------
+
+#: How constants are called that bound something.
+BOUND = re.compile(
+    r"MAX|MOST|LONGEST|LIMIT|KEPT|ROUNDS|ATTEMPTS|READERS|READS|STREAMS|SNAPSHOTS|LOGGED|REQUESTS|LINKS|DEPTH"
+    r"|(^|_)(BYTES|SECONDS|MILLISECONDS|MS|CHARACTERS|KEYS|ENTRIES|WRITES|ROWS|STEPS|FRAMES|BODIES)"
+)
+
+
+def bounds() -> Iterator[str]:
+    """The places of numbers with such a name. Commands that people run, and fixtures of tests, bound nobody else."""
+    for module, file in MODULES.items():
+        if unit_of(module) in ("cli", "testing"):
+            continue
+        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.Assign):
+                for name, value in named(statement.targets[0], statement.value):
+                    if isinstance(name, ast.Name) and name.id.isupper() and BOUND.search(name.id) and is_number(value):
+                        yield f"{module.removeprefix('kvasir.')}:{name.id}"
+
+
+def named(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """Each name of an assignment and what it gets."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        return list(zip(target.elts, value.elts, strict=True))
+    return [(target, value)]
+
+
+def is_number(value: ast.expr) -> bool:
+    """Whether it is a number, or computed of numbers."""
+    if isinstance(value, ast.BinOp):
+        return is_number(value.left) and is_number(value.right)
+    return isinstance(value, ast.Constant) and isinstance(value.value, int | float)
+
+
+def test_every_bound_is_a_setting_or_in_the_table_or_bounds_nobody() -> None:
+    """docs/limits.md lists all bounds; a new constant cannot be forgotten there."""
+    found = set(bounds())
+    listed = {place for rows in FIXED.values() for place, *_ in rows}
+    inner = {f"{module}:{name}" for module, names in INNER.items() for name in names.split()}
+    assert found - listed - inner == set(), "add it to FIXED (and run `make docs`) or INNER in tools/fixed_limits.py"
+    assert inner - found == set(), "it is gone: remove it from INNER in tools/fixed_limits.py"
+    assert listed & inner == set()
+    assert all(float(shown(place).replace(",", "")) > 0 for place in listed)

@@ -8,19 +8,13 @@ from itertools import groupby
 from pathlib import Path
 
 from kvasir import errors, limits, metrics
-from kvasir.access.authenticator import CREDENTIAL_CHARACTERS
 from kvasir.config.loading import FILE
 from kvasir.config.table import LIMITS, NEMESIS, SETTINGS, VOXIMPLANT, Setting
-from kvasir.control.access_keys import NAME_CHARACTERS
 from kvasir.dialects.native import problems
 from kvasir.dialects.nemesis import statuses
-from kvasir.dialects.nemesis.jsonpath.compiler import PATH_CHARACTERS
-from kvasir.dialects.nemesis.jsonpath.functions import PATTERN_CHARACTERS
 from kvasir.dialects.versori import responses
 from kvasir.dialects.voximplant import errors as voximplant
-from kvasir.dialects.voximplant.forms import MAX_PARAMETERS
-from kvasir.dialects.voximplant.parameters import JSON_DEPTH as VOXIMPLANT_JSON_DEPTH
-from kvasir.store.reading import LARGE_READS
+from tools.fixed_limits import FIXED, shown
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -58,17 +52,6 @@ Each limit allows N. The last column says what happens beyond it; a request that
 the fixed limits at the end are settings: their variables and keys in the file are in [settings.md](settings.md). Codes
 such as `too_large` are explained in [errors.md](errors.md), which also says how each API expresses them.
 """
-
-#: Subject, value, unit and consequence.
-FIXED: tuple[tuple[str, int, str, str], ...] = (
-    ("Length of the name of an access key", NAME_CHARACTERS, "characters", limits.INVALID),
-    ("Length of a credential: an access key or a token", CREDENTIAL_CHARACTERS, "characters", "`unauthorized`"),
-    ("Number of reads at a time, of one process, whose values are more than 1 MiB", LARGE_READS, "count", "they wait"),
-    ("Length of a JSONPath, NemesisDB API", PATH_CHARACTERS, "characters", "status 4"),
-    ("Length of a regular expression in a JSONPath", PATTERN_CHARACTERS, "characters", "it matches nothing"),
-    ("Number of parameters of one request, Voximplant API", MAX_PARAMETERS, "count", "error 101"),
-    ("Nesting depth of a JSON body, Voximplant API", VOXIMPLANT_JSON_DEPTH, "count", "error 101"),
-)
 
 #: Bodies of the Versori API: operations, property of `Limits`, and the settings it follows from.
 BODIES: tuple[tuple[str, str, str], ...] = (
@@ -142,9 +125,10 @@ def limits_page() -> str:
         f"| {operations} | {getattr(defaults, name):,} bytes | {follows} | {limits.TOO_LARGE} |\n"
         for operations, name, follows in BODIES
     )
-    page += "\n## Fixed\n\n"
-    page += "| What is limited | Limit | Unit | Beyond it |\n|---|---:|---|---|\n"
-    return page + "".join(f"| {what} | {limit:,} | {unit} | {beyond} |\n" for what, limit, unit, beyond in FIXED)
+    for heading, rows in FIXED.items():
+        page += f"\n## {heading}\n\n| What is limited | Limit | Unit | Beyond it |\n|---|---:|---|---|\n"
+        page += "".join(f"| {what} | {shown(place)} | {unit} | {beyond} |\n" for place, what, unit, beyond in rows)
+    return page
 
 
 def errors_page() -> str:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.eager import start
@@ -67,7 +66,7 @@ class Conversation:
         self._store = shared.store
         self._auth = shared.caller if isinstance(shared.caller, Authenticator) else None
         self._profile, self._authorization = profile, authorization
-        self._observe = shared.observe
+        self._observe, self._heavy = shared.observe, shared.heavy
         self._limits, self._strict = shared.store.limits, shared.strict
         self._max_keys = shared.store.limits.batch_keys
         self._replies = Replies(emit)
@@ -85,8 +84,6 @@ class Conversation:
         self._committing: set[asyncio.Task[None]] = set()
         #: Whether what is being carried out ends when the client leaves, and whether it has left.
         self._abandons = self._dropped = False
-        self._heavy = shared.heavy
-        self._parse_heavy = partial(parse_heavy, profile, self._limits, strict=self._strict)
         #: Messages received and not done with.
         self.unanswered = 0
 
@@ -249,7 +246,8 @@ class Conversation:
             await self._read(self._reads)
         with self._context.preparing():
             async with self._heavy:
-                await self._run(await self._parse_heavy(self._context, message, started))
+                request = await parse_heavy(self._profile, self._context, message, started, strict=self._strict)
+                await self._run(request)
                 await self._settle_writes()
 
     def _refresh(self) -> Awaitable[object]:

@@ -243,15 +243,16 @@ def is_light(message: bytes | None) -> bool:
 
 
 async def parse_heavy(
-    profile: Profile, limits: Limits, context: CommandContext, message: bytes | None, started: float, *, strict: bool
+    profile: Profile, context: CommandContext, message: bytes | None, started: float, *, strict: bool
 ) -> Request:
     """What `parse_request` gives, parsed beside the event loop, with its writes if it only writes."""
+    limits = context.store.limits
     request = await aside(lambda: parse_request(profile, message, limits, started, strict=strict))
     if not isinstance(request, WriteRequest):
         return request
     try:
         space = await profile.space(context, request.body)
-        await aside(lambda: request.prepare(space, context.store.limits.batch_keys))
+        await aside(lambda: request.prepare(space, limits.batch_keys))
     except KvasirError as failure:
         result = render_failure(profile, request, failure)
         return RefusedRequest(request.name, request.body, request.started, result)

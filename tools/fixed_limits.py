@@ -1,0 +1,441 @@
+"""Bounds that are no settings: where each is in the code, what it limits, its unit, and what happens beyond it.
+
+For docs/limits.md. tests/test_architecture.py compares it with the constants of the code, so that none is forgotten.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from kvasir.limits import INVALID, TOO_LARGE, UNAVAILABLE
+
+Row = tuple[str, str, str, str]
+
+_UNAUTHORIZED = "`unauthorized`"
+_AGAIN = "the client begins anew"
+
+#: Headings, and rows: the module below `kvasir` and the constant in it, subject, unit, consequence.
+FIXED: dict[str, tuple[Row, ...]] = {
+    "Fixed: requests and what they name": (
+        (
+            "access.authenticator:CREDENTIAL_CHARACTERS",
+            "Length of a credential: an access key or a token",
+            "characters",
+            _UNAUTHORIZED,
+        ),
+        ("control.access_keys:NAME_CHARACTERS", "Length of the name of an access key", "characters", INVALID),
+        (
+            "dialects.ignored:MOST_NAMES",
+            "Number of unknown names of one request that `Kvasir-Warning` tells of",
+            "count",
+            "it does not tell of the others",
+        ),
+        (
+            "dialects.versori.requests:PAGE_ENTRIES",
+            "Number of entries on one page of a Versori listing, whatever the setting",
+            "count",
+            INVALID,
+        ),
+        (
+            "dialects.versori.requests:MAX_LIFE_MS",
+            "`expireIn` of the Versori API: a hundred years",
+            "milliseconds",
+            INVALID,
+        ),
+        (
+            "dialects.versori.requests:MAX_TIMEOUT_MS",
+            "`options.timeout` of the Versori API",
+            "milliseconds",
+            "it counts as this",
+        ),
+        ("dialects.native.durations:LONGEST", "A duration of `/v1`: a hundred years", "milliseconds", INVALID),
+        (
+            "dialects.native.parameters:PAGE_ENTRIES",
+            "Number of entries or children on one page of `/v1`",
+            "count",
+            INVALID,
+        ),
+        ("dialects.native.parameters:FILTER_DEPTH", "Nesting depth of a filter by metadata of `/v1`", "count", INVALID),
+        (
+            "dialects.native.entries:METADATA_BYTES",
+            "Size of metadata in a header of `/v1`; an atomic request may have more",
+            "bytes",
+            TOO_LARGE,
+        ),
+        (
+            "dialects.native.console:BODY_BYTES",
+            "Size of the body with the code of a link to the console",
+            "bytes",
+            TOO_LARGE,
+        ),
+        (
+            "dialects.native.watching:TEXT_BYTES",
+            "Size of a value within an event of a watch of `/v1`",
+            "bytes",
+            "the event comes without it",
+        ),
+        (
+            "dialects.voximplant.forms:MAX_PARAMETERS",
+            "Number of parameters of one request, Voximplant API",
+            "count",
+            "error 101",
+        ),
+        (
+            "dialects.voximplant.forms:MAX_BOUNDARY_BYTES",
+            "Length of the boundary of a multipart body, Voximplant API",
+            "bytes",
+            "error 101",
+        ),
+        (
+            "dialects.voximplant.parameters:JSON_DEPTH",
+            "Nesting depth of a JSON body, Voximplant API",
+            "count",
+            "error 101",
+        ),
+        (
+            "dialects.nemesis.jsonpath.compiler:PATH_CHARACTERS",
+            "Length of a JSONPath, NemesisDB API",
+            "characters",
+            "status 4",
+        ),
+        (
+            "dialects.nemesis.jsonpath.functions:PATTERN_CHARACTERS",
+            "Length of a regular expression in a JSONPath",
+            "characters",
+            "it matches nothing",
+        ),
+        (
+            "dialects.nemesis.commands.sessions:LONGEST",
+            "`duration` of the expiry of a session, NemesisDB API",
+            "seconds",
+            "status 13",
+        ),
+    ),
+    "Fixed: work at a time": (
+        (
+            "store.reading:LARGE_READS",
+            "Number of reads at a time, of one process, whose values are more than 1 MiB",
+            "count",
+            "they wait",
+        ),
+        (
+            "engines.sqlite:READERS",
+            "Number of reads at a time, of one process, that may take long, on SQLite",
+            "count",
+            "they wait",
+        ),
+        (
+            "dialects.nemesis.commands.context:HEAVY_REQUESTS",
+            "Number of messages at a time, of one process, that take long to parse, NemesisDB API",
+            "count",
+            "they wait",
+        ),
+        (
+            "engines.commit_queue:GROUP_WRITES",
+            "Number of writes with which a commit is full",
+            "count",
+            "the next one has them",
+        ),
+        (
+            "engines.commit_queue:GROUP_BYTES",
+            "Size of keys and values with which a commit is full",
+            "bytes",
+            "the next one has them",
+        ),
+        (
+            "engines.paging:SCAN_ENTRIES",
+            "Number of entries of an export that are read at a time",
+            "count",
+            "the next batch has them",
+        ),
+        (
+            "engines.paging:SCAN_BYTES",
+            "Size of the values of an export that are read at a time",
+            "bytes",
+            "the next batch has them",
+        ),
+        (
+            "engines.watching:TOLD_BYTES",
+            "Size of the changed values that are read at a time to tell watches of them",
+            "bytes",
+            "the watches are told that they have missed something",
+        ),
+        (
+            "engines.tree:MAX_EXPIRED",
+            "Number of expired entries that one page of children passes over",
+            "count",
+            "the page ends, and its `next` goes on",
+        ),
+        (
+            "store.turns:UPDATE_ROUNDS",
+            "Number of times that an update begins anew because others change its key",
+            "count",
+            UNAVAILABLE,
+        ),
+        ("store.sliding:ROUNDS", "The same for a read that extends lives", "count", UNAVAILABLE),
+        (
+            "control.console_links:LINKS_A_CALLER",
+            "Number of unused links to the console of one access key",
+            "count",
+            UNAVAILABLE,
+        ),
+        (
+            "listeners.http.http2:STREAMS",
+            "Number of requests at a time on one connection of HTTP/2",
+            "count",
+            "the stream is refused",
+        ),
+        (
+            "listeners.http.http2:WINDOW_BYTES",
+            "Size of the bodies on one connection of HTTP/2 that are on their way",
+            "bytes",
+            "the client waits",
+        ),
+        (
+            "listeners.http.http2:IDLE_FRAMES",
+            "Number of frames of HTTP/2 without a request",
+            "count",
+            "the connection is closed",
+        ),
+        (
+            "listeners.http.connection:AHEAD_BYTES",
+            "Size of what is read of the requests behind the one that is answered",
+            "bytes",
+            "they wait",
+        ),
+        (
+            "listeners.http.request:DRAINED_BODIES",
+            "Size of a refused body that is read to its end, in `--limit-body-bytes`",
+            "count",
+            "the connection is closed",
+        ),
+        (
+            "listeners.http.connection:LINGER_BYTES",
+            "Size of what still comes when a connection ends",
+            "bytes",
+            "the connection is cut",
+        ),
+        (
+            "server.save_directory:_NEMESISDB_FILE_BYTES",
+            "Size of one file of a save that NemesisDB wrote",
+            "bytes",
+            "the save is not loaded",
+        ),
+        ("transfer.dump_file:LINE_BYTES", "Length of one line of a dump", "bytes", "the dump is refused"),
+        ("testbed.faults:MAX_RULES", "Number of faults that are ordered from `kvasir dev`", "count", INVALID),
+        (
+            "testbed.controls:SNAPSHOTS",
+            "Number of snapshots that `kvasir dev` keeps",
+            "count",
+            "the oldest is forgotten",
+        ),
+        (
+            "testbed.journal:KEPT",
+            "Number of requests in the journal of `kvasir dev`",
+            "count",
+            "the oldest is forgotten",
+        ),
+    ),
+    "Fixed: time": (
+        (
+            "listeners.http:HANDSHAKE_SECONDS",
+            "Time for the handshake of TLS, HTTP",
+            "seconds",
+            "the connection is closed",
+        ),
+        (
+            "listeners.http.connection:LINGER_SECONDS",
+            "Time to read the last answer of a connection that ends",
+            "seconds",
+            "the connection is closed",
+        ),
+        (
+            "listeners.http.connection:DRAINING_LINGER_SECONDS",
+            "The same while the server stops",
+            "seconds",
+            "the connection is closed",
+        ),
+        ("listeners.http:SHUTDOWN_SECONDS", "Time to confirm the end of TLS, HTTP", "seconds", "the connection is cut"),
+        ("listeners.websocket:SHUTDOWN_SECONDS", "The same, NemesisDB API", "seconds", "the connection is cut"),
+        (
+            "listeners.http.connection:LEAVING_SECONDS",
+            "Time for reads to end whose client has closed its side",
+            "seconds",
+            "they are cancelled",
+        ),
+        (
+            "listeners.http:ABANDONED_SECONDS",
+            "Time for cancelled requests to end when the time to drain is over",
+            "seconds",
+            "the server ends",
+        ),
+        (
+            "listeners.websocket.connection:_LINGER_SECONDS",
+            "Time to answer a close frame, NemesisDB API",
+            "seconds",
+            "the connection is cut",
+        ),
+        (
+            "engines.postgres.pool:BUSY_SECONDS",
+            "Time to wait for a free connection to PostgreSQL",
+            "seconds",
+            UNAVAILABLE,
+        ),
+        (
+            "engines.postgres.pool:COMMAND_SECONDS",
+            "Time for one command of PostgreSQL",
+            "seconds",
+            "`unavailable`, or `unknown_outcome` for a write",
+        ),
+        ("engines.postgres.address:CONNECT_SECONDS", "Time to connect to PostgreSQL", "seconds", UNAVAILABLE),
+        (
+            "engines.postgres.schema:LOCK_MILLISECONDS",
+            "Time that a new schema of PostgreSQL waits for others",
+            "milliseconds",
+            "the server does not start",
+        ),
+        (
+            "engines.sqlite.connection:BUSY_MILLISECONDS",
+            "Time to wait for another program that holds the SQLite file",
+            "milliseconds",
+            UNAVAILABLE,
+        ),
+        (
+            "engines.sqlite.changelog:KEPT_MILLISECONDS",
+            "Time for which a watch can go on where it was, on SQLite",
+            "milliseconds",
+            _AGAIN,
+        ),
+        ("engines.sqlite.changelog:KEPT_BYTES", "Size of the changes with which it can, on SQLite", "bytes", _AGAIN),
+        ("engines.postgres.sweeping:KEPT_MILLISECONDS", "The same, on PostgreSQL", "milliseconds", _AGAIN),
+        ("engines.memory:LOGGED", "Number of the changes with which it can, in the memory engine", "count", _AGAIN),
+        (
+            "access:LEEWAY_SECONDS",
+            "Difference between our clock and that of who signs tokens",
+            "seconds",
+            _UNAUTHORIZED,
+        ),
+        (
+            "access.service_tokens:MAX_LIFETIME_SECONDS",
+            "Life of a token of a service account, Voximplant API",
+            "seconds",
+            _UNAUTHORIZED,
+        ),
+        ("access.service_tokens:MAX_HEADER_CHARACTERS", "Length of the header with one", "characters", _UNAUTHORIZED),
+        (
+            "access.identity_provider:FETCH_TIMEOUT_SECONDS",
+            "Time to fetch the identity provider's keys",
+            "seconds",
+            UNAVAILABLE,
+        ),
+        ("access.identity_provider:MAX_KEY_SET_BYTES", "Size of the identity provider's keys", "bytes", UNAVAILABLE),
+        (
+            "access.identity_provider:MAX_KEY_SET_AGE_SECONDS",
+            "Time for which they are used",
+            "seconds",
+            "they are fetched again",
+        ),
+        (
+            "access.identity_provider:MIN_FETCH_INTERVAL_SECONDS",
+            "Time between two fetches for the sake of an unknown one",
+            "seconds",
+            _UNAUTHORIZED,
+        ),
+        ("control.console_links:LINK_MILLISECONDS", "Life of a link to the console", "milliseconds", _UNAUTHORIZED),
+        (
+            "control.console_links:KEY_MILLISECONDS",
+            "Life of the access key that it gives",
+            "milliseconds",
+            _UNAUTHORIZED,
+        ),
+        (
+            "server.sockets:CONFIRM_SECONDS",
+            "Time in which a server that starts must reach itself",
+            "seconds",
+            "it does not start",
+        ),
+        ("testbed.faults:MAX_DELAY_MS", "Delay that is ordered from `kvasir dev`", "milliseconds", INVALID),
+    ),
+}
+
+#: Those that neither refuse nor delay anybody: pieces that work is cut into and what is light enough not to be, pauses
+#: and periods, sizes of caches and files of our own, and parts of what the settings and the table say.
+INNER = {
+    "config.database_url": "POSTGRES_KEY_BYTES",
+    "config.parsers": "SECRET_CHARACTERS",
+    "control.clock_warning": "REPEAT_SECONDS TOLERANCE_MILLISECONDS",
+    "dialects.aside": "LIGHT_BYTES LIGHT_ENTRIES",
+    "dialects.cors": "MAX_AGE_SECONDS",
+    "dialects.ignored": "MOST_LINES NAME_CHARACTERS",
+    "dialects.native.app": "REMEMBERED_CHARACTERS",
+    "dialects.native.cursor": "_CHECK_BYTES",
+    "dialects.native.importing": "BATCH_BYTES BATCH_ENTRIES",
+    "dialects.native.stats": "INTERVAL_SECONDS WINDOW_SECONDS",
+    "dialects.native.watching": "COMMENT_SECONDS",
+    "dialects.nemesis.commands.context": "INLINE_BYTES",
+    "dialects.nemesis.commands.find": "_ATTEMPTS _INLINE_STEPS",
+    "dialects.nemesis.commands.saves": "_ENTRIES",
+    "dialects.nemesis.conversation.conversation": "LARGE_REPLY_BYTES TURN_SECONDS",
+    "dialects.nemesis.conversation.requests": "LIGHT_KEYS",
+    "dialects.operations.console": "COMPRESSED_FROM_BYTES",
+    "dialects.versori.app": "REMEMBERED_CHARACTERS",
+    "dialects.versori.batches": "MOST_PLACES STEP_BYTES _SAMPLE_BYTES",
+    "dialects.versori.cursor": "_CHECK_BYTES",
+    "dialects.voximplant.commands": "LIGHT_CHARACTERS MAX_BYTES_PER_CHARACTER SCAN_ENTRIES",
+    "dialects.voximplant.forms": "LIGHT_BYTES",
+    "engines.integers": "MOST",
+    "engines.memory.views": "STEP_SECONDS",
+    "engines.postgres": "MAX_CONNECTIONS STATS_SECONDS",
+    "engines.postgres.changelog": "LEASE_MILLISECONDS ROWS",
+    "engines.postgres.checking": "PREFETCH_ROWS",
+    "engines.postgres.listing": "PREFETCH_ROWS",
+    "engines.postgres.read_batcher": "BATCH_KEYS MAX_BATCHED_READ_KEYS MAX_IN_FLIGHT",
+    "engines.postgres.spaces": "ATTEMPTS",
+    "engines.postgres.sweeping": "IDLE_SECONDS ROWS SPREAD_IDLE_SECONDS",
+    "engines.postgres.tree": "UNLIMITED",
+    "engines.postgres.watches": "PAUSE_SECONDS POLL_SECONDS RENEW_SECONDS REPLAY_ROWS",
+    "engines.postgres.writing": "MAX_CALLS",
+    "engines.soundness": "MAX_FAULTS",
+    "engines.sqlite": "INTERRUPTIBLE_STEPS MAX_NOWAIT_BYTES MAX_NOWAIT_KEYS STATS_SECONDS",
+    "engines.sqlite.backup": "CHECK_STEPS STEP_BYTES SYNC_BYTES",
+    "engines.sqlite.changelog": "REPLAY_BYTES ROWS",
+    "engines.sqlite.checkpoints": "WAIT_MILLISECONDS WAIT_PAUSE_SECONDS",
+    "engines.sqlite.connection": "LOG_BYTES MAPPED_BYTES",
+    "engines.sqlite.entry_cache": "ENTRIES VALUE_BYTES",
+    "engines.sqlite.failures": "REPEAT_SECONDS",
+    "engines.sqlite.reading": "CHUNK_KEYS",
+    "engines.sqlite.scanning": "CHECK_SECONDS",
+    "engines.sqlite.seqlocks": "_LONGEST_LEASE",
+    "engines.sqlite.sweeping": "ROWS STEP_MILLISECONDS",
+    "engines.sqlite.watches": "LEASE_SECONDS PAUSE_SECONDS POLL_SECONDS RENEW_SECONDS",
+    "engines.sqlite.writer": "REOPEN_SECONDS SWEEP_EVERY_SECONDS SWEEP_PAUSE_SECONDS",
+    "jsontext": "LIGHT_BYTES",
+    "limits": "BODY_SLACK_BYTES",
+    "listeners.http": "REFUSED_SECONDS TICK_SECONDS",
+    "listeners.http.connection": "PIECE_BYTES PROGRESS_BYTES SLICE_BYTES TURN_SECONDS",
+    "listeners.http.http2": "FRAME_BYTES IDLE_FRAMES_A_REQUEST TURN_BYTES",
+    "listeners.http.request": "COUNTED_BYTES KNOWN_HEAD_BYTES KNOWN_LINE_BYTES LATE_SECONDS",
+    "listeners.websocket": "ROUND_SECONDS",
+    "listeners.websocket.connection": "BUFFER_BYTES",
+    "server.run": "LARGE_BLOCK_BYTES",
+    "server.slow_log": "HASH_BYTES SECRET_BYTES",
+    "server.save_directory": "_FILE_BYTES _READ_BYTES _STALE_SECONDS",
+    "server.supervisor": "RESPAWN_SECONDS",
+    "server.traces": "CLOSE_SECONDS PHASE_SECONDS",
+    "server.vitals": "FILES_SECONDS LAG_SECONDS",
+    "server.worker": "CLOCK_SECONDS MEMORY_SWEEP_SECONDS PUBLISH_SECONDS",
+    "store.reading": "LARGE_BYTES",
+    "store.space_cache": "MAX_SPACES",
+    "store.timed": "MOMENT_SECONDS",
+    "store.watch_guard": "SECONDS",
+    "testbed.forms": "RATE_LIMIT_CODE",
+    "transfer.source": "EXPIRING_SOON_MS FIRST_ENTRIES PAGE_BYTES PAGE_ENTRIES",
+    "transfer.target": "BATCH_BYTES BATCH_ENTRIES EXPIRING_NOW_MS",
+}
+
+
+def shown(place: str) -> str:
+    """The value of a constant."""
+    module, _, name = place.partition(":")
+    found = getattr(importlib.import_module(f"kvasir.{module}"), name)
+    return f"{int(found) if found == int(found) else found:,}"
