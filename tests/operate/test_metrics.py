@@ -177,6 +177,30 @@ def test_every_bound_is_a_setting_and_every_published_series_has_a_place() -> No
     assert "kvasir_watches 2" in metrics.text([])
 
 
+def test_requests_are_counted_by_worker_and_none_is_lost_with_it() -> None:
+    metrics = Metrics({"native": ("GetEntry", "SetEntry"), "versori": ("GetKV",)}, 2)
+    metrics.observe("native", "SetEntry", "ok", 0.0005)
+    metrics.observe("native", "SetEntry", "conflict", 0.0006, 2)
+    metrics.publish()
+    metrics.serve_as(1)
+    metrics.observe("versori", "GetKV", "ok", 11.0)
+    metrics.publish()
+    metrics.serve_as(0)  # in the place of a worker that has ended
+    metrics.observe("native", "SetEntry", "ok", 0.0005)
+    assert metrics.totals().requests["native"][:1] == [2]
+    lines = metrics.text([]).splitlines()
+    for line in (
+        'kvasir_requests_total{dialect="native",operation="SetEntry",outcome="ok"} 2',
+        'kvasir_requests_total{dialect="native",operation="SetEntry",outcome="conflict"} 2',
+        'kvasir_request_seconds_bucket{dialect="native",operation="SetEntry",le="0.0005"} 2',
+        'kvasir_request_seconds_bucket{dialect="native",operation="SetEntry",le="0.001"} 4',
+        'kvasir_request_seconds_sum{dialect="native",operation="SetEntry"} 0.0022',
+        'kvasir_request_seconds_bucket{dialect="versori",operation="GetKV",le="10.0"} 0',
+        'kvasir_request_seconds_count{dialect="versori",operation="GetKV"} 1',
+    ):
+        assert line in lines
+
+
 def test_a_histogram_counts_a_value_at_its_bound_below_it() -> None:
     histogram = Histogram.of((1.0, 2.0))
     for observed in (1.0, 1.5, 2.0, 2.5):
