@@ -14,6 +14,7 @@ import email.utils
 import errno
 import itertools
 import logging
+import math
 import secrets
 import socket
 import ssl
@@ -106,7 +107,8 @@ class HttpListener:
         self._fallback = fallback
         self._observe = metrics.observe
         self._log_requests, self.watcher = log_requests, watcher
-        self._tells = log_requests or watcher is not None
+        #: How long a request takes that somebody wants to know of
+        self._least_seconds = 0.0 if log_requests else math.inf if watcher is None else watcher.seconds
         #: Has a request answered. In two forms, so that watching costs nothing where nobody does.
         self.handle = self._handle if watcher is None else self._handle_watched
         self._parts: list[set[Connection]] = [set() for _ in range(PARTS)]
@@ -232,7 +234,7 @@ class HttpListener:
         self.in_flight -= 1
         seconds, name = time.perf_counter() - request.began, request.dialect.name
         self._observe(name, response.operation, response.outcome, seconds)
-        if self._tells:
+        if seconds >= self._least_seconds:
             self._tell(request, response, seconds)
 
     def _tell(self, request: Request, response: Response, seconds: float) -> None:
