@@ -47,6 +47,10 @@ def key_by_http(server: Server, role: str = "developer", credential: str = KEY) 
     )
 
 
+def _exchange(server: Server, code: str) -> Any:
+    return client.post(f"{server.url}/v1/console/exchange", json={"code": code})
+
+
 def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: Path) -> None:
     file = tmp_path / "audit.log"
     with serving(tmp_path, "--workers", "2", "--audit", str(file)) as server:
@@ -63,6 +67,7 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
         assert versori.status_code == 200
         link = client.post(f"{server.url}/v1/console/links", headers=server.headers).json()["code"]
         local = commands("console", "--print", "--url", server.url).stdout.strip().partition("=")[2]
+        exchanged = [_exchange(server, code) for code in (link, local, link, "A" * 43)]
         by_command = commands("key", "create", "--name", "x", "--role", "viewer")
         token = commands("store", "share", store["id"], "--session", "shared").stdout.strip()
         commands("key", "revoke", made["id"])
@@ -80,6 +85,8 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
         ("space.create", by_server, "done"),
         ("console-link.create", by_server, "done"),
         ("console-link.create", by_person, "done"),
+        ("console-link.exchange", f"a link of {by_server}", "done"),
+        ("console-link.exchange", f"a link of {by_person}", "done"),
         ("key.create", by_person, "done"),
         ("space.share", by_person, "done"),
         ("key.revoke", by_person, "done"),
@@ -91,6 +98,10 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
     ]
     found = lines(file)
     assert [line["subject"] for line in found[:2]] == ["", made["id"]]
+    assert [answer.status_code for answer in exchanged] == [201, 201, 401, 401]
+    consoles = [answer.json() for answer in exchanged[:2]]
+    given = [line["subject"] for line in found if line["act"] == "console-link.exchange"]
+    assert given == [each["id"] for each in consoles for _ in ("begun", "done")]
     assert {line["code"] for line in found if line["event"] == "refused"} == {"forbidden", "not_found"}
     assert all("user" in line for line in found if line["by"] == by_person)
     text = file.read_text(encoding="utf-8")
@@ -104,6 +115,7 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
         "a-name",
         link,
         local,
+        *(each["key"] for each in consoles),
     )
     assert [secret for secret in secrets if secret in text] == []
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

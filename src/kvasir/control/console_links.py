@@ -2,7 +2,7 @@
 
 A link is a record of the system space with the SHA-256 of its code, 256 random bits. The write that makes the access
 key removes it, so one of all processes and servers spends it. Codes that are wrong leave nothing behind and cost what a
-wrong access key costs. Nothing here checks permissions.
+wrong access key costs. Nothing here checks permissions. The audit file has who asked for a link whenever it is used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from kvasir.control import access_keys, records
 from kvasir.control.access_keys import AccessKey, digest_of
+from kvasir.control.audit import Audit, recorded
 from kvasir.engine import Engine
 from kvasir.errors import Unauthenticated, Unavailable
 from kvasir.keys import pack, unpack
@@ -80,11 +81,12 @@ async def create(engine: Engine, now: int, asker: Principal, digest: str | None 
     return code, link.expires_at
 
 
-async def exchange(engine: Engine, now: int, id: str, code: str) -> tuple[AccessKey, str]:
+async def exchange(engine: Engine, now: int, id: str, code: str, trail: Audit | None = None) -> tuple[AccessKey, str]:
     """Spend a link: the access key that it stands for, with this id, and its secret.
 
     Raises `Unauthenticated`, in the same words whatever the reason: the code is wrong, used or too old, or the asker's
-    own access key has been revoked or has ended.
+    own access key has been revoked or has ended. `Unavailable`, with the link unspent, if the trail refuses acts that
+    it cannot record.
     """
     place = _by_digest(digest_of(code)) if _CODE.fullmatch(code) else None
     entry = None if place is None else await records.read(engine, place)
@@ -108,9 +110,12 @@ async def exchange(engine: Engine, now: int, id: str, code: str) -> tuple[Access
         made_by=link.asker_digest,
     )
     conditions = (Check(place, entry.versionstamp), *access_keys.maker_is_there(key))
-    outcome = await records.write(engine, [Delete(place), *access_keys.addition(key, forget=True)], conditions)
-    if not isinstance(outcome, Commit):
-        raise _refused()
+    # Whoever has the code may be somebody else.
+    by = Principal(link.organisation, link.role, f"a link of {link.asker}")
+    async with recorded(trail, by, "console-link.exchange", id):
+        outcome = await records.write(engine, [Delete(place), *access_keys.addition(key, forget=True)], conditions)
+        if not isinstance(outcome, Commit):
+            raise _refused()
     return key, secret
 
 

@@ -156,13 +156,12 @@ class NativeDialect:
         with_console: bool = False,
         trail: Audit | None = None,
     ) -> None:
-        self._trail = trail
         self._store = store
         self._auth = auth
         #: For `stats`; to be fed by whoever has a timer.
         self.history = stats.History()
         about = {"version": __version__, "engine": engine_name, "durability": durability}
-        self._services = Services(store, engine, auth, about, Slots(), Watches(), self.history, with_console)
+        self._services = Services(store, engine, auth, about, Slots(), Watches(), self.history, with_console, trail)
         self.serves = routes.serves
         self._nowait: dict[str, Callable[[Request, Principal, Space, bytes], bool]] = {
             "GetEntry": self._get_nowait,
@@ -208,8 +207,9 @@ class NativeDialect:
             if name in READS:
                 request.reads_only()
             call = Call(request, operation, principal, id, key, query)
-            if self._trail is not None and name in ACTS:
-                return await self._recorded(self._trail, call)
+            trail = self._services.trail
+            if trail is not None and name in ACTS:
+                return await self._recorded(trail, call)
             return await HANDLERS[name](self._services, call)
         except KvasirError as error:
             return problems.failure(error, name, request.id)

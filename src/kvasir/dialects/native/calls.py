@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from kvasir.access.authenticator import Authenticator
+from kvasir.control.audit import Audit
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import keytext, parameters
 from kvasir.dialects.native.problems import HEADERS
@@ -37,6 +38,8 @@ class Services(Struct, frozen=True):
     history: History
     #: Whether there is a console
     console: bool
+    #: The audit file, if there is one
+    trail: Audit | None
 
 
 class Call(Struct, frozen=True):

@@ -33,7 +33,7 @@ async def exchange(services: Services, call: Call) -> Response:
     _require_console(services)
     asked = await bodies.read(await call.request.body(BODY_BYTES), bodies.ConsoleCode, services.store.limits)
     now, id = services.auth.clock(), services.store.new_id()
-    key, secret = await console_links.exchange(services.engine, now, id, asked.code)
+    key, secret = await console_links.exchange(services.engine, now, id, asked.code, services.trail)
     return call.answer(rendering.json(key_members(key) | {"key": secret}), 201)
 
 
