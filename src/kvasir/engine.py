@@ -161,7 +161,7 @@ class Engine(Protocol):
         """The next parts below a packed prefix (b"": the first parts of all keys) in key order, in one snapshot.
 
         Costs a seek or two for each, whatever lies below them. `after`: the `next` of an earlier page, or the key of a
-        child and FF; the page begins behind it. At most `limit` of them.
+        child and FF, or the start of one; the page begins behind it. At most `limit` of them.
         """
         ...
 

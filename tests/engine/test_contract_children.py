@@ -118,6 +118,35 @@ def test_a_page_of_children_goes_on_behind_a_part_that_is_gone(lab: Lab) -> None
     lab.run(story)
 
 
+def test_children_begin_at_a_part_or_behind_its_place(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        keys = [k("a"), k("a\0"), k("ab", "x"), k("b"), k("b", "c"), k("b", "ca"), k("b", "d", "e"), k("c", "")]
+        await commit(engine, space, *(put(key) for key in keys))
+        for prefix, start, expected in (
+            ("", "a", ["a", "a\0", "ab", "b", "c"]),
+            ("", "a\0", ["a\0", "ab", "b", "c"]),
+            ("", "aa", ["ab", "b", "c"]),
+            ("", "ab", ["ab", "b", "c"]),
+            ("", "b", ["b", "c"]),
+            ("", "ba", ["c"]),
+            ("", "d", []),
+            ("", "", ["a", "a\0", "ab", "b", "c"]),
+            ("b", "c", ["c", "ca", "d"]),
+            ("b", "c\0", ["ca", "d"]),
+            ("b", "e", []),
+            ("c", "", [""]),
+        ):
+            packed = pack([prefix]) if prefix else b""
+            for limit in (None, 1, 2):
+                page = await engine.children(space, packed, after=packed + pack([start])[:-1], limit=limit)
+                assert [unpack(child.key)[-1] for child in page.children] == expected[:limit], (prefix, start)
+                if page.children and page.children[0].key == k("b"):
+                    assert (page.children[0].entry, page.children[0].below) == (True, True)
+
+    lab.run(story)
+
+
 async def scanned(engine: Engine, space: int, *prefix: str) -> list[Entry]:
     async with aclosing(engine.scan(space, prefix_range(prefix))) as batches:
         return [entry async for batch in batches for entry in batch]

@@ -150,6 +150,19 @@ def test_children_are_the_next_parts(filled: Client, limit: int) -> None:
     assert parts(filled, f'limit={limit}&prefix=["z/z"]') == [("y", True, False)]
 
 
+def test_children_begin_at_a_part_or_behind_its_place(filled: Client) -> None:
+    for limit in (1, 100):
+        assert parts(filled, f"limit={limit}&from=ab") == [
+            ("ab", True, False),
+            ("b", False, True),
+            ("z/z", False, True),
+        ]
+        assert parts(filled, f"limit={limit}&from=ac") == [("b", False, True), ("z/z", False, True)]
+        assert parts(filled, f"limit={limit}&from=zz") == []
+        assert parts(filled, f"limit={limit}&prefix=a&from=") == [("b", True, True), ("d", True, False)]
+        assert parts(filled, f"limit={limit}&prefix=a&from=c") == [("d", True, False)]
+
+
 def test_unfit_children_are_refused(kv: Client) -> None:
     for query, field in (("prefix=", "prefix"), ("after=x", "after"), ("limit=0", "limit")):
         assert refusal(kv.ask("GET", f"children?{query}"))[2] == [field]

@@ -61,9 +61,18 @@ async def children(services: Services, call: Call) -> Response:
     """The next parts below a prefix, exact at any size."""
     space = await call.space(services)
     prefix = prefix_of(call, services.store.limits)
-    after = cursor.decode(space.id, "children", call.query["after"], "after") if "after" in call.query else None
+    positions: list[bytes] = []
+    if "from" in call.query:
+        # Without its end a part stands before itself, and behind all that come before it.
+        positions.append(prefix + pack([call.query["from"]])[:-1])
+    if "after" in call.query:
+        positions.append(cast("bytes", cursor.decode(space.id, "children", call.query["after"], "after")))
     found = await services.store.children(
-        call.principal, space, prefix, after=cast("bytes | None", after), limit=call.query.get("limit", PAGE_DEFAULT)
+        call.principal,
+        space,
+        prefix,
+        after=max(positions, default=None),
+        limit=call.query.get("limit", PAGE_DEFAULT),
     )
     shown = [{"part": unpack(child.key)[-1], "entry": child.entry, "below": child.below} for child in found.children]
     next = None if found.next is None else cursor.encode(space.id, "children", found.next)

@@ -136,6 +136,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "cursor": Parameter(str, _TEXT, "Where the page begins: `next` of the page before it."),
     "after": Parameter(str, _TEXT, "Begins behind this one: `next` of the page before it."),
+    "from": Parameter(str, _TEXT, "Begins at this part, or at the first one behind its place."),
     "values": Parameter(flag, _BOOLEAN | {"default": True}, "`false`: leaves the values out."),
     "created_from": Parameter(
         lambda text: timestamp(text, up=True), _DATE_TIME, "Only entries created at this instant or later."

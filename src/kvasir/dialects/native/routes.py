@@ -51,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DeleteEntryByKey", "DELETE", "spaces/{id}/entry", ("key",)),
     Operation("ListEntries", "GET", "spaces/{id}/entries", (*_PREFIX, *_LISTING)),
     Operation("DeletePrefix", "DELETE", "spaces/{id}/entries", (*_PREFIX, "expect")),
-    Operation("ListChildren", "GET", "spaces/{id}/children", (*_PREFIX, "after", "limit")),
+    Operation("ListChildren", "GET", "spaces/{id}/children", (*_PREFIX, "from", "after", "limit")),
     Operation("CountEntries", "GET", "spaces/{id}/count", _PREFIX),
     Operation("GetMany", "POST", "spaces/{id}/get", ("extend",)),
     Operation("Atomic", "POST", "spaces/{id}/atomic"),
