@@ -5,7 +5,8 @@ BIN := .venv/bin
 
 # What people and programs use, which is tried on PostgreSQL too.
 APIS := tests/native tests/versori tests/nemesis tests/voximplant tests/auth tests/cli/test_commands.py \
-  tests/cli/test_kv.py tests/console/test_rows.py clients/python/tests/test_store.py
+  tests/cli/test_kv.py tests/console/test_rows.py tests/console/test_more_rows.py \
+  clients/python/tests/test_store.py
 
 # What parses URLs, settings, keys, JSON, forms and dumps: with code of Python's that its versions change.
 PARSING := tests/test_keys.py tests/test_jsontext.py tests/cli/test_settings.py tests/cli/test_database_url.py \

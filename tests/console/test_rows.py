@@ -1,54 +1,26 @@
-"""What people do with the console, in a browser, one test for each thing. Light on SQLite, dark on PostgreSQL.
+"""What people do with the console, in a browser: finding, reading, changing, removing.
 
-With KVASIR_CONSOLE_THEMES=all both on either.
+Each test stands for a row of what people do, in turn in light and in dark, and on PostgreSQL the other way round. With
+KVASIR_CONSOLE_THEMES=all each is in both.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support import serving as servers
 from tests.support.browser import Browsing
-from tests.support.console import as_key, check_access, place, put, sign_in, stored, value_shown
+from tests.support.console import EXACT, as_key, check_access, place, put, sign_in, stored, value_shown
 from tests.support.native import Client
 from tests.support.serving import Server
 
-_numbers = itertools.count(1)
-EXACT = '{"n":12345678901234567890.10,"a" : 1}'
-THEMES = ("light", "dark") if os.environ.get("KVASIR_CONSOLE_THEMES") == "all" else ("",)
-
-
-@pytest.fixture(params=THEMES)
-def page(request: pytest.FixtureRequest, browsing: Browsing) -> Page:
-    usual = "light" if servers.databases is None else "dark"
-    return browsing.page(color_scheme=request.param or usual, viewport={"width": 1280, "height": 800})
-
 
 @pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/v1/", headers=server.headers, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def kv(http: httpx.Client) -> Client:
-    """A store of its own, with some keys in it."""
-    kv = Client(http, http.post("spaces", json={"name": f"store {next(_numbers)}"}).json()["id"])
-    put(kv, ["exact"], EXACT)
-    put(kv, ["products"], '"overview"')
-    for number in range(3):
-        put(kv, ["products", str(number)], json.dumps({"name": f"mead {number}"}))
-    put(kv, ["config", "mail"], '{"host": "mail.example.org"}', kvasir_metadata='{"by":"ada","ticket":17.50}')
-    put(kv, ["session", "abc"], '{"user": "ada"}', "&ttl=2h&refresh=true")
-    return kv
+def page(themed: Page) -> Page:
+    return themed
 
 
 # -- find -------------------------------------------------------------------------------------------------
@@ -78,10 +50,35 @@ def test_find(page: Page, server: Server, kv: Client, http: httpx.Client) -> Non
     keys = page.locator(".keys")
     keys.get_by_role("button", name="Count").click()
     expect(keys.locator("output")).to_have_text("4 entries")
-    # The same address in another tab of the browser shows the same.
-    page.get_by_label("Go to a prefix or key").fill("nothing/here")
+    # What is not there leads to what comes next, if anything does.
+    for text, end in (("prod", ";/products"), ("products/1/x", ";/products/2"), ("nothing/here", ";/products")):
+        page.get_by_label("Go to a prefix or key").fill(text)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**{end}")
+        expect(page.get_by_text("This is what comes next.").last).to_be_visible()
+        expect(tree.locator(".chosen")).to_have_text(end.rpartition("/")[2])
+    page.get_by_label("Go to a prefix or key").fill("z")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("No key begins with these parts.")).to_be_visible()
+    expect(page.locator("#jump-failure")).to_contain_text("none comes after them")
+
+
+def test_find_far_down_among_many(page: Page, server: Server, kv: Client) -> None:
+    lines = (json.dumps({"key": ["many", f"{number:04}"], "value": number}) for number in range(700))
+    assert kv.ask("POST", "import", content="\n".join(lines)).json()["set"] == 700
+    # An address leads there without all that comes before it.
+    sign_in(page, server.key, place(kv, key=["many", "0650"]))
+    tree = page.get_by_role("tree")
+    expect(tree.locator(".chosen")).to_have_text("0650")
+    expect(tree.get_by_role("treeitem", name="0000", exact=True)).to_have_count(0)
+    tree.focus()
+    page.keyboard.press("ArrowUp")
+    check_access(page, "cut tree")
+    # New keys take their places, but for those before what is loaded.
+    put(kv, ["many", "0650a"], "1")
+    put(kv, ["many", "0001a"], "1")
+    expect(tree.get_by_role("treeitem", name="0650a", exact=True)).to_be_visible()
+    tree.get_by_role("button", name="Show from the first one on").click()
+    expect(tree.get_by_role("treeitem", name="0001a", exact=True)).to_be_visible()
 
 
 def test_find_by_newest_and_by_metadata(page: Page, server: Server, kv: Client) -> None:
@@ -115,11 +112,22 @@ def test_read(page: Page, server: Server, kv: Client) -> None:
 def test_read_text_as_it_is_stored(page: Page, server: Server, kv: Client) -> None:
     sign_in(page, server.key, place(kv, key=["exact"]))
     assert value_shown(page) == EXACT
+    # One line is folded where the cursor is, and unfolded.
+    content = page.locator(".pane .cm-content")
+    content.press("Control+Home")
+    content.press("Control+Shift+BracketLeft")
+    expect(content).to_have_text("{…}")
+    content.press("Control+Shift+BracketRight")
+    assert value_shown(page) == EXACT
     page.get_by_role("button", name="Indent").click()
     expect(page.locator(".pane .cm-content .cm-line")).to_have_count(4)
     assert value_shown(page).split() == ["{", '"n":', "12345678901234567890.10,", '"a":', "1", "}"]
+    page.locator(".cm-foldGutter").get_by_title("Fold line").first.click()
+    expect(page.locator(".pane .cm-content .cm-line")).to_have_count(1)
+    # The next one is indented, too.
     page.goto(place(kv, key=["config", "mail"]))
     expect(page.locator(".facts")).to_contain_text('{"by":"ada","ticket":17.50}')
+    expect(page.locator(".pane .cm-content .cm-line")).to_have_count(3)
 
 
 # -- change -----------------------------------------------------------------------------------------------
@@ -268,67 +276,3 @@ def test_remove_a_prefix_of_whole_parts(page: Page, server: Server, kv: Client) 
     assert kv.ask("GET", "count?prefix=test").json() == {"count": 0}
     assert kv.ask("GET", "count?prefix=test2").json() == {"count": 2}
     expect(page.get_by_role("treeitem", name="test", exact=True)).to_have_count(0)
-
-
-# -- move data --------------------------------------------------------------------------------------------
-
-
-def test_move_data(page: Page, server: Server, kv: Client, http: httpx.Client, tmp_path: Path) -> None:
-    sign_in(page, server.key, place(kv))
-    page.get_by_role("tree").wait_for()
-    with page.expect_download() as download:
-        page.locator(".keys").get_by_role("button", name="Export").click()
-    expect(page.get_by_text("7 entries exported.")).to_be_visible()
-    file = tmp_path / "export.ndjson"
-    download.value.save_as(file)
-    lines = file.read_text(encoding="utf-8").splitlines()
-    assert json.loads(lines[-1]) == {"end": {"entries": 7}}
-    assert json.loads(lines[1])["text"] == EXACT
-    other = Client(http, http.post("spaces", json={"name": f"store {next(_numbers)}"}).json()["id"])
-    page.goto(place(other))
-    page.get_by_role("button", name="Import").click()
-    page.get_by_label("A file of lines").set_input_files(file)
-    page.get_by_role("button", name="Dry run").click()
-    expect(page.locator("#report")).to_contain_text("7 entries would be set")
-    check_access(page, "import")
-    assert other.ask("GET", "count").json() == {"count": 0}
-    page.get_by_role("dialog").get_by_role("button", name="Import").click()
-    expect(page.locator("#report")).to_contain_text("7 entries set")
-    assert stored(other, ["exact"]) == EXACT
-
-
-# -- watch ------------------------------------------------------------------------------------------------
-
-
-def test_watch(page: Page, server: Server, kv: Client) -> None:
-    sign_in(page, server.key, place(kv, key=["exact"]))
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    put(kv, ["exact"], "[1.0]")
-    expect(page.locator(".pane .cm-line")).to_have_text("[1.0]")
-    expect(page.locator(".pane .value.changed")).to_be_visible()
-    put(kv, ["new"], "1")
-    new = page.get_by_role("treeitem", name="new", exact=True)
-    expect(new).to_contain_class("changed")
-    kv.delete("new")
-    expect(new).to_have_count(0)
-    # Paused, the page stays as it is; afterwards nothing has been missed.
-    page.get_by_role("button", name="Pause live changes").click()
-    expect(page.get_by_text("Paused", exact=True)).to_be_visible()
-    put(kv, ["exact"], "[2.0]")
-    put(kv, ["later"], "1")
-    page.get_by_role("button", name="Pause live changes").click()
-    expect(page.locator(".pane .cm-line")).to_have_text("[2.0]")
-    expect(page.get_by_role("treeitem", name="later", exact=True)).to_be_visible()
-
-
-def test_watch_a_list(page: Page, server: Server, kv: Client) -> None:
-    sign_in(page, server.key, place(kv, "list"))
-    items = page.locator("#list").get_by_role("option")
-    expect(items).to_have_count(7)
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    put(kv, ["exact"], "[1.0]")
-    expect(items.first).to_contain_text("exact")
-    expect(items.first).to_contain_text("[1.0]")
-    expect(items.first).to_contain_class("changed")
-    kv.delete("exact")
-    expect(items).to_have_count(6)

@@ -1,176 +1,32 @@
-"""Plots, administration, keyboard, strange texts, what a key does not allow. Light on SQLite, dark on PostgreSQL."""
+"""Strange texts, what a key does not allow, signing in and out, narrow screens."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support import serving as servers
 from tests.support.browser import Browsing
-from tests.support.console import as_key, check_access, place, put, sign_in, stored, value_shown
+from tests.support.console import as_key, check_access, new_space, place, put, sign_in, value_shown
 from tests.support.native import Client
-from tests.support.serving import Server, wait_until
+from tests.support.serving import Server
 
 
 @pytest.fixture
-def page(browsing: Browsing) -> Page:
-    scheme = "light" if servers.databases is None else "dark"
-    return browsing.page(color_scheme=scheme, viewport={"width": 1280, "height": 800})
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/v1/", headers=server.headers, trust_env=False) as client:
-        yield client
+def page(themed: Page) -> Page:
+    return themed
 
 
 @pytest.fixture
 def kv(http: httpx.Client) -> Client:
-    return Client(http, http.post("spaces", json={"name": "views"}).json()["id"])
+    return new_space(http)
 
 
 def new_key(http: httpx.Client, **limits: object) -> str:
     return str(http.post("keys", json={"name": "limited"} | limits).json()["key"])
-
-
-def test_look(page: Page, server: Server, http: httpx.Client) -> None:
-    """Plots of what /v1/stats has, each with a table of the same."""
-    wait_until(lambda: bool(http.get("stats").json()["samples"]), "the server has its first sample")
-    sign_in(page, server.key)
-    page.get_by_role("link", name="Plots").click()
-    figures = page.locator("figure")
-    expect(figures).to_have_count(10)
-    expect(figures.first.locator("canvas")).to_be_visible()
-    table = page.get_by_role("table", name=re.compile(r"Requests per second"))
-    expect(table.get_by_role("columnheader")).to_contain_text(["Until", "/v1"])
-    entries = page.get_by_role("table", name=re.compile("^Entries"))
-    expect(entries.get_by_role("cell").last).to_have_text(str(http.get("stats").json()["samples"][-1]["entries"]))
-    check_access(page, "plots")
-
-
-def test_administer_access_keys(page: Page, server: Server, http: httpx.Client) -> None:
-    sign_in(page, server.key, "/console/#/access")
-    page.get_by_role("button", name="New access key").click()
-    page.get_by_label("Name", exact=True).fill("<b>reader</b>")
-    page.get_by_label("Only keys below").fill("products")
-    check_access(page, "new access key")
-    page.get_by_role("button", name="Make the key").click()
-    secret = page.get_by_role("textbox", name="Access key").input_value()
-    check_access(page, "secret")
-    assert httpx.get(f"{server.url}/v1", headers={"Authorization": f"Bearer {secret}"}).json()["caller"]["prefix"] == [
-        "products"
-    ]
-    page.get_by_role("button", name="I have kept it").click()
-    # Once shown, it is nowhere on the page.
-    assert secret not in page.content()
-    row = page.get_by_role("row").filter(has_text="<b>reader</b>")
-    expect(row).to_contain_text("viewer")
-    check_access(page, "access keys")
-    row.get_by_role("button", name="Revoke").click()
-    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
-    expect(row).to_have_count(0)
-    assert httpx.get(f"{server.url}/v1", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
-
-
-def test_administer_service_accounts(page: Page, server: Server, http: httpx.Client) -> None:
-    sign_in(page, server.key, "/console/#/accounts")
-    page.get_by_role("button", name="New service account").click()
-    page.get_by_label("Description").fill("of the shop")
-    page.get_by_role("button", name="Make the account").click()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save as credentials.json").click()
-    made = json.loads(download.value.path().read_text())
-    assert made["private_key"].startswith("-----BEGIN")
-    page.get_by_role("button", name="I have kept it").click()
-    row = page.get_by_role("row").filter(has_text="of the shop")
-    expect(row).to_contain_text(made["key_id"])
-    check_access(page, "service accounts")
-    row.get_by_role("button", name="Revoke").click()
-    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
-    expect(row).to_have_count(0)
-
-
-def test_administer_stores(page: Page, server: Server, http: httpx.Client) -> None:
-    sign_in(page, server.key, "/console/#/spaces")
-    page.get_by_role("button", name="New", exact=True).click()
-    page.get_by_label("Name", exact=True).fill("cellar")
-    page.get_by_role("button", name="Make it").click()
-    row = page.get_by_role("row").filter(has_text="cellar")
-    row.get_by_role("button", name="Rename").click()
-    page.get_by_label("Name", exact=True).fill("deep cellar")
-    page.get_by_role("dialog").get_by_role("button", name="Rename").click()
-    expect(page.get_by_role("link", name="deep cellar")).to_be_visible()
-    check_access(page, "spaces")
-    row.get_by_role("button", name="End").click()
-    end = page.get_by_role("dialog").get_by_role("button", name="End the store")
-    expect(end).to_be_disabled()
-    page.get_by_label("Write its name to confirm").fill("deep cellar")
-    end.click()
-    expect(row).to_have_count(0)
-    assert "deep cellar" not in [space["name"] for space in http.get("spaces").json()["spaces"]]
-
-
-def test_everything_by_keyboard_alone(page: Page, server: Server, kv: Client, http: httpx.Client) -> None:
-    put(kv, ["a"], "1")
-    put(kv, ["b", "c"], '{"x": 1}')
-    keys = page.keyboard
-    page.goto(place(kv))
-    expect(page.get_by_label("Access key")).to_be_focused()
-    keys.insert_text(server.key)
-    keys.press("Enter")
-    page.get_by_role("treeitem").first.wait_for()
-    check_access(page, "keyboard")
-    # Help, and away again.
-    keys.press("?")
-    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
-    check_access(page, "help")
-    keys.press("Escape")
-    # Search, then the tree by arrows.
-    keys.press("/")
-    expect(page.get_by_label("Go to a prefix or key")).to_be_focused()
-    for _ in range(5):
-        keys.press("Tab")
-        if page.evaluate("document.activeElement.getAttribute('role')") == "tree":
-            break
-    keys.press("ArrowDown")
-    keys.press("ArrowRight")
-    expect(page.get_by_role("treeitem", name="c", exact=True)).to_be_visible()
-    keys.press("ArrowDown")
-    keys.press("Enter")
-    assert value_shown(page) == '{"x": 1}'
-    # Edit, save, leave the editor.
-    keys.press("e")
-    expect(page.get_by_role("textbox", name="Value")).to_be_focused()
-    keys.press("Control+End")
-    keys.press("ArrowLeft")
-    keys.type(', "y": 2')
-    keys.press("Control+s")
-    expect(page.get_by_text("Saved.")).to_be_visible()
-    assert stored(kv, ["b", "c"]) == '{"x": 1, "y": 2}'
-    # A new key.
-    keys.press("n")
-    expect(page.get_by_label("Key", exact=True)).to_be_focused()
-    keys.type("d")
-    keys.press("Enter")
-    expect(page.get_by_role("textbox", name="Value")).to_be_focused()
-    keys.type("3")
-    keys.press("Control+s")
-    expect(page.get_by_role("treeitem", name="d", exact=True)).to_be_visible()
-    assert stored(kv, ["d"]) == "3"
-    # Delete it.
-    page.locator("#tree").focus()
-    keys.press("End")
-    keys.press("Delete")
-    expect(page.get_by_role("dialog", name="Delete 1 entry")).to_be_visible()
-    keys.press("Tab")
-    keys.press("Enter")
-    expect(page.get_by_text("1 entry deleted.")).to_be_visible()
-    assert stored(kv, ["d"]) is None
 
 
 #: Texts that a page might take for something else.

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.native import Client, array
 
+#: A value that whoever parses and prints it would change.
+EXACT = '{"n":12345678901234567890.10,"a" : 1}'
+
 AXE = Path(__file__).parent.parent.parent / ".venv/console/node_modules/axe-core/axe.min.js"
 
 #: Waiting for what a page shows, on a busy machine
 expect.set_options(timeout=30_000)
+
+
+_numbers = itertools.count(1)
+
+
+def new_space(http: httpx.Client) -> Client:
+    """A store with nothing in it."""
+    return Client(http, http.post("spaces", json={"name": f"store {next(_numbers)}"}).json()["id"])
 
 
 def put(kv: Client, key: list[str], text: str, query: str = "", **headers: str) -> str:

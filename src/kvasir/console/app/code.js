@@ -9,6 +9,7 @@ import {
   drawSelection,
   EditorState,
   EditorView,
+  foldEffect,
   foldGutter,
   foldKeymap,
   highlightActiveLine,
@@ -28,6 +29,7 @@ import {
   search,
   searchKeymap,
   syntaxHighlighting,
+  syntaxTree,
   tags,
 } from "../vendor/codemirror.js";
 import { faultOf } from "./spans.js";
@@ -105,10 +107,26 @@ const shared = (label) => [
   theme,
 ];
 
+/**
+ * Fold the object or array around the cursor. What comes with CodeMirror folds only what has several lines.
+ * @param {EditorView} view
+ */
+function foldAround(view) {
+  const { head } = view.state.selection.main;
+  let node = syntaxTree(view.state).resolveInner(head, head ? 0 : 1);
+  while (node.parent && !/^(Object|Array)$/.test(node.name)) node = node.parent;
+  const [from, to] = [node.from + 1, node.to - 1];
+  if (!node.parent || to <= from) return false;
+  view.dispatch({ effects: foldEffect.of({ from, to }) });
+  return true;
+}
+
+const folding = [...foldKeymap, { key: "Ctrl-Shift-[", mac: "Cmd-Alt-[", run: foldAround }];
+
 /** @param {string} label */
 const reading = (label) => [
   shared(label),
-  keymap.of([...searchKeymap, ...foldKeymap, ...defaultKeymap]),
+  keymap.of([...searchKeymap, ...folding, ...defaultKeymap]),
   EditorState.readOnly.of(true),
   EditorView.contentAttributes.of({ "aria-readonly": "true" }),
 ];
@@ -136,7 +154,7 @@ const writing = (label, { onChange, onSave, onLeave }) => [
     { key: "Mod-Enter", preventDefault: true, run: () => (onSave?.(), true) },
     ...searchKeymap,
     ...historyKeymap,
-    ...foldKeymap,
+    ...folding,
     ...defaultKeymap,
     // Tab leaves the editor, as everywhere on the page.
     { key: "Escape", run: () => (onLeave ? (onLeave(), true) : false) },

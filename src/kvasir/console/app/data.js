@@ -138,7 +138,11 @@ function Jump({ space }) {
   </form>`;
 }
 
-/** Show what is below these parts, or the entry of the key if that is all. @param {string} space @param {string[]} parts */
+/**
+ * Show what is below these parts, the entry of the key if that is all, or what comes next if there is neither.
+ * @param {string} space
+ * @param {string[]} parts
+ */
 async function goTo(space, parts) {
   const own = ownBase();
   if (!startsWith(parts, own)) {
@@ -156,10 +160,33 @@ async function goTo(space, parts) {
     return "";
   }
   const found = await getJson(`/spaces/${space}/entries`, { query: { prefix: parts, limit: 1, values: false } });
-  if (found.entries.length === 0) return "No key begins with these parts.";
-  go({ key: parts });
-  tell("This key has an entry, and nothing below it.");
+  if (found.entries.length > 0) {
+    go({ key: parts, ...(startsWith(parts, route.value.base) ? {} : { base: own }) });
+    tell("This key has an entry, and nothing below it.");
+    return "";
+  }
+  const next = await nextBehind(space, parts, own.length);
+  if (!next) return "No key begins with these parts, and none comes after them.";
+  go({ base: next.slice(0, -1), key: next });
+  tell("No key begins with these parts. This is what comes next.");
   return "";
+}
+
+/**
+ * What comes next in the order of keys, down to the part that differs; null if nothing does.
+ * @param {string} space
+ * @param {string[]} parts
+ * @param {number} least parts that stay
+ */
+async function nextBehind(space, parts, least) {
+  for (let length = parts.length - 1; length >= least; length -= 1) {
+    const prefix = parts.slice(0, length);
+    const query = { ...(length ? { prefix } : {}), from: parts[length], limit: 2 };
+    const { children } = await getJson(`/spaces/${space}/children`, { query });
+    const next = children.find((/** @type {{ part: string }} */ child) => child.part !== parts[length]);
+    if (next) return [...prefix, next.part];
+  }
+  return null;
 }
 
 /** Where the tree begins, each part a way up. @param {{ space: string, base: string[] }} props */

@@ -1,6 +1,6 @@
 // The pane of one key: its value as it is stored and what is known of it, or the editor over it.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
+import { signal, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { said } from "./api.js";
 import { now } from "./clock.js";
 import * as code from "./code.js";
@@ -81,10 +81,12 @@ function NoEntry({ opened }) {
   </div>`;
 }
 
+/** Whether values are shown indented; for as long as the page is open, whatever entry. */
+const indents = signal(false);
+
 /** @param {{ opened: Opened, entry: Entry }} props */
 function Value({ opened, entry }) {
-  const [asStored, setAsStored] = useState(true);
-  const text = asStored ? entry.text : indented(entry.text);
+  const text = indents.value ? indented(entry.text) : entry.text;
   return html`<${Facts} entry=${entry} />
     <div class="bar" role="toolbar" aria-label="Entry">
       ${
@@ -99,9 +101,9 @@ function Value({ opened, entry }) {
       }
       <span class="gap"></span>
       <button
-        aria-pressed=${String(!asStored)}
+        aria-pressed=${String(indents.value)}
         title="Indent what is shown; what is stored stays"
-        onClick=${() => setAsStored(!asStored)}
+        onClick=${() => (indents.value = !indents.value)}
       >
         Indent
       </button>

@@ -15,6 +15,7 @@ const HELP = [
   [["e"], "edit the entry that is shown"],
   [["n"], "new key"],
   [["Ctrl S"], "save"],
+  [["Ctrl Shift [", "Ctrl Shift ]"], "fold and unfold the object or array at the cursor"],
   [["Esc"], "leave the editor, close a dialog"],
   [["?"], "this help"],
 ];

@@ -1,9 +1,9 @@
 // What the server did in the last 15 minutes, as plots; beside each a table of the same for those who do not see it.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
+import { signal, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import uPlot from "../vendor/uplot.js";
 import { getJson, isAbort, said } from "./api.js";
-import { size, short, time } from "./format.js";
+import { count, size, short, time } from "./format.js";
 import { html } from "./html.js";
 import { Failure, Loading } from "./ui.js";
 
@@ -12,12 +12,16 @@ import { Failure, Loading } from "./ui.js";
  * @typedef {{ from: string, to: string, dialects: Record<string, Requests>, writes: number, commits: number,
  *   queue_depth: number, connections: number, entries: number, database_bytes: number }} Sample
  * @typedef {{ label: string, values: (number | null)[] }} Line
- * @typedef {{ title: string, unit: string, lines: Line[], show: (value: number) => string }} Plot
+ * @typedef {{ title: string, unit: string, lines: Line[], show: (value: number) => string,
+ *   exact?: (value: number) => string }} Plot show: as axes have it; exact: the same where there is room
  */
 
 // The server takes a sample each so often.
 const INTERVAL_MILLISECONDS = 5_000;
 const WINDOW_SECONDS = 900;
+
+/** The sample under the pointer, in all plots; null if it is over none. @type {import("@preact/signals").Signal<number | null>} */
+const pointed = signal(null);
 
 /** @type {Record<string, string>} how people call the APIs */
 const NAMES = {
@@ -107,9 +111,21 @@ function plotsOf(samples) {
       lines: [line("writes per commit", (each) => (each.commits ? each.writes / each.commits : null))],
       show: number,
     },
-    { title: "Queue", unit: "writes that wait", lines: [line("queue", (each) => each.queue_depth)], show: number },
-    { title: "Connections", unit: "", lines: [line("connections", (each) => each.connections)], show: number },
-    { title: "Entries", unit: "", lines: [line("entries", (each) => each.entries)], show: number },
+    {
+      title: "Queue",
+      unit: "writes that wait",
+      lines: [line("queue", (each) => each.queue_depth)],
+      show: number,
+      exact: count,
+    },
+    {
+      title: "Connections",
+      unit: "",
+      lines: [line("connections", (each) => each.connections)],
+      show: number,
+      exact: count,
+    },
+    { title: "Entries", unit: "", lines: [line("entries", (each) => each.entries)], show: number, exact: count },
     { title: "Database", unit: "", lines: [line("size", (each) => each.database_bytes)], show: size },
   ];
 }
@@ -147,21 +163,26 @@ function Figure({ plot, times }) {
 
   return html`<figure>
     <figcaption><b>${title}</b> <span class="soft">${unit}</span></figcaption>
-    <div class="legend" aria-hidden="true">
-      ${
-        lines.length > 1 &&
-        lines.map(
-          (each, at) =>
-            html`<span
-              ><span class="swatch" style=${{ background: `var(${COLOURS[at % COLOURS.length]})` }}></span
-              >${each.label}</span
-            >`,
-        )
-      }
-    </div>
+    <${Legend} plot=${plot} times=${times} />
     <div ref=${parent} class="plot" aria-hidden="true"></div>
     <${Table} plot=${plot} times=${times} />
   </figure>`;
+}
+
+/** The names of the lines, with what they were at the pointer, or last. @param {{ plot: Plot, times: number[] }} props */
+function Legend({ plot: { lines, show, exact = show }, times }) {
+  const at = Math.min(pointed.value ?? Infinity, times.length - 1);
+  return html`<div class="legend" aria-hidden="true">
+    ${lines.map((each, number) => {
+      const value = each.values[at] ?? null;
+      return html`<span
+        ><span class="swatch" style=${{ background: `var(${COLOURS[number % COLOURS.length]})` }}></span>${
+          lines.length > 1 && `${each.label} `
+        }<b>${value === null ? "–" : exact(value)}</b></span
+      >`;
+    })}
+    <span class="at">${pointed.value === null ? "" : time(times[at])}</span>
+  </div>`;
 }
 
 const HEIGHT = 150;
@@ -180,7 +201,9 @@ function options(lines, show, width) {
     width,
     height: HEIGHT,
     legend: { show: false },
-    cursor: { y: false, points: { size: 5 } },
+    // A line through all plots at once, and none of uPlot's zooming, which would be undone by the next sample.
+    cursor: { y: false, points: { size: 5 }, drag: { x: false, y: false }, sync: { key: "plots" } },
+    hooks: { setCursor: [(/** @type {any} */ plot) => (pointed.value = plot.cursor.idx ?? null)] },
     scales: {
       x: {
         range: (/** @type {any} */ _plot, /** @type {number} */ _low, /** @type {number} */ high) => [
@@ -216,7 +239,7 @@ function options(lines, show, width) {
 const rangeOf = (low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? /** @type {number} */ (high) * 1.08 : 1];
 
 /** A row for each half minute is enough to hear. @param {{ plot: Plot, times: number[] }} props */
-function Table({ plot: { title, unit, lines, show }, times }) {
+function Table({ plot: { title, unit, lines, show, exact = show }, times }) {
   const every = times.map((_, at) => at).filter((at) => (times.length - 1 - at) % 6 === 0);
   return html`<div class="unseen">
     <table>
@@ -234,7 +257,7 @@ function Table({ plot: { title, unit, lines, show }, times }) {
           (at) =>
             html`<tr>
               <th scope="row">${time(times[at])}</th>
-              ${lines.map((each) => html`<td>${each.values[at] === null ? "none" : show(/** @type {number} */ (each.values[at]))}</td>`)}
+              ${lines.map((each) => html`<td>${each.values[at] === null ? "none" : exact(/** @type {number} */ (each.values[at]))}</td>`)}
             </tr>`,
         )}
       </tbody>

@@ -6,13 +6,14 @@ import { Buttons, newKey, useWork } from "./changes.js";
 import { countBelow, removeBelow } from "./entries.js";
 import { counted } from "./format.js";
 import { html } from "./html.js";
-import { exportBelow, importInto } from "./transfer.js";
+import { exportBelow } from "./exporting.js";
+import { importInto } from "./importing.js";
 import { mayWrite } from "./session.js";
 import { closeDialog, Dialog, Failure, Icon, KeyText, openDialog, tell } from "./ui.js";
 
 /** @param {{ space: string, prefix: string[] }} props */
 export function PrefixActions({ space, prefix }) {
-  return html`<button onClick=${() => exportBelow(space, prefix)}><${Icon} name="download" /> Export</button> ${
+  return html`<button onClick=${() => void exportBelow(space, prefix)}><${Icon} name="download" /> Export</button> ${
       mayWrite.value &&
       html`${
           prefix.length === 0 &&

@@ -33,13 +33,15 @@ export class Node {
     this.children = null;
     /** Where the next page begins; null if there is none. @type {string | null} */
     this.next = null;
+    /** Whether there may be children before the first one that is loaded. */
+    this.cut = false;
     this.loading = false;
-    /** The last request for children. @type {Promise<void>} */
-    this.asked = Promise.resolve();
+    /** The last request for children. @type {Promise<void> | null} */
+    this.asked = null;
     this.failure = "";
     this.changedAt = 0;
     /** Made once: rows of 100,000 nodes are put together anew with each page. @type {Row} */
-    this.row = { node: this, more: false };
+    this.row = { node: this, kind: "node" };
   }
 
   /** @type {Map<string, Node> | null} made when the live view asks */
@@ -55,9 +57,17 @@ export class Node {
   forgetIndex() {
     this.#byPart = null;
   }
+
+  /** As if nothing had been asked for yet. */
+  forget() {
+    this.children = null;
+    this.next = null;
+    this.cut = false;
+    this.#byPart = null;
+  }
 }
 
-/** @typedef {{ node: Node, more: boolean }} Row more: stands for the children that are not loaded yet */
+/** @typedef {{ node: Node, kind: "node" | "before" | "more" }} Row the latter two stand for children that are not loaded */
 
 export class Tree {
   /** Rises whenever what is shown may have changed. */
@@ -90,21 +100,33 @@ export class Tree {
     return [...this.base, ...parts.reverse()];
   }
 
-  /** The next page of a node's children. @param {Node} node @returns {Promise<void>} */
-  load(node) {
-    if (!node.loading && (!node.children || node.next !== null)) node.asked = this.#load(node);
-    return node.asked;
+  /**
+   * The next page of a node's children.
+   * @param {Node} node
+   * @param {string} [from] the part at whose place the first page begins
+   * @returns {Promise<void>}
+   */
+  load(node, from) {
+    if (!node.loading && (!node.children || node.next !== null)) node.asked = this.#load(node, from);
+    return /** @type {Promise<void>} */ (node.asked);
   }
 
-  /** @param {Node} node */
-  async #load(node) {
+  /** The first page, which was left out. @param {Node} node */
+  loadBefore(node) {
+    node.forget();
+    return this.load(node);
+  }
+
+  /** @param {Node} node @param {string} [from] */
+  async #load(node, from) {
     node.loading = true;
     node.failure = "";
     if (!node.children) this.#redraw();
     try {
       const limit = node.children ? NEXT_PAGES : FIRST_PAGE;
       const prefix = this.parts(node);
-      const query = { ...(prefix.length ? { prefix } : {}), after: node.next, limit };
+      const query = { ...(prefix.length ? { prefix } : {}), from, after: node.next, limit };
+      node.cut ||= from !== undefined;
       const page = await getJson(`/spaces/${this.space}/children`, { query, signal: this.#asked.signal });
       const children = (node.children ??= []);
       const last = children.at(-1)?.part;
@@ -115,7 +137,7 @@ export class Tree {
       }
       node.forgetIndex();
       node.next = page.next;
-      if (children.length === 0 && node.next === null && node.parent) node.below = false;
+      if (children.length === 0 && node.next === null && node.parent && !node.cut) node.below = false;
     } catch (error) {
       if (isAbort(error)) return;
       node.failure = said(error);
@@ -133,27 +155,35 @@ export class Tree {
     this.#redraw();
   }
 
-  /** Open what is above a key, as far as it is there and on the pages that are loaded. @param {Parts} key */
+  /** Open what is above a key, as far as it is there. @param {Parts} key */
   async reveal(key) {
     if (!startsWith(key, this.base)) return;
     let node = this.root;
     for (const part of key.slice(this.base.length, -1)) {
-      if (!node.children) await this.load(node);
-      const found = node.child(part);
+      const found = await this.#reach(node, part);
       if (!found?.below) return;
       this.setOpen(found, true);
       node = found;
     }
-    if (!node.children) await this.load(node);
+    if (key.length > this.base.length) await this.#reach(node, key[key.length - 1]);
+  }
+
+  /** A child, whose page is loaded in place of the earlier ones if it comes later. @param {Node} node @param {string} part */
+  async #reach(node, part) {
+    await (node.children ? node.asked : this.load(node));
+    const loaded = node.children;
+    if (!loaded?.length || node.child(part)) return node.child(part);
+    if (node.next !== null && compareParts(part, loaded[loaded.length - 1].part) > 0) {
+      node.forget();
+      await this.load(node, part);
+    } else if (node.cut && compareParts(part, loaded[0].part) < 0) await this.loadBefore(node);
+    return node.child(part);
   }
 
   /** Begin anew, with what is open kept open. */
   reload() {
-    const root = this.root;
-    root.children = null;
-    root.next = null;
-    root.forgetIndex();
-    void this.load(root);
+    this.root.forget();
+    void this.load(this.root);
   }
 
   /** The loaded node of a key; undefined if none is. @param {Parts} key */
@@ -170,11 +200,12 @@ export class Tree {
     const rows = [];
     /** @param {Node} node */
     const add = (node) => {
+      if (node.cut) rows.push({ node, kind: "before" });
       for (const child of node.children ?? []) {
         rows.push(child.row);
         if (child.open) add(child);
       }
-      if (node.next !== null || node.failure || (node.loading && !node.children)) rows.push({ node, more: true });
+      if (node.next !== null || node.failure || (node.loading && !node.children)) rows.push({ node, kind: "more" });
     };
     add(this.root);
     this.rows = rows;
@@ -228,6 +259,7 @@ export class Tree {
       else high = middle;
     }
     if (low === node.children.length && node.next !== null) return undefined;
+    if (low === 0 && node.cut) return undefined;
     const made = new Node(node, part, false, false);
     node.children.splice(low, 0, made);
     node.forgetIndex();
@@ -252,8 +284,7 @@ export class Tree {
     if (!node || node === this.root) return;
     node.entry = false;
     if (below) {
-      node.children = null;
-      node.next = null;
+      node.forget();
       node.open = false;
     }
     node.changedAt = performance.now();
@@ -280,8 +311,7 @@ export class Tree {
         node.entry = found.entries[0]?.key.length === key.length;
         if (!node.below) {
           node.open = false;
-          node.children = null;
-          node.next = null;
+          node.forget();
         }
         if (!node.below && !node.entry && parent.children) {
           parent.children = parent.children.filter((child) => child !== node);

@@ -26,7 +26,7 @@ export function TreeView({ tree, onDelete }) {
     (/** @type {number} */ last) => {
       for (let at = Math.max(0, last - 60); at <= last && at < tree.rows.length; at += 1) {
         const row = tree.rows[at];
-        if (row.more && !row.node.failure) void tree.load(row.node);
+        if (row.kind === "more" && !row.node.failure) void tree.load(row.node);
       }
     },
     [tree],
@@ -44,16 +44,23 @@ export function TreeView({ tree, onDelete }) {
     });
   }, [chosenId, tree]);
 
-  /** @param {number} at */
-  const moveTo = (at) => {
-    const row = rows[Math.max(0, Math.min(rows.length - 1, at))];
-    if (!row) return;
-    if (row.more) {
-      if (row.node.failure) void tree.load(row.node);
-      return;
-    }
-    setActive(row.node);
-    scroller.current?.reveal(rows.indexOf(row));
+  /** @param {number} at @param {1 | -1} [onward] where to go on if there is no node */
+  const moveTo = (at, onward = 1) => {
+    let next = Math.max(0, Math.min(rows.length - 1, at));
+    while (rows[next]?.kind === "before") next += onward;
+    const row = rows[next];
+    if (row?.kind === "node") {
+      setActive(row.node);
+      scroller.current?.reveal(next);
+    } else if (row?.node.failure) void tree.load(row.node);
+  };
+
+  /** The very first one, whether it is loaded or not. */
+  const moveToStart = async () => {
+    if (tree.root.cut) await tree.loadBefore(tree.root);
+    const first = tree.root.children?.[0];
+    if (first) setActive(first);
+    scroller.current?.reveal(0);
   };
 
   /** @param {Row["node"]} node */
@@ -67,13 +74,14 @@ export function TreeView({ tree, onDelete }) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const node = activeAt >= 0 ? rows[activeAt].node : null;
     const page = scroller.current?.page() ?? 10;
+    const lastNode = rows.length - 1 - (rows.at(-1)?.kind === "more" ? 1 : 0);
     /** @type {Record<string, () => void>} */
     const actions = {
       ArrowDown: () => moveTo(activeAt + 1),
-      ArrowUp: () => moveTo(activeAt < 0 ? rows.length - 1 : activeAt - 1),
-      Home: () => moveTo(0),
-      End: () => moveTo(rows.length - 1 - (rows.at(-1)?.more ? 1 : 0)),
-      PageDown: () => moveTo(Math.min(activeAt + page, rows.length - 1 - (rows.at(-1)?.more ? 1 : 0))),
+      ArrowUp: () => moveTo(activeAt < 0 ? rows.length - 1 : activeAt - 1, -1),
+      Home: () => void moveToStart(),
+      End: () => moveTo(lastNode),
+      PageDown: () => moveTo(Math.min(activeAt + page, lastNode)),
       PageUp: () => moveTo(activeAt - page),
       ArrowRight: () => {
         if (node?.below && !node.open) tree.setOpen(node, true);
@@ -94,12 +102,19 @@ export function TreeView({ tree, onDelete }) {
   };
 
   const soon = performance.now() - MARKED_MILLISECONDS;
-  /** @param {number} at @param {Record<string, string>} style */
-  const drawn = (at, style) => {
-    const { node, more } = rows[at];
-    const inset = { ...style, paddingInlineStart: `${8 + Math.min(more ? node.depth + 1 : node.depth, 40) * 16}px` };
-    if (more)
-      return html`<div key="more" class="row more" style=${inset} role="presentation">
+  /** @param {number} at @param {Record<string, string>} style @param {number} place */
+  const drawn = (at, style, place) => {
+    const { node, kind } = rows[at];
+    const depth = Math.min(kind === "node" ? node.depth : node.depth + 1, 40);
+    const inset = { ...style, paddingInlineStart: `${8 + depth * 16}px` };
+    if (kind === "before")
+      return html`<div key=${place} class="row more" style=${inset} role="presentation">
+        <button class="link" tabindex="-1" onClick=${() => void tree.loadBefore(node)}>
+          Show from the first one on
+        </button>
+      </div>`;
+    if (kind === "more")
+      return html`<div key=${place} class="row more" style=${inset} role="presentation">
         ${
           node.failure
             ? html`${node.failure} <button class="link" onClick=${() => void tree.load(node)}>Try again</button>`
@@ -108,7 +123,7 @@ export function TreeView({ tree, onDelete }) {
       </div>`;
     const isChosen = Boolean(chosen) && sameKey(tree.parts(node), chosen ?? []);
     return html`<div
-      key=${at}
+      key=${place}
       id=${`tree-${at}`}
       role="treeitem"
       class=${classes("row", node === active && "active", isChosen && "chosen", node.changedAt > 0 && node.changedAt > soon && "changed")}
@@ -116,8 +131,8 @@ export function TreeView({ tree, onDelete }) {
       aria-level=${node.depth + 1}
       aria-expanded=${node.below ? String(node.open) : undefined}
       aria-selected=${String(isChosen)}
-      aria-posinset=${siblingNumber(node)}
-      aria-setsize=${node.parent?.next === null ? (node.parent.children?.length ?? -1) : -1}
+      aria-posinset=${node.parent?.cut ? undefined : siblingNumber(node)}
+      aria-setsize=${node.parent?.next === null && !node.parent.cut ? (node.parent.children?.length ?? -1) : -1}
       onClick=${() => choose(node)}
       onDblClick=${() => tree.setOpen(node, !node.open)}
     >

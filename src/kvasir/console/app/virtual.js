@@ -11,7 +11,9 @@ const BEYOND = 12;
  */
 
 /**
- * @param {{ count: number, rowHeight: number, row: (at: number, style: Record<string, string>) => any,
+ * `row` also gets a number that no other row on screen has, and that one which comes into view takes over from one that
+ * has left it: a key for rows that are cheaper to fill anew than to make.
+ * @param {{ count: number, rowHeight: number, row: (at: number, style: Record<string, string>, place: number) => any,
  *   onReach?: (last: number) => void, scroller?: { current: Scroller | null }, attributes?: Record<string, any> }} props
  */
 export function VirtualRows({ count, rowHeight, row, onReach, scroller, attributes = {} }) {
@@ -50,8 +52,9 @@ export function VirtualRows({ count, rowHeight, row, onReach, scroller, attribut
   }
 
   const rows = [];
+  const places = Math.ceil(height / rowHeight) + 2 * BEYOND + 2;
   for (let at = first; at <= last; at += 1)
-    rows.push(row(at, { top: `${at * rowHeight}px`, height: `${rowHeight}px` }));
+    rows.push(row(at, { top: `${at * rowHeight}px`, height: `${rowHeight}px` }, at % places));
   return html`<div ref=${element} class="rows" ...${attributes}>
     <div class="space" role="presentation" style=${{ height: `${count * rowHeight}px` }}>${rows}</div>
   </div>`;
