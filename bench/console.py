@@ -112,7 +112,7 @@ def _tree(report: Report, browser: Browser, server: Server, kv: Client) -> None:
     # From the last to the first, so that the numbers of the rows above stay.
     for number in range(10, 0, -1):
         action = f'[role=treeitem][aria-posinset="{number}"][aria-level="1"] .twist'
-        child = f"#tree-{number}[aria-level='2']"
+        child = f"#tree-{number}[aria-level='2']:not(.more)"
         opened.append(page.evaluate(TIMED, [action, child]))
         page.locator(action).click()
     report.target("opening a node, slowest of 10", max(opened), 300, "ms", most=True)

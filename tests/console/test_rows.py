@@ -70,15 +70,22 @@ def test_find_far_down_among_many(page: Page, server: Server, kv: Client) -> Non
     tree = page.get_by_role("tree")
     expect(tree.locator(".chosen")).to_have_text("0650")
     expect(tree.get_by_role("treeitem", name="0000", exact=True)).to_have_count(0)
-    tree.focus()
-    page.keyboard.press("ArrowUp")
     check_access(page, "cut tree")
     # New keys take their places, but for those before what is loaded.
     put(kv, ["many", "0650a"], "1")
     put(kv, ["many", "0001a"], "1")
     expect(tree.get_by_role("treeitem", name="0650a", exact=True)).to_be_visible()
-    tree.get_by_role("button", name="Show from the first one on").click()
+    before = tree.get_by_role("treeitem", name="Show from the first one on")
+    before.click()
     expect(tree.get_by_role("treeitem", name="0001a", exact=True)).to_be_visible()
+    # The same by keyboard.
+    page.goto(place(kv, key=["many", "0600"]))
+    expect(tree.locator(".chosen")).to_have_text("0600")
+    tree.focus()
+    while before.count():
+        page.keyboard.press("PageUp")
+        page.keyboard.press("Enter")
+    expect(tree.get_by_role("treeitem", name="0000", exact=True)).to_be_visible()
 
 
 def test_find_by_newest_and_by_metadata(page: Page, server: Server, kv: Client) -> None:
@@ -122,7 +129,7 @@ def test_read_text_as_it_is_stored(page: Page, server: Server, kv: Client) -> No
     page.get_by_role("button", name="Indent").click()
     expect(page.locator(".pane .cm-content .cm-line")).to_have_count(4)
     assert value_shown(page).split() == ["{", '"n":', "12345678901234567890.10,", '"a":', "1", "}"]
-    page.locator(".cm-foldGutter").get_by_title("Fold line").first.click()
+    page.locator(".cm-foldGutter").get_by_title("Fold line", exact=True).first.click()
     expect(page.locator(".pane .cm-content .cm-line")).to_have_count(1)
     # The next one is indented, too.
     page.goto(place(kv, key=["config", "mail"]))

@@ -42,6 +42,10 @@ export class Node {
     this.changedAt = 0;
     /** Made once: rows of 100,000 nodes are put together anew with each page. @type {Row} */
     this.row = { node: this, kind: "node" };
+    /** What stand for children before and behind those that are loaded. @type {Row | null} */
+    this.rowBefore = null;
+    /** @type {Row | null} */
+    this.rowBehind = null;
   }
 
   /** @type {Map<string, Node> | null} made when the live view asks */
@@ -67,7 +71,7 @@ export class Node {
   }
 }
 
-/** @typedef {{ node: Node, kind: "node" | "before" | "more" }} Row the latter two stand for children that are not loaded */
+/** @typedef {{ node: Node, kind: "node" | "before" | "behind" }} Row one of a node, or for children that are not loaded */
 
 export class Tree {
   /** Rises whenever what is shown may have changed. */
@@ -200,12 +204,13 @@ export class Tree {
     const rows = [];
     /** @param {Node} node */
     const add = (node) => {
-      if (node.cut) rows.push({ node, kind: "before" });
+      if (node.cut) rows.push((node.rowBefore ??= { node, kind: "before" }));
       for (const child of node.children ?? []) {
         rows.push(child.row);
         if (child.open) add(child);
       }
-      if (node.next !== null || node.failure || (node.loading && !node.children)) rows.push({ node, kind: "more" });
+      if (node.next !== null || node.failure || (node.loading && !node.children))
+        rows.push((node.rowBehind ??= { node, kind: "behind" }));
     };
     add(this.root);
     this.rows = rows;

@@ -17,16 +17,16 @@ const ROW_HEIGHT = 26;
 export function TreeView({ tree, onDelete }) {
   void tree.version.value;
   const { rows } = tree;
-  const [active, setActive] = useState(/** @type {Row["node"] | null} */ (null));
+  const [active, setActive] = useState(/** @type {Row | null} */ (null));
   const scroller = useRef(/** @type {import("./virtual.js").Scroller | null} */ (null));
   const chosen = route.value.key;
 
-  const activeAt = active ? rows.indexOf(active.row) : -1;
+  const activeAt = active ? rows.indexOf(active) : -1;
   const loadMore = useCallback(
     (/** @type {number} */ last) => {
       for (let at = Math.max(0, last - 60); at <= last && at < tree.rows.length; at += 1) {
         const row = tree.rows[at];
-        if (row.kind === "more" && !row.node.failure) void tree.load(row.node);
+        if (row.kind === "behind" && !row.node.failure) void tree.load(row.node);
       }
     },
     [tree],
@@ -39,49 +39,55 @@ export function TreeView({ tree, onDelete }) {
     void tree.reveal(chosen).then(() => {
       const node = tree.find(chosen);
       if (!node || node === tree.root) return;
-      setActive(node);
+      setActive(node.row);
       scroller.current?.reveal(tree.rows.indexOf(node.row));
     });
   }, [chosenId, tree]);
 
-  /** @param {number} at @param {1 | -1} [onward] where to go on if there is no node */
-  const moveTo = (at, onward = 1) => {
-    let next = Math.max(0, Math.min(rows.length - 1, at));
-    while (rows[next]?.kind === "before") next += onward;
-    const row = rows[next];
-    if (row?.kind === "node") {
-      setActive(row.node);
-      scroller.current?.reveal(next);
-    } else if (row?.node.failure) void tree.load(row.node);
+  /** @param {number} at */
+  const moveTo = (at) => {
+    const next = Math.max(0, Math.min(rows.length - 1, at));
+    if (!rows[next]) return;
+    setActive(rows[next]);
+    scroller.current?.reveal(next);
   };
 
   /** The very first one, whether it is loaded or not. */
   const moveToStart = async () => {
     if (tree.root.cut) await tree.loadBefore(tree.root);
-    const first = tree.root.children?.[0];
-    if (first) setActive(first);
+    setActive(tree.rows[0] ?? null);
     scroller.current?.reveal(0);
+  };
+
+  /** Load what a row stands for, and go on from the first of it. @param {Row} row */
+  const unfold = async ({ node, kind }) => {
+    const known = node.children?.length ?? 0;
+    await (kind === "before" ? tree.loadBefore(node) : tree.load(node));
+    const first = node.children?.[kind === "before" ? 0 : known];
+    if (first) setActive(first.row);
   };
 
   /** @param {Row["node"]} node */
   const choose = (node) => {
-    setActive(node);
+    setActive(node.row);
     go({ key: tree.parts(node) });
   };
 
   /** @param {KeyboardEvent} event */
   const onKeyDown = (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const node = activeAt >= 0 ? rows[activeAt].node : null;
+    const row = rows[activeAt];
+    const node = row?.kind === "node" ? row.node : null;
     const page = scroller.current?.page() ?? 10;
-    const lastNode = rows.length - 1 - (rows.at(-1)?.kind === "more" ? 1 : 0);
+    const last = rows.length - 1 - (rows.at(-1)?.kind === "behind" && !rows.at(-1)?.node.failure ? 1 : 0);
+    const enter = () => (node ? choose(node) : row && void unfold(row));
     /** @type {Record<string, () => void>} */
     const actions = {
       ArrowDown: () => moveTo(activeAt + 1),
-      ArrowUp: () => moveTo(activeAt < 0 ? rows.length - 1 : activeAt - 1, -1),
+      ArrowUp: () => moveTo(activeAt < 0 ? rows.length - 1 : activeAt - 1),
       Home: () => void moveToStart(),
-      End: () => moveTo(lastNode),
-      PageDown: () => moveTo(Math.min(activeAt + page, lastNode)),
+      End: () => moveTo(last),
+      PageDown: () => moveTo(Math.min(activeAt + page, last)),
       PageUp: () => moveTo(activeAt - page),
       ArrowRight: () => {
         if (node?.below && !node.open) tree.setOpen(node, true);
@@ -91,8 +97,8 @@ export function TreeView({ tree, onDelete }) {
         if (node?.open) tree.setOpen(node, false);
         else if (node?.parent && node.parent !== tree.root) moveTo(rows.indexOf(node.parent.row));
       },
-      Enter: () => node && choose(node),
-      " ": () => node && choose(node),
+      Enter: enter,
+      " ": enter,
       Delete: () => node && onDelete(tree.parts(node)),
     };
     const action = actions[event.key];
@@ -104,29 +110,28 @@ export function TreeView({ tree, onDelete }) {
   const soon = performance.now() - MARKED_MILLISECONDS;
   /** @param {number} at @param {Record<string, string>} style @param {number} place */
   const drawn = (at, style, place) => {
-    const { node, kind } = rows[at];
-    const depth = Math.min(kind === "node" ? node.depth : node.depth + 1, 40);
-    const inset = { ...style, paddingInlineStart: `${8 + depth * 16}px` };
-    if (kind === "before")
-      return html`<div key=${place} class="row more" style=${inset} role="presentation">
-        <button class="link" tabindex="-1" onClick=${() => void tree.loadBefore(node)}>
-          Show from the first one on
-        </button>
-      </div>`;
-    if (kind === "more")
-      return html`<div key=${place} class="row more" style=${inset} role="presentation">
-        ${
-          node.failure
-            ? html`${node.failure} <button class="link" onClick=${() => void tree.load(node)}>Try again</button>`
-            : "Loading …"
-        }
+    const shown = rows[at];
+    const { node, kind } = shown;
+    const depth = kind === "node" ? node.depth : node.depth + 1;
+    const inset = { ...style, paddingInlineStart: `${8 + Math.min(depth, 40) * 16}px` };
+    if (kind !== "node")
+      return html`<div
+        key=${place}
+        id=${`tree-${at}`}
+        role="treeitem"
+        class=${classes("row more", shown === active && "active")}
+        style=${inset}
+        aria-level=${depth + 1}
+        onClick=${() => void unfold(shown)}
+      >
+        ${kind === "behind" && !node.failure ? "Loading …" : html`${node.failure} <span class="link">${kind === "before" ? "Show from the first one on" : "Try again"}</span>`}
       </div>`;
     const isChosen = Boolean(chosen) && sameKey(tree.parts(node), chosen ?? []);
     return html`<div
       key=${place}
       id=${`tree-${at}`}
       role="treeitem"
-      class=${classes("row", node === active && "active", isChosen && "chosen", node.changedAt > 0 && node.changedAt > soon && "changed")}
+      class=${classes("row", shown === active && "active", isChosen && "chosen", node.changedAt > 0 && node.changedAt > soon && "changed")}
       style=${inset}
       aria-level=${node.depth + 1}
       aria-expanded=${node.below ? String(node.open) : undefined}
@@ -141,7 +146,7 @@ export function TreeView({ tree, onDelete }) {
         onClick=${(/** @type {Event} */ event) => {
           if (!node.below) return;
           event.stopPropagation();
-          setActive(node);
+          setActive(node.row);
           tree.setOpen(node, !node.open);
         }}
         ><${Icon} name="right"
