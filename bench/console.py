@@ -116,11 +116,39 @@ def _tree(report: Report, browser: Browser, server: Server, kv: Client) -> None:
         opened.append(page.evaluate(TIMED, [action, child]))
         page.locator(action).click()
     report.target("opening a node, slowest of 10", max(opened), 300, "ms", most=True)
-    page.goto(place(kv, base=["part9"]))
-    page.locator("#tree-0").wait_for()
-    report.target(f"longest task, through {EACH:,} children", page.evaluate(SCROLL, EACH), 100, "ms", most=True)
-    report.target("memory of the tab with them", _memory(browser, page), 150, "MiB", most=True)
     browsing.close()
+    _scroll(report, browser, server, kv)
+
+
+def _scroll(report: Report, browser: Browser, server: Server, kv: Client) -> None:
+    """Three times, each in a tab of its own. A task that the machine keeps waiting is long without any work in it."""
+    longest: list[float] = []
+    worked: list[float] = []
+    for _ in range(3):
+        browsing, page = _page(browser, server)
+        sign_in(page, server.key, place(kv, base=["part9"]))
+        page.locator("#tree-0").wait_for()
+        browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
+        longest.append(page.evaluate(SCROLL, EACH))
+        worked.append(_most_work(browser.stop_tracing()))
+        memory = _memory(browser, page)
+        browsing.close()
+    what = f"longest task, through {EACH:,} children"
+    report.target(f"{what}, median of 3", sorted(longest)[1], 100, "ms", most=True)
+    report.figure("  of the three, the longest (0: none of 50 ms)", max(longest), "ms")
+    report.target("  processor time of the task that has most of it", max(worked), 100, "ms", most=True)
+    report.target("memory of the tab with them", memory, 150, "MiB", most=True)
+
+
+def _most_work(trace: bytes) -> float:
+    """Milliseconds of processor time of the task of a page that took most."""
+    events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
+    pages = {
+        (each["pid"], each["tid"])
+        for each in events
+        if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
+    }
+    return float(max(each.get("tdur", 0) for each in events if (each["pid"], each["tid"]) in pages)) / 1_000
 
 
 def _memory(browser: Browser, page: Page) -> float:

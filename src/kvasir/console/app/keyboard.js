@@ -15,7 +15,7 @@ const HELP = [
   [["e"], "edit the entry that is shown"],
   [["n"], "new key"],
   [["Ctrl S"], "save"],
-  [["Ctrl Shift [", "Ctrl Shift ]"], "fold and unfold the object or array at the cursor"],
+  [["Ctrl Shift [", "]"], "fold and unfold the object or array at the cursor"],
   [["Esc"], "leave the editor, close a dialog"],
   [["?"], "this help"],
 ];
@@ -34,7 +34,7 @@ const Help = () =>
       )}
     </dl>
     <p class="soft"><a href="/docs/v1">API reference</a></p>
-    <div class="buttons"><button class="primary">Close</button></div>
+    <div class="buttons"><button class="primary" autofocus>Close</button></div>
   <//>`;
 
 /** @param {string} selector */

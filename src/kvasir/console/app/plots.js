@@ -218,6 +218,7 @@ function options(lines, show, width) {
     axes: [
       {
         ...axis,
+        size: 28,
         space: 70,
         values: (/** @type {any} */ _plot, /** @type {number[]} */ at) => at.map((each) => time(each * 1000)),
       },

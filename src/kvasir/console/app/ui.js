@@ -1,6 +1,6 @@
 // Small pieces that every view uses: icons, texts of strangers, notices and dialogs.
 
-import { signal, useLayoutEffect, useRef } from "../vendor/preact.js";
+import { signal, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { html } from "./html.js";
 import { count } from "./format.js";
 import { shown } from "./keys.js";
@@ -74,7 +74,7 @@ let lastNotice = 0;
 /** @param {string} text @param {{ bad?: boolean, action?: Notice["action"] }} [more] */
 export function tell(text, { bad = false, action } = {}) {
   const id = (lastNotice += 1);
-  notices.value = [...notices.value.slice(-3), { id, text, bad, action }];
+  notices.value = [...notices.value.slice(-49), { id, text, bad, action }];
   // What offers something stays until it is taken or closed.
   if (!action) setTimeout(() => dismiss(id), bad ? 12_000 : 5_000);
   return id;
@@ -83,9 +83,16 @@ export function tell(text, { bad = false, action } = {}) {
 /** @param {number} id */
 const dismiss = (id) => (notices.value = notices.value.filter((notice) => notice.id !== id));
 
+// More than these are there still, but only shown when asked for.
+const SHOWN = 2;
+
 export function Notices() {
+  const [all, setAll] = useState(false);
+  const hidden = all ? 0 : Math.max(0, notices.value.length - SHOWN);
+  if (all && notices.value.length <= SHOWN) setAll(false);
   return html`<div class="notices" role="region" aria-label="Notices" aria-live="polite">
-    ${notices.value.map(
+    ${hidden > 0 && html`<button class="earlier" onClick=${() => setAll(true)}>${hidden} earlier</button>`}
+    ${notices.value.slice(hidden).map(
       (notice) =>
         html`<div key=${notice.id} class=${notice.bad ? "notice bad" : "notice"}>
           <span>${notice.text}</span>
