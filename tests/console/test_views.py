@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import Browsing
-from tests.support.console import as_key, check_access, new_space, place, put, sign_in, value_shown
+from tests.support.console import as_key, check_access, new_space, place, put, sign_in, stored, value_shown
 from tests.support.native import Client
 from tests.support.serving import Server
 
@@ -158,3 +158,17 @@ def test_every_view_fits_its_screen(browsing: Browsing, server: Server, kv: Clie
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, address
         check_access(page, address)
+    # Offers to undo, as many as there are, cover no button and are not lost.
+    for number in range(6):
+        put(kv, ["gone", str(number)], "1")
+        page.goto(place(kv, key=["gone", str(number)]))
+        page.locator("#delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete 1 entry").click()
+        page.locator("#entry").get_by_text("This entry has just been removed.").wait_for()
+    for button in page.locator("#entry .below button").all():
+        button.click(trial=True)
+    check_access(page, "notices")
+    page.get_by_role("button", name="4 earlier").click()
+    page.get_by_role("button", name="Undo").first.click()
+    expect(page.get_by_text("The entry is back.")).to_be_visible()
+    assert stored(kv, ["gone", "0"]) == "1"

@@ -66,8 +66,20 @@ def value_shown(page: Page) -> str:
     return "\n".join(lines.all_inner_texts())
 
 
+#: What axe-core looks for.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def _violations(page: Page, rules: dict[str, Any]) -> list[dict[str, Any]]:
+    options = {"resultTypes": ["violations"], "runOnly": rules}
+    found: list[dict[str, Any]] = page.evaluate(
+        "(options) => axe.run(document, options).then((found) => found.violations)", options
+    )
+    return found
+
+
 def check_access(page: Page, view: str) -> None:
-    """Nothing that axe-core finds in what is shown."""
+    """Nothing that axe-core finds in what is shown; contrast in light and in dark."""
     if not AXE.is_file():
         pytest.skip("axe-core is missing: make .venv/console/ready")
     if not page.evaluate("'axe' in window"):
@@ -77,10 +89,11 @@ def check_access(page: Page, view: str) -> None:
         "document.getAnimations().filter((each) => each.effect.getComputedTiming().endTime < Infinity)"
         ".forEach((each) => each.finish())"
     )
-    found: list[dict[str, Any]] = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations'], runOnly: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa',"
-        "'best-practice']}).then((found) => found.violations)"
-    )
+    found = _violations(page, {"type": "tag", "values": RULES})
+    is_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    page.emulate_media(color_scheme="light" if is_dark else "dark")
+    found += _violations(page, {"type": "rule", "values": ["color-contrast"]})
+    page.emulate_media(color_scheme="dark" if is_dark else "light")
     told = [f"{each['id']}: {each['help']}: {[node['html'][:200] for node in each['nodes']]}" for each in found]
     assert not told, f"{view}:\n" + "\n".join(told)
 
