@@ -233,7 +233,8 @@ class Worker:
         await self._engine.open()
         if announce:
             await self._set_up()
-        # Before HTTP, where /readyz says that the server is ready.
+        # Before HTTP, where /readyz says that the server is ready, and /metrics where it listens.
+        self._health.addresses = addresses = sockets.addresses(self._config, self._given)
         listening = await self._start_nemesis()
         listening += self._listen()
         await confirm(each.getsockname()[:2] for each in listening)
@@ -245,7 +246,6 @@ class Worker:
             chores.append(loop.create_task(self._sweep()))
         if self._metrics.worker == 0:
             chores.append(loop.create_task(self._watch_clock()))
-        self._health.addresses = addresses = sockets.addresses(self._config, self._given)
         log.info("listening on %s", ", ".join(each for found in addresses.values() for each in found))
         if on_ready is None or on_ready():
             await self._tell_ready(addresses, os.getpid() if parent is None else os.getppid())
