@@ -30,6 +30,7 @@ from kvasir.model import (
     Alias,
     Changes,
     Children,
+    Columns,
     Commit,
     Conflict,
     Entry,
@@ -165,12 +166,12 @@ class Engine(Protocol):
         """
         ...
 
-    def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
+    def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry] | Columns, None]:
         """Entries of one snapshot in key order, in batches of at most about a MiB; the snapshot is that of the first.
 
         Close it (`aclosing`). While it is open the database keeps what it shows, so it may last `snapshot_seconds` and
-        cost `snapshot_log_bytes`; then the next batch raises `Unavailable` with the code "snapshot_ended". So does the
-        first if too many are open.
+        cost `snapshot_log_bytes`; then it soon raises `Unavailable` with the code "snapshot_ended". So does the first
+        batch if too many are open.
         """
         ...
 

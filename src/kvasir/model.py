@@ -62,6 +62,25 @@ class Entry(Struct, frozen=True, gc=False):
     metadata: bytes | None = None
 
 
+class Columns(Struct, frozen=True, gc=False):
+    """Entries column by column, which costs less than an object each. Their sequences are left out.
+
+    Each column is joined: numbers, in decimal, by commas, texts and keys by 7F, which none of them has.
+    """
+
+    count: int
+    #: Packed
+    keys: bytes
+    values: bytes
+    #: As `kvasir.keys.versionstamp_text` has them, joined by commas
+    versionstamps: bytes
+    created_at: bytes
+    #: Empty for an entry that has none, as are the following.
+    expires_at: bytes
+    refresh: bytes
+    metadata: bytes
+
+
 class Check(Struct, frozen=True):
     """Condition of a write: the key has exactly this versionstamp, or (None) is absent. Expired means absent."""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 import pytest
 
 from kvasir.engine import Engine
 from kvasir.keys import pack, prefix_range, unpack
-from kvasir.model import Delete, Entry
-from tests.support.lab import Lab, commit, k, new_space, put
+from kvasir.model import Delete, KeyRange
+from tests.support.lab import Lab, commit, k, new_space, put, scanned, there, unnumbered
 
 
 async def tree(engine: Engine, space: int, *prefix: str, limit: int | None = None) -> list[tuple[str, bool, bool]]:
@@ -147,22 +145,44 @@ def test_children_begin_at_a_part_or_behind_its_place(lab: Lab) -> None:
     lab.run(story)
 
 
-async def scanned(engine: Engine, space: int, *prefix: str) -> list[Entry]:
-    async with aclosing(engine.scan(space, prefix_range(prefix))) as batches:
-        return [entry async for batch in batches for entry in batch]
-
-
 def test_a_scan_gives_whole_entries_in_key_order(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, *(put(pack(key), b'"v"', metadata=b'{"m":1}', ttl=9, refresh=True) for key in KEYS))
         entries = await scanned(engine, space)
         assert [entry.key for entry in entries] == sorted(pack(key) for key in KEYS)
-        assert entries == await engine.get(space, [entry.key for entry in entries])
-        assert [entry.key for entry in await scanned(engine, space, "a")] == sorted(
-            pack(key) for key in KEYS if key[0] == "a"
-        )
+        assert entries == [unnumbered(await there(engine, space, entry.key)) for entry in entries]
+        below = await scanned(engine, space, prefix_range(["a"]))
+        assert [entry.key for entry in below] == sorted(pack(key) for key in KEYS if key[0] == "a")
         lab.clock.now += 9
         assert await scanned(engine, space) == []
+
+    lab.run(story)
+
+
+@pytest.mark.parametrize("odd", [None, "key", "value", "long value", "long metadata", "both"])
+def test_a_scan_gives_every_entry_whatever_it_is_like(lab: Lab, odd: str | None) -> None:
+    """An engine may read plain entries otherwise: among them are some with what could be taken for a separator."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        puts = [put(k("k", f"{n:04}"), b'"%d"' % n) for n in range(1_203)]
+        puts[7] = put(k("k", "0007", "\x00\x02,\\u0000"), b'{"a":\r\n[1.0, "\\u0000,\\""]}', metadata=b'{"m":\n1}')
+        puts[8] = put(k("k", "0008"), b'"\xc3\xa9"', ttl=9, refresh=True)
+        if odd in ("key", "both"):
+            puts[640] = put(k("k", "0640\x7f"))
+        if odd in ("value", "both"):
+            puts[641] = put(k("k", "0641"), b'"\x7f"')
+        if odd in ("long value", "both"):
+            puts[642] = put(k("k", "0642"), b'"%b"' % (b"x" * 3_000))
+        if odd == "long metadata":
+            puts[643] = put(k("k", "0643"), metadata=b'{"m":"%b"}' % (b"x" * 3_000))
+        await commit(engine, space, *puts)
+        entries = await scanned(engine, space)
+        assert [entry.key for entry in entries] == sorted(put.key for put in puts)
+        found = await engine.get(space, [put.key for put in puts])
+        assert entries == sorted([unnumbered(entry) for entry in found if entry], key=lambda entry: entry.key)
+        upto = KeyRange(k("k", "0003"), k("k", "1100"))
+        assert [entry.key for entry in await scanned(engine, space, upto)] == [put.key for put in puts[3:1_100]]
 
     lab.run(story)

@@ -12,13 +12,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
+import msgspec
 
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sqlite import SqliteEngine
-from kvasir.keys import pack
+from kvasir.keys import pack, parse_versionstamp
 from kvasir.limits import Limits
-from kvasir.model import Alias, Commit, Condition, Conflict, Entry, Mutation, Set, Space, Unmet, Write
+from kvasir.model import (
+    Alias,
+    Columns,
+    Commit,
+    Condition,
+    Conflict,
+    Entry,
+    KeyRange,
+    Mutation,
+    Set,
+    Space,
+    Unmet,
+    Write,
+)
 from tests.support.clock import START, ManualClock
 from tests.support.organisations import ORGANISATION
 from tests.support.postgres import PostgresServer, postgres_engine, shared_server
@@ -155,6 +169,39 @@ async def commit(engine: Engine, space: int, *mutations: Mutation, when: Sequenc
     outcome = await write(engine, space, *mutations, when=when)
     assert isinstance(outcome, Commit), outcome
     return outcome
+
+
+async def scanned(engine: Engine, space: int, key_range: KeyRange | None = None) -> list[Entry]:
+    """What a scan gives, with 0 in the place of each sequence."""
+    async with contextlib.aclosing(engine.scan(space, key_range)) as batches:
+        return [entry async for batch in batches for entry in entries_of(batch)]
+
+
+def entries_of(batch: list[Entry] | Columns) -> list[Entry]:
+    """A batch of a scan, with 0 in the place of each sequence."""
+    if not isinstance(batch, Columns):
+        return [unnumbered(entry) for entry in batch]
+    texts = [column.split(b"\x7f") for column in (batch.keys, batch.values, batch.metadata)]
+    numbers = [column.split(b",") for column in (batch.created_at, batch.expires_at, batch.refresh)]
+    rows = zip(*texts, *numbers, batch.versionstamps.decode().split(","), strict=True)
+    return [
+        Entry(
+            key,
+            value,
+            parse_versionstamp(stamp),
+            0,
+            int(created),
+            int(expires) if expires else None,
+            int(refresh) if refresh else None,
+            metadata or None,
+        )
+        for key, value, metadata, created, expires, refresh, stamp in rows
+    ]
+
+
+def unnumbered(entry: Entry) -> Entry:
+    """The entry with 0 in the place of its sequence."""
+    return msgspec.structs.replace(entry, sequence=0)
 
 
 async def one(engine: Engine, space: int, key: bytes) -> Entry | None:

@@ -36,6 +36,8 @@ log = logging.getLogger("kvasir")
 
 #: The parameter of glibc's mallopt for the size from which on a block of memory has pages of its own; and that size.
 MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 262_144
+#: That for the free memory at the end of all which is kept; to get new pages costs more than to fill them.
+TRIM_THRESHOLD, KEPT_BYTES = -1, 4 << 20
 
 #: Files that a process has open besides its connections, with room to spare.
 OTHER_FILES = 100
@@ -83,7 +85,9 @@ def _return_large_blocks() -> None:
     By itself, glibc's malloc raises the threshold for that with each large block that is freed.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt(TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def _allow_files(config: Config) -> None:

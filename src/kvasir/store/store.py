@@ -21,6 +21,7 @@ from kvasir.model import (
     Alias,
     Check,
     Children,
+    Columns,
     Commit,
     Conflict,
     DeleteRange,
@@ -224,7 +225,7 @@ class Store:
 
     def scan(
         self, principal: Principal, space: Space, range: KeyRange | None = None
-    ) -> AsyncGenerator[list[Entry], None]:
+    ) -> AsyncGenerator[list[Entry] | Columns, None]:
         """Entries of one snapshot in key order, in batches; see `Engine.scan`."""
         require(principal, READERS)
         confine(principal, range)

@@ -40,17 +40,18 @@ async def get(services: Services, call: Call) -> Response:
         if must and (tag is None or (must != ANY and tag not in must)):
             raise _not_met(None if entry is None else entry.versionstamp)
         if entry is not None and (must_not == ANY or tag in must_not):
-            return call.answer(b"", 304, _headers(entry, tag or ""))
+            return call.answer(b"", 304, _headers(tag or "", entry.created_at, entry.expires_at))
     entry = (await store.get(call.principal, space, (packed,), extend=extend))[0]
     if entry is None:
         raise no_entry()
-    return call.answer(rendering.entry(entry) if whole else entry.value, 200, _headers(entry, _tag(entry, whole=whole)))
+    headers = _headers(_tag(entry, whole=whole), entry.created_at, entry.expires_at)
+    return call.answer(rendering.entry(entry) if whole else entry.value, 200, headers)
 
 
 def value_response(entry: Entry) -> Response:
     """The answer to a plain GET."""
-    headers = _headers(entry, f'"{entry.versionstamp:020x}"')
-    return Response(200, entry.value, "GetEntry", "ok", headers, JSON, HEADERS)
+    usual = _value_headers(entry.versionstamp, entry.created_at, entry.expires_at)
+    return Response(200, entry.value, "GetEntry", "ok", (), JSON, usual)
 
 
 def no_entry() -> NotFound:
@@ -62,11 +63,17 @@ def _tag(entry: Entry, *, whole: bool) -> str:
     return preconditions.entry_tag(entry) if whole else f'"{entry.versionstamp:020x}"'
 
 
-def _headers(entry: Entry, tag: str) -> tuple[tuple[str, str], ...]:
-    created = _created(entry.created_at)
-    if entry.expires_at is None:
+def _headers(tag: str, created_at: int, expires_at: int | None) -> tuple[tuple[str, str], ...]:
+    created = _created(created_at)
+    if expires_at is None:
         return ("ETag", tag), created
-    return ("ETag", tag), created, ("Kvasir-Expires-At", rendering.instant(entry.expires_at) or "")
+    return ("ETag", tag), created, ("Kvasir-Expires-At", rendering.instant(expires_at) or "")
+
+
+@lru_cache(maxsize=4096)  # as many as an engine may have at hand
+def _value_headers(versionstamp: int, created_at: int, expires_at: int | None) -> tuple[tuple[str, str], ...]:
+    """All headers of an answer with a value, as one object, so that a listener may know it again."""
+    return (*_headers(f'"{versionstamp:020x}"', created_at, expires_at), *HEADERS)
 
 
 @lru_cache(maxsize=4096)

@@ -4,7 +4,8 @@ was cut is told from a whole one."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -14,12 +15,15 @@ from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.problems import HEADERS
 from kvasir.errors import KvasirError
 from kvasir.keys import unpack
-from kvasir.model import Entry, KeyRange, Space
+from kvasir.model import Columns, Entry, KeyRange, Space
 
 NDJSON = "application/x-ndjson"
 
 #: Entries in one piece: few enough for a processor's cache, and for blocks of memory that are used again.
 TOGETHER = 100
+
+#: Between the texts of a column; see `Columns`.
+DEL = b"\x7f"
 
 
 async def export(services: Services, call: Call) -> Response:
@@ -41,9 +45,13 @@ async def _pieces(
                 async for batch in batches:
                     if count:
                         await call.recheck(services)
-                    count += len(batch)
-                    for at in range(0, len(batch), TOGETHER):
-                        yield lines(batch[at : at + TOGETHER])
+                    if isinstance(batch, Columns):
+                        count += batch.count
+                        yield joined_lines(batch)
+                    else:
+                        count += len(batch)
+                        for at in range(0, len(batch), TOGETHER):
+                            yield lines(batch[at : at + TOGETHER])
             except KvasirError as error:
                 if count:
                     # No end follows, whether or not a reader knows this line.
@@ -52,46 +60,67 @@ async def _pieces(
     yield b'{"end":{"entries":%d}}\n' % count
 
 
-#: The line of an entry without metadata that does not expire, as most are.
-_PLAIN = (
-    b'{"key":[%b],"text":"%b","metadata":null,"refresh":null,'
-    b'"created_at":%b,"expires_at":null,"versionstamp":"%020x"}\n'
-)
+#: Lines with places for columns: of entries without metadata that do not expire, as most are; of others.
+_PLAIN = [
+    *(b'{"key":["', b"", b'"],"text":"', b"", b'","metadata":null,"refresh":null,"created_at":', b""),
+    *(b',"expires_at":null,"versionstamp":"', b"", b'"}\n'),
+]
+_WHOLE = [
+    *(b'{"key":["', b"", b'"],"text":"', b"", b'","metadata":', b"", b',"refresh":', b"", b',"created_at":', b""),
+    *(b',"expires_at":', b"", b',"versionstamp":"', b"", b'"}\n'),
+]
+
+
+def joined_lines(columns: Columns) -> bytes:
+    """Each entry as one line, without a step of the interpreter for each."""
+    count = columns.count
+    keys, texts, stamps = _keys(columns.keys), _texts(columns.values), columns.versionstamps.split(b",")
+    created = map(_instant, columns.created_at.split(b","))
+    if len(columns.metadata) == len(columns.refresh) == len(columns.expires_at) == count - 1:
+        return _filled(_PLAIN, count, keys, texts, created, stamps)
+    metadata = columns.metadata.replace(b"\n", b" ").replace(b"\r", b" ").split(DEL)
+    refresh, expires = columns.refresh.split(b","), map(_instant, columns.expires_at.split(b","))
+    return _filled(_WHOLE, count, keys, texts, _or_null(metadata), _or_null(refresh), created, expires, stamps)
+
+
+def _filled(line: list[bytes], count: int, *columns: Iterable[bytes]) -> bytes:
+    pieces = line * count
+    for at, column in enumerate(columns):
+        pieces[2 * at + 1 :: len(line)] = column
+    return b"".join(pieces)
+
+
+def _or_null(column: list[bytes]) -> list[bytes]:
+    return [each or b"null" for each in column]
+
+
+@lru_cache(maxsize=4096)  # see `rendering.quoted_instant`
+def _instant(decimal: bytes) -> bytes:
+    return rendering.quoted_instant(int(decimal) if decimal else None)
+
+
+def _keys(joined: bytes) -> list[bytes]:
+    """The parts of each key as JSON, without the first and the last quote."""
+    # In a packed key, 00 is followed by 02, or by FF where the text has it. Where no text has a backslash, each one in
+    # the JSON begins an escape.
+    if b"\\" in joined or b"\x00\xff" in joined:
+        return [rendering.json(unpack(key))[2:-2] for key in joined.split(DEL)]
+    told = rendering.json(joined[1:-1].decode())[1:-1]
+    return told.replace(b"\\u0000\\u0002", b'","').split(b"\\u0000\x7f\\u0002")
+
+
+def _texts(joined: bytes) -> list[bytes]:
+    """Each value as the inside of a JSON string."""
+    return rendering.json(joined.decode())[1:-1].split(DEL)
 
 
 def lines(batch: Sequence[Entry]) -> bytes:
     """Each entry as one line. In half the time that one after the other takes: keys and texts are encoded together."""
-    keys, texts = _keys(batch), _texts(batch)
-    if keys is None or texts is None:
+    keys, values = DEL.join([entry.key for entry in batch]), DEL.join([entry.value for entry in batch])
+    if not keys.count(DEL) == values.count(DEL) == len(batch) - 1:
         return b"".join([b"{%b}\n" % members(entry) for entry in batch])
-    return b"".join(
-        [
-            _PLAIN % (key, text, rendering.quoted_instant(entry.created_at), entry.versionstamp)
-            if entry.metadata is None and entry.refresh is None and entry.expires_at is None
-            else b'{"key":[%b],"text":"%b",%b}\n' % (key, text, _facts(entry))
-            for key, text, entry in zip(keys, texts, batch, strict=True)
-        ]
-    )
-
-
-def _keys(batch: Sequence[Entry]) -> list[bytes] | None:
-    """The parts of each key as JSON, without the brackets; None for keys that have to be unpacked one by one."""
-    # In a packed key, 00 is followed by 02, or by FF where the text has it; so 00 03 02 is only between two keys. Where
-    # no text has a backslash, each one in the JSON begins an escape.
-    joined = b"\x03".join([entry.key for entry in batch])
-    if b"\\" in joined or b"\x00\xff" in joined:
-        return None
-    told = rendering.json(joined[1:-1].decode())
-    return told.replace(b"\\u0000\\u0002", b'","').replace(b"\\u0000\\u0003\\u0002", b'"\x00"').split(b"\x00")
-
-
-def _texts(batch: Sequence[Entry]) -> list[bytes] | None:
-    """Each value as the inside of a JSON string; None for values that have to be encoded one by one."""
-    # No JSON text has a control character, but one may have this escape, which would be doubled and found again.
-    joined = b"\x00".join([entry.value for entry in batch])
-    if b"\\u0000" in joined:
-        return None
-    return rendering.json(joined.decode())[1:-1].split(b"\\u0000")
+    pairs = zip(_keys(keys), _texts(values), batch, strict=True)
+    return b"".join([b'{"key":["%b"],"text":"%b",%b}\n' % (key, text, _facts(entry)) for key, text, entry in pairs])
 
 
 def members(entry: Entry, *, text: bool = True) -> bytes:

@@ -30,7 +30,20 @@ from kvasir.engines.sqlite.watches import Watches
 from kvasir.engines.sqlite.writer import Writer, commit
 from kvasir.errors import TooLarge, Unavailable
 from kvasir.limits import Limits
-from kvasir.model import Alias, Children, Entry, Gauges, KeyRange, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import (
+    Alias,
+    Children,
+    Columns,
+    Entry,
+    Gauges,
+    KeyRange,
+    Page,
+    Query,
+    Space,
+    Stats,
+    Write,
+    WriterStats,
+)
 
 T = TypeVar("T")
 
@@ -157,7 +170,7 @@ class SqliteEngine:
             lambda connection: tree.children(connection, space, prefix, after, limit, self.clock())
         )
 
-    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
+    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry] | Columns, None]:
         async with aclosing(self._scans.scan(space, range)) as batches:
             async for batch in batches:
                 yield batch

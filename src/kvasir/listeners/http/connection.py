@@ -53,7 +53,7 @@ def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     return lines.encode("latin-1")
 
 
-_usual = lru_cache(_lines)
+_usual = lru_cache(4_096)(_lines)
 
 
 def render(response: Response, request_id: str, date: bytes, *, body: bool, close: bool) -> bytes:
