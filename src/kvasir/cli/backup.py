@@ -25,31 +25,33 @@ DEFAULT_RATE = 32
 #: Servers that want the same processor come first.
 NICENESS = 19
 
+_Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|DIR/",
+        help="File to create; or directory, which also gets what NemesisDB clients have saved, if it ends in / or is "
+        "there already.",
+    ),
+]
+_MaxRate = Annotated[
+    int,
+    typer.Option(
+        "--max-rate",
+        metavar="MIB",
+        min=0,
+        help="MiB to copy a second at most, so that servers hardly notice; 0: as fast as it goes.",
+    ),
+]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 
 
 def backup(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|DIR/",
-            help="File to create; or directory, which also gets what NemesisDB clients have saved, if it ends in / or "
-            "is there already.",
-        ),
-    ],
+    target: _Target,
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
-    max_rate: Annotated[
-        int,
-        typer.Option(
-            "--max-rate",
-            metavar="MIB",
-            min=0,
-            help="MiB to copy a second at most, so that servers hardly notice; 0: as fast as it goes.",
-        ),
-    ] = DEFAULT_RATE,
     overwrite: _Overwrite = False,
+    max_rate: _MaxRate = DEFAULT_RATE,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -93,7 +95,7 @@ def backup(
 
 
 def restore(
-    source: Annotated[str, typer.Argument(metavar="FILE|DIR", help="What `kvasir backup` made.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="What `kvasir backup` made.")],
     data_dir: DataDir = None,
     engine: EngineUrl = None,
     config: ConfigFile = None,
@@ -107,13 +109,12 @@ def restore(
     earlier version is upgraded.
     """
     chosen = _chosen(data_dir, engine, config, "pg_restore, or a base backup and its log")
-    path = Path(source).expanduser()
 
     async def work(progress: Progress) -> Backup:
         from kvasir.server import backup
 
         async with recording(chosen, "database.restore"):
-            return await backup.restore(chosen, path, _reporting(progress), overwrite=overwrite)
+            return await backup.restore(chosen, source.expanduser(), _reporting(progress), overwrite=overwrite)
 
     _report(with_progress(work, quiet=quiet, counted=BYTES), f"restored from {source}", json=json)
 

@@ -110,7 +110,8 @@ def delete(
     parts = keys.parse(key)
     there = kv.get(parts, extend=False) is not None if dry_run else kv.delete(parts, if_version=if_version)
     if not there:
-        fail("there is no entry with this key", NOT_FOUND)
+        below = next(kv.children(parts, limit=1), None) is not None
+        fail("there is no entry with this key" + below * ", but there are some below it: see --prefix", NOT_FOUND)
     results(None, **{"would_delete" if dry_run else "deleted": 1})
 
 

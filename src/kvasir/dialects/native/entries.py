@@ -152,7 +152,7 @@ def _metadata(request: Request, limits: Limits) -> bytes | None:
 def set_response(outcome: Commit | Conflict, operation: str) -> Response:
     """The answer to a PUT. Raises `ConditionNotMet`."""
     if isinstance(outcome, Conflict):
-        raise _not_met(outcome.versionstamp)
+        raise _refused(outcome)
     stamp = f"{outcome.versionstamp:020x}"
     return Response(
         200 if outcome.counts[0] else 201,
@@ -175,7 +175,7 @@ async def delete(services: Services, call: Call) -> Response:
     when = await _conditions(services.store, call.principal, space, call.request, packed)
     outcome = await services.store.write(call.principal, space, Delete(packed), when=when)
     if isinstance(outcome, Conflict):
-        raise _not_met(outcome.versionstamp)
+        raise _refused(outcome)
     return call.answer(b"", 204, (("Kvasir-Count", str(outcome.counts[0])),))
 
 
@@ -211,6 +211,13 @@ async def _conditions(
     entry = (await store.get(principal, space, (packed,), extend=False))[0]
     present = entry.versionstamp if entry is not None and entry.versionstamp in stamps else stamps[0]
     return (Check(packed, present),)
+
+
+def _refused(outcome: Conflict) -> ConditionNotMet:
+    condition = outcome.unmet[0].condition
+    if isinstance(condition, Check) and condition.versionstamp is None:
+        return ConditionNotMet("nothing was done: the key exists already", versionstamp=outcome.versionstamp)
+    return _not_met(outcome.versionstamp)
 
 
 def _not_met(versionstamp: int | None) -> ConditionNotMet:
