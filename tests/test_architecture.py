@@ -16,6 +16,8 @@ from tools.fixed_limits import FIXED, INNER, shown
 SOURCE = Path(kvasir.__file__).parent
 LINES_A_MODULE = 400
 LINES_A_FUNCTION = 50
+#: Of the HTTP listener, which must stay small enough to be read as a whole: of a module, and of all
+LINES_OF_HTTP, LINES_OF_ALL_HTTP = 300, 1_650
 
 #: The nouns: words without behaviour, which everyone may use. They and the contract are all that stands at the top.
 NOUNS = {"model", "errors", "limits", "keys", "jsontext", "metrics", "printable", "timing"}
@@ -194,6 +196,12 @@ def test_modules_and_functions_stay_short(module: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
             length = node.end_lineno - node.lineno + 1
             assert length <= LINES_A_FUNCTION, f"{module}.{node.name} has {length} lines"
+
+
+def test_the_http_listener_stays_small() -> None:
+    lines = {path.name: len(path.read_text().splitlines()) for path in (SOURCE / "listeners" / "http").glob("*.py")}
+    assert max(lines.values()) <= LINES_OF_HTTP, lines
+    assert sum(lines.values()) <= LINES_OF_ALL_HTTP, lines
 
 
 @pytest.mark.parametrize("module", ALL_MODULES)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kvasir.dialects.http import Response
 from kvasir.errors import KvasirError, TooLarge
-from kvasir.listeners.http.request import decoded
+from kvasir.listeners.http.heads import decoded
 
 
 class FakeRequest:

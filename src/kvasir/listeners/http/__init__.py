@@ -20,6 +20,7 @@ import socket
 import ssl
 import time
 from collections.abc import Coroutine, Sequence
+from functools import lru_cache
 from typing import Any
 
 from kvasir.dialects.eager import start
@@ -39,6 +40,9 @@ HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 0.5
 
 #: Seconds between two looks at the clock and at what takes too long; a part of the connections each time.
 TICK_SECONDS, PARTS = 0.25, 4
+
+#: How many paths are remembered with their dialects, and the longest.
+KNOWN_PATHS, KNOWN_PATH_CHARACTERS = 4_096, 300
 
 #: Time for abandoned requests to end when the time to drain is over.
 ABANDONED_SECONDS = 0.5
@@ -105,6 +109,7 @@ class HttpListener:
         self.now, self.date = time.perf_counter(), b""
         self._dialects = tuple(dialects)
         self._fallback = fallback
+        self._known_dialect = lru_cache(KNOWN_PATHS)(self._dialect_of)
         self._observe = metrics.observe
         self._log_requests, self.watcher = log_requests, watcher
         #: How long a request takes that somebody wants to know of
@@ -192,11 +197,8 @@ class HttpListener:
 
     def _handle(self, request: Request) -> None:
         """Have a request answered, at once if nothing has to be waited for."""
-        request.dialect = self._fallback
-        for dialect in self._dialects:
-            if dialect.serves(request.path):
-                request.dialect = dialect
-                break
+        path = request.path
+        request.dialect = self._known_dialect(path) if len(path) <= KNOWN_PATH_CHARACTERS else self._dialect_of(path)
         self.in_flight += 1
         try:
             taken = request.dialect.answer_nowait(request)
@@ -205,6 +207,12 @@ class HttpListener:
         else:
             if not taken:
                 request.task = self._start(self._answer(request))
+
+    def _dialect_of(self, path: str) -> HttpDialect:
+        for dialect in self._dialects:
+            if dialect.serves(path):
+                return dialect
+        return self._fallback
 
     async def _answer(self, request: Request) -> None:
         try:

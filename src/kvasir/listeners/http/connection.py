@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -13,33 +11,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kvasir.dialects.http import BODILESS, Response, Stream
-from kvasir.limits import refused
+from kvasir.listeners.http.heads import refusal
 from kvasir.listeners.http.http1 import Http1
 from kvasir.listeners.http.http2 import PREFACE, Http2
-from kvasir.listeners.http.request import COUNTED_BYTES, Request, refusal
+from kvasir.listeners.http.outgoing import PIECE_BYTES, Outgoing
+from kvasir.listeners.http.request import COUNTED_BYTES, Request
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
 
-#: Bytes that are parsed at a time, which bounds the requests of one connection that wait for their turn; and those of
-#: its answers that a client must take within the time for it to count as one that reads.
-SLICE_BYTES, PROGRESS_BYTES = 16_384, 65_536
-
-#: How long requests of one connection that came together are answered before others have their turn.
-TURN_SECONDS = 0.002
-
-#: A connection that ends goes on reading for so long, since a client that still sends would not see the last answer.
-LINGER_SECONDS, DRAINING_LINGER_SECONDS = 2.0, 0.5
-LINGER_BYTES = 4 << 20
-
-#: A long answer is written in pieces of so many bytes, as the client takes them: TLS encrypts a piece at a time, and
-#: nothing of it is held twice.
-PIECE_BYTES = 262_144
+#: Bytes that are parsed at a time, which bounds the requests of one connection that wait for their turn; and how long
+#: those that came together are answered before others have theirs.
+SLICE_BYTES, TURN_SECONDS = 16_384, 0.002
 
 #: While a request is answered, so much more is read, to notice whether the client leaves. One that has closed its side
 #: may still read, so what only reads has this long to end.
-AHEAD_BYTES = 65_536
-LEAVING_SECONDS = 0.5
+AHEAD_BYTES, LEAVING_SECONDS = 65_536, 0.5
 
 _CHUNKED = ("transfer-encoding", "chunked")
 
@@ -47,10 +34,7 @@ _heads: dict[tuple[int, str], bytes] = {}
 
 
 def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
-    lines = ""
-    for name, value in headers:
-        lines += f"{name}: {value}\r\n"
-    return lines.encode("latin-1")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
 _usual = lru_cache(4_096)(_lines)
@@ -74,14 +58,11 @@ def render(response: Response, request_id: str, date: bytes, *, body: bool, clos
     return b"%bdate: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % facts
 
 
-class Connection(asyncio.Protocol):
+class Connection(Outgoing):
     """One client. The requests of HTTP/1.1 are answered one by one here; those of HTTP/2 by `Http2`."""
 
     def __init__(self, listener: HttpListener, *, secure: bool) -> None:
-        """`secure`: whether it is over TLS."""
-        self._listener = listener
-        self.secure = secure
-        self._transport: Any = None
+        super().__init__(listener, secure=secure)
         self._http1 = Http1(listener, self)
         self._http2: Http2 | None = None
         #: Bytes that were read and not yet taken in.
@@ -89,19 +70,9 @@ class Connection(asyncio.Protocol):
         #: The request that is being answered.
         self._current: Request | None = None
         self._new = self._reading = True
-        #: `_crowded`: the transport holds so much that nothing more is to be answered now.
-        self._going_on = self._crowded = self._eof = self._lingering = False
+        self._going_on = self._eof = False
         #: When something came last.
         self._since = listener.now
-        #: Bytes that came since the connection ends.
-        self._passed_over = 0
-        #: What is to be written of a long answer, and whether the connection ends behind it. It counts as unread.
-        self._unsent: memoryview = memoryview(b"")
-        self._closes = False
-        self._answer_bytes = self.unread = 0
-        #: Bytes that were written, how many of them the client is still expected to take, and since when.
-        self._written = self._expected = 0
-        self._expected_since = listener.now
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -128,9 +99,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
-            self._passed_over += len(data)
-            if self._passed_over > LINGER_BYTES:
-                self.abort()
+            self.pass_over(len(data))
             return
         self._since = self._listener.now
         http = self._http1
@@ -162,9 +131,9 @@ class Connection(asyncio.Protocol):
         if self._http1.receiving is not None:
             self._http1.receiving.cut_off()
         streaming = None if self._current is None else self._current.streaming
-        if streaming is not None and streaming.is_endless:
+        if self._current is None or (streaming is not None and streaming.is_endless):
             return False
-        return self._current is not None and self._transport.get_extra_info("ssl_object") is None
+        return self._transport.get_extra_info("ssl_object") is None
 
     def _leave(self, request: Request) -> None:
         """The client closed its side a while ago, so it has probably left."""
@@ -210,7 +179,8 @@ class Connection(asyncio.Protocol):
                 if http.receiving is not None and http.receiving.is_endless:
                     self.finish()
             elif self._current is None and http.refusal is not None:
-                self._refuse(*http.refusal)
+                self.write(render(refusal(*http.refusal), "-", self._listener.date, body=True, close=True))
+                self.finish()
             else:
                 break
         self._going_on = False
@@ -238,7 +208,8 @@ class Connection(asyncio.Protocol):
                 response = msgspec.structs.replace(response, headers=(*response.headers, _CHUNKED))
         if len(response.body) > PIECE_BYTES and not request.is_head:
             self.write(render(response, request.id, self._listener.date, body=False, close=close))
-            self._unsent, self._answer_bytes, self._closes = memoryview(response.body), len(response.body), close
+            request.keep_alive = not close
+            self.write_long(response.body)
             self._send_more()
             return
         data = render(response, request.id, self._listener.date, body=not request.is_head, close=close)
@@ -250,32 +221,12 @@ class Connection(asyncio.Protocol):
             self._answered(close=close)
 
     def _send_more(self) -> None:
-        """Write a long answer as far as the client takes it; then go on."""
-        while self._unsent and not self._crowded and self._transport is not None:
-            piece, self._unsent = self._unsent[:PIECE_BYTES], self._unsent[PIECE_BYTES:]
-            self.write(piece)
-        if self._transport is not None:
-            self.count_unread(self._answer_bytes if self._unsent else 0)
-            if not self._unsent:
-                self._unsent = memoryview(b"")
-                self._answered(close=self._closes)
-
-    def count_unread(self, size: int) -> None:
-        """So many bytes of answers are in memory that the client has not taken."""
-        self._listener.unread += size - self.unread
-        self.unread = size
+        if self.write_on() and self._current is not None:
+            self._answered(close=not self._current.keep_alive)
 
     def send(self, request: Request, piece: bytes) -> None:
         """Send a piece of a streamed answer."""
         self.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
-
-    def has_room(self, _request: Request | None = None) -> bool:
-        """Whether the client takes more of a streamed answer now."""
-        return not self._crowded
-
-    def soon(self, work: Callable[[], None]) -> None:
-        """Have this done when others have had their turn."""
-        asyncio.get_running_loop().call_soon(work)
 
     def is_gone(self, request: Request) -> bool:
         """Whether nobody waits for a streamed answer any more."""
@@ -289,8 +240,7 @@ class Connection(asyncio.Protocol):
 
     def cut(self, _request: Request) -> None:
         """The answer ends before its end, or there is none."""
-        if self._transport is not None:
-            self.abort()
+        self.abort()
 
     def _answered(self, *, close: bool) -> None:
         self._current = None
@@ -298,10 +248,6 @@ class Connection(asyncio.Protocol):
             self.finish()
         elif self._rest or self._http1.requests or self._http1.refusal is not None or not self._reading:
             self._go_on()
-
-    def _refuse(self, status: int, message: str) -> None:
-        self.write(render(refusal(status, message), "-", self._listener.date, body=True, close=True))
-        self.finish()
 
     def _read_on(self) -> None:
         """Read exactly while what comes has a place."""
@@ -314,35 +260,15 @@ class Connection(asyncio.Protocol):
             (self._listener.paused.discard if reading else self._listener.paused.add)(self)
             (self._transport.resume_reading if reading else self._transport.pause_reading)()
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Send bytes; the loop sends what is written in one turn together."""
-        if data and self._transport is not None:
-            self._written += len(data)
-            self._transport.write(data)
-
     def finish(self) -> None:
         """End the connection behind the last answer; a client that still sends is given a moment to read it."""
         if self._transport is None or self._transport.is_closing() or self._lingering:
             return
         if self._http2 is None and self._http1.receiving is None and self._http1.refusal is None and not self._rest:
             self.close()
-            return
-        self._lingering = True
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        self._read_on()
-        seconds = DRAINING_LINGER_SECONDS if self._listener.draining else LINGER_SECONDS
-        asyncio.get_running_loop().call_later(seconds, self.close)
-
-    def close(self) -> None:
-        """Close it in good order."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Let go of the socket, whatever is still to be sent."""
-        if self._transport is not None:
-            self._transport.abort()
+        else:
+            self.linger()
+            self._read_on()
 
     def drain(self) -> None:
         """The server stops: end what has no whole request, let the rest be answered."""
@@ -350,11 +276,6 @@ class Connection(asyncio.Protocol):
             self._http2.drain()
         elif self._current is None:
             self.close()
-
-    def notice_end(self) -> None:
-        """Nothing is read of it: see whether the client has broken off, of which the event loop says nothing."""
-        if self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.abort()
 
     def look_after(self, now: float) -> None:
         """Once in a while: end what takes too long."""
@@ -365,12 +286,7 @@ class Connection(asyncio.Protocol):
         written = self._transport.get_write_buffer_size()
         if self._http2 is None and not unsent and written != self.unread:
             self.count_unread(written)
-        taken = self._written - written
-        if taken >= self._expected:
-            self._expected = min(self._written + unsent, taken + PROGRESS_BYTES)
-            self._expected_since = now
-        if now - self._expected_since > limits.unread_seconds:
-            refused("unread_seconds")
+        if self.takes_nothing(now, unsent):
             self.abort()
         elif self._current is not None or self._lingering:
             pass

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from kvasir.errors import Invalid
-from kvasir.listeners.http.request import LONG_HEAD, Headers, Line, Request, join, long_target
+from kvasir.listeners.http.heads import LONG_HEAD, Headers, Line, join, long_target
+from kvasir.listeners.http.request import Request
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-import urllib.parse
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from kvasir.dialects.http import EncodedBody, HttpDialect, Response, Stream
 from kvasir.errors import Invalid, KvasirError, TooLarge, Unavailable
 from kvasir.limits import refused
+from kvasir.listeners.http.heads import KNOWN_LINE_BYTES, Headers, Line, plain_line
 from kvasir.timing import BODY, Timed
 
 if TYPE_CHECKING:
@@ -26,60 +22,11 @@ DRAINED_BODIES, LATE_SECONDS = 4, 1.0
 
 #: Answers of more bytes, which the loop tells when they are written, count against the room of the process until then.
 COUNTED_BYTES = 65_536
-#: The refusal of a head beyond the limits
-LONG_HEAD = 431, "the head of the request is too long, or has too many lines"
 
-#: Headers by lower-case name
-Headers = dict[str, str]
-
-#: A percent sign that begins no encoding, and the lone surrogate that stands for it in a decoded path.
-_BROKEN_PERCENT, _NO_TEXT = re.compile("%(?![0-9A-Fa-f]{2})"), "\udc25"
-
-#: What is remembered of the heads of requests: how many parts of each kind, and the longest.
+#: How many heads of requests are remembered, without their first lines, and the longest.
 KNOWN_HEADS, KNOWN_HEAD_BYTES = 1_000, 2_048
-KNOWN_LINES, KNOWN_LINE_BYTES = 4_096, 300
-_METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
-
-
-def long_target(target_bytes: int) -> tuple[int, str]:
-    """The refusal of a path and query beyond the limit."""
-    return 414, f"the path is longer than {target_bytes:,} bytes"
-
-
-def refusal(status: int, message: str) -> Response:
-    """The answer to a request that reaches no dialect."""
-    body = {"code": "invalid", "message": message, "details": "Correct the request, then send it again."}
-    return Response(status, msgspec.json.encode(body), "")
-
-
-class Line(NamedTuple):
-    """What the first line of a request says."""
-
-    method: str
-    #: As it came, percent-encoded
-    raw_path: str
-    path: str
-    query: str
-
-    @classmethod
-    def of(cls, method: str, target: str) -> Line:
-        """What a method and a target mean."""
-        raw_path, _, query = target.partition("?")
-        return cls(method, raw_path, decoded(raw_path) if "%" in raw_path else raw_path, query)
-
-
-def decoded(path: str) -> str:
-    """A percent-encoded path as `kvasir.dialects.http.Request.path` has it."""
-    return urllib.parse.unquote(_BROKEN_PERCENT.sub(_NO_TEXT, path), errors="surrogateescape")
-
-
-@lru_cache(KNOWN_LINES)
-def plain_line(line: bytes) -> Line | None:
-    """What the first line of a plain request says, as llhttp would find; None: let llhttp see."""
-    method, _, rest = line.decode("latin-1").partition(" ")
-    target, _, version = rest.partition(" ")
-    plain = target[:1] == "/" and target.isascii() and target.isprintable()
-    return Line.of(method, target) if plain and method in _METHODS and version == "HTTP/1.1" else None
+#: And how many of those of GET with their first lines.
+KNOWN_GETS, KNOWN_GET_BYTES = 2_048, 1_024
 
 
 class CameLate(BaseException):  # no Exception: a dialect answers those
@@ -300,9 +247,14 @@ class KnownHeads:
         self._listener = listener
         #: Headers and the length of the body
         self._known: dict[bytes, tuple[Headers, int]] = {}
+        #: What a whole GET without a body says
+        self._gets: dict[bytes, tuple[Line, Headers, int]] = {}
 
     def recognise(self, data: bytes, owner: Any) -> Request | None:
         """The request of HTTP/1.1 that these bytes are, whole and alone, if nothing about it is new; else None."""
+        is_get = data[:1] == b"G" and len(data) <= KNOWN_GET_BYTES
+        if is_get and (get := self._gets.get(data)) is not None:
+            return Request(self._listener, owner, *get)
         line, _, rest = data.partition(b"\r\n")
         head, ended, body = rest.partition(b"\r\n\r\n")
         known = self._known.get(head)
@@ -315,6 +267,10 @@ class KnownHeads:
         if body:
             request.feed(body)
             request.complete = True
+        elif is_get:
+            if len(self._gets) >= KNOWN_GETS:
+                self._gets.clear()
+            self._gets[data] = plain, *known
         return request
 
     def remember(self, data: bytes, request: Request) -> None:
@@ -326,8 +282,3 @@ class KnownHeads:
             if len(self._known) >= KNOWN_HEADS:
                 self._known.clear()
             self._known[head] = request.headers, len(body)
-
-
-def join(name: str, former: str, value: str) -> str:
-    """The values of two lines of one name (RFC 9110, section 5.3; RFC 6265, section 5.4)."""
-    return former + ("; " if name == "cookie" else ", ") + value
