@@ -13,6 +13,7 @@ from bench.harness import Report, fsync_microseconds
 #: Parts in the order they run; each module has a `run(report)`.
 PARTS = (
     "peers",
+    "bystanders",
     "versori",
     "native",
     "nemesis",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.harness import TURNS, Load, Report, answers, fdatasync_microseconds, wrk
-from tests.support.serving import free_ports, serving, wait_until
+from tests.support.serving import Server, free_ports, serving, wait_until
 
 CONNECTIONS = (1, 16, 32, 128)
 VALUE = "x" * 150
@@ -53,10 +53,10 @@ class Peer(NamedTuple):
     body: str
     headers: dict[str, str]
 
-    def load(self, operation: str, connections: int) -> Load:
+    def load(self, operation: str, connections: int, script: str = "") -> Load:
         if operation == "GET":
-            return wrk(self.get, connections=connections, headers=self.headers)
-        return wrk(self.put, connections=connections, headers=self.headers, script=PUT % self.body)
+            return wrk(self.get, connections=connections, headers=self.headers, script=script)
+        return wrk(self.put, connections=connections, headers=self.headers, script=PUT % self.body + script)
 
 
 #: The least ratio of Kvasir's rate to the peer's, by operation and connections.
@@ -71,9 +71,9 @@ TARGETS = {
 def run(report: Report) -> None:
     """See the module."""
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(_kvasir())
+        ours = stack.enter_context(kvasir())
         peers: dict[str, Peer] = {}
-        for name, start in (("Webdis", _webdis), ("Deno KV", _deno)):
+        for name, start in (("Webdis", webdis), ("Deno KV", _deno)):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             peer = stack.enter_context(start(folder))
             if peer is not None:
@@ -111,16 +111,23 @@ def _compare(report: Report, ours: Peer, peers: dict[str, Peer], operation: str,
 
 
 @contextlib.contextmanager
-def _kvasir() -> Iterator[Peer]:
+def kvasir() -> Iterator[Peer]:
+    """A server of ours."""
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory), "--no-nemesis") as server:
-        base = f"{server.url}/api/v2/store/{server.store}/kv/"
-        peer = Peer(f"{base}k", f"{base}k1", json.dumps({"value": VALUE}), server.headers)
+        peer = of(server)
         peer.load("PUT", 16)
         yield peer
 
 
+def of(server: Server) -> Peer:
+    """A server of Kvasir's as a peer of others."""
+    base = f"{server.url}/api/v2/store/{server.store}/kv/"
+    return Peer(f"{base}k", f"{base}k1", json.dumps({"value": VALUE}), server.headers)
+
+
 @contextlib.contextmanager
-def _webdis(folder: Path) -> Iterator[Peer | None]:
+def webdis(folder: Path) -> Iterator[Peer | None]:
+    """Webdis with Redis, with their data in a folder; None if they are not installed."""
     if not shutil.which("webdis") or not shutil.which("redis-server"):
         print("  Webdis and Redis are missing: apt-get install webdis redis-server", flush=True)
         yield None

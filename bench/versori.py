@@ -92,18 +92,27 @@ def _workers(report: Report) -> None:
         for workers in (1, 2):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             servers[workers] = stack.enter_context(serving(directory, "--no-nemesis", "--workers", str(workers)))
-        loads: dict[int, list[Load]] = {workers: [] for workers in servers}
-        for _ in range(TURNS):
-            for workers, server in servers.items():
-                url = _at(server, "products/")
-                loads[workers].append(wrk(url, connections=128, headers=server.headers, script=PUT))
+        for server in servers.values():
+            _set(server, "products/1")
+        for operation, connections, least in (("PUT", 128, 1.0), ("PUT", 256, 1.0), ("GET", 256, 1.15)):
+            loads: dict[int, list[Load]] = {workers: [] for workers in servers}
+            for _ in range(TURNS):
+                for workers, server in servers.items():
+                    url, script = _at(server, "products/"), PUT
+                    if operation == "GET":
+                        url, script = _at(server, "products/1"), ""
+                    loads[workers].append(wrk(url, connections=connections, headers=server.headers, script=script))
+            _compare_workers(report, f"{operation}, {connections} connections", loads, least)
+
+
+def _compare_workers(report: Report, what: str, loads: dict[int, list[Load]], least: float) -> None:
     rates = {workers: statistics.median(load.per_second for load in those) for workers, those in loads.items()}
     tails = {workers: statistics.median(load.p99_ms for load in those) for workers, those in loads.items()}
-    for workers in servers:
-        report.figure(f"durable PUT, {workers} worker(s)", rates[workers], "/s")
-        report.figure(f"durable PUT, {workers} worker(s), 99th percentile", tails[workers], "ms")
-    report.target("PUT of two workers / of one", rates[2] / rates[1], 1)
-    report.target("99th percentile of two workers / of one", tails[2] / tails[1], 3, most=True)
+    for workers in loads:
+        said = f"/s, 99th percentile {tails[workers]:.2f} ms"
+        report.figure(f"{what}, {workers} worker{'s' * (workers > 1)}", rates[workers], said)
+    report.target(f"{what}: two workers / one", rates[2] / rates[1], least)
+    report.target(f"{what}: 99th percentile of two / of one", tails[2] / tails[1], 3, most=True)
 
 
 def _stores(report: Report) -> None:
