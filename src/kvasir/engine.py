@@ -134,7 +134,7 @@ class Engine(Protocol):
         ...
 
     def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
-        """Like `write`, for writes to one space, and with a waiter in the place of what `write` returns.
+        """Like `write`, with a waiter in the place of what `write` returns.
 
         Raises `Unavailable`, and nothing was done, if the queue is full or the engine is closing.
         """

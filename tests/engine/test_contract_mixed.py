@@ -89,6 +89,27 @@ def test_sets_of_one_key_in_two_spaces_and_twice_in_each(lab: Lab) -> None:
     lab.run(story)
 
 
+def test_sets_of_one_key_at_once_are_each_told_what_they_found(lab: Lab) -> None:
+    """Also if one of them makes an entry that has expired already, and beside others of a space that is gone."""
+
+    async def story(engine: Engine) -> None:
+        (space,) = await several(engine, 1)
+        sets = [put(A, b"1"), put(A, b"2"), put(B, b"1"), put(A, b"3", expires_at=START - 1), put(A, b"4", ttl=9)]
+        sets += [put(A, b"5"), put(B, b"2"), put(A, b"6", ttl=5, metadata=b"{}")]
+        writes = [Write(space, (one,)) for one in sets]
+        for found in ([0, 1, 0, 1, 0, 1, 1, 1], [1, 1, 1, 1, 0, 1, 1, 1]):
+            outcomes = await together(engine, *writes, Write(GONE, (put(A),)), Write(GONE, (put(A, b"2"),)))
+            assert all(isinstance(outcome, NotFound) for outcome in outcomes[-2:])
+            commits = committed(outcomes[:-2])
+            assert [done.counts for done in commits] == [(count,) for count in found]
+            last, other = await there(engine, space, A), await there(engine, space, B)
+            assert (last.value, last.expires_at, last.metadata) == (b"6", START + 5, b"{}")
+            assert (last.versionstamp, other.versionstamp) == (commits[7].versionstamp, commits[6].versionstamp)
+            assert (other.value, other.expires_at) == (b"2", None)
+
+    lab.run(story)
+
+
 def test_every_write_of_a_mixed_group_has_its_own_outcome(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         spaces = await several(engine, 8)

@@ -16,10 +16,10 @@ from websockets.exceptions import InvalidStatus
 
 from kvasir.dialects.nemesis.commands import find
 from kvasir.dialects.nemesis.conversation import requests
-from kvasir.engines.memory import MemoryEngine
 from kvasir.limits import WebSocketLimits
 from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
 from tests.support.serving import wait_until
+from tests.support.waiting_engine import WaitingEngine
 
 ALL = '{"SH_INFO_ALL":{}}'
 NOBODY = b'{"SH_INFO_ALL_RSP":{"totalSessions":0,"totalKeys":0}}'
@@ -462,10 +462,8 @@ def refuses(port: int) -> bool:
     return False
 
 
-class SlowEngine(MemoryEngine):
+class SlowEngine(WaitingEngine):
     """Commits on command."""
-
-    write_nowait = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()

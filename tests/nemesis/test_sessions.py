@@ -29,12 +29,11 @@ from tests.support.nemesis import TEXT, Client, Raw, client, frame, local
 from tests.support.organisations import ORGANISATION
 from tests.support.raw_http import Client as Api
 from tests.support.serving import Server, serving, wait_until
+from tests.support.waiting_engine import WaitingEngine
 
 
-class Counting(MemoryEngine):
-    """Counts commits and fails on command; its writes wait, as on a disk."""
-
-    write_nowait = None  # type: ignore[assignment]
+class Counting(WaitingEngine):
+    """Counts commits and fails on command."""
 
     def __init__(self) -> None:
         super().__init__()

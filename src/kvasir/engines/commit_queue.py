@@ -6,9 +6,12 @@ Both durable engines queue their writes by it. It commits nothing and starts no 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from kvasir import timing
@@ -22,6 +25,12 @@ log = logging.getLogger("kvasir.engines")
 #: A group takes no further job once it holds this much, so that nobody waits long for its commit.
 GROUP_WRITES = 1_000
 GROUP_BYTES = 8 << 20
+
+
+#: After commits that take this long, the next one waits for the callers who have just got their outcomes, since they
+#: are likely to come again: until all are back, or none comes for the second part of a commit's time, or the third is
+#: over. On a fast disk a commit is done before they are back.
+SLOW_COMMIT_SECONDS, PAUSE_PART, WAIT_PART = 0.001, 1 / 8, 1 / 2
 
 
 class Job:
@@ -62,6 +71,54 @@ def take_group(waiting: deque[AnyJob]) -> list[AnyJob]:
         weight += job.weight
         size += job.size
     return group
+
+
+class Inbox:
+    """What the event loop hands over to a writer's thread, and the thread takes in groups."""
+
+    def __init__(self) -> None:
+        self._handed: SimpleQueue[list[Job] | None] = SimpleQueue()
+        #: What the thread has taken out of it and not yet done
+        self._backlog: deque[Job] = deque()
+        self._ended = False
+        #: Jobs of the last group
+        self._last_group = 0
+
+    def hand_over(self, jobs: list[Job] | None) -> None:
+        """For the event loop. None: nothing comes any more."""
+        self._handed.put(jobs)
+
+    def next_group(self, seconds: float, commit_seconds: float) -> list[Job] | None:
+        """Everything that waits, within the bounds of a group; [] if nothing comes for so long; None at the end.
+
+        `commit_seconds`: how long a commit takes.
+        """
+        self._receive(0)
+        callers = self._last_group + len(self._backlog)
+        if not self._backlog and not self._ended:
+            self._receive(seconds)
+        if self._backlog and commit_seconds >= SLOW_COMMIT_SECONDS:
+            self._gather(callers, commit_seconds)
+        group = take_group(self._backlog)
+        self._last_group = len(group)
+        return group or (None if self._ended else group)
+
+    def _gather(self, callers: int, commit_seconds: float) -> None:
+        """Wait for the callers of the last commit: they would miss this one, and wait for two."""
+        until = time.perf_counter() + WAIT_PART * commit_seconds
+        waiting = 0
+        while waiting < len(self._backlog) < callers and time.perf_counter() < until and not self._ended:
+            waiting = len(self._backlog)
+            self._receive(PAUSE_PART * commit_seconds)
+
+    def _receive(self, seconds: float) -> None:
+        """Take in what was handed over; if that is nothing, what is handed over within so many seconds."""
+        with contextlib.suppress(Empty):
+            jobs = self._handed.get(timeout=seconds) if seconds else self._handed.get_nowait()
+            while jobs is not None:
+                self._backlog.extend(jobs)
+                jobs = self._handed.get_nowait()
+            self._ended = True
 
 
 def observe_commit(stats: WriterStats, group: Sequence[Job], began: float, durable: float) -> None:

@@ -293,14 +293,14 @@ class Store:
             ]
         return _merged(outcomes, refused)
 
-    def submit(
-        self, principal: Principal, space: Space, mutation: Mutation, when: Sequence[Check | Present], waiter: Waiter
-    ) -> bool:
-        """Begin what `write` does, without a coroutine; `waiter` gets its one outcome. False: nothing was done."""
+    def submit(self, principal: Principal, space: Space, writes: Sequence[Write], waiter: Waiter) -> bool:
+        """Begin what `write_many` does, without a coroutine; `waiter` gets the outcomes. False: nothing was done.
+
+        Nor was it if this raises, because one of the writes is not allowed or the queue is full.
+        """
         if principal.role not in WRITERS or space.clear_every is not None:
             return False
-        admitted = self._admit(principal, space, Write(space.number, (mutation,), tuple(when)))
-        self._engine.submit((admitted,), waiter)
+        self._engine.submit([self._admit(principal, space, write) for write in writes], waiter)
         return True
 
     def write_many_nowait(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:

@@ -153,11 +153,9 @@ class TimedStore(Store):
         _about_writes(space, [mutation for write in writes for mutation in write.mutations])
         return await super().write_many(principal, space, writes)
 
-    def submit(
-        self, principal: Principal, space: Space, mutation: Mutation, when: Sequence[Check | Present], waiter: Waiter
-    ) -> bool:
-        _about_writes(space, (mutation,))
-        return super().submit(principal, space, mutation, when, waiter)
+    def submit(self, principal: Principal, space: Space, writes: Sequence[Write], waiter: Waiter) -> bool:
+        _about_writes(space, [mutation for write in writes for mutation in write.mutations])
+        return super().submit(principal, space, writes, waiter)
 
     def write_many_nowait(self, principal: Principal, space: Space, writes: Sequence[Write]) -> list[Outcome] | None:
         _about_writes(space, [mutation for write in writes for mutation in write.mutations])

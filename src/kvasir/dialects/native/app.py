@@ -38,7 +38,7 @@ from kvasir.dialects.native.watching import Watches
 from kvasir.engine import Engine, Outcome
 from kvasir.errors import KvasirError
 from kvasir.keys import pack, unpack
-from kvasir.model import Principal, Space
+from kvasir.model import Principal, Space, Write
 from kvasir.store.store import Store
 
 log = logging.getLogger("kvasir.native")
@@ -249,7 +249,7 @@ class NativeDialect:
             return False
         query = parameters.read(request.query, routes.SET_ENTRY.parameters) if request.query else {}
         wanted = entries.wanted_set(request, query, packed, body, self._store, space)
-        return self._store.submit(principal, space, wanted, when, _Setting(request))
+        return self._store.submit(principal, space, (Write(space.number, (wanted,), tuple(when)),), _Setting(request))
 
 
 class _Setting:

@@ -132,7 +132,8 @@ class VersoriDialect:
             put = requests.read_set(body.removeprefix(BYTE_ORDER_MARK), packed, self._limits, must_be_plain)
         except NotPlain:
             return False
-        return self._store.submit(principal, space, put.set, put.conditions, _Setting(request))
+        write = Write(space.number, (put.set,), put.conditions)
+        return self._store.submit(principal, space, (write,), _Setting(request))
 
     async def _set(self, request: Request, principal: Principal, owner: str, rest: str, notes: Notes) -> Response:
         packed = pack(routes.key_parts(rest))

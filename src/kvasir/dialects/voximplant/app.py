@@ -22,7 +22,7 @@ from kvasir.dialects.voximplant.parameters import INTEGER, Parameters
 from kvasir.dialects.voximplant.settings import Settings
 from kvasir.engine import Outcome
 from kvasir.errors import KvasirError, NotFound
-from kvasir.model import Principal, Space
+from kvasir.model import Principal, Space, Write
 from kvasir.store.permissions import READERS
 from kvasir.store.store import Store
 
@@ -35,6 +35,11 @@ CONTENT_TYPE = f"{JSON}; charset=utf-8"
 COMMON = frozenset({"output", "format", "account_id"})
 #: The operation, for metrics, of a request without a known method.
 UNKNOWN = "unknown"
+
+#: How many requests are remembered with their parameters, and the longest query and body of one. Those that set a value
+#: are not, as they will hardly come again.
+REMEMBERED, REMEMBERED_BYTES = 2_048, 300
+_URLENCODED = (None, forms.URLENCODED)
 
 #: What is answered without a coroutine
 _NOWAIT = frozenset({"SetKeyValueItem", "GetKeyValueItem"})
@@ -54,6 +59,7 @@ class VoximplantDialect:
         self._store = store
         self._tokens = tokens
         self._settings = settings
+        self._short = min(REMEMBERED_BYTES, settings.form_bytes)
         #: The parameters of the request that `answer_nowait` has just left to a coroutine
         self._decoded: tuple[Request, dict[str, str]] | None = None
 
@@ -75,11 +81,15 @@ class VoximplantDialect:
             return False
         operation = UNKNOWN
         try:
-            kind, options = forms.content_type(request.header("content-type"))
-            if len(body) > self._max_bytes(kind) or not forms.is_light(body, kind):
-                return False
-            texts = forms.read(request.query, body, kind, options)
-            operation = command(method(request.path), texts)
+            declared = request.header("content-type")
+            if declared in _URLENCODED and len(request.query) + len(body) <= self._short and b"value=" not in body:
+                operation, texts = _remembered(request.path, request.query, body)
+            else:
+                kind, options = forms.content_type(declared)
+                if len(body) > self._max_bytes(kind) or not forms.is_light(body, kind):
+                    return False
+                texts = forms.read(request.query, body, kind, options)
+                operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
             if not texts.keys() <= COMMANDS[operation].known.keys():
                 return False
@@ -90,8 +100,8 @@ class VoximplantDialect:
             call = Call(self._store, self._settings, caller.principal, space, Parameters(texts, self._settings))
             if operation == "SetKeyValueItem":
                 setting = Setting(call)
-                waiter = _Waiter(request, setting)
-                return self._store.submit(call.principal, space, setting.mutation, setting.conditions, waiter)
+                write = Write(space.number, (setting.mutation,), tuple(setting.conditions))
+                return self._store.submit(call.principal, space, (write,), _Waiter(request, setting))
             found = get_item_nowait(call)
             response = None if found is None else _success(found, operation)
         except ApiError as error:
@@ -234,6 +244,13 @@ def method(path: str) -> str | None:
     if last == BASE:
         return ""
     return last if head.endswith(f"/{BASE}") else None
+
+
+@lru_cache(REMEMBERED)
+def _remembered(path: str, query: str, body: bytes) -> tuple[str, dict[str, str]]:
+    """The method of a request without a content type or with that of forms, and its parameters, not to be changed."""
+    texts = forms.read(query, body, forms.URLENCODED, {})
+    return command(method(path), texts), texts
 
 
 def command(method: str | None, texts: dict[str, str]) -> str:

@@ -11,6 +11,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+from msgspec import Struct
 
 from kvasir import timing
 from kvasir.engine import Outcome, Waiter
@@ -35,6 +38,38 @@ MAX_CALLS = 2
 
 #: Jobs by their space
 Groups = dict[int, list[Job]]
+
+
+class _Whole(Struct):
+    """Writes of several spaces, and who waits for all of them."""
+
+    waiter: Waiter
+    #: Those that are there
+    outcomes: list[Any]
+    #: Spaces whose outcomes are to come
+    missing: int
+
+
+class _Part(Struct):
+    """A `Waiter` for those of one space."""
+
+    whole: _Whole
+    #: Their places among all
+    indices: list[int]
+
+    def done(self) -> bool:
+        return self.whole.waiter.done()
+
+    def set_result(self, outcomes: list[Outcome]) -> None:
+        whole = self.whole
+        for index, outcome in zip(self.indices, outcomes, strict=True):
+            whole.outcomes[index] = outcome
+        whole.missing -= 1
+        if not whole.missing and not self.done():
+            whole.waiter.set_result(whole.outcomes)
+
+    def set_exception(self, error: KvasirError) -> None:
+        self.set_result([error] * len(self.indices))
 
 
 class Writer:
@@ -71,33 +106,26 @@ class Writer:
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """See `Engine.write`. Raises `Unavailable` at once when the queue is full or the writer is stopping."""
+        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self.submit(writes, future)
+        return await future
+
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        """See `Engine.submit`. Where there are several spaces, a failure of one is the outcome of its writes."""
         space = writes[0].space
         if len(writes) == 1 or all(write.space == space for write in writes):
-            return await self._queued(space, writes)
-        return await self._submit_by_space(writes)
-
-    async def _submit_by_space(self, writes: Sequence[Write]) -> list[Outcome]:
-        """Writes of several spaces: a failure of one space is the outcome of its writes."""
+            self._enqueue(space, Job(waiter, writes))
+            return
         indices: dict[int, list[int]] = {}
         for index, write in enumerate(writes):
             indices.setdefault(write.space, []).append(index)
-        jobs = [self._queued(space, [writes[index] for index in chosen]) for space, chosen in indices.items()]
-        outcomes: list[Outcome | None] = [None] * len(writes)
-        for chosen, result in zip(indices.values(), await asyncio.gather(*jobs, return_exceptions=True), strict=True):
-            if isinstance(result, BaseException) and not isinstance(result, KvasirError):
-                raise result
-            for number, index in enumerate(chosen):
-                outcomes[index] = result if isinstance(result, KvasirError) else result[number]
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
-        """See `Engine.submit`."""
-        self._enqueue(writes[0].space, Job(waiter, writes))
-
-    def _queued(self, space: int, writes: Sequence[Write]) -> asyncio.Future[list[Outcome]]:
-        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        self._enqueue(space, Job(future, writes))
-        return future
+        whole = _Whole(waiter, [None] * len(writes), len(indices))
+        for number, chosen in indices.items():
+            part = _Part(whole, chosen)
+            try:
+                self._enqueue(number, Job(part, [writes[index] for index in chosen]))
+            except KvasirError as failure:
+                part.set_exception(failure)
 
     def _enqueue(self, space: int, job: Job) -> None:
         self.queue.admit(job)

@@ -15,7 +15,7 @@ from kvasir.engines.commit_queue import Job
 from kvasir.engines.sqlite.bulk import SIZES
 from kvasir.engines.sqlite.transaction import Transaction
 from kvasir.errors import KvasirError
-from kvasir.model import SYSTEM_SPACE, Set, Write
+from kvasir.model import SYSTEM_SPACE, Commit, Set, Write
 
 log = logging.getLogger("kvasir.sqlite")
 
@@ -58,6 +58,15 @@ class PlainSet(Struct, gc=False):
     outcomes: list[Outcome]
     #: Its place among `outcomes`
     place: int
+    #: The one of the same key that it overwrites
+    former: PlainSet | None = None
+
+    def history(self) -> list[PlainSet]:
+        """Those of the same key, in their order, this one last."""
+        found = [self]
+        while (former := found[-1].former) is not None:
+            found.append(former)
+        return found[::-1]
 
 
 class Group:
@@ -66,8 +75,9 @@ class Group:
     def __init__(self, transaction: Transaction) -> None:
         self._connection = transaction.connection
         self._transaction = transaction
-        #: Plain Sets, by space and key, that are to be applied together
+        #: Plain Sets that are to be applied together: the last one of each space and key, and how many there are
         self._run: dict[tuple[int, bytes], PlainSet] = {}
+        self._sets = 0
 
     def apply(self, jobs: list[Job]) -> None:
         """Fill in every job's result or failure. If the database itself fails this raises, and everything is undone."""
@@ -87,25 +97,33 @@ class Group:
                     self._apply_run()
                     job.result[place] = self._apply_write(write, stamp)
                     continue
-                if key in run:
+                former = run.get(key)
+                if former is not None and not _lasts(former.write):
                     self._apply_run()
-                run[key] = PlainSet(write, stamp, job.result, place)
+                    former = None
+                run[key] = PlainSet(write, stamp, job.result, place, former)
+                self._sets += 1
         self._apply_run()
 
     def _apply_run(self) -> None:
         """Apply the run as a whole; if that fails, each of its writes alone."""
-        run = list(self._run.values())
+        run, sets = list(self._run.values()), self._sets
         self._run.clear()
-        if len(run) >= MIN_RUN:
+        self._sets = 0
+        if sets >= MIN_RUN:
             # One statement is all-or-nothing by itself, but several are not.
             guard = self._guarded if len(run) <= SIZES[-1] else self._whole_or_not
             outcomes = guard(self._set_many, run)
             if not isinstance(outcomes, KvasirError):
                 for plain, outcome in zip(run, outcomes, strict=True):
-                    plain.outcomes[plain.place] = outcome
+                    if plain.former is None:
+                        plain.outcomes[plain.place] = outcome
+                    else:
+                        _tell_history(plain, outcome)
                 return
-        for plain in run:
-            plain.outcomes[plain.place] = self._apply_write(plain.write, plain.stamp)
+        for last in run:
+            for plain in last.history():
+                plain.outcomes[plain.place] = self._apply_write(plain.write, plain.stamp)
 
     def _set_many(self, run: list[PlainSet]) -> list[Outcome]:
         rows: Any = [(plain.write.space, plain.write.mutations[0]) for plain in run]
@@ -141,6 +159,20 @@ class Group:
                 raise
             log.exception("one write failed inside its group; its neighbours go on")
             return KvasirError("the server failed to apply this write; nothing of it was written")
+
+
+def _lasts(write: Write) -> bool:
+    """Whether an entry that a plain Set makes is still there for the next one, which is told so."""
+    mutation = write.mutations[0]
+    return mutation.__class__ is Set and mutation.expires_at is None and (mutation.ttl is None or mutation.ttl > 0)
+
+
+def _tell_history(last: PlainSet, outcome: Outcome) -> None:
+    """What the first of several Sets of a key has found is known; the others have found that one."""
+    counts = outcome.counts if isinstance(outcome, Commit) else ()
+    for plain in last.history():
+        plain.outcomes[plain.place] = Commit(plain.stamp, counts) if counts else outcome
+        counts = counts and (1,)
 
 
 def _plain_key(write: Write) -> tuple[int, bytes] | None:

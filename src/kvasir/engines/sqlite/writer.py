@@ -1,8 +1,8 @@
 """The one writing thread of this process: group commit, what happens when the disk fails, and housekeeping.
 
-The thread takes everything that waits (no timer), applies each job all-or-nothing inside one transaction, commits once,
-and only then do the callers get their outcomes, in one step on the event loop. Writers of several processes queue on a
-file lock, whose waiters the kernel wakes in order; SQLite's own busy handler would make them sleep.
+The thread takes everything that waits, applies each job all-or-nothing inside one transaction, commits once, and only
+then do the callers get their outcomes, in one step on the event loop. Writers of several processes queue on a file
+lock, whose waiters the kernel wakes in order; SQLite's own busy handler would make them sleep.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 import apsw
 
 from kvasir import timing
 from kvasir.engine import Clock, Outcome, Waiter
-from kvasir.engines.commit_queue import CommitQueue, Job, observe_commit, take_group, tell_requests
+from kvasir.engines.commit_queue import CommitQueue, Inbox, Job, observe_commit, tell_requests
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import failures, sweeping
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
@@ -75,13 +73,11 @@ class Writer:
         self._turn_began = 0.0
         #: When the commit under way, or the attempt at one, began
         self._began = 0.0
-        #: What the loop has handed over to the thread; None: nothing comes any more
-        self._inbox: SimpleQueue[list[Job] | None] = SimpleQueue()
-        #: What the thread has taken out and not yet done
-        self._backlog: deque[Job] = deque()
-        self._inbox_ended = False
+        self._inbox = Inbox()
         #: When the last commit or attempt to reopen failed; None: all is well.
         self._failed_at: float | None = None
+        #: How long the last commit took and the one before: a single one may have been held up.
+        self._commit_seconds = 0.0, 0.0
         self._swept_at = 0.0
         self._swept_clean = True
         self._checkpoints = Checkpoints()
@@ -154,7 +150,7 @@ class Writer:
 
     def _hand_over(self) -> None:
         if self._arrived:
-            self._inbox.put(self._arrived)
+            self._inbox.hand_over(self._arrived)
             self._arrived = []
 
     async def close(self) -> None:
@@ -163,7 +159,7 @@ class Writer:
             return
         self.queue.close()
         self._hand_over()
-        self._inbox.put(None)
+        self._inbox.hand_over(None)
         await asyncio.to_thread(self._thread.join)
         self._writers_lock.close()
         self.seqlocks.close()
@@ -182,33 +178,14 @@ class Writer:
 
     def _take_turn(self) -> bool:
         """One group, if any waits, and housekeeping. False: nothing comes any more."""
-        group = self._next_group()
+        quiet = SWEEP_EVERY_SECONDS if self._swept_clean else SWEEP_PAUSE_SECONDS
+        group = self._inbox.next_group(quiet, min(self._commit_seconds))
         if group is None:
             return False
         if group:
             self._do(group)
         self._do_housekeeping()
         return True
-
-    def _next_group(self) -> list[Job] | None:
-        """Everything that waits, within the bounds of a group; [] when it is time for housekeeping; None at the end."""
-        if not self._backlog and not self._inbox_ended:
-            self._receive(SWEEP_EVERY_SECONDS if self._swept_clean else SWEEP_PAUSE_SECONDS)
-        while not self._inbox.empty():
-            self._receive(0)
-        if not self._backlog:
-            return None if self._inbox_ended else []
-        return take_group(self._backlog)
-
-    def _receive(self, seconds: float) -> None:
-        try:
-            jobs = self._inbox.get(timeout=seconds) if seconds else self._inbox.get_nowait()
-        except Empty:
-            return
-        if jobs is None:
-            self._inbox_ended = True
-        else:
-            self._backlog.extend(jobs)
 
     def _do(self, group: list[Job]) -> None:
         self._began = time.perf_counter()
@@ -239,6 +216,7 @@ class Writer:
                 raise
             changes = self._transaction.changes or ONLY_COMMIT
             self.seqlocks.write_begin(changes)
+            committing = time.perf_counter()
             try:
                 self._commit_or_fail()
                 durable = time.perf_counter()
@@ -247,6 +225,7 @@ class Writer:
                 if self._failed_at is None:
                     self.seqlocks.write_end(changes)
             self.seqlocks.count_logged(self._transaction.log)
+        self._commit_seconds = durable - committing, self._commit_seconds[0]
         observe_commit(self._stats, group, began, durable)
         if self._no_room.goes_on:
             self._no_room.over("there is room again; writes are accepted")

@@ -15,11 +15,10 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.dialects.eager import start
 from kvasir.dialects.nemesis.commands.context import CommandContext, Shared
 from kvasir.dialects.nemesis.commands.profiles import Profile
-from kvasir.dialects.nemesis.conversation.replies import Replies, Slot
+from kvasir.dialects.nemesis.conversation.replies import Replies
 from kvasir.dialects.nemesis.conversation.requests import (
     ABANDONED,
     JoinedReads,
-    JoinedWrites,
     KeysRequest,
     OtherRequest,
     ReadRequest,
@@ -32,6 +31,7 @@ from kvasir.dialects.nemesis.conversation.requests import (
     parse_request,
     render_failure,
 )
+from kvasir.dialects.nemesis.conversation.writes import Writes
 from kvasir.dialects.nemesis.frames import NotText
 from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.model import Principal, Space
@@ -78,10 +78,9 @@ class Conversation:
         #: The first message of the queue, if it has been parsed already.
         self._parsed: Request | None = None
         self._reads: JoinedReads | None = None
-        self._writes: JoinedWrites | None = None
+        self._writes = Writes(self._context, profile, self._replies, shared.observe, self._done)
         #: The work in progress, if it had to wait for something.
         self._working: asyncio.Task[None] | None = None
-        self._committing: set[asyncio.Task[None]] = set()
         #: Whether what is being carried out ends when the client leaves, and whether it has left.
         self._abandons = self._dropped = False
         #: Messages received and not done with.
@@ -101,8 +100,11 @@ class Conversation:
         What takes no waiting is answered before this returns.
         """
         self.unanswered += len(messages)
-        if self._working is None and self._auth is None and not self._queue and not self._replies.waiting:
-            messages = self._answer_nowait(messages)
+        if self._working is None and self._auth is None and not self._queue:
+            if not self._replies.waiting:
+                messages = self._answer_nowait(messages)
+            if messages:
+                messages = self._write_nowait(messages)
         self._queue += messages
         if self._working is None and self._queue:
             self._go_on()
@@ -149,6 +151,33 @@ class Conversation:
         self._replies.flush()
         return ()
 
+    def _write_nowait(self, messages: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """Begin the writes at the head, as far as that takes no waiting; returns the rest."""
+        if self._store.refresh_nowait() is None:
+            return messages
+        started = time.perf_counter()
+        done = 0
+        try:
+            for message in messages:
+                if self._parsed is None:
+                    if time.perf_counter() - started > TURN_SECONDS or not is_light(message):
+                        break
+                    self._parsed = parse_request(self._profile, message, self._limits, started, strict=self._strict)
+                request = self._parsed
+                if not isinstance(request, WriteRequest):
+                    break
+                space = self._profile.space_nowait(self._context, request.body)
+                if space is None or not self._writes.join(request, space):
+                    break
+                self._parsed = None
+                done += 1
+        except Exception:  # noqa: S110  # It fails again where failures are told.
+            pass
+        self._writes.submit()
+        if done == len(messages):
+            self._replies.flush()
+        return messages[done:]
+
     def _go_on(self) -> None:
         try:
             self._working = start(self._work(), self._loop)
@@ -170,8 +199,10 @@ class Conversation:
 
     async def settled(self) -> None:
         """Return when all messages received are done with."""
-        while self._working is not None or self._committing:
-            await asyncio.wait([*self._committing, *([self._working] if self._working else ())])
+        while self._working is not None or self._replies.waiting:
+            if self._working is not None:
+                await asyncio.wait([self._working])
+            await self._replies.settled()
             # Let the callbacks of those tasks, which may start others, run first.
             await asyncio.sleep(0)
 
@@ -205,7 +236,7 @@ class Conversation:
                 return await self._stop(NOT_UTF8, "a message is not UTF-8")
             except KvasirError as failure:
                 return await self._stop(TRY_LATER, failure.message)
-            self._submit()
+            self._writes.submit()
             if self._working is not None:
                 self._replies.flush()
             if not self._queue:
@@ -263,7 +294,7 @@ class Conversation:
         self._end(code, why)
 
     def _end(self, code: int, why: str) -> None:
-        self._submit()
+        self._writes.submit()
         self._queue.clear()
         self._replies.flush()
         self._finish(code, why)
@@ -320,7 +351,7 @@ class Conversation:
 
     def _put(self, frame: bytes) -> None:
         """Append a frame to the replies before it."""
-        self._submit()
+        self._writes.submit()
         self._replies.put(frame)
 
     def _join(self, request: ReadRequest | WriteRequest, space: Space) -> bool:
@@ -332,7 +363,7 @@ class Conversation:
             reads = self._reads
             if len(request.names) > self._max_keys or (reads is not None and reads.space is not space):
                 return False
-            self._submit()
+            self._writes.submit()
             if reads is None:
                 self._reads = JoinedReads(space, [request])
             else:
@@ -340,20 +371,7 @@ class Conversation:
             return True
         if self._reads is not None:
             return False
-        return self._join_writes(request, space)
-
-    def _join_writes(self, request: WriteRequest, space: Space) -> bool:
-        weight = request.prepare(space, self._max_keys)
-        if weight > self._max_keys:
-            return False
-        writes = self._writes
-        if writes is not None and writes.goes_with(space) and writes.weight + weight <= self._max_keys:
-            writes.requests.append(request)
-            writes.weight += weight
-        else:
-            self._submit()
-            self._writes = JoinedWrites(space, [request], weight)
-        return True
+        return self._writes.join(request, space)
 
     async def _read(self, reads: JoinedReads) -> None:
         """Carry out the reads that have joined."""
@@ -367,34 +385,12 @@ class Conversation:
                 turn = await self._pause()
         self._abandons = False
 
-    def _submit(self) -> None:
-        """Hand the writes that have joined to the store, and go on without waiting for their commit."""
-        writes, self._writes = self._writes, None
-        if writes is not None:
-            task = start(self._commit(writes, self._replies.reserve()), self._loop)
-            if task is not None:
-                self._committing.add(task)
-                task.add_done_callback(self._committed)
-
-    async def _commit(self, writes: JoinedWrites, slot: Slot) -> None:
-        self._fill(slot, writes, await writes.carry_out(self._context, self._profile))
-
-    def _fill(self, slot: Slot, writes: JoinedWrites, results: list[Result]) -> None:
-        now = time.perf_counter()
-        for request, (outcome, frame) in zip(writes.requests, results, strict=True):
-            if frame is not None:
-                slot.frames.append(frame)
-            self._observe("nemesis", request.name, outcome, now - request.started, 1)
-        self.unanswered -= len(results)
-        self._replies.fill(slot)
-
-    def _committed(self, task: asyncio.Task[None]) -> None:
-        self._committing.discard(task)
-        self._replies.flush()
+    def _done(self, requests: int) -> None:
+        self.unanswered -= requests
 
     async def _settle_writes(self) -> None:
         """Return when every write before this command is committed."""
-        self._submit()
+        self._writes.submit()
         if self._replies.waiting:
             self._replies.flush()
             await self._replies.settled()

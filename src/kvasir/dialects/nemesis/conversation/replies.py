@@ -26,7 +26,7 @@ class Replies:
         self._emit = emit
         self._frames: list[bytes] = []
         self._slots: deque[Slot] = deque()
-        self._settling: asyncio.Future[None] | None = None
+        self._settling: asyncio.Event | None = None
 
     @property
     def waiting(self) -> bool:
@@ -57,8 +57,7 @@ class Replies:
         while slots and slots[0].ready:
             self._frames += slots.popleft().frames
         if not slots and self._settling is not None:
-            if not self._settling.done():
-                self._settling.set_result(None)
+            self._settling.set()
             self._settling = None
 
     def flush(self) -> None:
@@ -67,10 +66,10 @@ class Replies:
         self._emit(frames)
 
     async def settled(self) -> None:
-        """Return when no slot is reserved any more. One caller at a time."""
+        """Return when no slot is reserved any more."""
         if self._slots:
-            self._settling = asyncio.get_running_loop().create_future()
-            await self._settling
+            self._settling = self._settling or asyncio.Event()
+            await self._settling.wait()
 
     def stop(self) -> None:
         """Emit nothing from now on, since the client is gone."""

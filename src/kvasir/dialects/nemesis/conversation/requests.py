@@ -204,39 +204,6 @@ class JoinedReads(Struct):
         yield group
 
 
-class JoinedWrites(Struct):
-    """Writes that are carried out together, to one space or to several (see `Store.write_many`)."""
-
-    #: That of the first request
-    space: Space
-    requests: list[WriteRequest]
-    #: Mutations of all requests
-    weight: int
-
-    def goes_with(self, space: Space) -> bool:
-        """Whether a write to this space may join."""
-        return space is self.space or (space.clear_every is None and self.space.clear_every is None)
-
-    async def carry_out(self, context: CommandContext, profile: Profile) -> list[Result]:
-        """Make one call to the store; one result per request."""
-        writes = [write for request in self.requests for write in request.writes]
-        outcomes: Sequence[Outcome]
-        try:
-            outcomes = await context.store.write_many(context.principal, self.space, writes) if writes else ()
-        except KvasirError as failure:
-            outcomes = [failure] * len(writes)
-        except Exception:
-            log.exception("writing failed")
-            outcomes = [KvasirError("")] * len(writes)
-        results = []
-        position = 0
-        for request in self.requests:
-            end = position + len(request.writes)
-            results.append(request.render(profile, outcomes[position:end]))
-            position = end
-        return results
-
-
 def is_light(message: bytes | None) -> bool:
     """Whether a message is parsed in a moment."""
     return message is None or jsontext.is_light(message)

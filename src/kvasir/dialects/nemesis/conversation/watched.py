@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvasir.dialects.nemesis.conversation.conversation import Conversation
-from kvasir.dialects.nemesis.conversation.replies import Slot
 from kvasir.dialects.nemesis.conversation.requests import (
     JoinedReads,
-    JoinedWrites,
     KeysRequest,
     ReadRequest,
     Request,
     Result,
     WriteRequest,
 )
+from kvasir.dialects.nemesis.conversation.writes import JoinedWrites, Writes
 from kvasir.errors import KvasirError
 from kvasir.keys import pack
 from kvasir.model import DeleteRange
@@ -31,6 +30,9 @@ class WatchedConversation(Conversation):
     def __init__(self, *parts: Any, watcher: Watcher, header: Callable[[str], str | None]) -> None:
         """`parts`: those of `Conversation`. `header`: of the request that opened the connection."""
         super().__init__(*parts)
+        self._writes = WatchedWrites(
+            self._context, self._profile, self._replies, self._observe, self._done, conversation=self
+        )
         self._watcher = watcher
         self._header = header
         self._ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
@@ -39,7 +41,8 @@ class WatchedConversation(Conversation):
 
     # -- which command is the current one -----------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """What is carried out from now on is another command, or several together."""
         timed = Timed()
         if self._turn.phases is not None and (auth := self._turn.phases.get(AUTH)):
             timed.phases = {AUTH: auth}
@@ -60,20 +63,17 @@ class WatchedConversation(Conversation):
     async def _run(self, request: Request) -> None:
         if self._reads is not None:
             await self._read(self._reads)
-        self._begin()
+        self.begin()
         await super()._run(request)
 
     async def _read(self, reads: JoinedReads) -> None:
         await self._settle_writes()
-        self._begin()
+        self.begin()
         await super()._read(reads)
 
-    def _submit(self) -> None:
-        if self._writes is not None:
-            running = current.get()
-            self._begin()
-            super()._submit()
-            current.set(running)
+    def _write_nowait(self, messages: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        self._turn = Timed()
+        return super()._write_nowait(messages)
 
     # -- what is told -------------------------------------------------------------------------------------
 
@@ -97,16 +97,10 @@ class WatchedConversation(Conversation):
 
     def _answer(self, request: Request, result: Result) -> None:
         super()._answer(request, result)
-        self._consider(request, result[0])
+        self.consider(request, result[0], current.get() or Timed())
 
-    def _fill(self, slot: Slot, writes: JoinedWrites, results: list[Result]) -> None:
-        super()._fill(slot, writes, results)
-        for request, (outcome, _) in zip(writes.requests, results, strict=True):
-            self._consider(request, outcome)
-
-    def _consider(self, request: Request, outcome: str) -> None:
+    def consider(self, request: Request, outcome: str, timed: Timed) -> None:
         """Tell of a command if it took long enough."""
-        timed = current.get() or Timed()
         if time.perf_counter() - request.started < self._watcher.seconds:
             return
         if isinstance(request, KeysRequest):
@@ -136,3 +130,28 @@ class WatchedConversation(Conversation):
         self._watcher.tell(
             Finished(next(self._ids), "nemesis", name, outcome, None, None, started, now, timed, self._header)
         )
+
+
+class WatchedWrites(Writes):
+    """Those of a `WatchedConversation`."""
+
+    def __init__(self, *parts: Any, conversation: WatchedConversation) -> None:
+        """`parts`: those of `Writes`."""
+        super().__init__(*parts)
+        self._conversation = conversation
+        #: The writes that wait for their commit, by `id`, as they are timed
+        self._timed: dict[int, Timed] = {}
+
+    def submit(self) -> None:
+        if (joined := self._joined) is not None:
+            running = current.get()
+            self._conversation.begin()
+            self._timed[id(joined)] = current.get() or Timed()
+            super().submit()
+            current.set(running)
+
+    def _reply(self, joined: JoinedWrites, results: list[Result]) -> None:
+        super()._reply(joined, results)
+        timed = self._timed.pop(id(joined))
+        for request, (outcome, _) in zip(joined.requests, results, strict=True):
+            self._conversation.consider(request, outcome, timed)
