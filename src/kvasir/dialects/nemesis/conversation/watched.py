@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from kvasir.dialects.nemesis.conversation.conversation import Conversation
 from kvasir.dialects.nemesis.conversation.requests import (
     JoinedReads,
@@ -45,7 +47,7 @@ class WatchedConversation(Conversation):
         """What is carried out from now on is another command, or several together."""
         timed = Timed()
         if self._turn.phases is not None and (auth := self._turn.phases.get(AUTH)):
-            timed.phases = {AUTH: auth}
+            timed.phases = {AUTH: msgspec.structs.replace(auth)}  # that of the turn may go on growing
         current.set(timed)
 
     def _go_on(self) -> None:
