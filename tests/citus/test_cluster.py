@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from kvasir.engines.postgres import PostgresEngine
+from kvasir.engines.postgres import PostgresEngine, routing
 from kvasir.errors import Unavailable, UnknownOutcome
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Space, Write
 from tests.support.cluster import Cluster
@@ -40,6 +41,14 @@ async def space_on(cluster: Cluster, engine: PostgresEngine, group: int, *, othe
         space = await new_space(engine, next(_numbers))
         if (await cluster.group_of(space.number) == group) is not other:
             return space
+
+
+async def led(engine: PostgresEngine, space: int, group: int | None = None) -> int:
+    """The node that requests about a space go to, once there is one, or once it is this one."""
+    async with asyncio.timeout(60):
+        while (node := engine._pool.node_of(space)) is None or group not in (None, node):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return node
 
 
 def test_every_node_is_a_door(cluster: Cluster) -> None:
@@ -136,40 +145,43 @@ def test_while_a_node_is_away_the_spaces_of_the_others_serve(cluster: Cluster) -
     away = cluster.nodes[-1][2]
 
     async def story() -> None:
-        async with opened(cluster.url) as (engine,):
+        # The engine must know the way from the first, for it goes to the node itself, too.
+        async with cluster.way_to(away) as way, opened(cluster.url) as (engine,):
             here = await space_on(cluster, engine, away, other=True)
             gone = await space_on(cluster, engine, away)
             await commit(engine, here.number, put(A))
             await commit(engine, gone.number, put(A))
             await commit(engine, SYSTEM_SPACE, put(A))
-            async with cluster.way_to(away) as way:
-                await way.cut()
-                node = f"127.0.0.1:{way.port}"
-                for n in range(20):
-                    await commit(engine, here.number, put(B, b"%d" % n))
-                    assert (await there(engine, here.number, B)).value == b"%d" % n
-                    assert await engine.epoch()
-                    assert await one(engine, SYSTEM_SPACE, A) is not None
-                    assert await engine.get_space(gone.id) == gone
-                with pytest.raises(Unavailable, match=node):
-                    await engine.get(gone.number, [A])
-                with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
-                    await commit(engine, gone.number, put(A, b"2"))
-                epoch = await engine.epoch()
-                with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
-                    await commit(engine, SYSTEM_SPACE, put(A, b"revoked"))
-                with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
-                    await engine.end_space(here.id)
-                with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
-                    await new_space(engine, next(_numbers))
-                assert await engine.epoch() == epoch
-                assert await engine.get_space(here.id) == here
-                assert (await there(engine, SYSTEM_SPACE, A)).value == b"1"
-                found = await engine.status()
-                assert found.away == [node]
-                assert found.shards["kvasir_head"] == found.shards["kvasir_entry"]
-                async with opened(cluster.url) as (another,):
-                    assert await one(another, here.number, A) is not None
+            for space in (here, gone):
+                await led(engine, space.number)
+            await way.cut()
+            node = f"127.0.0.1:{way.port}"
+            for n in range(20):
+                await commit(engine, here.number, put(B, b"%d" % n))
+                assert (await there(engine, here.number, B)).value == b"%d" % n
+                assert await engine.epoch()
+                assert await one(engine, SYSTEM_SPACE, A) is not None
+                assert await engine.get_space(gone.id) == gone
+            with pytest.raises(Unavailable, match=node):
+                await engine.get(gone.number, [A])
+            with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
+                await commit(engine, gone.number, put(A, b"2"))
+            epoch = await engine.epoch()
+            with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
+                await commit(engine, SYSTEM_SPACE, put(A, b"revoked"))
+            with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
+                await engine.end_space(here.id)
+            with pytest.raises(Unavailable, match=f"{node}.*nothing was written"):
+                await new_space(engine, next(_numbers))
+            assert await engine.epoch() == epoch
+            assert await engine.get_space(here.id) == here
+            assert (await there(engine, SYSTEM_SPACE, A)).value == b"1"
+            found = await engine.status()
+            assert found.away == [node]
+            assert found.shards["kvasir_head"] == found.shards["kvasir_entry"]
+            async with opened(cluster.url) as (another,):
+                assert await one(another, here.number, A) is not None
+            await way.mend()
             assert (await there(engine, gone.number, A)).value == b"1"
             await commit(engine, gone.number, put(A, b"2"))
             assert await engine.end_space(gone.id)
@@ -250,6 +262,76 @@ def test_a_shard_moves_while_its_spaces_are_written(cluster: Cluster) -> None:
             for space in spaces:
                 assert await engines[0].count(space) == written[space] > 0
             assert await engines[0].check() == []
+
+    asyncio.run(story())
+
+
+def test_requests_go_to_the_node_of_the_space_wherever_that_is(cluster: Cluster) -> None:
+    async def story() -> None:
+        async with opened(cluster.url) as (engine,):
+            spaces = [(await new_space(engine, next(_numbers))).number for _ in range(8)]
+            for space in spaces:
+                group = await led(engine, space)
+                assert group == await cluster.group_of(space)
+                for _, _, other in cluster.nodes:
+                    ((here,),) = await cluster.ask("select kvasir_here($1)", space, group=other)
+                    assert (here is not None) is (other == group)
+            done = await asyncio.gather(*(engine.write([Write(space, (put(A),))]) for space in spaces))
+            assert all(isinstance(outcome, Commit) for (outcome,) in done)
+            # A move that this process has not heard of, and one that it has
+            space = spaces[0]
+            group = await led(engine, space)
+            there_ = next(node for node in cluster.nodes[1:] if node[2] != group)
+            here_ = next(node for node in cluster.nodes if node[2] == group)
+            await cluster.ask(
+                "select citus_move_shard_placement(get_shard_id_for_distribution_column('kvasir_head', $1::bigint),"
+                " $2, $3, $4, $5, 'block_writes')",
+                space, *here_[:2], *there_[:2],
+            )  # fmt: skip
+            await commit(engine, space, put(A, b"2"), put(B))
+            await asyncio.gather(*(engine.write([Write(space, (put(k("c")),))]) for space in spaces))
+            assert (await there(engine, space, A)).value == b"2"
+            assert await led(engine, space, there_[2]) == await cluster.group_of(space)
+            await asyncio.gather(*(engine.write([Write(space, (put(k("d")),))]) for space in spaces))
+            assert await engine.count(space) == 4
+            assert await engine.check() == []
+
+    asyncio.run(story())
+
+
+def test_a_node_that_hangs_holds_up_its_own_spaces_alone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "HANG_SECONDS", 0.5)
+    hangs = cluster.nodes[-1][2]
+
+    async def story() -> None:
+        async with cluster.way_to(hangs) as way, opened(f"{cluster.url}&connect_timeout=2") as (engine,):
+            here = (await space_on(cluster, engine, hangs, other=True)).number
+            there_ = (await space_on(cluster, engine, hangs)).number
+            for space in (here, there_):
+                await led(engine, space)
+                await commit(engine, space, put(A))
+                assert await one(engine, space, A) is not None
+            way.held = b""
+            reading = asyncio.create_task(engine.get(there_, [A]))
+            writing = asyncio.create_task(commit(engine, there_, put(A, b"2")))
+            for n in range(20):
+                await commit(engine, here, put(B, b"%d" % n))
+                assert (await there(engine, here, B)).value == b"%d" % n
+            with pytest.raises(Unavailable):
+                await reading
+            with pytest.raises((Unavailable, UnknownOutcome)):
+                await writing
+            with pytest.raises(Unavailable, match=f"127.0.0.1:{way.port} .* does not answer"):
+                await engine.get(there_, [A])
+            await commit(engine, here, put(B, b"last"))
+            await way.mend()
+            async with asyncio.timeout(60):
+                while True:
+                    with contextlib.suppress(Unavailable):
+                        await commit(engine, there_, put(B))
+                        break
+                    await asyncio.sleep(0.05)
+            assert await engine.check() == []
 
     asyncio.run(story())
 

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kvasir.engines import postgres
-from kvasir.engines.postgres import cluster, encoding, functions, listing, read_batcher, schema
+from kvasir.engines.postgres import cluster, encoding, functions, listing, read_batcher, schema, shards
 from kvasir.errors import Unavailable
 from kvasir.keys import prefix_range
 from kvasir.model import Query
 
-#: These are never called where the tables are distributed (see `encoding.encode` and `Writer`, `spaces.COUNT_SPREAD`).
-ELSEWHERE = ("kvasir_set_spaces(",)
+#: Never sent where the tables are distributed
 ESTIMATES = {"checking.ESTIMATE", "checking.SIZE", "status.SIZES", "spaces.COUNT", "read_batcher.GET_SPACES"}
 #: These look at the whole database, and are not sent for requests about a space.
 WHOLE = ("checking.", "status.", "spaces.COUNT_SPREAD", "changelog.LAST", "cluster.", "schema.", "kvasir_sweep(")
@@ -51,8 +50,7 @@ def texts() -> Iterator[tuple[str, str]]:
                 yield f"listing {order}", ask()[0]
     for statement in cluster.statements(schema._functions(spread=True)):
         (called,) = re.findall(r"create or replace function @(\w+\()", statement)
-        if not called.startswith(ELSEWHERE):
-            yield called, statement
+        yield called, statement
 
 
 def parts(text: str) -> list[str]:
@@ -138,6 +136,30 @@ def test_texts_are_split_into_their_statements() -> None:
     assert len(cluster.statements(text)) == text.count("create or replace function")
     assert cluster.statements("a; -- b; c\nd $$ e; f $$; ") == ["a", "d $$ e; f $$"]
     assert functions.MOVE_EPOCH in text
+
+
+def test_writes_go_to_the_shard_before_anything_goes_through_citus() -> None:
+    found = dict(texts())
+    for name in ("kvasir_set", "kvasir_write", "kvasir_load"):
+        body = found[f"{name}("].partition(" begin")[2] or found[f"{name}("].partition("begin")[2]
+        assert re.search(rf"@kvasir_here\(p_space\).*?@{name}_%s.*?@kvasir_head h", body, re.DOTALL), name
+        values = re.findall(r"\bp_\w+", found[f"{name}("].partition(")")[0])
+        assert f"v_done using {', '.join(values)};" in body, "not all that it was given"
+    assert "@kvasir_set_spaces_%s" in found["kvasir_set_spaces("]
+    assert not re.search(r"kvasir_(head|entry|change)\b", found["kvasir_set_spaces("])
+
+
+@pytest.mark.parametrize("sql", shards.FUNCTIONS, ids=lambda sql: re.findall(r"@(\w+)", sql)[0])
+def test_the_functions_of_a_shard_know_only_its_tables(sql: str) -> None:
+    own = shards.of_shard(sql, 101, 202, 303)
+    assert set(re.findall(r"@kvasir_(?:head|entry|change)\w*", own)) <= {
+        "@kvasir_head_101", "@kvasir_entry_202", "@kvasir_change_303",
+    }  # fmt: skip
+    assert re.search(r"function @kvasir_(set|set_spaces|write|load)_101\(", own)
+    assert set(re.findall(r"@kvasir_(?!head|entry|change)\w+", own)) - {"@kvasir_time"} == {
+        re.findall(r"function (@\w+)", own)[0]
+    }
+    assert "plan_cache_mode = force_generic_plan" in own
 
 
 def test_a_schema_that_citus_cannot_use_is_refused_by_name() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kvasir.engines.postgres import PostgresEngine, encoding, read_batcher
+from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError, UnknownOutcome
 from kvasir.model import Commit, Write
 from tests.support.lab import Schema, commit, k, new_space, one, put, there
@@ -26,12 +27,12 @@ def schema() -> Iterator[Schema]:
 
 
 class Sent:
-    """What an engine sends to its database, by the text of the statement."""
+    """What a pool sends to its database, by the text of the statement."""
 
-    def __init__(self, engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
         self.statements: list[str] = []
         for name in ("fetch", "write"):
-            self._spy(engine._pool, name, monkeypatch)
+            self._spy(pool, name, monkeypatch)
 
     def _spy(self, pool: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         original = getattr(pool, name)
@@ -54,7 +55,7 @@ async def several(engine: PostgresEngine, count: int) -> list[int]:
 def test_many_spaces_share_statements_and_commits(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 200)
-        sent = Sent(engine, monkeypatch)
+        sent = Sent(engine._pool, monkeypatch)
         outcomes = await asyncio.gather(*(engine.write([Write(space, (put(A),))]) for space in spaces))
         assert all(isinstance(outcome, Commit) for (outcome,) in outcomes)
         assert sent.statements == [encoding.CALL_SET_SPACES]
@@ -71,11 +72,11 @@ def test_on_citus_no_statement_crosses_spaces(schema: Schema, monkeypatch: pytes
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 20)
         engine._pool.spread = True
-        sent = Sent(engine, monkeypatch)
+        sent = Sent(engine._pool, monkeypatch)
         outcomes = await asyncio.gather(*(engine.write([Write(space, (put(A),))]) for space in spaces))
         assert all(isinstance(outcome, Commit) for (outcome,) in outcomes)
         assert None not in [entry for (entry,) in await asyncio.gather(*(engine.get(space, [A]) for space in spaces))]
-        assert sent.statements == [encoding.CALL_WRITE] * 20 + [read_batcher.GET] * 20
+        assert sent.statements == [encoding.CALL_SET] * 20 + [read_batcher.GET] * 20
         engine._pool.spread = False
 
     run_story(schema, story)

@@ -76,6 +76,7 @@ def _show(found: PostgresStatus, *, json: bool) -> None:
         *[(f"{kind}s", f"{count:,}") for kind, count in found.spaces.items()],
         ("citus", "no" if found.nodes is None else ", ".join(found.nodes)),
         *[("  does not answer", node) for node in found.away],
+        *[("  reached directly from here", node) for node in found.direct],
         *[(f"  {table}", f"{count} shards") for table, count in found.shards.items()],
     ]
     print_table(("WHAT", "STATE"), rows)

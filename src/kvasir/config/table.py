@@ -122,7 +122,11 @@ class Config:
         "stops. Give a URL that contains a password as a variable: other users of the machine can read options.",
     )
     postgres_connections: int = row(
-        STORAGE, "10", whole(2, 1_000), "count", "Maximum number of connections of one server process to PostgreSQL."
+        STORAGE,
+        "10",
+        whole(2, 1_000),
+        "count",
+        "Maximum number of connections of one server process to PostgreSQL; to each node of Citus, half as many more.",
     )
     durability: str = row(
         STORAGE,

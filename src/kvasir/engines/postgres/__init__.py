@@ -15,8 +15,9 @@ from kvasir.engine import Clock, Outcome, Waiter, Watch
 from kvasir.engines.postgres import checking, listing, loading, tree
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.failures import failed_connecting
-from kvasir.engines.postgres.pool import CANNOT_CONNECT, Pool
+from kvasir.engines.postgres.pool import CANNOT_CONNECT
 from kvasir.engines.postgres.read_batcher import ReadBatcher
+from kvasir.engines.postgres.routing import RoutedPool
 from kvasir.engines.postgres.scanning import Scans
 from kvasir.engines.postgres.schema import migrate
 from kvasir.engines.postgres.spaces import Registry
@@ -57,7 +58,7 @@ class PostgresEngine:
         self._fixed_clock = clock
         self._parameters = parameters
         self._durable = durable
-        self._pool = Pool(parameters, max_connections=connections, durable=durable)
+        self._pool = RoutedPool(parameters, max_connections=connections, durable=durable)
         self._reads = ReadBatcher(self._pool, self._now, server_clock)
         self._writes = Writer(
             self._pool,
@@ -87,6 +88,7 @@ class PostgresEngine:
         except CANNOT_CONNECT as error:
             raise failed_connecting(error) from None
         await self.epoch()
+        self._pool.start()
         self._sweeper.start()
 
     async def close(self) -> None:
@@ -98,7 +100,7 @@ class PostgresEngine:
 
     async def status(self) -> Status:
         """What `kvasir db status` shows; the engine need not be open. Raises `Unavailable`."""
-        return await status(self._pool)
+        return await status(self._pool, self._parameters)
 
     async def nodes(self) -> list[tuple[str, str]]:
         """Each host and node with what it is, for `kvasir status`; the engine need not be open."""

@@ -20,8 +20,13 @@ from kvasir.keys import COUNTER_BITS
 HAS_CITUS = "exists (select from pg_extension where extname = 'citus')"
 
 #: Settings of a session that differ from `pool.SESSION`. Citus plans a call of a function for the worker only once it
-#: knows the arguments. It would filter the catalog row by row, which costs each new connection a third of a second.
-SESSION = {"plan_cache_mode": "auto", "citus.override_table_visibility": "off"}
+#: knows the arguments. It would filter the catalog row by row, which costs each new connection a third of a second. And
+#: it would wait half a minute for a node that hangs.
+SESSION = {
+    "plan_cache_mode": "auto",
+    "citus.override_table_visibility": "off",
+    "citus.node_connection_timeout": "5000",
+}
 
 #: Tables by how Citus keeps them: distributed by space, or whole on every node.
 DISTRIBUTED = ("kvasir_head", "kvasir_entry", "kvasir_change")
@@ -34,9 +39,7 @@ BY_SPACE = ("kvasir_set", "kvasir_write", "kvasir_load", "kvasir_watch")
 
 _OF_SYSTEM = re.compile(r"\bkvasir_(head|entry|change|write|load|watch)\b")
 
-#: From so many Sets on, one statement for all is planned faster than one for each. The system space has no function
-#: for Sets alone.
-LEAST_SETS = 12
+#: The system space has no function for Sets alone.
 NEVER = 1 << 62
 
 IS_DISTRIBUTED = "select exists (select from pg_dist_partition where logicalrelid = $1::text::regclass)"
@@ -50,6 +53,20 @@ UNKNOWN_FUNCTIONS = """
 COORDINATOR = """
     select nodename, nodeport, groupid = (select groupid from pg_dist_local_group) as here
     from pg_dist_node where groupid = 0 and noderole = 'primary'"""
+#: The shards with the nodes that have them; each has one, unless a table has copies
+PLACEMENTS = """
+    select s.shardid, n.groupid, n.nodename, n.nodeport from pg_dist_shard s
+    join pg_dist_placement p on p.shardid = s.shardid join pg_dist_node n on n.groupid = p.groupid
+    where s.logicalrelid = 'kvasir_head'::regclass and n.noderole = 'primary' and n.isactive"""
+SHARDS_OF = """
+    select space, get_shard_id_for_distribution_column('kvasir_head'::regclass, space)
+    from unnest($1::bigint[]) as g (space)"""
+#: What tells one server's data from another's, as the server itself says it and as its neighbours see it
+IDENTIFIER = "select system_identifier from pg_control_system()"
+IDENTIFIERS = f"""
+    select n.nodename, n.nodeport, r.result
+    from run_command_on_all_nodes('{IDENTIFIER}', give_warning_for_connection_errors := true) r
+    join pg_dist_node n on n.nodeid = r.nodeid where r.success"""  # noqa: S608
 #: Moves the epoch once more (see `Pool.write_everywhere`).
 MOVE_EPOCH = "update kvasir_system_head set last = last + 1 where space = $1 returning last"
 
@@ -177,8 +194,8 @@ async def is_distributed(connection: Any, schema: str) -> bool:
     return not await connection.fetch(UNKNOWN_FUNCTIONS, list(BY_SPACE))
 
 
-async def distribute(connection: Any, schema: str) -> None:
-    """Have the tables and functions distributed. What is distributed already is left alone, so that a server starts
+async def distribute_tables(connection: Any, schema: str) -> None:
+    """Have the tables distributed. What is distributed already is left alone, so that a server starts
     also while a node is away. Call it on the coordinator, in a transaction."""
     if not await connection.fetchval(IS_DISTRIBUTED, f"{schema}.kvasir_system_head"):
         for sql in MOVE_SYSTEM_SPACE:
@@ -196,6 +213,10 @@ async def distribute(connection: Any, schema: str) -> None:
             )
         # What was in it has been copied to the nodes, and remains on the coordinator, where no statement sees it.
         await connection.execute("select truncate_local_data_after_distributing_table($1::text::regclass)", table)
+
+
+async def distribute_functions(connection: Any, schema: str) -> None:
+    """The same for the functions, once the tables are distributed."""
     for oid, by_space in await connection.fetch(UNKNOWN_FUNCTIONS, list(BY_SPACE)):
         if by_space:
             await connection.execute(

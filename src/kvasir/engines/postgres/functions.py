@@ -105,7 +105,7 @@ SET_FUNCTION = f"""
 #: or gone are left out: it waits for none, so it cannot deadlock, and a space held by somebody else delays no other.
 #: `taken` are the other spaces. For each of their Sets, in the order given, there is its versionstamp, and 1 if it
 #: replaced a living entry, else 0.
-_SET_SPACES = f"""
+SET_SPACES_FUNCTION = f"""
     create or replace function @kvasir_set_spaces(
         p_now bigint, p_durable boolean, p_spaces bigint[], p_jobs integer, p_space bigint[], p_job integer[],
         p_kind smallint[], p_key bytea[], p_number bigint[], p_refresh boolean[], p_value bytea[], p_metadata bytea[],
@@ -300,4 +300,6 @@ _END_SPACE = f"""
     end $$;
 """  # noqa: S608
 
-FUNCTIONS = "".join((_NOW, SET_FUNCTION, _SET_SPACES, MOVE_EPOCH, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE))
+FUNCTIONS = "".join(
+    (_NOW, SET_FUNCTION, SET_SPACES_FUNCTION, MOVE_EPOCH, _CLAIM, _CREATE_SPACE, _ALTER_SPACE, _END_SPACE)
+)

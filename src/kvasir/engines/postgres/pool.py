@@ -81,6 +81,9 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 class Pool:
     """Connections to one database, at most `max_connections` at a time. `parameters`: see `address`."""
 
+    #: What it leads to, in words
+    what = "the database"
+
     def __init__(self, parameters: Mapping[str, str], *, max_connections: int, durable: bool) -> None:
         self._arguments = connect_arguments(parameters)
         #: In the order in which to try them.
@@ -94,7 +97,7 @@ class Pool:
         self._session = SESSION
         self._pool: Any = None
         self._failures = 0
-        self._not_before = 0.0
+        self._back_off_until = 0.0
 
     # -- its life -----------------------------------------------------------------------------------------
 
@@ -116,6 +119,9 @@ class Pool:
                 "the database runs with fsync=off and would lose acknowledged writes in a power loss:"
                 " turn it on, or choose --durability relaxed"
             )
+        await self._make_pool()
+
+    async def _make_pool(self) -> None:
         arguments = dict(self._arguments)
         if self.behind_pgbouncer:
             arguments["statement_cache_size"] = 0
@@ -130,7 +136,7 @@ class Pool:
             max_queries=1 << 40,
             max_inactive_connection_lifetime=300.0,
             command_timeout=COMMAND_SECONDS,
-            init=_check_primary,
+            init=self._check,
             reset=_no_reset,
         )
 
@@ -209,6 +215,18 @@ class Pool:
             # Connections must not lead to different hosts for longer than a request.
             await self._pool.expire_connections()
 
+    async def _check(self, connection: Any) -> None:
+        # A former primary that came back as a standby would answer with old data. Since version 14, servers tell what
+        # they are to those who connect.
+        settings = connection.get_settings()
+        if hasattr(settings, "in_hot_standby") and not self.behind_pgbouncer:
+            recovering = settings.in_hot_standby == "on"
+        else:
+            async with connection.transaction():
+                recovering = await connection.fetchval("select pg_is_in_recovery()")
+        if recovering:
+            raise asyncpg.exceptions.TargetServerAttributeNotMatched("in recovery")
+
     @contextlib.asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Any]:
         """A connection of the pool. Raises `Unavailable` if none is free in time."""
@@ -216,8 +234,8 @@ class Pool:
         if pool is None:
             raise Unavailable("the server is stopping; nothing was written")
         idle = pool.get_idle_size()
-        if not idle and time.monotonic() < self._not_before:
-            raise Unavailable("the database cannot be reached; nothing was written, try again")
+        if not idle and time.monotonic() < self._back_off_until:
+            raise self._refused()
         try:
             connection = await pool.acquire(timeout=None if idle else BUSY_SECONDS)
         except TimeoutError as error:
@@ -229,7 +247,7 @@ class Pool:
             raise self._unreachable(error) from None
         if self._failures:
             self._failures = 0
-            failures.log.warning("the database can be reached again")
+            failures.log.warning("%s can be reached again", self.what)
         try:
             yield connection
         except BaseException as error:
@@ -242,13 +260,20 @@ class Pool:
         finally:
             await pool.release(connection)
 
+    def _refused(self) -> Unavailable:
+        """The failure as long as no new attempt to connect is made."""
+        return Unavailable("the database cannot be reached; nothing was written, try again")
+
+    def _failure(self, error: Exception) -> Unavailable:
+        return failures.failed_connecting(error)
+
     def _unreachable(self, error: Exception) -> Unavailable:
-        failure = failures.failed_connecting(error)
+        failure = self._failure(error)
         if not self._failures:
             failures.log.error("%s", failure.message)
         first, longest = BACK_OFF_SECONDS
         delay = min(longest, first * 2**self._failures) * random.uniform(0.5, 1.0)  # noqa: S311
-        self._not_before = time.monotonic() + delay
+        self._back_off_until = time.monotonic() + delay
         self._failures = min(self._failures + 1, 16)
         return failure
 
@@ -270,9 +295,7 @@ class Pool:
 
     def least_sets(self, space: int) -> int:
         """From how many plain Sets on `kvasir_set` is the better function for a space."""
-        if not self.spread:
-            return 1
-        return cluster.NEVER if space == SYSTEM_SPACE else cluster.LEAST_SETS
+        return cluster.NEVER if self.spread and space == SYSTEM_SPACE else 1
 
     async def fetch_of(self, sql: str, space: int, *values: Any) -> list[Any]:
         """`fetch` for a statement about one space, the first of its values."""
@@ -375,14 +398,6 @@ class Pool:
             failures.log.error("%s", warnings[0])
             raise UnknownOutcome(warnings[0])
         return rows
-
-
-async def _check_primary(connection: Any) -> None:
-    # A former primary that came back as a standby would answer with old data.
-    async with connection.transaction():
-        recovering = await connection.fetchval("select pg_is_in_recovery()")
-    if recovering:
-        raise asyncpg.exceptions.TargetServerAttributeNotMatched("in recovery")
 
 
 def _drop(connection: Any) -> None:

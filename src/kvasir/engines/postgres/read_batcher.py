@@ -8,11 +8,12 @@ statement is sent only after each of its reads was asked for, so no read is answ
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvasir.engines.postgres.clock import ServerClock
-from kvasir.engines.postgres.pool import Pool
+from kvasir.engines.postgres.routing import RoutedPool
 from kvasir.errors import response_too_long
 from kvasir.model import SYSTEM_SPACE, Entry
 
@@ -37,7 +38,7 @@ GET_SPACES = f"""
 GET_BOUNDED = GET.replace("key, value", "key, case when sum(octet_length(value)) over () <= $4 then value end")
 EPOCH = "select last, kvasir_time() from kvasir_head where space = $1"
 
-#: Statements in flight at a time, each for other spaces.
+#: Statements in flight at a time, each for other spaces; on a cluster, at each node.
 MAX_IN_FLIGHT = 2
 #: A statement takes no further read once it asks for this many keys.
 BATCH_KEYS = 256
@@ -51,15 +52,15 @@ Batch = dict[int, Reads]
 class ReadBatcher:
     """The reads of one process."""
 
-    def __init__(self, pool: Pool, now: Callable[[], int | None], clock: ServerClock | None) -> None:
+    def __init__(self, pool: RoutedPool, now: Callable[[], int | None], clock: ServerClock | None) -> None:
         self._pool = pool
         self._now = now
         self._clock = clock
         #: By space
         self._waiting: Batch = {}
-        #: Spaces, and statements
+        #: Spaces, and the number of statements by node
         self._in_flight: set[int] = set()
-        self._statements = 0
+        self._statements: dict[int | None, int] = defaultdict(int)
         self._epoch_waiting: list[asyncio.Future[int]] = []
         self._epoch_in_flight = False
         self._send_scheduled = False
@@ -105,21 +106,31 @@ class ReadBatcher:
             self._epoch_in_flight = True
             waiting, self._epoch_waiting = self._epoch_waiting, []
             self._start_task(self._answer_epoch(waiting))
-        while self._waiting and self._statements < MAX_IN_FLIGHT and (batch := self._take()):
-            self._statements += 1
+        while self._waiting:
+            node, batch = self._take()
+            if not batch:
+                return
+            self._statements[node] += 1
             self._in_flight.update(batch)
-            self._start_task(self._answer(batch))
+            self._start_task(self._answer(batch, node))
 
     def _start_task(self, work: Any) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _take(self) -> Batch:
-        """Remove the reads of the next statement from those that wait."""
+    def _take(self) -> tuple[int | None, Batch]:
+        """Remove the reads of the next statement from those that wait; and the node that it is for."""
         batch: Batch = {}
+        node: int | None = None
         size = 0
+        if not self._pool.spread and self._statements[None] >= MAX_IN_FLIGHT:
+            return None, batch
         for space in [space for space in self._waiting if space not in self._in_flight]:
+            if self._pool.spread:
+                node = self._pool.node_of(space)
+                if node is not None and self._statements[node] >= MAX_IN_FLIGHT:
+                    continue
             waiting = self._waiting.pop(space)
             taken = 0
             while taken < len(waiting) and size < BATCH_KEYS:
@@ -132,7 +143,7 @@ class ReadBatcher:
             # On a cluster, a statement keeps to one space.
             if size >= BATCH_KEYS or self._pool.spread:
                 break
-        return batch
+        return node, batch
 
     async def _answer_epoch(self, futures: list[asyncio.Future[int]]) -> None:
         try:
@@ -159,7 +170,7 @@ class ReadBatcher:
             found[space][entry[0]] = Entry(*entry)
         return found
 
-    async def _answer(self, batch: Batch) -> None:
+    async def _answer(self, batch: Batch, node: int | None) -> None:
         try:
             wanted = {space: list({key for keys, _ in reads for key in keys}) for space, reads in batch.items()}
             if len(wanted) == 1:
@@ -174,7 +185,7 @@ class ReadBatcher:
         except Exception as error:
             _fail([future for reads in batch.values() for _, future in reads], error)
         finally:
-            self._statements -= 1
+            self._statements[node] -= 1
             self._in_flight.difference_update(batch)
             self._send()
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from kvasir.engines.postgres import changelog, cluster, loading, sweeping, write_function
-from kvasir.engines.postgres.functions import FUNCTIONS, MOVE_EPOCH, REVISION, SET_FUNCTION
+from kvasir.engines.postgres import changelog, cluster, loading, shards, sweeping, write_function
+from kvasir.engines.postgres.functions import FUNCTIONS, MOVE_EPOCH, REVISION, SET_FUNCTION, SET_SPACES_FUNCTION
 from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import Unavailable
 
@@ -187,7 +187,7 @@ async def _is_current(connection: Any, schema: str) -> bool:
         return False
     if await _is_newer(connection, schema, _mark(schema, spread=True)) is None:
         return False
-    return await cluster.is_distributed(connection, schema)
+    return await cluster.is_distributed(connection, schema) and await shards.all_have_functions(connection, schema)
 
 
 async def _migrate(connection: Any, schema: str, now: int | None, *, spread: bool) -> None:
@@ -207,13 +207,15 @@ async def _migrate(connection: Any, schema: str, now: int | None, *, spread: boo
         for number in range(version, len(MIGRATIONS)):
             await _execute(connection, schema, MIGRATIONS[number])
             await connection.execute("insert into kvasir_schema values ($1)", number + 1)
-        await _renew_functions(connection, schema, migrated=version < len(MIGRATIONS), spread=spread)
+        renewed = await _renew_functions(connection, schema, migrated=version < len(MIGRATIONS), spread=spread)
         if version == 0:
             # Even if the clock is set back, nothing in it may seem older than the database itself.
             started = now if now is not None else await connection.fetchval("select kvasir_time()")
             await connection.execute("update kvasir_head set latest = $1", started)
         if spread:
-            await cluster.distribute(connection, schema)
+            await cluster.distribute_tables(connection, schema)
+            await shards.make_functions(connection, schema, renew=renewed)
+            await cluster.distribute_functions(connection, schema)
 
 
 async def _execute(connection: Any, schema: str, text: str) -> None:
@@ -226,11 +228,18 @@ def _functions(*, spread: bool) -> str:
     if not spread:
         return ALL_FUNCTIONS
     text = ALL_FUNCTIONS.replace(MOVE_EPOCH, cluster.of_system_space(MOVE_EPOCH))
-    return text.replace(SET_FUNCTION, cluster.SET_FUNCTION) + cluster.of_system_space(_OF_SPACE)
+    for plain, own in (
+        (SET_FUNCTION, cluster.SET_FUNCTION),
+        (write_function.FUNCTION, write_function.FUNCTION),
+        (loading.FUNCTION, loading.FUNCTION),
+    ):
+        text = text.replace(plain, shards.direct(own))
+    text = text.replace(SET_SPACES_FUNCTION, shards.SET_SPACES)
+    return shards.HERE + text + cluster.of_system_space(_OF_SPACE)
 
 
 def _mark(schema: str, *, spread: bool) -> str:
-    text = _functions(spread=spread).replace("@", f"{schema}.")
+    text = _functions(spread=spread).replace("@", f"{schema}.") + "".join(shards.FUNCTIONS if spread else ())
     return f"{REVISION} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -242,12 +251,13 @@ async def _is_newer(connection: Any, schema: str, mark: str) -> bool | None:
     return False if installed == mark else None
 
 
-async def _renew_functions(connection: Any, schema: str, *, migrated: bool, spread: bool) -> None:
-    """Put this program's functions in place if the database has others (see the top of this module)."""
+async def _renew_functions(connection: Any, schema: str, *, migrated: bool, spread: bool) -> bool:
+    """Put this program's functions in place if the database has others (see the top of this module). Whether it had."""
     mark = _mark(schema, spread=spread)
     if migrated:
         for row in await connection.fetch(OF_KVASIR):
             await connection.execute(f"drop function {row[0]}")
     elif await _is_newer(connection, schema, mark) is not None:
-        return
+        return False
     await _execute(connection, schema, _functions(spread=spread) + MARK.format(mark=mark))
+    return True

@@ -24,6 +24,8 @@ SPACES = "select kind, count(*) as spaces from kvasir_space group by kind order 
 SIZES = """
     select name, pg_total_relation_size(name::regclass) as bytes
     from unnest(array['kvasir_entry', 'kvasir_head', 'kvasir_space', 'kvasir_alias']) as name"""
+#: For connections that only look
+LOOK = {"target_session_attrs": "any", "timeout": BUSY_SECONDS, "statement_cache_size": 0}
 CITUS_SIZES = SIZES.replace("pg_total", "citus_total")
 
 
@@ -47,13 +49,37 @@ class Status(msgspec.Struct, frozen=True):
     nodes: list[str] | None
     #: Those of them that do not answer; then there are no sizes
     away: list[str]
+    #: Those of them that a server on this machine speaks to directly about the spaces they have (see `routing`)
+    direct: list[str]
     #: Shards by table
     shards: dict[str, int]
 
 
-async def status(pool: Pool) -> Status:
+async def status(pool: Pool, parameters: Mapping[str, str]) -> Status:
     """Look at the database. Raises `Unavailable`."""
-    async with pool.dedicated() as connection, pool.snapshot(connection):
+    async with pool.dedicated() as connection:
+        found = await _status(pool, connection)
+        if not found.nodes or found.behind_pgbouncer:
+            return found
+        known = [tuple(row) for row in await connection.fetch(cluster.IDENTIFIERS)]
+        reached = [f"{name}:{port}" for name, port, number in known if await _is(name, port, number, parameters)]
+        return msgspec.structs.replace(found, direct=sorted(reached))
+
+
+async def _is(name: str, port: int, identifier: str, parameters: Mapping[str, str]) -> bool:
+    """Whether this address leads to the data with this identifier from here, too."""
+    try:
+        connection = await asyncpg.connect(host=name, port=port, **connect_arguments(parameters) | LOOK)
+        try:
+            return str(await connection.fetchval(cluster.IDENTIFIER)) == identifier
+        finally:
+            await connection.close(timeout=BUSY_SECONDS)
+    except CANNOT_CONNECT:
+        return False
+
+
+async def _status(pool: Pool, connection: Any) -> Status:
+    async with pool.snapshot(connection):
         about = await connection.fetchrow(ABOUT)
         version = await connection.fetchval(VERSION) if about["has_tables"] else 0
         citus = await connection.fetchval(f"select {cluster.HAS_CITUS}")
@@ -71,6 +97,7 @@ async def status(pool: Pool) -> Status:
             tables=await _pairs(connection, sizes) if version and not away else {},
             nodes=list(nodes) if citus else None,
             away=away,
+            direct=[],
             shards=await _pairs(connection, cluster.SHARDS) if citus else {},
         )
 
@@ -90,8 +117,7 @@ async def _state(host: Host, arguments: dict[str, Any]) -> str:
 
 async def nodes(pool: Pool, parameters: Mapping[str, str]) -> list[tuple[str, str]]:
     """Every host in the URL, with what it is: a primary, a standby or why it cannot be reached; then Citus's nodes."""
-    options = {"target_session_attrs": "any", "timeout": BUSY_SECONDS, "statement_cache_size": 0}
-    arguments = connect_arguments(parameters) | options
+    arguments = connect_arguments(parameters) | LOOK
     found = [
         (f"{host.name or 'localhost'}:{host.port or 5432}", await _state(host, arguments)) for host in hosts(parameters)
     ]

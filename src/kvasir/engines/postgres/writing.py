@@ -2,14 +2,14 @@
 
 Groups of one space follow one another. Plain Sets of several spaces share a call, too, which leaves out a space that is
 locked: it is then sent by itself, and so is everything else, each space on a connection of its own. There is no timer:
-groups form while previous commits are under way.
+groups form while previous commits are under way. On a cluster, a call is for spaces of the same node.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -29,11 +29,11 @@ from kvasir.engines.commit_queue import (
 from kvasir.engines.integers import not_incremented
 from kvasir.engines.postgres import encoding
 from kvasir.engines.postgres.failures import WriteRefused
-from kvasir.engines.postgres.pool import Pool
+from kvasir.engines.postgres.routing import NotReached, RoutedPool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import SYSTEM_SPACE, Commit, Write, WriterStats
 
-#: Calls under way at a time, apart from those of spaces that cannot share one. Of two, one at most waits for a lock.
+#: Calls under way at a time at each node, but for spaces that cannot share one. Of two, one at most waits for a lock.
 MAX_CALLS = 2
 
 #: Jobs by their space
@@ -77,7 +77,7 @@ class Writer:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: RoutedPool,
         now: Callable[[], int | None],
         stats: WriterStats,
         *,
@@ -94,8 +94,8 @@ class Writer:
         self._waiting: dict[int, deque[Job]] = {}
         #: Spaces that have a group under way
         self._in_flight: set[int] = set()
-        #: How many of the senders count against `MAX_CALLS`
-        self._calls = 0
+        #: How many of the senders count against `MAX_CALLS`, by node
+        self._calls: dict[int | None, int] = defaultdict(int)
         self._senders: set[asyncio.Task[None]] = set()
         self._start_scheduled = False
         self._loop: asyncio.AbstractEventLoop
@@ -136,7 +136,7 @@ class Writer:
         else:
             waiting.append(job)
         # At the end of this turn of the loop, when every write that it brings is there.
-        if not self._start_scheduled and (self._calls < MAX_CALLS or self._pool.spread):
+        if not self._start_scheduled and (self._pool.spread or self._calls[None] < MAX_CALLS):
             self._start_scheduled = True
             self._loop.call_soon(self._start_calls)
 
@@ -149,18 +149,31 @@ class Writer:
 
     def _start_calls(self) -> None:
         self._start_scheduled = False
-        while (self._calls < MAX_CALLS or self._pool.spread) and (groups := self._take_groups()):
-            self._calls += 1
+        while self._waiting and (self._pool.spread or self._calls[None] < MAX_CALLS):
+            node, groups = self._take_groups()
+            if not groups:
+                return
             self._in_flight.update(groups)
+            if self._pool.spread and node is None:
+                # Through another node, each space by itself
+                self._start_task(self._send_alone(groups))
+                continue
+            self._calls[node] += 1
             # A space by itself may wait for its lock; but then the next call waits for none.
-            shared = not self._pool.spread and (len(groups) > 1 or self._calls > 1)
-            self._start_task(self._send_shared(groups) if shared else self._send_alone(groups, calls=1))
+            shared = len(groups) > 1 or self._calls[node] > 1
+            self._start_task(self._send_shared(groups, node) if shared else self._send_alone(groups, node, calls=1))
 
-    def _take_groups(self) -> Groups:
-        """Remove the jobs of the next call from those that wait."""
+    def _take_groups(self) -> tuple[int | None, Groups]:
+        """Remove the jobs of the next call from those that wait; and the node that it is for."""
         groups: Groups = {}
         weight = size = 0
+        node: int | None = None
         for space in [space for space in self._waiting if space not in self._in_flight]:
+            if self._pool.spread:
+                at = self._pool.node_of(space)
+                if (groups and at != node) or (at is not None and self._calls[at] >= MAX_CALLS):
+                    continue
+                node = at
             waiting = self._waiting.pop(space)
             groups[space] = group = take_group(waiting)
             if waiting:
@@ -169,21 +182,23 @@ class Writer:
             for job in group:
                 weight += job.weight
                 size += job.size
-            if weight >= GROUP_WRITES or size >= GROUP_BYTES or self._pool.spread:
+            if weight >= GROUP_WRITES or size >= GROUP_BYTES or (self._pool.spread and node is None):
                 break
-        return groups
+        return node, groups
 
     def _start_task(self, work: Coroutine[None, None, None]) -> None:
         sender = self._loop.create_task(work)
         self._senders.add(sender)
         sender.add_done_callback(self._senders.discard)
 
-    async def _send_shared(self, groups: Groups) -> None:
+    async def _send_shared(self, groups: Groups, node: int | None) -> None:
         failure: KvasirError | None = None
         alone: Groups = {}
         began = time.perf_counter()
         try:
-            alone = await self._commit_shared(groups)
+            alone = await self._commit_shared(groups, node)
+        except NotReached:
+            alone = groups
         except KvasirError as error:
             failure = error
             if not isinstance(error, Unavailable | UnknownOutcome):
@@ -201,15 +216,15 @@ class Writer:
                 job.failure = failure
             self.queue.resolve(group)
         self._stats.failures += failure is not None
-        self._finish(groups.keys() - alone.keys(), calls=1)
+        self._finish(groups.keys() - alone.keys(), node, calls=1)
 
-    async def _send_alone(self, groups: Groups, *, calls: int = 0) -> None:
+    async def _send_alone(self, groups: Groups, node: int | None = None, *, calls: int = 0) -> None:
         for space, group in groups.items():
             await self._send(space, group)
-        self._finish(groups, calls)
+        self._finish(groups, node, calls)
 
-    def _finish(self, spaces: Iterable[int], calls: int) -> None:
-        self._calls -= calls
+    def _finish(self, spaces: Iterable[int], node: int | None, calls: int) -> None:
+        self._calls[node] -= calls
         self._in_flight.difference_update(spaces)
         self._start_calls()
 
@@ -263,13 +278,13 @@ class Writer:
         if space == SYSTEM_SPACE and any(isinstance(outcome, Commit) for job in group for outcome in job.result or ()):
             await self._pool.confirm()
 
-    async def _commit_shared(self, groups: Groups) -> Groups:
+    async def _commit_shared(self, groups: Groups, node: int | None) -> Groups:
         """Commit the plain Sets of several spaces. Returns the groups that have to be sent by themselves."""
         call = encoding.SetsOfSpaces({space: [job.writes for job in group] for space, group in groups.items()})
         if not call.spaces:
             return groups
         began = time.perf_counter()
-        (row,) = await self._pool.write(call.sql, self._now(), self._durable, *call.values)
+        (row,) = await self._pool.write_at(node, call.sql, self._now(), self._durable, *call.values)
         durable = time.perf_counter()
         done = call.outcomes(row)
         for space, outcomes in done.items():

@@ -1,0 +1,120 @@
+"""Writes to a shard as to any table, on the node that has it. Citus would plan each statement inside a function anew.
+
+Each shard has functions of its own: those of a database without Citus, with the names of the tables replaced by those
+of the shard. All nodes have all of them, so a shard may move. Before one is called, `kvasir_here` takes the lock that
+Citus takes for a write, which no shard moves past, and then looks whether this node has the shard. If it has not, or
+there is no such function yet, the statements go through Citus. So does all that is no write.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from kvasir.engines.postgres import loading, write_function
+from kvasir.engines.postgres.functions import PLANS, SET_FUNCTION, SET_SPACES_FUNCTION
+
+#: The number of a space's shard in `kvasir_head`, locked until the end of the transaction, if this node can write to it
+#: directly: it has the only placement. Else null. Citus lets the owner of a table lock its shards.
+HERE = """
+    create or replace function @kvasir_here(p_space bigint) returns bigint language plpgsql volatile as $$
+    declare
+        v_shard bigint := get_shard_id_for_distribution_column('@kvasir_head'::regclass, p_space);
+    begin
+        if to_regproc('@kvasir_set_' || v_shard) is null or not pg_has_role(
+                (select c.relowner from pg_class c where c.oid = '@kvasir_head'::regclass), 'usage') then
+            return null;
+        end if;
+        -- 5 is PostgreSQL's ShareLock. The shards of the other tables move only together with this one.
+        perform lock_shard_metadata(5, array[v_shard]);
+        return (select v_shard from pg_dist_placement p where p.shardid = v_shard having count(*) = 1
+            and bool_and(p.shardstate = 1 and p.groupid = (select l.groupid from pg_dist_local_group l)));
+    end $$;
+"""
+
+#: Each space by itself, in its shard, so that the order stays. Those that are not on this node are left out, too.
+SET_SPACES = re.sub(
+    r"\n    declare.*\$\$;",
+    """
+    declare
+        v_first integer := 1;
+        v_last integer := 0;
+        v_space bigint;
+        v_here bigint;
+        v_done record;
+    begin
+        foreach v_space in array p_spaces loop
+            while p_space[v_last + 1] = v_space loop
+                v_last := v_last + 1;
+            end loop;
+            v_here := @kvasir_here(v_space);
+            if v_here is not null then
+                execute format('select * from @kvasir_set_spaces_%s($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)',
+                    v_here) into v_done using p_now, p_durable, array[v_space], p_jobs, p_space[v_first:v_last],
+                    p_job[v_first:v_last], p_kind[v_first:v_last], p_key[v_first:v_last], p_number[v_first:v_last],
+                    p_refresh[v_first:v_last], p_value[v_first:v_last], p_metadata[v_first:v_last];
+                taken := taken || v_done.taken;
+                stamps := stamps || v_done.stamps;
+                replaced := replaced || v_done.replaced;
+            end if;
+            v_first := v_last + 1;
+        end loop;
+    end $$;""",
+    SET_SPACES_FUNCTION,
+    flags=re.DOTALL,
+)
+
+#: What each shard has
+FUNCTIONS = (SET_FUNCTION, SET_SPACES_FUNCTION, write_function.FUNCTION, loading.FUNCTION)
+
+#: The shards that belong together, by their numbers in head, entry and change; those without functions, or all.
+SHARDS = """
+    select h.shardid, e.shardid, c.shardid from pg_dist_shard h
+    join pg_dist_shard e on e.shardminvalue = h.shardminvalue and e.logicalrelid = ($1 || '.kvasir_entry')::regclass
+    join pg_dist_shard c on c.shardminvalue = h.shardminvalue and c.logicalrelid = ($1 || '.kvasir_change')::regclass
+    where h.logicalrelid = ($1 || '.kvasir_head')::regclass
+        and ($2 or to_regproc($1 || '.kvasir_set_' || h.shardid) is null)"""
+
+_HEAD = re.compile(r"create or replace function @(kvasir_\w+)\((.*?)\) returns (\S+) language.*?\bbegin\b", re.DOTALL)
+
+
+def direct(sql: str) -> str:
+    """The same function of a space, which begins by leaving the work to that of the shard, if it can."""
+    found = _HEAD.search(sql)
+    if found is None:
+        raise ValueError(sql)
+    name, parameters, result = found.groups()
+    names = re.findall(r"\bp_\w+", parameters)
+    places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
+    block = f"""
+        declare
+            v_here bigint := @kvasir_here(p_space);
+            v_done {result};
+        begin
+            if v_here is not null then
+                execute format('select @{name}_%s({places})', v_here) into v_done using {", ".join(names)};
+                return v_done;
+            end if;
+        end;"""
+    return sql[: found.end()] + block + sql[found.end() :]
+
+
+def of_shard(sql: str, head: int, entry: int, change: int) -> str:
+    """The same function, for a shard: by its number in each table. As its tables are known, so is its plan."""
+    own = {"entry": entry, "change": change}
+    renamed = re.sub(
+        r"@kvasir_(head|entry|change|set_spaces|set|write|load)\b", lambda m: f"{m[0]}_{own.get(m[1], head)}", sql
+    )
+    return renamed.replace(PLANS, f"{PLANS} set plan_cache_mode = force_generic_plan")
+
+
+async def all_have_functions(connection: Any, schema: str) -> bool:
+    """Whether no shard is without its functions, as far as this node knows."""
+    return not await connection.fetch(SHARDS, schema, False)
+
+
+async def make_functions(connection: Any, schema: str, *, renew: bool) -> None:
+    """Give each shard its functions, all anew or where it has none. Call it on the coordinator."""
+    for head, entry, change in await connection.fetch(SHARDS, schema, renew):
+        for sql in FUNCTIONS:
+            await connection.execute(of_shard(sql, head, entry, change).replace("@", f"{schema}."))

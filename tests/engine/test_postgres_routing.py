@@ -1,0 +1,174 @@
+"""Requests that go to the node that has their space: what a cluster does, played by one server under several names."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from kvasir.engines.postgres import PostgresEngine, encoding, read_batcher, routing
+from kvasir.engines.postgres.address import Host
+from kvasir.errors import Unavailable
+from kvasir.model import Commit, Write
+from tests.engine.test_postgres_spaces import Sent, several
+from tests.support.lab import Schema, commit, k, one, put, there
+from tests.support.postgres import shared_server
+from tests.support.postgres_stories import run_story
+from tests.support.serving import free_ports
+
+A, B = k("a"), k("b")
+
+
+@pytest.fixture
+def schema() -> Iterator[Schema]:
+    """An empty schema of the server that all tests share."""
+    schema = Schema()
+    yield schema
+    schema.drop()
+
+
+def identifier() -> int:
+    return int(shared_server().query("select system_identifier from pg_control_system()")[0][0])
+
+
+async def way(engine: PostgresEngine, port: int, identifier: int, **parameters: str) -> Any:
+    """A way to a node, which need not answer."""
+    way = routing._Way(
+        ("127.0.0.1", port), identifier, {**engine._parameters, **parameters}, max_connections=3, durable=False
+    )
+    if port == shared_server().port:
+        await way.open()
+    else:
+        await way._make_pool()
+    return way
+
+
+def lead(engine: PostgresEngine, ways: dict[int, Any], spaces: list[int]) -> None:
+    """Have the spaces be on these nodes in turn."""
+    engine._pool.spread = True
+    engine._pool._ways = ways
+    engine._pool._nodes = dict(enumerate([*ways] * len(spaces)))
+    engine._pool._shards = {space: number for number, space in enumerate(spaces)}
+
+
+async def at_rest(engine: PostgresEngine) -> None:
+    """Behave as on one server again."""
+    ways, engine._pool._ways = engine._pool._ways, {}
+    engine._pool.spread = False
+    for way in ways.values():
+        await way.close()
+
+
+def test_requests_go_to_the_node_of_their_space_and_share_calls_there(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = identifier()
+
+    async def story(engine: PostgresEngine) -> None:
+        spaces = await several(engine, 20)
+        most = engine.gauges().connections_most
+        ways = {n: await way(engine, shared_server().port, known) for n in (1, 2)}
+        lead(engine, ways, spaces)
+        by_node = [Sent(way, monkeypatch) for way in ways.values()]
+        rest = Sent(engine._pool, monkeypatch)
+        outcomes = await asyncio.gather(*(engine.write([Write(space, (put(A),))]) for space in spaces))
+        assert all(isinstance(outcome, Commit) for (outcome,) in outcomes)
+        assert [sent.statements for sent in by_node] == [[encoding.CALL_SET_SPACES]] * 2
+        assert None not in [entry for (entry,) in await asyncio.gather(*(engine.get(space, [A]) for space in spaces))]
+        assert [sent.statements[1:] for sent in by_node] == [[read_batcher.GET] * 10] * 2
+        assert not {encoding.CALL_SET, encoding.CALL_WRITE, read_batcher.GET} & set(rest.statements)
+        assert engine.gauges().connections_most == most + 3 + 3
+        await at_rest(engine)
+
+    run_story(schema, story)
+
+
+def test_a_node_that_refuses_is_spoken_to_by_way_of_another(schema: Schema) -> None:
+    (closed,) = free_ports(1)
+
+    async def story(engine: PostgresEngine) -> None:
+        spaces = await several(engine, 3)
+        lead(engine, {1: await way(engine, closed, 0)}, spaces)
+        for space in spaces:
+            await commit(engine, space, put(A))
+            await there(engine, space, A)
+        await at_rest(engine)
+
+    run_story(schema, story)
+
+
+def test_another_server_at_the_address_of_a_node_is_not_spoken_to(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = identifier()
+
+    async def story(engine: PostgresEngine) -> None:
+        (space,) = await several(engine, 1)
+        stranger = await way(engine, shared_server().port, known + 1)
+        with pytest.raises(routing.NotReached):
+            await stranger.fetch("select 1")
+        lead(engine, {1: stranger}, [space])
+        sent = Sent(engine._pool, monkeypatch)
+        await commit(engine, space, put(A))
+        assert encoding.CALL_SET in sent.statements
+        await at_rest(engine)
+
+    run_story(schema, story)
+
+
+def test_a_node_that_hangs_is_refused_and_holds_up_no_other(schema: Schema) -> None:
+    known = identifier()
+
+    async def story(engine: PostgresEngine) -> None:
+        hanging, living = await several(engine, 2)
+        with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as silent:
+            port = silent.getsockname()[1]
+            ways = {
+                1: await way(engine, port, known, connect_timeout="1"),
+                2: await way(engine, shared_server().port, known),
+            }
+            lead(engine, ways, [hanging, living])
+            reading = asyncio.create_task(engine.get(hanging, [A]))
+            for n in range(5):
+                await commit(engine, living, put(A, b"%d" % n))
+                assert await one(engine, living, A) is not None
+            with pytest.raises(Unavailable, match=f"127.0.0.1:{port} .* does not answer; nothing was written"):
+                await reading
+            with pytest.raises(Unavailable, match="nothing was written"):
+                await commit(engine, hanging, put(A))
+            await at_rest(engine)
+            assert await one(engine, hanging, A) is None
+
+    run_story(schema, story)
+
+
+def test_what_waits_for_a_node_that_hangs_is_ended(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "HANG_SECONDS", 0.0)
+    known = identifier()
+
+    async def story(engine: PostgresEngine) -> None:
+        (space,) = await several(engine, 1)
+        node = await way(engine, shared_server().port, known, connect_timeout="1")
+        lead(engine, {1: node}, [space])
+        waiting = asyncio.create_task(node.fetch("select pg_sleep(60)"))
+        while not node._used:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await node.probe()
+        assert not waiting.done(), "it takes connections, so it works on the answer"
+        with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as silent:
+            hosts, node._hosts = node._hosts, [Host("127.0.0.1", silent.getsockname()[1])]
+            await node.probe()
+            with pytest.raises(Unavailable):
+                await waiting
+            with pytest.raises(Unavailable, match="does not answer"):
+                await engine.get(space, [A])
+            node._hosts = hosts
+            await node.probe()
+        await commit(engine, space, put(A))
+        await at_rest(engine)
+
+    run_story(schema, story)
