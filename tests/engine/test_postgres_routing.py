@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kvasir.engines.postgres import PostgresEngine, encoding, read_batcher, routing
+from kvasir.engines.postgres import PostgresEngine, encoding, read_batcher, routing, shards
 from kvasir.engines.postgres.address import Host
 from kvasir.errors import Unavailable
 from kvasir.model import Commit, Write
@@ -21,6 +21,13 @@ from tests.support.postgres_stories import run_story
 from tests.support.serving import free_ports
 
 A, B = k("a"), k("b")
+
+#: In the place of that of a cluster, which reads shards
+KVASIR_GET = f"""
+    create function kvasir_get(bigint[], bigint, bytea[]) returns table (
+        key bytea, value bytea, versionstamp bigint, sequence bigint, created_at bigint, expires_at bigint,
+        refresh bigint, metadata bytea, space bigint
+    ) language sql as $$ {read_batcher.GET_SPACES} $$"""
 
 
 @pytest.fixture
@@ -71,6 +78,7 @@ def test_requests_go_to_the_node_of_their_space_and_share_calls_there(
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 20)
         most = engine.gauges().connections_most
+        await engine._pool.write(KVASIR_GET)
         ways = {n: await way(engine, shared_server().port, known) for n in (1, 2)}
         lead(engine, ways, spaces)
         by_node = [Sent(way, monkeypatch) for way in ways.values()]
@@ -79,9 +87,28 @@ def test_requests_go_to_the_node_of_their_space_and_share_calls_there(
         assert all(isinstance(outcome, Commit) for (outcome,) in outcomes)
         assert [sent.statements for sent in by_node] == [[encoding.CALL_SET_SPACES]] * 2
         assert None not in [entry for (entry,) in await asyncio.gather(*(engine.get(space, [A]) for space in spaces))]
-        assert [sent.statements[1:] for sent in by_node] == [[read_batcher.GET] * 10] * 2
+        assert [sent.statements[1:] for sent in by_node] == [[shards.CALL_GET]] * 2
         assert not {encoding.CALL_SET, encoding.CALL_WRITE, read_batcher.GET} & set(rest.statements)
         assert engine.gauges().connections_most == most + 3 + 3
+        await at_rest(engine)
+
+    run_story(schema, story)
+
+
+def test_reads_find_another_way_where_a_node_has_no_such_shard(schema: Schema) -> None:
+    known = identifier()
+    types = ["bytea"] * 2 + ["bigint"] * 5 + ["bytea", "bigint"]
+    nothing = f"{KVASIR_GET.partition('$$')[0]} $$ select {', '.join(f'null::{type}' for type in types)} $$"
+
+    async def story(engine: PostgresEngine) -> None:
+        spaces = await several(engine, 3)
+        for space in spaces:
+            await commit(engine, space, put(A))
+        lead(engine, {1: await way(engine, shared_server().port, known)}, spaces)
+        for _ in range(2):  # without such a function, and with one that finds the shard gone
+            found = await asyncio.gather(*(engine.get(space, [A, B]) for space in spaces))
+            assert all(entry is not None and other is None for entry, other in found)
+            await engine._pool.write(nothing.replace("create function", "create or replace function"))
         await at_rest(engine)
 
     run_story(schema, story)

@@ -58,6 +58,15 @@ PLACEMENTS = """
     select s.shardid, n.groupid, n.nodename, n.nodeport from pg_dist_shard s
     join pg_dist_placement p on p.shardid = s.shardid join pg_dist_node n on n.groupid = p.groupid
     where s.logicalrelid = 'kvasir_head'::regclass and n.noderole = 'primary' and n.isactive"""
+#: The epoch as this node has it, without Citus' planner: nothing, if this node does not keep the table any more
+LOCAL_EPOCH = """
+    select last, kvasir_time() from kvasir_system_head_{0} where space = 1 and exists (
+        select from pg_dist_placement p join pg_dist_local_group l on l.groupid = p.groupid
+        where p.shardid = {0} and p.shardstate = 1)"""
+#: The number in it, if this node keeps the table
+SYSTEM_SHARD = """
+    select shardid from pg_dist_shard where logicalrelid = 'kvasir_system_head'::regclass
+        and to_regclass('kvasir_system_head_' || shardid) is not null"""
 SHARDS_OF = """
     select space, get_shard_id_for_distribution_column('kvasir_head'::regclass, space)
     from unnest($1::bigint[]) as g (space)"""

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kvasir.engines.postgres import shards
 from kvasir.engines.postgres.clock import ServerClock
 from kvasir.engines.postgres.routing import RoutedPool
 from kvasir.errors import response_too_long
@@ -128,9 +129,10 @@ class ReadBatcher:
             return None, batch
         for space in [space for space in self._waiting if space not in self._in_flight]:
             if self._pool.spread:
-                node = self._pool.node_of(space)
-                if node is not None and self._statements[node] >= MAX_IN_FLIGHT:
+                at = self._pool.node_of(space)
+                if (batch and at != node) or (at is not None and self._statements[at] >= MAX_IN_FLIGHT):
                     continue
+                node = at
             waiting = self._waiting.pop(space)
             taken = 0
             while taken < len(waiting) and size < BATCH_KEYS:
@@ -140,14 +142,14 @@ class ReadBatcher:
             if taken < len(waiting):
                 # The rest queues up behind the other spaces.
                 self._waiting[space] = waiting[taken:]
-            # On a cluster, a statement keeps to one space.
-            if size >= BATCH_KEYS or self._pool.spread:
+            # Through another node of a cluster, a statement keeps to one space.
+            if size >= BATCH_KEYS or (self._pool.spread and node is None):
                 break
         return node, batch
 
     async def _answer_epoch(self, futures: list[asyncio.Future[int]]) -> None:
         try:
-            ((epoch, now),) = await self._pool.fetch_of(EPOCH, SYSTEM_SPACE)
+            epoch, now = await self._fetch_epoch()
             if self._clock is not None:
                 self._clock.observe(now)
             for future in futures:
@@ -159,24 +161,41 @@ class ReadBatcher:
             self._epoch_in_flight = False
             self._send()
 
+    async def _fetch_epoch(self) -> Sequence[int]:
+        if (sql := self._pool.local_epoch) and (rows := await self._pool.fetch_at(None, sql)):
+            return tuple(rows[0])
+        ((epoch, now),) = await self._pool.fetch_of(EPOCH, SYSTEM_SPACE)
+        return epoch, now
+
     async def _fetch(self, space: int, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         return {row[0]: Entry(*row) for row in await self._pool.fetch_of(GET, space, self._now(), keys)}
 
-    async def _fetch_spaces(self, wanted: dict[int, list[bytes]]) -> dict[int, dict[bytes, Entry]]:
+    async def _fetch_spaces(
+        self, wanted: dict[int, list[bytes]], node: int | None
+    ) -> dict[int, dict[bytes, Entry]] | None:
+        """None: the node of a cluster does not have them all."""
         spaces = [space for space, keys in wanted.items() for _ in keys]
         keys = [key for keys in wanted.values() for key in keys]
         found: dict[int, dict[bytes, Entry]] = {space: {} for space in wanted}
-        for *entry, space in await self._pool.fetch(GET_SPACES, spaces, self._now(), keys):
+        rows: Sequence[Any] | None
+        if node is None:
+            rows = await self._pool.fetch(GET_SPACES, spaces, self._now(), keys)
+        else:
+            rows = await self._pool.fetch_at(node, shards.CALL_GET, spaces, self._now(), keys)
+            if rows is None or (rows and rows[-1][0] is None):
+                return None
+        for *entry, space in rows:
             found[space][entry[0]] = Entry(*entry)
         return found
 
     async def _answer(self, batch: Batch, node: int | None) -> None:
         try:
             wanted = {space: list({key for keys, _ in reads for key in keys}) for space, reads in batch.items()}
-            if len(wanted) == 1:
+            found: dict[int, dict[bytes, Entry]] | None = None
+            if node is not None or len(wanted) > 1:
+                found = await self._fetch_spaces(wanted, node)
+            if found is None:
                 found = {space: await self._fetch(space, keys) for space, keys in wanted.items()}
-            else:
-                found = await self._fetch_spaces(wanted)
             for space, reads in batch.items():
                 entries = found[space]
                 for keys, future in reads:

@@ -115,6 +115,8 @@ class RoutedPool(Pool):
         #: Where the spaces are: by their shards
         self._shards: dict[int, int] = {}
         self._nodes: dict[int, int] = {}
+        #: The statement that asks the node of the URL for the epoch; None: the general one
+        self.local_epoch: str | None = None
         self._unknown: set[int] = set()
         self._asked = asyncio.Event()
         self._not_before: dict[tuple[str, int], float] = {}
@@ -183,6 +185,8 @@ class RoutedPool(Pool):
     async def _look(self) -> None:
         """Learn where the shards are, and connect to nodes that are new."""
         rows = await self.fetch(cluster.PLACEMENTS)
+        found = await self.fetch(cluster.SYSTEM_SHARD)
+        self.local_epoch = cluster.LOCAL_EPOCH.format(found[0][0]) if found else None
         nodes = {shard: node for shard, node, _, _ in rows}
         if nodes.keys() != self._nodes.keys():
             self._shards.clear()
@@ -240,6 +244,21 @@ class RoutedPool(Pool):
                 if failure.hangs:
                     raise
         return await super().write_of(sql, space, *values)
+
+    async def fetch_at(self, node: int | None, sql: str, *values: Any) -> list[Any] | None:
+        """`fetch` from a node that `node_of` told, or that of the URL: None, if another way has to be found."""
+        pool = self if node is None else self._ways.get(node)
+        try:
+            return await pool.fetch(sql, *values) if pool is not None else None
+        except NotReached as failure:
+            if failure.hangs:
+                raise
+        except Unavailable:
+            raise
+        except KvasirError:
+            # It has lost the tables of a shard since it was asked, or its functions are old.
+            self.local_epoch = None
+        return None
 
     async def write_at(self, node: int | None, sql: str, *values: Any) -> list[Any]:
         """`write` to a node that `node_of` told; None: no cluster. Raises `NotReached`, too."""

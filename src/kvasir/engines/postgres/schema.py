@@ -235,7 +235,7 @@ def _functions(*, spread: bool) -> str:
     ):
         text = text.replace(plain, shards.direct(own))
     text = text.replace(SET_SPACES_FUNCTION, shards.SET_SPACES)
-    return shards.HERE + text + cluster.of_system_space(_OF_SPACE)
+    return shards.HERE + shards.GET + text + cluster.of_system_space(_OF_SPACE)
 
 
 def _mark(schema: str, *, spread: bool) -> str:

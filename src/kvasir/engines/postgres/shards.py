@@ -32,6 +32,48 @@ HERE = """
     end $$;
 """
 
+#: Living entries with these keys, space by space: those of one follow one another. If a shard is not here, the last row
+#: is of nulls, and nothing counts. A shard that is here after it was read was here when it was read.
+GET = """
+    create or replace function @kvasir_get(p_space bigint[], p_now bigint, p_key bytea[]) returns table (
+        key bytea, value bytea, versionstamp bigint, sequence bigint, created_at bigint, expires_at bigint,
+        refresh bigint, metadata bytea, space bigint
+    ) language plpgsql volatile as $$
+    declare
+        v_now bigint := coalesce(p_now, @kvasir_time());
+        v_first integer := 1;
+        v_last integer := 0;
+        v_shard bigint;
+        v_shards bigint[] := '{}';
+        v_here boolean := true;
+    begin
+        while v_here and v_first <= cardinality(p_space) loop
+            while p_space[v_last + 1] = p_space[v_first] loop
+                v_last := v_last + 1;
+            end loop;
+            v_shard := get_shard_id_for_distribution_column('@kvasir_entry'::regclass, p_space[v_first]);
+            v_shards := v_shards || v_shard;
+            v_here := to_regclass('@kvasir_entry_' || v_shard) is not null;
+            if v_here then
+                return query execute format('select e.key, e.value, e.versionstamp, e.sequence, e.created_at,'
+                    ' e.expires_at, e.refresh, e.metadata, e.space from @kvasir_entry_%s e'
+                    ' where e.space = $1 and e.key = any($2) and (e.expires_at is null or e.expires_at > $3)', v_shard)
+                    using p_space[v_first], p_key[v_first:v_last], v_now;
+            end if;
+            v_first := v_last + 1;
+        end loop;
+        if not v_here or exists (
+            select from unnest(v_shards) as g (shard) where not exists (
+                select from pg_dist_placement p join pg_dist_local_group l on l.groupid = p.groupid
+                where p.shardid = g.shard and p.shardstate = 1)
+        ) then
+            return query select null::bytea, null::bytea, null::bigint, null::bigint, null::bigint, null::bigint,
+                null::bigint, null::bytea, null::bigint;
+        end if;
+    end $$;
+"""
+CALL_GET = "select * from kvasir_get($1, $2, $3)"
+
 #: Each space by itself, in its shard, so that the order stays. Those that are not on this node are left out, too.
 SET_SPACES = re.sub(
     r"\n    declare.*\$\$;",
