@@ -190,6 +190,43 @@ def test_while_a_node_is_away_the_spaces_of_the_others_serve(cluster: Cluster) -
     asyncio.run(story())
 
 
+def test_a_node_that_hangs_holds_up_its_own_spaces_alone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "HANG_SECONDS", 0.5)
+    hangs = cluster.nodes[-1][2]
+
+    async def story() -> None:
+        async with cluster.way_to(hangs) as way, opened(f"{cluster.url}&connect_timeout=2") as (engine,):
+            here = (await space_on(cluster, engine, hangs, other=True)).number
+            there_ = (await space_on(cluster, engine, hangs)).number
+            for space in (here, there_):
+                await led(engine, space)
+                await commit(engine, space, put(A))
+                assert await one(engine, space, A) is not None
+            way.held = b""
+            reading = asyncio.create_task(engine.get(there_, [A]))
+            writing = asyncio.create_task(commit(engine, there_, put(A, b"2")))
+            for n in range(20):
+                await commit(engine, here, put(B, b"%d" % n))
+                assert (await there(engine, here, B)).value == b"%d" % n
+            with pytest.raises(Unavailable):
+                await reading
+            with pytest.raises((Unavailable, UnknownOutcome)):
+                await writing
+            with pytest.raises(Unavailable, match=f"127.0.0.1:{way.port} .* does not answer"):
+                await engine.get(there_, [A])
+            await commit(engine, here, put(B, b"99"))
+            await way.mend()
+            async with asyncio.timeout(60):
+                while True:
+                    with contextlib.suppress(Unavailable):
+                        await commit(engine, there_, put(B))
+                        break
+                    await asyncio.sleep(0.05)
+            assert await engine.check() == []
+
+    asyncio.run(story())
+
+
 def test_a_database_in_use_is_spread_without_loss(cluster: Cluster) -> None:
     name = f"{cluster.name[:40]}_{uuid.uuid4().hex[:8]}"
     cluster.server.new_database(name)
@@ -294,43 +331,6 @@ def test_requests_go_to_the_node_of_the_space_wherever_that_is(cluster: Cluster)
             assert await led(engine, space, there_[2]) == await cluster.group_of(space)
             await asyncio.gather(*(engine.write([Write(space, (put(k("d")),))]) for space in spaces))
             assert await engine.count(space) == 4
-            assert await engine.check() == []
-
-    asyncio.run(story())
-
-
-def test_a_node_that_hangs_holds_up_its_own_spaces_alone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "HANG_SECONDS", 0.5)
-    hangs = cluster.nodes[-1][2]
-
-    async def story() -> None:
-        async with cluster.way_to(hangs) as way, opened(f"{cluster.url}&connect_timeout=2") as (engine,):
-            here = (await space_on(cluster, engine, hangs, other=True)).number
-            there_ = (await space_on(cluster, engine, hangs)).number
-            for space in (here, there_):
-                await led(engine, space)
-                await commit(engine, space, put(A))
-                assert await one(engine, space, A) is not None
-            way.held = b""
-            reading = asyncio.create_task(engine.get(there_, [A]))
-            writing = asyncio.create_task(commit(engine, there_, put(A, b"2")))
-            for n in range(20):
-                await commit(engine, here, put(B, b"%d" % n))
-                assert (await there(engine, here, B)).value == b"%d" % n
-            with pytest.raises(Unavailable):
-                await reading
-            with pytest.raises((Unavailable, UnknownOutcome)):
-                await writing
-            with pytest.raises(Unavailable, match=f"127.0.0.1:{way.port} .* does not answer"):
-                await engine.get(there_, [A])
-            await commit(engine, here, put(B, b"last"))
-            await way.mend()
-            async with asyncio.timeout(60):
-                while True:
-                    with contextlib.suppress(Unavailable):
-                        await commit(engine, there_, put(B))
-                        break
-                    await asyncio.sleep(0.05)
             assert await engine.check() == []
 
     asyncio.run(story())
