@@ -28,7 +28,7 @@ def test_tables_are_made_once_and_shown(tmp_path: Path, schema: Schema) -> None:
     assert (before["version"], before["tables"], before["spaces"]) == (0, {}, {})
     assert set(before) == {
         "server_version", "database", "schema", "version", "newest", "pooled", "spaces", "tables", "nodes",
-        "away", "shards",
+        "away", "direct", "shards",
     }  # fmt: skip
     assert not schema.query("select relname from pg_class where relnamespace = current_schema()::regnamespace")
     for _ in range(2):
