@@ -14,8 +14,8 @@ from contextlib import aclosing
 from kvasir.engine import Clock, Outcome, Waiter, Watch
 from kvasir.engines.postgres import checking, listing, loading, tree
 from kvasir.engines.postgres.clock import ServerClock
+from kvasir.engines.postgres.connection import CANNOT_CONNECT
 from kvasir.engines.postgres.failures import failed_connecting
-from kvasir.engines.postgres.pool import CANNOT_CONNECT
 from kvasir.engines.postgres.read_batcher import ReadBatcher
 from kvasir.engines.postgres.routing import RoutedPool
 from kvasir.engines.postgres.scanning import Scans

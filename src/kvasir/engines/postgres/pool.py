@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import asyncpg
 
 from kvasir.engines.postgres import cluster, failures
 from kvasir.engines.postgres.address import Host, connect_arguments, hosts
+from kvasir.engines.postgres.connection import CANNOT_CONNECT, Connection
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.limits import refused
 from kvasir.model import SYSTEM_SPACE
@@ -45,37 +45,6 @@ ABOUT = f"""
         {cluster.HAS_CITUS} as spread"""
 
 OLDEST_SERVER = 130_000
-
-CANNOT_CONNECT = (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
-
-#: Numbers of types below this are PostgreSQL's own, the same in every database.
-BUILT_IN_TYPES = 16_384
-
-
-class _Connection(asyncpg.Connection):  # type: ignore[misc]
-    """One that can always be closed, even if the server no longer answers, and asks about types only once."""
-
-    #: What is known of a type: rows of asyncpg's question, by their "oid"
-    _known: ClassVar[dict[int, dict[int, Any]]] = {}
-
-    async def _introspect_types(self, typeoids: Iterable[int], timeout: float | None) -> tuple[Any, Any]:  # noqa: ASYNC109
-        # asyncpg knows no arrays beforehand, and asks in each connection, which costs most of what it takes to connect.
-        wanted = list(typeoids)
-        if all(oid in self._known for oid in wanted):
-            found = {number: row for oid in wanted for number, row in self._known[oid].items()}
-            # Without a name it would prepare the statement again that it asked for.
-            return list(found.values()), types.SimpleNamespace(name="known")
-        rows, statement = await super()._introspect_types(wanted, timeout)
-        if max(wanted) < BUILT_IN_TYPES:
-            found = {row["oid"]: row for row in rows}
-            self._known.update(dict.fromkeys(wanted, found))
-        return rows, statement
-
-    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg has it
-        # asyncpg's pool closes connections in tasks of its own; nobody would retrieve their exceptions.
-        with contextlib.suppress(*CANNOT_CONNECT):
-            await super().close(timeout=timeout)
 
 
 class Pool:
@@ -130,7 +99,7 @@ class Pool:
         self._pool = await asyncpg.create_pool(
             **arguments,
             connect=self._connect,
-            connection_class=_Connection,
+            connection_class=Connection,
             min_size=0,
             max_size=self._max_connections,
             max_queries=1 << 40,
@@ -157,7 +126,7 @@ class Pool:
     async def dedicated(self) -> AsyncIterator[Any]:
         """A connection outside the pool, without prepared statements and without a time limit. Raises `Unavailable`."""
         try:
-            connection = await self._connect(**self._arguments, connection_class=_Connection, statement_cache_size=0)
+            connection = await self._connect(**self._arguments, connection_class=Connection, statement_cache_size=0)
         except CANNOT_CONNECT as error:
             raise failures.failed_connecting(error) from None
         try:
@@ -178,7 +147,7 @@ class Pool:
             if is_here:
                 yield connection
                 return
-        options = self._arguments | {"connection_class": _Connection, "statement_cache_size": 0}
+        options = self._arguments | {"connection_class": Connection, "statement_cache_size": 0}
         try:
             connection = await asyncpg.connect(host=name, port=port, **options)
         except CANNOT_CONNECT as error:

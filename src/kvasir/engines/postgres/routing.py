@@ -18,7 +18,8 @@ import asyncpg
 
 from kvasir.engines.postgres import cluster, failures
 from kvasir.engines.postgres.address import Host
-from kvasir.engines.postgres.pool import CANNOT_CONNECT, Pool
+from kvasir.engines.postgres.connection import CANNOT_CONNECT
+from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError, Unavailable
 from kvasir.model import SYSTEM_SPACE
 

@@ -11,8 +11,9 @@ import msgspec
 
 from kvasir.engines.postgres import cluster
 from kvasir.engines.postgres.address import Host, connect_arguments, hosts
+from kvasir.engines.postgres.connection import CANNOT_CONNECT
 from kvasir.engines.postgres.failures import failed_connecting
-from kvasir.engines.postgres.pool import BUSY_SECONDS, CANNOT_CONNECT, Pool
+from kvasir.engines.postgres.pool import BUSY_SECONDS, Pool
 from kvasir.engines.postgres.schema import MIGRATIONS
 from kvasir.errors import KvasirError
 
