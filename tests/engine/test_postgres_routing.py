@@ -14,10 +14,9 @@ from kvasir.engines.postgres import PostgresEngine, encoding, read_batcher, rout
 from kvasir.engines.postgres.address import Host
 from kvasir.errors import Unavailable
 from kvasir.model import Commit, Write
-from tests.engine.test_postgres_spaces import Sent, several
 from tests.support.lab import Schema, commit, k, one, put, there
 from tests.support.postgres import shared_server
-from tests.support.postgres_stories import run_story
+from tests.support.postgres_stories import Sent, run_story, several
 from tests.support.serving import free_ports
 
 A, B = k("a"), k("b")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from kvasir.engines.postgres import PostgresEngine, encoding, read_batcher
-from kvasir.engines.postgres.pool import Pool
 from kvasir.errors import KvasirError, UnknownOutcome
 from kvasir.model import Commit, Write
-from tests.support.lab import Schema, commit, k, new_space, one, put, there
-from tests.support.postgres_stories import holding, queued, run_story
+from tests.support.lab import Schema, commit, k, one, put, there
+from tests.support.postgres_stories import Sent, holding, queued, run_story, several
 
 A, B = k("a"), k("b")
 
@@ -24,32 +22,6 @@ def schema() -> Iterator[Schema]:
     schema = Schema()
     yield schema
     schema.drop()
-
-
-class Sent:
-    """What a pool sends to its database, by the text of the statement."""
-
-    def __init__(self, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.statements: list[str] = []
-        for name in ("fetch", "write"):
-            self._spy(pool, name, monkeypatch)
-
-    def _spy(self, pool: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = getattr(pool, name)
-
-        async def spy(sql: str, *values: Any) -> Any:
-            if "kvasir_sweep" not in sql:  # which comes in between where the machine is slow
-                self.statements.append(sql)
-            return await original(sql, *values)
-
-        monkeypatch.setattr(pool, name, spy)
-
-    def count(self, sql: str) -> int:
-        return self.statements.count(sql)
-
-
-async def several(engine: PostgresEngine, count: int) -> list[int]:
-    return [(await new_space(engine, n)).number for n in range(count)]
 
 
 def test_many_spaces_share_statements_and_commits(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:

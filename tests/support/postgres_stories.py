@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import pytest
 
 from kvasir.engines.postgres import PostgresEngine
+from kvasir.engines.postgres.pool import Pool
 from kvasir.model import Mutation, Write
 from tests.support.clock import ManualClock
-from tests.support.lab import Schema
+from tests.support.lab import Schema, new_space
 from tests.support.postgres import postgres_engine
 from tests.support.serving import PATIENCE_SECONDS
 
@@ -81,3 +83,29 @@ async def holding(schema: Schema, *spaces: int) -> AsyncIterator[Hold]:
         yield Hold(connection)
     finally:
         await connection.close()
+
+
+class Sent:
+    """What a pool sends to its database, by the text of the statement."""
+
+    def __init__(self, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.statements: list[str] = []
+        for name in ("fetch", "write"):
+            self._spy(pool, name, monkeypatch)
+
+    def _spy(self, pool: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = getattr(pool, name)
+
+        async def spy(sql: str, *values: Any) -> Any:
+            if "kvasir_sweep" not in sql:  # which comes in between where the machine is slow
+                self.statements.append(sql)
+            return await original(sql, *values)
+
+        monkeypatch.setattr(pool, name, spy)
+
+    def count(self, sql: str) -> int:
+        return self.statements.count(sql)
+
+
+async def several(engine: PostgresEngine, count: int) -> list[int]:
+    return [(await new_space(engine, n)).number for n in range(count)]
