@@ -287,6 +287,12 @@ FIXED: dict[str, tuple[Row, ...]] = {
             "seconds",
             "`unavailable`, or `unknown_outcome` for a write",
         ),
+        (
+            "engines.postgres.routing:HANG_SECONDS",
+            "Time without an answer after which a node of Citus that takes no new connection is refused",
+            "seconds",
+            "`unavailable`, or `unknown_outcome` for a write",
+        ),
         ("engines.postgres.address:CONNECT_SECONDS", "Time to connect to PostgreSQL", "seconds", UNAVAILABLE),
         (
             "engines.postgres.schema:LOCK_MILLISECONDS",
@@ -392,6 +398,7 @@ INNER = {
     "engines.postgres.checking": "PREFETCH_ROWS",
     "engines.postgres.listing": "PREFETCH_ROWS",
     "engines.postgres.read_batcher": "BATCH_KEYS MAX_BATCHED_READ_KEYS MAX_IN_FLIGHT",
+    "engines.postgres.routing": "LOOK_SECONDS PAUSE_SECONDS RETRY_SECONDS",
     "engines.postgres.spaces": "ATTEMPTS",
     "engines.postgres.sweeping": "IDLE_SECONDS ROWS SPREAD_IDLE_SECONDS",
     "engines.postgres.tree": "UNLIMITED",
