@@ -226,9 +226,12 @@ def test_everything_by_keyboard_alone(page: Page, server: Server, http: httpx.Cl
     keys.press("Control+End")
     keys.press("ArrowLeft")
     keys.type(', "y": 2')
-    keys.press("Control+s")
+    keys.press("Escape")
+    expect(page.locator("#save")).to_be_focused()
+    keys.press("Enter")
     expect(page.get_by_text("Saved.")).to_be_visible()
     assert stored(kv, ["b", "c"]) == '{"x": 1, "y": 2}'
+    expect(page.locator("#tree")).to_be_focused()
     # A new key.
     keys.press("n")
     expect(page.get_by_label("Key", exact=True)).to_be_focused()
@@ -240,7 +243,7 @@ def test_everything_by_keyboard_alone(page: Page, server: Server, http: httpx.Cl
     expect(page.get_by_role("treeitem", name="d", exact=True)).to_be_visible()
     assert stored(kv, ["d"]) == "3"
     # Delete it.
-    page.locator("#tree").focus()
+    expect(page.locator("#tree")).to_be_focused()
     keys.press("End")
     keys.press("Delete")
     expect(page.get_by_role("dialog", name="Delete 1 entry")).to_be_visible()
@@ -248,6 +251,17 @@ def test_everything_by_keyboard_alone(page: Page, server: Server, http: httpx.Cl
     keys.press("Enter")
     expect(page.get_by_text("1 entry deleted.")).to_be_visible()
     assert stored(kv, ["d"]) is None
+    expect(page.locator("#tree")).to_be_focused()
+    # All of a list.
+    page.goto(place(kv, "list"))
+    expect(page.get_by_role("option")).to_have_count(2)
+    page.locator("#list").focus()
+    keys.press("Control+a")
+    expect(page.get_by_text("2 selected")).to_be_visible()
+    keys.press("Delete")
+    expect(page.get_by_role("dialog", name="Delete 2 entries")).to_be_visible()
+    keys.press("Escape")
+    expect(page.locator("#list")).to_be_focused()
 
 
 # -- look -------------------------------------------------------------------------------------------------

@@ -275,5 +275,5 @@ def test_hostile_keys_and_values_are_shown_as_text(page: Page, v1: httpx.Client,
     assert "onerror=" in shown
     # What would turn the rest of the line around, or cannot be seen, is named in its place.
     assert not set("\u202e\u2066\u2028\u2029\x00\x07\x1b") & set(shown)
-    assert page.title() == "Kvasir"
+    assert page.title() == "Data – Kvasir"
     assert page.locator("img, script:not([src])").count() == 0

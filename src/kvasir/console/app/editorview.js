@@ -6,7 +6,7 @@ import * as code from "./code.js";
 import { html } from "./html.js";
 import { dropDraft, keepDraft, saveDraft } from "./opened.js";
 import { indented } from "./spans.js";
-import { Failure, tell } from "./ui.js";
+import { backToKeys, Failure, tell } from "./ui.js";
 
 /** @typedef {import("./opened.js").Draft} Draft */
 
@@ -38,6 +38,7 @@ export function EditorPane({ draft, opened }) {
   const saved = (written) => {
     const { theirs } = written;
     void opened.load();
+    backToKeys();
     if (!theirs) return void tell("Saved.");
     tell("Saved over their version.", {
       action: { label: "Open theirs as a draft", run: () => reopen(written, theirs.text) },
@@ -55,12 +56,14 @@ export function EditorPane({ draft, opened }) {
     const mine = latest.current;
     dropDraft(mine);
     void opened.load();
+    backToKeys();
     tell("Your version is set aside.", { action: { label: "Take it up again", run: () => keepDraft(mine) } });
   };
 
   const cancel = () => {
     const mine = latest.current;
     dropDraft(mine);
+    backToKeys();
     if (mine.changed && mine.text !== (mine.base?.text ?? ""))
       tell("Your draft is set aside.", { action: { label: "Take it up again", run: () => keepDraft(mine) } });
   };
@@ -116,6 +119,8 @@ export function EditorPane({ draft, opened }) {
 
 /** @typedef {{ draft: Draft, latest: { current: Draft }, save: () => void }} Props */
 
+const leave = () => document.getElementById("save")?.focus();
+
 /** @param {Props} props */
 function Editor({ draft, latest, save }) {
   const parent = useRef(/** @type {HTMLElement | null} */ (null));
@@ -123,6 +128,7 @@ function Editor({ draft, latest, save }) {
     const view = code.editor(/** @type {HTMLElement} */ (parent.current), draft.text, "Value", {
       onSave: save,
       onChange: (text) => follow(latest, text()),
+      onLeave: leave,
     });
     view.focus();
     return () => view.destroy();
@@ -147,6 +153,7 @@ function Merge({ draft, latest, save }) {
     const view = code.merging(/** @type {HTMLElement} */ (parent.current), draft.theirs?.text ?? "", draft.text, {
       onSave: save,
       onChange: (text) => follow(latest, text()),
+      onLeave: leave,
     });
     view.b.focus();
     return () => view.destroy();

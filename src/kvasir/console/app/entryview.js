@@ -15,10 +15,15 @@ import { PrefixActions } from "./prefix.js";
 import { go } from "./route.js";
 import { mayWrite } from "./session.js";
 import { indented } from "./spans.js";
-import { copy, Failure, Icon, KeyText, Loading } from "./ui.js";
+import { backToKeys, copy, Failure, Icon, KeyText, Loading } from "./ui.js";
 
 /** @typedef {import("./opened.js").Opened} Opened */
 /** @typedef {import("./entries.js").Entry} Entry */
+
+const close = () => {
+  go({ key: null });
+  backToKeys();
+};
 
 /** @param {{ opened: Opened }} props */
 export function EntryPane({ opened }) {
@@ -27,7 +32,7 @@ export function EntryPane({ opened }) {
   const draft = draftOf(space, key);
   return html`<section class="pane" id="entry" aria-label="Entry">
     <header class="pane-head">
-      <button class="icon-button only-narrow" aria-label="Back to the keys" onClick=${() => go({ key: null })}>
+      <button class="icon-button only-narrow" aria-label="Back to the keys" onClick=${close}>
         <${Icon} name="back" />
       </button>
       <h1><${KeyText} parts=${key} most=${400} /></h1>
@@ -39,12 +44,7 @@ export function EntryPane({ opened }) {
       >
         <${Icon} name="copy" />
       </button>
-      <button
-        class="icon-button not-narrow"
-        aria-label="Close the entry"
-        title="Close"
-        onClick=${() => go({ key: null })}
-      >
+      <button class="icon-button not-narrow" aria-label="Close the entry" title="Close" onClick=${close}>
         <${Icon} name="close" />
       </button>
     </header>
@@ -70,6 +70,8 @@ function Body({ opened, entry }) {
 
 /** @param {{ opened: Opened }} props */
 function NoEntry({ opened }) {
+  // The buttons of an entry that has just gone have taken the focus with them.
+  useEffect(() => void backToKeys(), []);
   return html`<div class=${classes("no-entry", opened.marked.value && "changed")}>
     <p>
       ${opened.marked.value ? "This entry has just been removed." : "There is no entry with exactly this key."}

@@ -10,7 +10,7 @@ const HELP = [
   [["→", "←"], "open and close a part of the tree"],
   [["Home", "End", "PgUp", "PgDn"], "move far"],
   [["Enter"], "show the entry"],
-  [["Space"], "select in the list"],
+  [["Space", "Ctrl A"], "select in the list"],
   [["Delete"], "delete the entry, or what is selected"],
   [["e"], "edit the entry that is shown"],
   [["n"], "new key"],

@@ -43,6 +43,10 @@ export function ListView({ listing }) {
 
   /** @param {KeyboardEvent} event */
   const onKeyDown = (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "a" && mayWrite.value) {
+      event.preventDefault();
+      listing.selectAll(true);
+    }
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const page = scroller.current?.page() ?? 5;
     const item = items[active];

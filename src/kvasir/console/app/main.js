@@ -69,6 +69,13 @@ effect(() => {
   if (!session.value) forgetSpaces();
 });
 
+// Browsers keep titles in their history: no space and no key is in one.
+effect(() => {
+  const page = (manages.value && PAGES[route.value.page]?.title) || "Data";
+  const title = session.value ? page : "Sign in";
+  document.title = `${title} – Kvasir`;
+});
+
 listenToKeys();
 await begin();
 followRoute();

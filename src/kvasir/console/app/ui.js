@@ -116,6 +116,14 @@ export function Notices() {
   </div>`;
 }
 
+/** Whoever has closed what they were in goes on among the keys. */
+export const backToKeys = () =>
+  setTimeout(() => {
+    const { activeElement } = document;
+    if (!activeElement || activeElement === document.body)
+      /** @type {HTMLElement | null} */ (document.querySelector("#tree, #list:not([hidden])"))?.focus();
+  });
+
 // -- dialogs ----------------------------------------------------------------------------------------------
 
 /** The dialog that is open, made by a function. @type {import("@preact/signals").Signal<(() => any) | null>} */
@@ -139,7 +147,10 @@ export function Dialog({ title, children, onSubmit, wide = false, busy = false }
     const shown = element.current;
     shown?.showModal();
     // Gives the focus back to where it was.
-    return () => shown?.close();
+    return () => {
+      shown?.close();
+      backToKeys();
+    };
   }, []);
   return html`<dialog
     ref=${element}
