@@ -25,7 +25,7 @@ export function Data() {
 const Welcome = () =>
   html`<main class="welcome empty">
     <h1>Choose a space</h1>
-    <p class="soft">Stores, applications and sessions are at the left. <kbd>?</kbd> shows what the keyboard does.</p>
+    <p class="soft">Choose one of the stores, applications and sessions. <kbd>?</kbd> shows what the keyboard does.</p>
   </main>`;
 
 /** @param {{ id: string }} props */

@@ -1,6 +1,6 @@
 // The page: who is signed in decides what is on it.
 
-import { effect, render } from "../vendor/preact.js";
+import { effect, render, useEffect, useRef } from "../vendor/preact.js";
 import { AccessKeys } from "./accesskeys.js";
 import { Accounts } from "./accounts.js";
 import { Data } from "./data.js";
@@ -37,9 +37,14 @@ let lastData = "#/";
 function Views() {
   const { page } = route.value;
   if (page === "data") lastData = fragment(route.value);
+  const nav = useRef(/** @type {HTMLElement | null} */ (null));
+  // On a narrow screen it may be out of sight.
+  useEffect(() => {
+    nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [page]);
   if (!manages.value) return null;
   const here = (/** @type {string} */ name) => (page === name ? "page" : undefined);
-  return html`<nav aria-label="Views">
+  return html`<nav ref=${nav} aria-label="Views">
     <a href=${lastData} aria-current=${here("data")}>Data</a>
     ${Object.entries(PAGES).map(([name, { title }]) => html`<a href=${`#/${name}`} aria-current=${here(name)}>${title}</a>`)}
   </nav>`;
