@@ -254,7 +254,7 @@ def test_everything_by_keyboard_alone(page: Page, server: Server, http: httpx.Cl
     expect(page.locator("#tree")).to_be_focused()
     # All of a list.
     page.goto(place(kv, "list"))
-    expect(page.get_by_role("option")).to_have_count(2)
+    expect(page.locator("#list").get_by_role("option")).to_have_count(2)
     page.locator("#list").focus()
     keys.press("Control+a")
     expect(page.get_by_text("2 selected")).to_be_visible()
