@@ -105,6 +105,14 @@ def test_peek_does_not_extend_a_sliding_life(kv: Kv) -> None:
     assert kv.json("get", "k", "--peek")["expires_at"] > first
 
 
+def test_a_negative_number_is_a_value_and_no_option(kv: Kv) -> None:
+    kv("set", "n", "-7", "--ttl", "1h")
+    assert kv("get", "n") == "-7"
+    kv("set", "--", "n", "-0.5e1")
+    assert kv("get", "n") == "-0.5e1"
+    assert "No such option" in kv.complaint("set", "n", "-x", status=2)
+
+
 def test_the_exit_status_tells_what_went_wrong(kv: Kv, server: Server) -> None:
     kv("set", "k", "1")
     assert "no entry" in kv.complaint("get", "no", status=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 import sys
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from kvasir_client import Entry, keys
 from kvasir_client.times import instant, instant_text
+from typer.core import TyperCommand
 
 from kvasir.cli.kv.completing import complete_context, complete_key, complete_store
 from kvasir.cli.kv.connection import Choice, store_of
@@ -41,6 +43,8 @@ ExpiresAt = Annotated[
 IfVersion = Annotated[
     str | None, typer.Option("--if-version", metavar="VERSION", help="Only if the key has this versionstamp.")
 ]
+
+_NEGATIVE = re.compile(r"-\d[\d.eE+-]*").fullmatch
 
 #: The options of every verb: by the name of their parameter its type and default.
 _WHERE: dict[str, tuple[Any, Any]] = {
@@ -93,6 +97,17 @@ class Results:
             sys.stdout.write(text + "\n")
 
 
+class Verb(TyperCommand):
+    """A command whose arguments, but for the first, may be negative numbers: no option looks like one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for at in range(1, len(args)):
+            if _NEGATIVE(args[at]) and not args[at - 1].startswith("-"):
+                args = [*args[:at], *args[at + 1 :], *(["--"] if "--" not in args else []), args[at]]
+                break
+        return super().parse_args(ctx, args)
+
+
 def register(app: typer.Typer, name: str, verb: Any) -> None:
     """Add a verb: a function of a `Store`, `Results`, and options of its own. Typer reads a function's signature."""
     signature = inspect.signature(verb, eval_str=True)
@@ -112,7 +127,7 @@ def register(app: typer.Typer, name: str, verb: Any) -> None:
     ]
     keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     command.__signature__ = inspect.Signature(keywords + where)  # type: ignore[attr-defined]
-    app.command(name)(command)
+    app.command(name, cls=Verb)(command)
 
 
 def moment(text: str | None) -> datetime | None:

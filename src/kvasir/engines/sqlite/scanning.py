@@ -31,7 +31,7 @@ CHECK_SECONDS = 0.5
 #: Entries that are joined, as few as the caches of a processor hold, and bytes of a text that may be among them.
 JOINED, JOINED_BYTES = 500, 1_024
 
-#: So many batches are read together, and none more once their values have so many bytes.
+#: So many batches are read together, and none more once they have so many bytes.
 TOGETHER, TOGETHER_BYTES = 4, SCAN_BYTES // 4
 
 WHERE = f"""
@@ -134,7 +134,10 @@ class _Scan:
                 size = 0
                 while len(found) < TOGETHER and size < TOGETHER_BYTES and (batch := self._read(self._connection)):
                     found.append(batch)
-                    size += len(batch.values) if isinstance(batch, Columns) else TOGETHER_BYTES
+                    if isinstance(batch, Columns):
+                        size += len(batch.keys) + len(batch.values) + len(batch.metadata)
+                    else:
+                        size += TOGETHER_BYTES
                 return found
         finally:
             if self._ended is not None:
