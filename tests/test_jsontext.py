@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -130,6 +131,30 @@ def test_what_is_within_the_bounds_passes(text: bytes) -> None:
 def test_equality(a: Any, b: Any, same: bool) -> None:
     assert equal(a, b) is same
     assert equal(b, a) is same
+
+
+def test_what_differs_is_not_walked_through_step_by_step() -> None:
+    """A filter by metadata is compared with each entry that a listing passes."""
+    steps = 0
+
+    def count(_frame: object, event: str, _argument: object) -> Any:
+        nonlocal steps
+        steps += event == "line"
+        return count
+
+    def traced(a: Any, b: Any) -> bool:
+        sys.settrace(count)
+        try:
+            return equal(a, b)
+        finally:
+            sys.settrace(None)
+
+    assert not traced([[]] * 5_000 + [0], [[]] * 5_000 + [1])
+    assert steps < 50
+    deep: Any = []
+    for _ in range(5_000):
+        deep = [deep]
+    assert equal(deep, [deep]) is False
 
 
 @pytest.mark.parametrize(

@@ -435,7 +435,7 @@ INNER = {
     "server.supervisor": "RESPAWN_SECONDS",
     "server.traces": "CLOSE_SECONDS PHASE_SECONDS",
     "server.vitals": "FILES_SECONDS LAG_SECONDS",
-    "server.worker": "CLOCK_SECONDS MEMORY_SWEEP_SECONDS PUBLISH_SECONDS",
+    "server.worker": "CLOCK_SECONDS MEMORY_SWEEP_SECONDS PUBLISH_SECONDS SWITCH_SECONDS",
     "store.reading": "LARGE_BYTES",
     "store.space_cache": "MAX_SPACES",
     "store.timed": "MOMENT_SECONDS",

@@ -6,6 +6,7 @@ interpreter's digit limit), strings without lone surrogates, nesting bounded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -160,6 +161,9 @@ def contains(whole: Any, part: Any) -> bool:
 
 def equal(a: Any, b: Any) -> bool:
     """JSON equality: 3 equals 3.0, true does not equal 1."""
+    with contextlib.suppress(RecursionError):
+        if a != b:  # as Python compares them, which is quick; what it takes for equal deserves a closer look
+            return False
     todo = [(a, b)]
     while todo:
         a, b = todo.pop()

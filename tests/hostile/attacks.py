@@ -285,6 +285,9 @@ def native(world: World) -> Iterator[Attack]:
                  sized(LIMITS.keys_body_bytes, '{"keys":[', '["a"],', '["a"]]}'))  # fmt: skip
     yield attack("Atomic", "a body of junk", "POST", "atomic", sized(16 * MIB, '{"mutations":[', "[],", "1]}"),
                  developer)  # fmt: skip
+    text = json.dumps("[" + '"a",' * 250_000 + "1]")
+    mutations = ",".join([f'{{"type":"set","key":["attack"],"text":{text}}}'] * 10)
+    yield attack("Atomic", "texts of 10 MiB", "POST", "atomic", f'{{"mutations":[{mutations}]}}'.encode(), developer)
     yield attack("DeletePrefix", "what is not there", "DELETE", "entries?prefix=none", key=developer)
     yield Attack("native", "ListSpaces", "all", request("GET", "/v1/spaces", key=world.viewer))
 

@@ -22,7 +22,8 @@ from kvasir.cli import main
 from kvasir.server.worker import Worker
 
 BEAT_SECONDS = 0.005
-_SECONDS = struct.Struct("d")
+#: The longest standstill, and the interpreter's switch interval
+_SECONDS = struct.Struct("dd")
 
 
 class Heartbeat:
@@ -33,10 +34,11 @@ class Heartbeat:
             path.write_bytes(bytes(_SECONDS.size))
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _SECONDS.size)
+        self.switch_seconds = 0.0
 
     def read(self) -> float:
         """The longest standstill in seconds; begins anew."""
-        (seconds,) = _SECONDS.unpack(self._memory[:])
+        seconds, self.switch_seconds = _SECONDS.unpack(self._memory[:])
         self._memory[:] = bytes(_SECONDS.size)
         return float(seconds)
 
@@ -48,8 +50,8 @@ class Heartbeat:
             waited = _waited(schedstat)
             await asyncio.sleep(BEAT_SECONDS)
             late = time.perf_counter() - due - (_waited(schedstat) - waited)
-            if late > _SECONDS.unpack(self._memory[:])[0]:
-                self._memory[:] = _SECONDS.pack(late)
+            longest = max(late, _SECONDS.unpack(self._memory[:])[0])
+            self._memory[:] = _SECONDS.pack(longest, sys.getswitchinterval())
 
 
 def _waited(schedstat: int) -> float:
