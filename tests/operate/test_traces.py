@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ from tests.support import nemesis
 from tests.support.cli import Commands
 from tests.support.faults import disk
 from tests.support.http_client import client
-from tests.support.serving import KEY, Server, free_ports, serving, wait_until
+from tests.support.serving import KEY, Server, environment, free_ports, serving, wait_until
 from tests.support.voximplant import private_key
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -271,6 +273,14 @@ def test_the_standard_variables_ask(given: dict[str, str], asking: str | None) -
 )
 def test_what_is_in_the_way_of_spans_is_said(given: dict[str, str], why: str | None) -> None:
     assert obstacle(given) == why
+
+
+def test_a_variable_that_makes_no_sense_is_no_reason_not_to_serve() -> None:
+    program = "import logging; logging.basicConfig(); from kvasir.server.traces import make; print(make())"
+    env = environment() | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_MAX_QUEUE_SIZE": "-1"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True)
+    assert done.stdout == "None\n"
+    assert "there will be no traces, since OpenTelemetry refuses its variables: " in done.stderr
 
 
 def test_every_operation_of_an_api_has_a_route() -> None:

@@ -86,9 +86,15 @@ def obstacle(variables: Mapping[str, str]) -> str | None:
     return None
 
 
-def wanted() -> bool:
-    """Whether spans are to be sent."""
-    return asked_by(os.environ) is not None and obstacle(os.environ) is None
+def make() -> Traces | None:
+    """What sends the spans of this process; None: nobody asks for any, or they cannot be."""
+    if asked_by(os.environ) is None or obstacle(os.environ) is not None:
+        return None
+    try:
+        return Traces()
+    except Exception as error:  # whatever the SDK raises for a variable that makes no sense to it
+        log.warning("there will be no traces, since OpenTelemetry refuses its variables: %s", error)
+        return None
 
 
 def warn() -> None:

@@ -156,7 +156,7 @@ class Worker:
         return kind(self._engine, self._config.limits, self._engine.clock)
 
     def _create_traces(self) -> traces.Traces | None:
-        return traces.Traces() if traces.wanted() else None
+        return traces.make()
 
     def _create_access(self) -> tuple[Authenticator, ServiceTokenVerifier]:
         keys, tokens = (
