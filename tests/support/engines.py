@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from kvasir.engine import Clock, Engine
+from kvasir.engine import Clock, Engine, Outcome, Waiter
 from kvasir.engines.memory import MemoryEngine
+from kvasir.errors import KvasirError
+from kvasir.model import Write
 
 #: How an engine of a fresh database is made, not yet open; None: it is the memory engine.
 make_durable: Callable[[Clock], Engine] | None = None
@@ -48,6 +50,22 @@ class Elsewhere:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def submit(self, writes: Sequence[Write], waiter: Waiter) -> None:
+        """See `Engine.submit`. Like a coroutine's caller, the waiter is told in the loop that this is called in."""
+
+        async def written() -> list[Outcome]:
+            return await self._engine.write(writes)
+
+        def tell(future: asyncio.Future[list[Outcome]]) -> None:
+            error = future.exception()
+            if error is None:
+                waiter.set_result(future.result())
+            else:
+                assert isinstance(error, KvasirError)
+                waiter.set_exception(error)
+
+        asyncio.wrap_future(asyncio.run_coroutine_threadsafe(written(), self._loop)).add_done_callback(tell)
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self._engine, name)
