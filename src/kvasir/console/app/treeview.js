@@ -160,6 +160,7 @@ export function TreeView({ tree, onDelete }) {
     count=${rows.length}
     rowHeight=${ROW_HEIGHT}
     row=${drawn}
+    item=${(/** @type {number} */ at) => rows[at]}
     onReach=${loadMore}
     scroller=${scroller}
     attributes=${{

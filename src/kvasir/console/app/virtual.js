@@ -11,13 +11,15 @@ const BEYOND = 12;
  */
 
 /**
- * `row` also gets a number that no other row on screen has, and that one which comes into view takes over from one that
- * has left it: a key for rows that are cheaper to fill anew than to make.
+ * `row` also gets a number: that of the element which shows the item, for as long as it is on screen. What comes into
+ * view takes over the element of what has left it: to fill one anew is cheaper than to make it.
  * @param {{ count: number, rowHeight: number, row: (at: number, style: Record<string, string>, place: number) => any,
- *   onReach?: (last: number) => void, scroller?: { current: Scroller | null }, attributes?: Record<string, any> }} props
+ *   item?: (at: number) => unknown, onReach?: (last: number) => void, scroller?: { current: Scroller | null },
+ *   attributes?: Record<string, any> }} props
  */
-export function VirtualRows({ count, rowHeight, row, onReach, scroller, attributes = {} }) {
+export function VirtualRows({ count, rowHeight, row, item = (at) => at, onReach, scroller, attributes = {} }) {
   const element = useRef(/** @type {HTMLElement | null} */ (null));
+  const placed = useRef(/** @type {Map<unknown, number>} */ (new Map()));
   const [{ top, height }, setSeen] = useState({ top: 0, height: 600 });
 
   useLayoutEffect(() => {
@@ -51,11 +53,38 @@ export function VirtualRows({ count, rowHeight, row, onReach, scroller, attribut
     };
   }
 
-  const rows = [];
-  const places = Math.ceil(height / rowHeight) + 2 * BEYOND + 2;
-  for (let at = first; at <= last; at += 1)
-    rows.push(row(at, { top: `${at * rowHeight}px`, height: `${rowHeight}px` }, at % places));
+  const places = placesOf(range(first, last).map(item), placed.current);
+  placed.current = places;
+  const rows = range(first, last).map((at) =>
+    row(at, { top: `${at * rowHeight}px`, height: `${rowHeight}px` }, places.get(item(at)) ?? 0),
+  );
   return html`<div ref=${element} class="rows" ...${attributes}>
     <div class="space" role="presentation" style=${{ height: `${count * rowHeight}px` }}>${rows}</div>
   </div>`;
+}
+
+/** @param {number} first @param {number} last */
+const range = (first, last) => Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => first + at);
+
+/**
+ * A place for each item: the one that it had, or the first that is free.
+ * @param {unknown[]} items
+ * @param {Map<unknown, number>} before
+ */
+function placesOf(items, before) {
+  /** @type {Map<unknown, number>} */
+  const places = new Map();
+  for (const item of items) {
+    const place = before.get(item);
+    if (place !== undefined) places.set(item, place);
+  }
+  const taken = new Set(places.values());
+  let free = 0;
+  for (const item of items) {
+    if (places.has(item)) continue;
+    while (taken.has(free)) free += 1;
+    places.set(item, free);
+    free += 1;
+  }
+  return places;
 }
