@@ -88,6 +88,10 @@ class Watched(threading.Thread):
         return self.most - self.rest
 
 
+#: What a line of an export tells, row by row.
+ROWS = "SELECT key, value, metadata, refresh, created_at, expires_at, versionstamp FROM entry ORDER BY space, key"
+
+
 def _export(report: Report, server: Server) -> None:
     path = server.data_dir / "kvasir.db"
     bare, exported = [], []
@@ -97,7 +101,7 @@ def _export(report: Report, server: Server) -> None:
         began = time.perf_counter()
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         rows = 0
-        for _row in connection.execute("SELECT key, value, metadata, expires_at FROM entry ORDER BY space, key"):
+        for _row in connection.execute(ROWS):
             rows += 1
         connection.close()
         bare.append(rows / (time.perf_counter() - began))
