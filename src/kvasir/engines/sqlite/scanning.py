@@ -129,6 +129,8 @@ class _Scan:
                     raise snapshot_ended(self._ended)
                 if self._connection is None:
                     self._connection = connections.for_reading(self._path)
+                    # Every page is read once: to copy it costs less than to have the system map it.
+                    self._connection.pragma("mmap_size", 0)
                     self._connection.execute("BEGIN")
                 found: list[list[Entry] | Columns] = []
                 size = 0
