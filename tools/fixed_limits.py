@@ -417,7 +417,7 @@ INNER = {
     "engines.sqlite.seqlocks": "_LONGEST_LEASE",
     "engines.sqlite.sweeping": "ROWS STEP_MILLISECONDS",
     "engines.sqlite.watches": "LEASE_SECONDS PAUSE_SECONDS POLL_SECONDS RENEW_SECONDS",
-    "engines.sqlite.writer": "REOPEN_SECONDS SWEEP_EVERY_SECONDS SWEEP_PAUSE_SECONDS",
+    "engines.sqlite.writer": "HELD_UP_SECONDS REOPEN_SECONDS SWEEP_EVERY_SECONDS SWEEP_PAUSE_SECONDS",
     "jsontext": "LIGHT_BYTES",
     "limits": "BODY_SLACK_BYTES",
     "listeners.http": "KNOWN_PATH_CHARACTERS REFUSED_SECONDS TICK_SECONDS",

@@ -39,6 +39,9 @@ SWEEP_EVERY_SECONDS = 0.5
 #: Between the steps of a sweep that found work, so that waiting writes and other processes come in between.
 SWEEP_PAUSE_SECONDS = 0.005
 
+#: However slow the disk was, callers are not waited for as if commits took longer than this.
+HELD_UP_SECONDS = 0.05
+
 #: A writer whose commit failed tries to reopen the database at most this often.
 REOPEN_SECONDS = 1.0
 
@@ -179,7 +182,7 @@ class Writer:
     def _take_turn(self) -> bool:
         """One group, if any waits, and housekeeping. False: nothing comes any more."""
         quiet = SWEEP_EVERY_SECONDS if self._swept_clean else SWEEP_PAUSE_SECONDS
-        group = self._inbox.next_group(quiet, min(self._commit_seconds))
+        group = self._inbox.next_group(quiet, min(*self._commit_seconds, HELD_UP_SECONDS))
         if group is None:
             return False
         if group:
