@@ -336,6 +336,32 @@ def test_requests_go_to_the_node_of_the_space_wherever_that_is(cluster: Cluster)
     asyncio.run(story())
 
 
+def test_a_shard_whose_writes_are_held_up_holds_up_no_other(cluster: Cluster) -> None:
+    """As a move of it does, which may take long."""
+
+    async def story() -> None:
+        async with opened(cluster.url) as (engine,):
+            spaces = [(await new_space(engine, next(_numbers))).number for _ in range(24)]
+            groups = [await led(engine, space) for space in spaces]
+            shard = "select get_shard_id_for_distribution_column('kvasir_head', $1::bigint)"
+            shards = [(await cluster.ask(shard, space))[0][0] for space in spaces]
+            host, port, _ = next(node for node in cluster.nodes if node[2] == groups[0])
+            connection = await asyncpg.connect(cluster.url, host=host, port=port)
+            async with connection.transaction():
+                await connection.execute(f"select lock_shard_metadata(7, array[{shards[0]}])")
+                tasks = [asyncio.create_task(engine.write([Write(space, (put(A),))])) for space in spaces]
+                free = [task for task, number in zip(tasks, shards, strict=True) if number != shards[0]]
+                for (outcome,) in await asyncio.wait_for(asyncio.gather(*free), 60):
+                    assert isinstance(outcome, Commit)
+                assert not tasks[0].done()
+            for (outcome,) in await asyncio.gather(*tasks):
+                assert isinstance(outcome, Commit)
+            await connection.close()
+            assert await engine.check() == []
+
+    asyncio.run(story())
+
+
 def test_no_connection_filters_the_catalog(cluster: Cluster) -> None:
     """Citus would do it row by row, for every look at types; with many tables that takes minutes."""
 

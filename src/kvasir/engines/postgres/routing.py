@@ -30,11 +30,17 @@ LOOK_SECONDS = 5.0
 RETRY_SECONDS = 30.0
 #: After how long without an answer it looks whether a node hangs.
 HANG_SECONDS = 5.0
+#: What is told of a shard whose writes are held up, and of two that wait for each other
+LOCKED = ("55P03", "40P01")
 #: Of so many spaces it knows the place.
 SPACES = 100_000
 
 
-class NotReached(Unavailable):
+class AnotherWay(Unavailable):
+    """A node has not done this; it may go another way."""
+
+
+class NotReached(AnotherWay):
     """No connection to a node could be made; nothing was sent. `hangs`: it did not even refuse."""
 
     def __init__(self, node: str, *, hangs: bool) -> None:
@@ -262,8 +268,13 @@ class RoutedPool(Pool):
         return None
 
     async def write_at(self, node: int | None, sql: str, *values: Any) -> list[Any]:
-        """`write` to a node that `node_of` told; None: no cluster. Raises `NotReached`, too."""
+        """`write` to a node that `node_of` told; None: no cluster. Raises `AnotherWay`, too."""
         pool = self if node is None else self._ways.get(node)
         if pool is None:
             raise NotReached("the node of the space", hangs=False)
-        return await pool.write(sql, *values)
+        try:
+            return await pool.write(sql, *values)
+        except Unavailable as failure:
+            if getattr(failure.__cause__, "sqlstate", None) in LOCKED and node is not None:
+                raise AnotherWay(failure.message) from None
+            raise

@@ -14,6 +14,9 @@ from typing import Any
 from kvasir.engines.postgres import loading, write_function
 from kvasir.engines.postgres.functions import PLANS, SET_FUNCTION, SET_SPACES_FUNCTION
 
+#: How long Sets of several spaces wait together for a shard that is being moved.
+LOCK_MILLISECONDS = 100
+
 #: The number of a space's shard in `kvasir_head`, locked until the end of the transaction, if this node can write to it
 #: directly: it has the only placement. Else null. Citus lets the owner of a table lock its shards.
 HERE = """
@@ -74,7 +77,8 @@ GET = """
 """
 CALL_GET = "select * from kvasir_get($1, $2, $3)"
 
-#: Each space by itself, in its shard, so that the order stays. Those that are not on this node are left out, too.
+#: Each space by itself, in its shard, so that the order stays. Those that are not on this node are left out, too. If
+#: writes to a shard are held up because it moves, all is refused: then each space waits by itself.
 SET_SPACES = re.sub(
     r"\n    declare.*\$\$;",
     """
@@ -85,6 +89,11 @@ SET_SPACES = re.sub(
         v_here bigint;
         v_done record;
     begin
+        -- All in the same order, so that those who move shards cannot come between.
+        perform lock_shard_metadata(5, array(
+            select distinct get_shard_id_for_distribution_column('@kvasir_head'::regclass, g.space)
+            from unnest(p_spaces) as g (space) order by 1))
+        from pg_class c where c.oid = '@kvasir_head'::regclass and pg_has_role(c.relowner, 'usage');
         foreach v_space in array p_spaces loop
             while p_space[v_last + 1] = v_space loop
                 v_last := v_last + 1;
@@ -102,7 +111,7 @@ SET_SPACES = re.sub(
             v_first := v_last + 1;
         end loop;
     end $$;""",
-    SET_SPACES_FUNCTION,
+    SET_SPACES_FUNCTION.replace(PLANS, f"{PLANS} set lock_timeout = {LOCK_MILLISECONDS}"),
     flags=re.DOTALL,
 )
 

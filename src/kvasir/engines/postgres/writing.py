@@ -29,7 +29,7 @@ from kvasir.engines.commit_queue import (
 from kvasir.engines.integers import not_incremented
 from kvasir.engines.postgres import encoding
 from kvasir.engines.postgres.failures import WriteRefused
-from kvasir.engines.postgres.routing import NotReached, RoutedPool
+from kvasir.engines.postgres.routing import AnotherWay, RoutedPool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import SYSTEM_SPACE, Commit, Write, WriterStats
 
@@ -197,7 +197,7 @@ class Writer:
         began = time.perf_counter()
         try:
             alone = await self._commit_shared(groups, node)
-        except NotReached:
+        except AnotherWay:
             alone = groups
         except KvasirError as error:
             failure = error
