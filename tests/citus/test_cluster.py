@@ -25,7 +25,7 @@ _numbers = iter(range(1, 1_000_000))
 @asynccontextmanager
 async def opened(*urls: str) -> AsyncIterator[list[PostgresEngine]]:
     """An engine on each URL."""
-    engines = [postgres_engine(url, durable=False, connections=4) for url in urls]
+    engines = [postgres_engine(url, durable=False, connections=10) for url in urls]
     for engine in engines:
         await engine.open()
     try:
