@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvasir.errors import Invalid
-from kvasir.jsontext import contains, decode, equal
+from kvasir import jsontext
+from kvasir.errors import Invalid, TooLarge
+from kvasir.jsontext import check_containers, contains, decode, equal
 
 DEPTH = 512
 
@@ -131,6 +132,35 @@ def test_what_is_within_the_bounds_passes(text: bytes) -> None:
 def test_equality(a: Any, b: Any, same: bool) -> None:
     assert equal(a, b) is same
     assert equal(b, a) is same
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b"[", b'\\"'])
+def test_a_string_without_an_end_is_searched_for_it_once(end: bytes) -> None:
+    """Not once for each of its escaped quotes: a message of a megabyte would take hours."""
+    text = b'["a' + b'\\"[' * 100 + end
+    assert [found.span() for found in jsontext._STRING.finditer(text)] == [(1, len(text))]
+    assert [found.span() for found in jsontext._STRINGS.finditer(text)] == [(0, len(text))]
+
+
+@pytest.mark.parametrize(
+    ("text", "containers"),
+    [
+        (b"[]", 1),
+        (b'[[],{"a":[]}]', 4),
+        (b'["[","{","\\"[",[]]', 2),
+        (b'[{"a[":"[' + b"[" * 100 + b'"}]', 2),
+        (b"[" + b'"[",' * 1_200 + b"[],[]]", 3),
+        (b"[" + b'["["],' * 1_200 + b"[]]", 1_202),
+        (b"[[", 2),
+        (b'[["[', 2),
+        (b"1", 0),
+    ],
+)
+def test_containers_are_counted_outside_of_strings(text: bytes, containers: int) -> None:
+    check_containers(text, containers)
+    if containers:
+        with pytest.raises(TooLarge, match="more than"):
+            check_containers(text, containers - 1)
 
 
 def test_what_differs_is_not_walked_through_step_by_step() -> None:

@@ -27,7 +27,10 @@ _decoder = msgspec.json.Decoder()
 #: two: what is decoded beside the event loop is the rest. (The slowest texts are arrays of empty arrays.)
 LIGHT_BYTES, LIGHT_TOKENS = 4_096, 2_000
 
-_STRING = re.compile(rb'"(?>[^"\\]+|\\.)*+"', re.DOTALL)
+#: One that has no end ends with the text: were it none, its escaped quotes would be tried one by one, each to the end.
+_STRING = re.compile(rb'"(?>[^"\\]+|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+#: Some strings and what stands before each, or what stands behind the last.
+_STRINGS = re.compile(rb'(?:[^"]*+%b){1,500}|[^"]++' % _STRING.pattern, re.DOTALL)
 
 
 def is_light(text: bytes) -> bool:
@@ -60,11 +63,17 @@ def decode(text: bytes, max_depth: int, max_containers: int | None = None) -> An
 def check_containers(text: bytes, max_containers: int) -> None:
     """Raises `TooLarge` if a JSON text has more arrays and objects than that: each takes a hundred bytes of memory."""
     if text.count(b"[") + text.count(b"{") > max_containers:
-        # One string at a time, so that other threads have their turn.
-        inside = sum(found[0].count(b"[") + found[0].count(b"{") for found in _STRING.finditer(text))
-        if (containers := text.count(b"[") + text.count(b"{") - inside) > max_containers:
-            message = f"the JSON text has {containers:,} arrays and objects; at most {max_containers:,} are allowed"
-            raise TooLarge(message)
+        # A piece at a time, so that other threads have their turn, and no further than needed.
+        containers = 0
+        for piece in _STRINGS.finditer(text):
+            containers += _brackets(_STRING.sub(b"", piece[0]))
+            if containers > max_containers:
+                message = f"the JSON text has more than the {max_containers:,} arrays and objects that are allowed"
+                raise TooLarge(message)
+
+
+def _brackets(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
 
 
 def _say(error: Exception, text: bytes) -> str:

@@ -151,6 +151,8 @@ def versori(world: World) -> Iterator[Attack]:
     yield attack("SetKV", "as many objects as allowed", "PUT", "attack", most, developer)
     colons = b'{"value":' + ("[" + '{"a":":"},' * 49_990 + "1]").encode() + b"}"
     yield attack("SetKV", "colons that hide duplicates", "PUT", "attack", colons, developer)
+    quotes = sized(LIMITS.value_bytes, '{"value":[' + "[]," * 100_001 + '"', '\\"', "")
+    yield attack("SetKV", "a string without an end", "PUT", "attack", quotes, developer)
     yield attack("SetKV", "a body too long", "PUT", "attack", padded(LIMITS.set_body_bytes + 1, b"{}"), developer)
     yield attack("DeleteKV", "a longest body", "DELETE", "attack", padded(LIMITS.query_body_bytes, b"{}"), developer)
     keys = b'{"keys":[%b]}'
@@ -259,6 +261,7 @@ def nemesis(world: World) -> Iterator[Attack]:
     yield attack("SH_SAVE", "a session", name="attack", tkns=[small])
     yield attack("SH_LOAD", "what is not there", name="none")
     yield attack("none", "a message that is no command", sized(MIB, "[", "[],", "1]"))
+    yield attack("none", "a string without an end", sized(MIB - 100, "[" + "[]," * 100_001 + '"', '\\"', ""))
     yield attack("none", "small messages in a row", None, tkn=small)
 
 
