@@ -91,6 +91,8 @@ class Outgoing(asyncio.Protocol):
 
     def notice_end(self) -> None:
         """Nothing is read of it: see whether the client has broken off, of which the event loop says nothing."""
+        if self._transport is None or self._transport.is_closing():
+            return  # there may be no socket any more
         if self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.abort()
 
