@@ -64,6 +64,8 @@ class _Way(Pool):
 
         #: Connections in use, and since when
         self._used: dict[Any, float] = {}
+        #: Of writes to one space, which may have to wait for its lock: they leave connections to all else.
+        self.alone = asyncio.Semaphore(max(1, self._max_connections // 2))
         self._hangs = False
 
     @contextlib.asynccontextmanager
@@ -246,7 +248,9 @@ class RoutedPool(Pool):
         """See `Pool.write_of`."""
         if (node := self.node_of(space)) is not None:
             try:
-                return await self._ways[node].write(sql, space, *values)
+                way = self._ways[node]
+                async with way.alone:
+                    return await way.write(sql, space, *values)
             except NotReached as failure:
                 if failure.hangs:
                     raise

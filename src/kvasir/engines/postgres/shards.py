@@ -77,33 +77,52 @@ GET = """
 """
 CALL_GET = "select * from kvasir_get($1, $2, $3)"
 
-#: Each space by itself, in its shard, so that the order stays. Those that are not on this node are left out, too. If
-#: writes to a shard are held up because it moves, all is refused: then each space waits by itself.
+#: Each space by itself, in its shard, so that the order stays. Those that are not on this node are left out, too, and
+#: those whose writes are held up because they move: they wait by themselves.
 SET_SPACES = re.sub(
     r"\n    declare.*\$\$;",
     """
     declare
         v_first integer := 1;
         v_last integer := 0;
-        v_space bigint;
-        v_here bigint;
+        v_shards bigint[] := '{}';
+        v_place record;
         v_done record;
     begin
-        -- All in the same order, so that those who move shards cannot come between.
-        perform lock_shard_metadata(5, array(
-            select distinct get_shard_id_for_distribution_column('@kvasir_head'::regclass, g.space)
-            from unnest(p_spaces) as g (space) order by 1))
-        from pg_class c where c.oid = '@kvasir_head'::regclass and pg_has_role(c.relowner, 'usage');
-        foreach v_space in array p_spaces loop
-            while p_space[v_last + 1] = v_space loop
+        if not exists (select from pg_class c
+                where c.oid = '@kvasir_head'::regclass and pg_has_role(c.relowner, 'usage')) then
+            return;
+        end if;
+        -- As `kvasir_here` does it, but those that move are left out. All in the same order: nobody comes between.
+        for v_place in
+            select distinct get_shard_id_for_distribution_column('@kvasir_head'::regclass, g.space) as shard
+            from unnest(p_spaces) as g (space) order by 1
+        loop
+            begin
+                perform lock_shard_metadata(5, array[v_place.shard]);
+                v_shards := v_shards || v_place.shard;
+            exception when lock_not_available then
+                null;
+            end;
+        end loop;
+        for v_place in
+            select g.space, (select g.shard from pg_dist_placement p where p.shardid = g.shard having count(*) = 1
+                and bool_and(p.shardstate = 1 and p.groupid = (select l.groupid from pg_dist_local_group l))) as here
+            from (
+                select s.space, s.place,
+                    get_shard_id_for_distribution_column('@kvasir_head'::regclass, s.space) as shard
+                from unnest(p_spaces) with ordinality as s (space, place)
+            ) as g order by g.place
+        loop
+            while p_space[v_last + 1] = v_place.space loop
                 v_last := v_last + 1;
             end loop;
-            v_here := @kvasir_here(v_space);
-            if v_here is not null then
+            if v_place.here = any(v_shards) and to_regproc('@kvasir_set_spaces_' || v_place.here) is not null then
                 execute format('select * from @kvasir_set_spaces_%s($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)',
-                    v_here) into v_done using p_now, p_durable, array[v_space], p_jobs, p_space[v_first:v_last],
-                    p_job[v_first:v_last], p_kind[v_first:v_last], p_key[v_first:v_last], p_number[v_first:v_last],
-                    p_refresh[v_first:v_last], p_value[v_first:v_last], p_metadata[v_first:v_last];
+                    v_place.here) into v_done using p_now, p_durable, array[v_place.space], p_jobs,
+                    p_space[v_first:v_last], p_job[v_first:v_last], p_kind[v_first:v_last], p_key[v_first:v_last],
+                    p_number[v_first:v_last], p_refresh[v_first:v_last], p_value[v_first:v_last],
+                    p_metadata[v_first:v_last];
                 taken := taken || v_done.taken;
                 stamps := stamps || v_done.stamps;
                 replaced := replaced || v_done.replaced;
@@ -156,7 +175,8 @@ def of_shard(sql: str, head: int, entry: int, change: int) -> str:
     renamed = re.sub(
         r"@kvasir_(head|entry|change|set_spaces|set|write|load)\b", lambda m: f"{m[0]}_{own.get(m[1], head)}", sql
     )
-    return renamed.replace(PLANS, f"{PLANS} set plan_cache_mode = force_generic_plan")
+    # Its caller has set the rest of `PLANS`.
+    return renamed.replace(PLANS, "set plan_cache_mode = force_generic_plan")
 
 
 async def all_have_functions(connection: Any, schema: str) -> bool:
