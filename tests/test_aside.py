@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -17,6 +19,7 @@ from kvasir.dialects.native.app import NativeDialect
 from kvasir.model import Write
 from tests.support.clock import ManualClock
 from tests.support.request import FakeRequest
+from tests.support.serving import wait_until
 from tests.support.versori import Api, KnownCallers
 from tests.support.voximplant import World
 
@@ -64,6 +67,33 @@ def test_a_piece_that_nobody_waits_for_any_more_is_still_alone() -> None:
         assert done == [2]
 
     asyncio.run(story())
+
+
+class Body:
+    """Stands for a long one."""
+
+
+def test_a_failure_keeps_nothing_that_was_worked_on() -> None:
+    """Until the garbage collector looks for cycles, that is."""
+
+    def failing(body: Body) -> Callable[[], None]:
+        def work() -> None:
+            raise ValueError(body)
+
+        return work
+
+    async def story() -> weakref.ref[Body]:
+        body = Body()
+        with pytest.raises(ValueError, match="Body"):
+            await aside(failing(body))
+        return weakref.ref(body)
+
+    gc.disable()
+    try:
+        kept = asyncio.run(story())
+        wait_until(lambda: kept() is None, "the thread has let go of it, too")
+    finally:
+        gc.enable()
 
 
 class Told(FakeRequest):

@@ -39,7 +39,10 @@ async def aside(work: Callable[[], T]) -> T:
     working = loop.run_in_executor(_thread, work)
     # Not before the thread is free, even if the caller leaves. The next in line learns of it a turn of the loop later.
     working.add_done_callback(lambda _: turn.release())
-    return await asyncio.shield(working)
+    try:
+        return await asyncio.shield(working)
+    finally:
+        del working  # with a failure it would be a cycle, which keeps whatever its callers hold
 
 
 async def rendered(about: Sequence[object], render: Callable[[], bytes]) -> bytes:
