@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.native import Client, array
+from tests.support.serving import wait_until
 
 #: A value that whoever parses and prints it would change.
 EXACT = '{"n":12345678901234567890.10,"a" : 1}'
@@ -57,6 +58,25 @@ def sign_in(page: Page, key: str, address: str = "/console/") -> None:
     page.get_by_label("Access key").fill(key)
     page.get_by_role("button", name="Sign in").click()
     page.locator("header.top").wait_for()
+
+
+#: Notes the texts of what is marked as changed, which lasts too short a time to be looked for.
+_NOTE_MARKS = """() => {
+  globalThis.marked = new Set();
+  const look = () => document.querySelectorAll(".changed").forEach((each) => marked.add(each.textContent.trim()));
+  new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true});
+}"""
+
+
+def note_marks(page: Page) -> None:
+    """From now on, for `marked`."""
+    page.evaluate(_NOTE_MARKS)
+
+
+def marked(page: Page, text: str) -> None:
+    """Wait until something with this in its text is marked as changed, or has been."""
+    seen = "(text) => [...marked].some((each) => each.includes(text))"
+    wait_until(lambda: bool(page.evaluate(seen, text)), f"{text} is marked")
 
 
 def value_shown(page: Page) -> str:
