@@ -101,7 +101,7 @@ def test_large_answers_that_nobody_reads_are_bounded(stocked: Server, viewer: st
         for wire in wires:
             wire.close()
         wait_until(lambda: not is_refused(), "there is room again")
-    assert watch.above_rest_mib < 400
+    assert watch.above_rest_mib < 512
 
 
 @pytest.mark.parametrize("goodbye", ["reset", "close"])

@@ -93,13 +93,10 @@ class Loop:
             callback(*arguments)
 
 
-class _Inbox(deque[Any]):
+class _Handed(deque[Any]):
     """A queue that nobody waits at."""
 
     put = deque.append
-
-    def empty(self) -> bool:
-        return not self
 
     def get(self, timeout: float | None = None) -> Any:
         if not self:
@@ -136,7 +133,7 @@ class Process:
             # A commit is two steps of its own.
             self.engine = SqliteEngine(machine.folder / DATABASE, clock=lambda: machine.now, commit=self._commit)
         self.writer: Any = cast("Any", self.engine._writes)
-        self.writer._inbox = _Inbox()
+        self.writer._inbox._handed = _Handed()
         self.writer._thread = _Thread(self.writer._run)
 
     def step(self, what: str) -> None:
