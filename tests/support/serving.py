@@ -183,10 +183,15 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody uses; below those the system gives to outgoing connections."""
+    """Ports of the loopback address that nobody uses; below those the system gives to outgoing connections.
+
+    Of two processes that run tests, neither is given what the other may be about to use.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     chosen: list[int] = []
     while len(chosen) < count:
-        port = random.SystemRandom().randrange(12_000, 32_000)
+        port = random.SystemRandom().randrange(12_000 + process, 32_000, processes)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

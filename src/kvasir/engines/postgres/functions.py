@@ -73,7 +73,8 @@ SET_FUNCTION = f"""
             v_base := v_latest << {COUNTER_BITS};
             update @kvasir_head h set last = v_base + v_numbers - 1 where h.space = p_space;
         end if;
-        v_now := coalesce(p_now, @kvasir_time());
+        -- The instant of the commit, so that a life is as long as was asked for; not one that a load has brought.
+        v_now := least(v_latest, coalesce(p_now, @kvasir_time()));
         with done as (
             insert into @kvasir_entry as e
                 (space, key, value, versionstamp, sequence, created_at, expires_at, refresh, metadata)
