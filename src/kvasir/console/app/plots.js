@@ -230,11 +230,22 @@ function options(lines, show, width) {
         label: each.label,
         stroke: colour(COLOURS[at % COLOURS.length]),
         width: 1.5,
-        points: { show: false },
+        points: { show: false, size: 4, filter: alone },
       })),
     ],
   };
 }
+
+/**
+ * Samples with none before and none behind them, which no line would show.
+ * @param {any} plot
+ * @param {number} series
+ */
+const alone = (plot, series) => {
+  const values = /** @type {(number | null)[]} */ (plot.data[series]);
+  const isThere = (/** @type {number} */ at) => values[at] !== null && values[at] !== undefined;
+  return values.map((_, at) => at).filter((at) => isThere(at) && !isThere(at - 1) && !isThere(at + 1));
+};
 
 /** From 0 on: no small change looks large. @param {number | null} low @param {number | null} high */
 const rangeOf = (low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? /** @type {number} */ (high) * 1.08 : 1];
