@@ -23,6 +23,7 @@ from kvasir.dialects.http import Request, Response
 from kvasir.errors import KvasirError
 from kvasir.limits import Limits
 from kvasir.listeners.http import HttpListener
+from kvasir.listeners.http.connection import Connection
 from kvasir.metrics import Metrics
 
 PATIENCE_SECONDS = 30.0
@@ -374,6 +375,22 @@ def test_who_leaves_before_anything_is_written_gives_it_up() -> None:
         await house.until(lambda: house.listener.connections == 0)
         house.toy.go.set()
         await house.until(lambda: house.toy.set == ["begun", "done"])
+
+    told(story)
+
+
+def test_who_leaves_in_the_turn_that_a_request_begins_in_leaves_nothing_in_flight() -> None:
+    async def story(house: House) -> None:
+        connection = Connection(house.listener, secure=False)
+        left, right = socket.socketpair()
+        with right:
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, left)
+            connection.data_received(get("/set"))
+            assert house.listener.in_flight == 1
+            connection.connection_lost(None)
+            await house.until(lambda: house.listener.in_flight == 0)
+            assert house.toy.set == []
+            transport.abort()
 
     told(story)
 

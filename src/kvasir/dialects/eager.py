@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import types
 from collections.abc import Coroutine, Generator
 from typing import Any
 
@@ -18,25 +17,33 @@ def start(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> a
         waits_for = work.send(None)
     except StopIteration:
         return None
-    return loop.create_task(_resume(work, waits_for))
+    return loop.create_task(_Begun(work, waits_for))
 
 
-async def _resume(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    await _rest(work, waits_for)
+class _Begun(Coroutine[Any, Any, None]):
+    """The rest of a coroutine that waits for something, for a task.
 
+    Not a coroutine around it: what cancels a task before its first step is thrown into what the task was given, and a
+    coroutine that has not begun would pass nothing on.
+    """
 
-@types.coroutine
-def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    while True:
-        try:
-            try:
-                sent = yield waits_for
-            except GeneratorExit:
-                work.close()
-                raise
-            except BaseException as error:
-                waits_for = work.throw(error)
-            else:
-                waits_for = work.send(sent)
-        except StopIteration:
-            return
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for = waits_for
+        self._told = False
+
+    def send(self, value: Any) -> Any:
+        if self._told:
+            return self._work.send(value)
+        self._told = True
+        return self._waits_for
+
+    def throw(self, *error: Any) -> Any:
+        self._told = True
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._work.__await__()

@@ -141,8 +141,7 @@ class Request(Timed):
         """The client is gone, or the time to drain is over: cancel what only reads."""
         self._is_left = True
         if self._only_reads and self.task is not None:
-            # A task that is cancelled before its first step would never tell what it was to resume.
-            self.task.get_loop().call_soon(self.task.cancel)
+            self.task.cancel()
 
     def answer(self, response: Response) -> None:
         if len(response.body) > COUNTED_BYTES:
