@@ -45,10 +45,11 @@ def _postgresql(clock: Clock) -> PostgresEngine:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--engine") == "postgresql":
-        others = [item for item in items if item.get_closest_marker("only_sqlite")]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+    left_out = ["only_sqlite"] if config.getoption("--engine") == "postgresql" else []
+    left_out += ["one_server"] if os.environ.get("KVASIR_TEST_CITUS") else []
+    others = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

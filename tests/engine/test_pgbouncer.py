@@ -115,6 +115,7 @@ async def shared_rows(engine: PostgresEngine) -> list[Any]:
         return [await connection.fetchrow(sql) for _ in range(6)]
 
 
+@pytest.mark.one_server("sessions of this server")
 def test_a_process_that_ends_during_a_write_leaves_it_unknown_and_the_next_one_works(url: str) -> None:
     async def story() -> None:
         async with opened(url) as engine:

@@ -55,6 +55,7 @@ async def nothing(_: PostgresEngine) -> None:
 # -- the schema -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server("the tables of a cluster have triggers of Citus")
 def test_every_table_could_be_spread_by_space(schema: Schema) -> None:
     """What Citus cannot distribute must not be there: keys without the space, foreign keys, sequences, triggers."""
     run_stories(schema, nothing)
@@ -103,6 +104,7 @@ def test_no_statement_of_the_data_plane_crosses_spaces(schema: Schema) -> None:
             assert len(named) >= len(looks), statement
 
 
+@pytest.mark.one_server("counts the system space among the others")
 def test_several_hosts_may_make_the_schema_at_once(schema: Schema) -> None:
     run_stories(schema, *[nothing] * 6)
     made = [row["version"] for row in schema.query("select version from kvasir_schema order by 1")]
@@ -110,6 +112,7 @@ def test_several_hosts_may_make_the_schema_at_once(schema: Schema) -> None:
     assert schema.query("select count(*) from kvasir_head")[0][0] == 1
 
 
+@pytest.mark.one_server("locks a table of this server")
 def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration that waits for the lock of a busy table blocks everyone who comes after it."""
 
@@ -152,6 +155,7 @@ def test_a_schema_whose_name_would_end_a_quotation_is_refused(schema: Schema, na
     assert schema.query("select count(*) from pg_class where relnamespace = current_schema()::regnamespace")[0][0] == 0
 
 
+@pytest.mark.one_server("Citus takes no name that needs quotation marks")
 @pytest.mark.parametrize("name", ["An @ of ours", "{x}", 'a"b', "a$b$c", "a\\b", "ü;--"])
 def test_any_other_name_of_a_schema_will_do(schema: Schema, name: str) -> None:
     async def story(engine: PostgresEngine) -> None:
@@ -198,6 +202,7 @@ async def looked_at(schema: Schema, engine: PostgresEngine) -> tuple[int, int]:
     return rows[0][0], rows[0][1]
 
 
+@pytest.mark.one_server("statistics of this server")
 def test_no_request_reads_a_whole_table_nor_more_of_it_when_there_are_many_spaces(schema: Schema) -> None:
     """Plans are made for empty tables that were never analyzed, and must be right for full ones."""
     clock = ManualClock()
@@ -333,6 +338,7 @@ HASTY = f"""
         'select {START} + nextval(''{{schema}}.ticks'')'"""
 
 
+@pytest.mark.one_server("a clock in a table of this server")
 def test_no_sequence_lags_behind_the_creation_of_its_entry(schema: Schema) -> None:
     """The clock may tick between two reads of it; a listing of what was created since must not miss the first entry."""
 
@@ -367,6 +373,7 @@ def test_no_sequence_lags_behind_the_creation_of_its_entry(schema: Schema) -> No
 # -- the sweep ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server("counts the system space among the others")
 def test_the_dead_are_reclaimed_in_the_background_by_one_server_at_a_time(
     schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +437,7 @@ def test_the_sweep_waits_for_no_writer_and_takes_nothing_that_came_back_to_life(
 # -- what check finds -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server("damages the system space where it is on one server")
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [

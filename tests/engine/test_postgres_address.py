@@ -15,6 +15,8 @@ from tests.support.lab import Schema
 from tests.support.postgres import postgres_engine
 from tests.support.serving import wait_until
 
+pytestmark = pytest.mark.one_server("addresses of the server that the tests start")
+
 
 @pytest.fixture
 def schema() -> Iterator[Schema]:

@@ -19,6 +19,8 @@ from tests.support.postgres import shared_server
 from tests.support.postgres_stories import Sent, run_story, several
 from tests.support.serving import free_ports
 
+pytestmark = pytest.mark.one_server("takes one server for the nodes of a cluster")
+
 A, B = k("a"), k("b")
 
 #: In the place of that of a cluster, which reads shards

@@ -62,6 +62,7 @@ def test_reads_whose_callers_leave_harm_nobody(schema: Schema) -> None:
     run_story(schema, story)
 
 
+@pytest.mark.one_server("locks and sessions of this server")
 def test_writers_of_one_space_do_not_hold_up_those_of_another(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         held, free = (await new_space(engine, 1)).number, (await new_space(engine, 2)).number
@@ -81,6 +82,7 @@ def test_writers_of_one_space_do_not_hold_up_those_of_another(schema: Schema) ->
 # -- the server -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server("sessions of this server")
 def test_a_connection_lost_during_a_write_is_an_unknown_outcome_and_the_next_one_is_fresh(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = (await new_space(engine)).number
@@ -100,6 +102,7 @@ def test_a_connection_lost_during_a_write_is_an_unknown_outcome_and_the_next_one
     run_story(schema, story)
 
 
+@pytest.mark.one_server("a lock and a setting of this server")
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 def test_a_write_that_the_server_gave_up_has_not_happened(schema: Schema, setting: str) -> None:
     async def story(engine: PostgresEngine) -> None:
@@ -114,6 +117,7 @@ def test_a_write_that_the_server_gave_up_has_not_happened(schema: Schema, settin
     run_story(schema, story, url)
 
 
+@pytest.mark.one_server("locks of this server")
 def test_a_deadlock_is_rolled_back_and_reported(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = (await new_space(engine)).number
@@ -160,6 +164,7 @@ def test_reads_survive_the_loss_of_every_connection(schema: Schema) -> None:
     run_story(schema, story)
 
 
+@pytest.mark.one_server("locks of several spaces at once")
 def test_when_all_connections_are_busy_the_wait_is_bounded(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = [(await new_space(engine, n)).number for n in (1, 2, 3)]
@@ -213,6 +218,7 @@ def test_a_server_that_is_away_is_unavailable_and_comes_back_by_itself() -> None
         run_story(schema, story)
 
 
+@pytest.mark.one_server("a setting of this server")
 def test_a_read_only_server_takes_no_writes_and_says_so(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = (await new_space(engine)).number
@@ -264,6 +270,7 @@ def test_without_fsync_full_durability_is_refused() -> None:
         run_story(schema, _nothing, durable=False)
 
 
+@pytest.mark.one_server("a trigger")
 @pytest.mark.parametrize("server_says", ["on", "off"])
 @pytest.mark.parametrize("durable", [True, False], ids=["full", "relaxed"])
 def test_durability_is_known_to_every_commit(schema: Schema, server_says: str, durable: bool) -> None:
@@ -416,6 +423,7 @@ def test_what_was_never_sent_has_not_happened() -> None:
 # -- conflicts between servers --------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server("locks of this server")
 def test_an_ended_space_is_gone_for_a_server_whose_write_waited(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = await new_space(engine)

@@ -139,6 +139,7 @@ def test_a_stored_schema_of_postgresql_is_migrated(old_schema: Schema) -> None:
         old_schema.drop()
 
 
+@pytest.mark.one_server("no older server knew a cluster")
 def test_to_an_older_server_postgresql_is_unavailable(old_schema: Schema, version: int) -> None:
     """Also one that has prepared its statements long ago."""
 

