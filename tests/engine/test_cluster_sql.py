@@ -145,8 +145,19 @@ def test_writes_go_to_the_shard_before_anything_goes_through_citus() -> None:
         assert re.search(rf"@kvasir_here\(p_space\).*?@{name}_%s.*?@kvasir_head h", body, re.DOTALL), name
         values = re.findall(r"\bp_\w+", found[f"{name}("].partition(")")[0])
         assert f"v_done using {', '.join(values)};" in body, "not all that it was given"
-    assert "@kvasir_set_spaces_%s" in found["kvasir_set_spaces("]
+    assert "@kvasir_set_at(v_of[v_place], p_now" in found["kvasir_set_spaces("]
     assert not re.search(r"\b(from|join|into|update) @kvasir_(head|entry|change)\b", found["kvasir_set_spaces("])
+
+
+def test_the_function_of_a_shard_is_found_by_its_number() -> None:
+    numbers = [107, 101, 105, 103, 102]
+    sql = shards.set_at(numbers)
+    for number in numbers:
+        assert sql.count(f"if p_shard = {number} then v_done := @kvasir_set_spaces_{number}(p_now, p_durable,") == 1
+    # Each comparison halves those that are left.
+    assert re.findall(r"p_shard < (\d+)", sql) == ["103", "102", "105", "107"]
+    assert sql.count("p_shard bigint, p_now bigint,") == 1
+    assert "out replaced bigint[]" in sql
 
 
 @pytest.mark.parametrize("sql", shards.FUNCTIONS, ids=lambda sql: re.findall(r"@(\w+)", sql)[0])

@@ -24,6 +24,7 @@ def schema() -> Iterator[Schema]:
     schema.drop()
 
 
+@pytest.mark.one_server("on a cluster, spaces of a node do")
 def test_many_spaces_share_statements_and_commits(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 200)
@@ -40,6 +41,7 @@ def test_many_spaces_share_statements_and_commits(schema: Schema, monkeypatch: p
     run_story(schema, story)
 
 
+@pytest.mark.one_server("takes one server for a cluster")
 def test_on_citus_no_statement_crosses_spaces(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 20)
@@ -54,6 +56,7 @@ def test_on_citus_no_statement_crosses_spaces(schema: Schema, monkeypatch: pytes
     run_story(schema, story)
 
 
+@pytest.mark.one_server("locks of several spaces at once")
 def test_a_space_that_is_held_delays_no_other(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 20)
@@ -76,6 +79,42 @@ def test_a_space_that_is_held_delays_no_other(schema: Schema) -> None:
     run_story(schema, story)
 
 
+@pytest.mark.one_server("locks of several spaces at once")
+def test_a_second_call_waits_until_it_is_worth_as_much(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        spaces = await several(engine, 12)
+        sent = Sent(engine._pool, monkeypatch)
+        async with holding(schema) as hold:
+            await hold.connection.execute("lock table kvasir_entry in exclusive mode")
+            tasks = [queued(engine, space, put(A)) for space in spaces[:5]]
+            await hold.waiting()
+            for number, space in enumerate(spaces[5:10], 1):
+                assert sent.statements == [encoding.CALL_SET_SPACES]
+                tasks.append(queued(engine, space, put(A)))
+                await turns()
+                assert len(sent.statements) == 1 + number // 5
+            tasks.append(queued(engine, spaces[10], put(A)))
+            await turns()
+            assert len(sent.statements) == 2, "no third one at a time"
+            await hold.release()
+            await asyncio.gather(*tasks)
+        # Nobody waits for a space that waits for its lock, which goes by itself.
+        async with holding(schema, spaces[0]) as hold:
+            waiting = [queued(engine, spaces[0], put(A)) for _ in range(9)]
+            await hold.waiting()
+            await commit(engine, spaces[1], put(A))
+            await hold.release()
+            await asyncio.gather(*waiting)
+
+    run_story(schema, story)
+
+
+async def turns() -> None:
+    """Let the loop do all that can be done now."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 def test_what_one_space_cannot_store_is_no_failure_of_the_others(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 10)
@@ -92,6 +131,7 @@ def test_what_one_space_cannot_store_is_no_failure_of_the_others(schema: Schema)
     run_story(schema, story)
 
 
+@pytest.mark.one_server("sessions of this server")
 def test_a_connection_that_breaks_leaves_the_outcome_of_all_unknown(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 10)

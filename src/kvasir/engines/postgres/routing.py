@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -165,6 +165,10 @@ class RoutedPool(Pool):
             return None
         node = self._nodes.get(shard)
         return node if node in self._ways else None
+
+    def by_shard(self, spaces: Iterable[int]) -> Iterable[int]:
+        """These spaces of a node, those of a shard after one another, as far as this is known now."""
+        return sorted(spaces, key=lambda space: self._shards.get(space, 0)) if self._ways else spaces
 
     async def _run(self) -> None:
         looked = 0.0

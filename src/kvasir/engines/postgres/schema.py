@@ -239,7 +239,9 @@ def _functions(*, spread: bool) -> str:
 
 
 def _mark(schema: str, *, spread: bool) -> str:
-    text = _functions(spread=spread).replace("@", f"{schema}.") + "".join(shards.FUNCTIONS if spread else ())
+    text = _functions(spread=spread).replace("@", f"{schema}.") + "".join(
+        (*shards.FUNCTIONS, shards.SET_AT) if spread else ()
+    )
     return f"{REVISION} {hashlib.sha256(text.encode()).hexdigest()}"
 
 

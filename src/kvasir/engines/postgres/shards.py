@@ -9,6 +9,7 @@ there is no such function yet, the statements go through Citus. So does all that
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from kvasir.engines.postgres import loading, write_function
@@ -77,62 +78,89 @@ GET = """
 """
 CALL_GET = "select * from kvasir_get($1, $2, $3)"
 
-#: Each space by itself, in its shard, so that the order stays. Those that are not on this node are left out, too, and
-#: those whose writes are held up because they move: they wait by themselves.
+#: Shard by shard, if the spaces are in such an order, so that the order of the Sets stays. Those that are not on this
+#: node are left out, too, and those whose writes are held up because they move: they wait by themselves.
 SET_SPACES = re.sub(
     r"\n    declare.*\$\$;",
     """
     declare
+        v_of bigint[] := '{}';
+        v_shards bigint[] := '{}';
+        v_free bigint[] := '{}';
+        v_here bigint[];
+        v_spaces bigint[] := '{}';
+        v_space bigint;
+        v_shard bigint;
+        v_place integer := 0;
         v_first integer := 1;
         v_last integer := 0;
-        v_shards bigint[] := '{}';
-        v_place record;
         v_done record;
     begin
-        if not exists (select from pg_class c
-                where c.oid = '@kvasir_head'::regclass and pg_has_role(c.relowner, 'usage')) then
-            return;
-        end if;
-        -- As `kvasir_here` does it, but those that move are left out. All in the same order: nobody comes between.
-        for v_place in
-            select distinct get_shard_id_for_distribution_column('@kvasir_head'::regclass, g.space) as shard
-            from unnest(p_spaces) as g (space) order by 1
-        loop
-            begin
-                perform lock_shard_metadata(5, array[v_place.shard]);
-                v_shards := v_shards || v_place.shard;
-            exception when lock_not_available then
-                null;
-            end;
+        foreach v_space in array p_spaces loop
+            v_shard := get_shard_id_for_distribution_column('@kvasir_head'::regclass, v_space);
+            v_of := v_of || v_shard;
+            if v_shard <> all (v_shards) then
+                v_shards := v_shards || v_shard;
+            end if;
         end loop;
-        for v_place in
-            select g.space, (select g.shard from pg_dist_placement p where p.shardid = g.shard having count(*) = 1
-                and bool_and(p.shardstate = 1 and p.groupid = (select l.groupid from pg_dist_local_group l))) as here
-            from (
-                select s.space, s.place,
-                    get_shard_id_for_distribution_column('@kvasir_head'::regclass, s.space) as shard
-                from unnest(p_spaces) with ordinality as s (space, place)
-            ) as g order by g.place
-        loop
-            while p_space[v_last + 1] = v_place.space loop
+        -- As `kvasir_here` does it, but those that move are left out. Citus lets only the owner of a table do it.
+        begin
+            perform lock_shard_metadata(5, v_shards);
+            v_free := v_shards;
+        exception
+            when insufficient_privilege then
+                return;
+            when lock_not_available then
+                foreach v_shard in array v_shards loop
+                    begin
+                        perform lock_shard_metadata(5, array[v_shard]);
+                        v_free := v_free || v_shard;
+                    exception when lock_not_available then
+                        null;
+                    end;
+                end loop;
+        end;
+        select array_agg(here.shard) into v_here from (
+            select p.shardid as shard from pg_dist_placement p where p.shardid = any(v_free) group by p.shardid
+            having count(*) = 1
+                and bool_and(p.shardstate = 1 and p.groupid = (select l.groupid from pg_dist_local_group l))
+        ) as here;
+        foreach v_space in array p_spaces loop
+            v_place := v_place + 1;
+            v_spaces := v_spaces || v_space;
+            while p_space[v_last + 1] = v_space loop
                 v_last := v_last + 1;
             end loop;
-            if v_place.here = any(v_shards) and to_regproc('@kvasir_set_spaces_' || v_place.here) is not null then
-                execute format('select * from @kvasir_set_spaces_%s($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)',
-                    v_place.here) into v_done using p_now, p_durable, array[v_place.space], p_jobs,
+            continue when v_of[v_place] = v_of[v_place + 1];
+            if v_of[v_place] = any(v_here) then
+                v_done := @kvasir_set_at(v_of[v_place], p_now, p_durable, v_spaces, p_jobs,
                     p_space[v_first:v_last], p_job[v_first:v_last], p_kind[v_first:v_last], p_key[v_first:v_last],
                     p_number[v_first:v_last], p_refresh[v_first:v_last], p_value[v_first:v_last],
-                    p_metadata[v_first:v_last];
+                    p_metadata[v_first:v_last]);
                 taken := taken || v_done.taken;
                 stamps := stamps || v_done.stamps;
                 replaced := replaced || v_done.replaced;
             end if;
             v_first := v_last + 1;
+            v_spaces := '{}';
         end loop;
     end $$;""",
     SET_SPACES_FUNCTION.replace(PLANS, f"{PLANS} set lock_timeout = {LOCK_MILLISECONDS}"),
     flags=re.DOTALL,
 )
+
+#: `kvasir_set_spaces` of a shard, by its number. A statement put together at each call would be planned each time.
+SET_AT = """
+    create or replace function @kvasir_set_at(p_shard bigint, {parameters}) language plpgsql volatile as $$
+    declare
+        v_done record;
+    begin
+        {choice}
+        taken := v_done.taken;
+        stamps := v_done.stamps;
+        replaced := v_done.replaced;
+    end $$;
+"""
 
 #: What each shard has
 FUNCTIONS = (SET_FUNCTION, SET_SPACES_FUNCTION, write_function.FUNCTION, loading.FUNCTION)
@@ -179,6 +207,21 @@ def of_shard(sql: str, head: int, entry: int, change: int) -> str:
     return renamed.replace(PLANS, "set plan_cache_mode = force_generic_plan")
 
 
+def set_at(shards: Sequence[int]) -> str:
+    """`SET_AT` for these shards: it does nothing for others, which are as if they were elsewhere."""
+    parameters = SET_SPACES_FUNCTION.partition("(")[2].partition(") language")[0]
+    names = ", ".join(re.findall(r"\bp_\w+", parameters))
+
+    def choice(among: Sequence[int]) -> str:
+        if len(among) == 1:
+            call = f"v_done := @kvasir_set_spaces_{among[0]}({names});"
+            return f"if p_shard = {among[0]} then {call} else return; end if;"
+        half = len(among) // 2
+        return f"if p_shard < {among[half]} then {choice(among[:half])} else {choice(among[half:])} end if;"
+
+    return SET_AT.format(parameters=parameters.strip(), choice=choice(sorted(shards)))
+
+
 async def all_have_functions(connection: Any, schema: str) -> bool:
     """Whether no shard is without its functions, as far as this node knows."""
     return not await connection.fetch(SHARDS, schema, False)
@@ -186,6 +229,10 @@ async def all_have_functions(connection: Any, schema: str) -> bool:
 
 async def make_functions(connection: Any, schema: str, *, renew: bool) -> None:
     """Give each shard its functions, all anew or where it has none. Call it on the coordinator."""
-    for head, entry, change in await connection.fetch(SHARDS, schema, renew):
+    lacking = await connection.fetch(SHARDS, schema, renew)
+    for head, entry, change in lacking:
         for sql in FUNCTIONS:
             await connection.execute(of_shard(sql, head, entry, change).replace("@", f"{schema}."))
+    if lacking:
+        every = [head for head, _, _ in await connection.fetch(SHARDS, schema, True)]
+        await connection.execute(set_at(every).replace("@", f"{schema}."))

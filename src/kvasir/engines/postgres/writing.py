@@ -2,7 +2,8 @@
 
 Groups of one space follow one another. Plain Sets of several spaces share a call, too, which leaves out a space that is
 locked: it is then sent by itself, and so is everything else, each space on a connection of its own. There is no timer:
-groups form while previous commits are under way. On a cluster, a call is for spaces of the same node.
+groups form while previous commits are under way, and a second shared call goes only when it is worth as much as the
+first. On a cluster, a call is for spaces of the same node.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ class Writer:
         self._in_flight: set[int] = set()
         #: How many of the senders count against `MAX_CALLS`, by node
         self._calls: dict[int | None, int] = defaultdict(int)
+        #: Jobs of shared calls under way, by node
+        self._sharing: dict[int | None, int] = defaultdict(int)
         self._senders: set[asyncio.Task[None]] = set()
         self._start_scheduled = False
         self._loop: asyncio.AbstractEventLoop
@@ -161,6 +164,8 @@ class Writer:
             self._calls[node] += 1
             # A space by itself may wait for its lock; but then the next call waits for none.
             shared = len(groups) > 1 or self._calls[node] > 1
+            if shared:
+                self._sharing[node] += sum(map(len, groups.values()))
             self._start_task(self._send_shared(groups, node) if shared else self._send_alone(groups, node, calls=1))
 
     def _take_groups(self) -> tuple[int | None, Groups]:
@@ -168,12 +173,14 @@ class Writer:
         groups: Groups = {}
         weight = size = 0
         node: int | None = None
-        for space in [space for space in self._waiting if space not in self._in_flight]:
-            if self._pool.spread:
-                at = self._pool.node_of(space)
-                if (groups and at != node) or (at is not None and self._calls[at] >= MAX_CALLS):
-                    continue
-                node = at
+        ready = [(space, self._pool.node_of(space)) for space in self._waiting if space not in self._in_flight]
+        waiting_at: dict[int | None, int] = defaultdict(int)
+        for space, at in ready:
+            waiting_at[at] += len(self._waiting[space])
+        for space, at in ready:
+            if (groups and at != node) or not self._may_start(at, waiting_at[at]):
+                continue
+            node = at
             waiting = self._waiting.pop(space)
             groups[space] = group = take_group(waiting)
             if waiting:
@@ -185,6 +192,17 @@ class Writer:
             if weight >= GROUP_WRITES or size >= GROUP_BYTES or (self._pool.spread and node is None):
                 break
         return node, groups
+
+    def _may_start(self, node: int | None, jobs: int) -> bool:
+        """Whether one more call for a node may start, now that so many jobs wait for it.
+
+        A second one starts only if it is worth as much as the one under way, unless that may wait for a lock. Small
+        ones would cost the database more than they save in time.
+        """
+        if self._pool.spread and node is None:
+            return True
+        calls = self._calls[node]
+        return not calls or (calls < MAX_CALLS and jobs >= self._sharing[node])
 
     def _start_task(self, work: Coroutine[None, None, None]) -> None:
         sender = self._loop.create_task(work)
@@ -216,6 +234,7 @@ class Writer:
                 job.failure = failure
             self.queue.resolve(group)
         self._stats.failures += failure is not None
+        self._sharing[node] -= sum(map(len, groups.values()))
         self._finish(groups.keys() - alone.keys(), node, calls=1)
 
     async def _send_alone(self, groups: Groups, node: int | None = None, *, calls: int = 0) -> None:
@@ -280,7 +299,8 @@ class Writer:
 
     async def _commit_shared(self, groups: Groups, node: int | None) -> Groups:
         """Commit the plain Sets of several spaces. Returns the groups that have to be sent by themselves."""
-        call = encoding.SetsOfSpaces({space: [job.writes for job in group] for space, group in groups.items()})
+        spaces = self._pool.by_shard(groups)
+        call = encoding.SetsOfSpaces({space: [job.writes for job in groups[space]] for space in spaces})
         if not call.spaces:
             return groups
         began = time.perf_counter()
