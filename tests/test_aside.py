@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from kvasir.dialects import aside as beside
-from kvasir.dialects.aside import aside
+from kvasir.beside import process, thread
+from kvasir.beside.thread import in_thread
 from kvasir.dialects.native.app import NativeDialect
 from kvasir.model import Write
 from tests.support.clock import ManualClock
@@ -35,7 +35,7 @@ def test_the_loop_has_a_turn_between_two_pieces() -> None:
         assert go.wait(PATIENCE_SECONDS)
 
     async def story() -> None:
-        pieces = [asyncio.ensure_future(aside(piece)) for piece in (first, second_begun.set)]
+        pieces = [asyncio.ensure_future(in_thread(piece)) for piece in (first, second_begun.set)]
         await asyncio.to_thread(first_begun.wait, PATIENCE_SECONDS)
         go.set()
         assert not second_begun.wait(0.1)  # the loop stands still
@@ -54,12 +54,12 @@ def test_a_piece_that_nobody_waits_for_any_more_is_still_alone() -> None:
         assert go.wait(PATIENCE_SECONDS)
 
     async def story() -> None:
-        left = asyncio.ensure_future(aside(first))
+        left = asyncio.ensure_future(in_thread(first))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
         left.cancel()
         with pytest.raises(asyncio.CancelledError):
             await left
-        given_up, kept = [asyncio.ensure_future(aside(lambda n=n: done.append(n))) for n in (1, 2)]  # type: ignore[misc]
+        given_up, kept = [asyncio.ensure_future(in_thread(lambda n=n: done.append(n))) for n in (1, 2)]  # type: ignore[misc]
         await asyncio.sleep(0)
         given_up.cancel()
         go.set()
@@ -85,7 +85,7 @@ def test_a_failure_keeps_nothing_that_was_worked_on() -> None:
     async def story() -> weakref.ref[Body]:
         body = Body()
         with pytest.raises(ValueError, match="Body"):
-            await aside(failing(body))
+            await in_thread(failing(body))
         return weakref.ref(body)
 
     gc.disable()
@@ -178,9 +178,10 @@ def test_what_a_long_body_asks_to_write_is_read_aside_and_given_up_until_it_is_w
 ) -> None:
     """Who leaves before that leaves no work behind; who leaves later does not take half of a write along."""
     api, request = make(clock, method, rest, body)
-    thread = Executing()
-    thread.request = request
-    monkeypatch.setattr(beside, "_thread", thread)
+    executing = Executing()
+    executing.request = request
+    monkeypatch.setattr(thread._line, "executor", executing)
+    monkeypatch.setattr(process._line, "executor", executing)
     written: list[str] = []
     write = api.store._engine.write
 
@@ -191,7 +192,7 @@ def test_what_a_long_body_asks_to_write_is_read_aside_and_given_up_until_it_is_w
     monkeypatch.setattr(api.store._engine, "write", noted)
     response = asyncio.run(api.dialect(request))
     assert (response.status, response.outcome) in ((200, "ok"), (201, "ok"), (204, "ok")), response.body
-    before = thread.heard[: len(thread.heard) - thread.heard.count("writes")]
+    before = executing.heard[: len(executing.heard) - executing.heard.count("writes")]
     assert before
     assert set(before) == {"reads"}
     assert written == ["writes"]

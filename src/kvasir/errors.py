@@ -23,6 +23,16 @@ class KvasirError(Exception):
         self.fields = fields
         self.reason = code or self.code
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it as it is, whatever a class takes to make one."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[KvasirError], args: tuple[object, ...], members: dict[str, object]) -> KvasirError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(members)
+    return error
+
 
 class Invalid(KvasirError):
     """The request is malformed; sending it again will not help."""

@@ -1,7 +1,7 @@
 """JSON, and the JSON bodies of the Versori API and of /v1.
 
 A text is valid for Kvasir if it is for the standard library, or is refused for a reason of Kvasir's. A value is kept
-byte for byte. A batch read in steps, as large ones are, gives what it gives read whole.
+byte for byte. A batch read item by item, as large ones are, gives what it gives read whole.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from unittest.mock import patch
 
@@ -50,8 +50,8 @@ def look(members: Mapping[str, Any], _known: Known, _at: str) -> None:
 def check(data: bytes) -> None:
     check_json(data)
     check_bodies(data)
-    for whole, stepped in BATCHES:
-        check_batch(data, whole, stepped)
+    for whole, cut in BATCHES:
+        check_batch(data, whole, cut)
 
 
 def check_json(text: bytes) -> None:
@@ -104,31 +104,18 @@ def check_bodies(text: bytes) -> None:
             read()
 
 
-BATCHES: list[
-    tuple[Callable[[bytes, Limits, Look], Any], Callable[[bytes, Limits, Look], Coroutine[Any, Any, Any]]]
-] = [
+BATCHES: list[tuple[Callable[[bytes, Limits, Look], Any], Callable[[bytes, Limits, Look], Any]]] = [
     (requests.read_batch_get, batches.read_batch_get),
     (requests.read_batch_delete, batches.read_batch_delete),
     (requests.read_batch_set, batches.read_batch_set),
 ]
 
 
-def check_batch(text: bytes, whole: Any, stepped: Any) -> None:
+def check_batch(text: bytes, whole: Any, cut: Any) -> None:
     found = outcome(lambda: whole(text, LIMITS, look))
-    with heavy():
-        in_steps = outcome(lambda: done(stepped(text, LIMITS, look)))
-    assert same(found, in_steps), (found, in_steps)
-
-
-@contextlib.contextmanager
-def heavy() -> Iterator[None]:
-    """Meanwhile every text counts as one that is read in steps."""
-    with patch.object(jsontext, "is_light", lambda _: False), patch.object(batches, "aside", at_once):
-        yield
-
-
-async def at_once(work: Callable[[], Any]) -> Any:
-    return work()
+    with patch.object(jsontext, "is_sparse", lambda _: False):
+        in_items = outcome(lambda: cut(text, LIMITS, look))
+    assert same(found, in_items), (found, in_items)
 
 
 def outcome(read: Callable[[], Any]) -> Any:
@@ -138,13 +125,13 @@ def outcome(read: Callable[[], Any]) -> Any:
         return refusal
 
 
-def same(whole: Any, stepped: Any) -> bool:
+def same(whole: Any, cut: Any) -> bool:
     """Whether two ways of reading agree; reasons may be worded in two ways."""
-    if isinstance(whole, KvasirError) or isinstance(stepped, KvasirError):
-        return isinstance(whole, KvasirError) and isinstance(stepped, KvasirError)
+    if isinstance(whole, KvasirError) or isinstance(cut, KvasirError):
+        return isinstance(whole, KvasirError) and isinstance(cut, KvasirError)
     if isinstance(whole, list) and whole and isinstance(whole[0], Put | Refused):
-        return len(whole) == len(stepped) and all(
+        return len(whole) == len(cut) and all(
             one == other or (isinstance(one, Refused) and isinstance(other, Refused))
-            for one, other in zip(whole, stepped, strict=True)
+            for one, other in zip(whole, cut, strict=True)
         )
-    return bool(whole == stepped)
+    return bool(whole == cut)

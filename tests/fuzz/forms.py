@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from kvasir.dialects.ignored import Notes
 from kvasir.dialects.voximplant import errors, forms
 from kvasir.dialects.voximplant.commands import Call
 from kvasir.dialects.voximplant.errors import ApiError
-from kvasir.dialects.voximplant.methods import COMMANDS
+from kvasir.dialects.voximplant.methods import COMMANDS, KNOWN
 from kvasir.dialects.voximplant.parameters import Parameters
 from kvasir.errors import KvasirError
 from tests.fuzz import done
@@ -46,7 +47,7 @@ def read(query: str, body: bytes, declared: str | None) -> dict[str, str] | None
     """The fields; None if they are refused."""
     try:
         kind, options = forms.content_type(declared)
-        fields = forms.read(query, body, kind, options)
+        fields = forms.read(body, query, kind, options)
     except (ApiError, KvasirError) as refusal:
         check_failure(refusal)
         return None
@@ -74,10 +75,11 @@ def check_multipart(fields: dict[str, str]) -> None:
 
 
 def check_methods(fields: dict[str, str]) -> None:
-    for command in COMMANDS.values():
+    for name, command in COMMANDS.items():
         parameters = Parameters(fields, WORLD.dialect._settings)
         try:
-            call = Call(WORLD.store, WORLD.dialect._settings, WORLD.owner, WORLD.space, parameters)
+            notes = Notes(KNOWN, name, strict=False)
+            call = Call(WORLD.store, WORLD.dialect._settings, WORLD.owner, WORLD.space, parameters, notes)
             body = done(cast("Coroutine[Any, Any, bytes]", command.run(call)))
         except (ApiError, KvasirError) as refusal:
             check_failure(refusal)

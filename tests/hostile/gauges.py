@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -17,19 +18,40 @@ EVERY_SECONDS = 0.02
 _HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
+def family(pid: int) -> list[int]:
+    """A server, and the processes that it has started."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):  # it has ended
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
 def memory_mib(pid: int) -> float:
-    """Memory of a process that no file backs.
+    """Memory of a server that no file backs, with that of the processes that it has started."""
+    return sum(map(_memory_mib, family(pid)))
+
+
+def _memory_mib(pid: int) -> float:
+    """Of one process.
 
     From the counters of the kernel: to have it walk through the pages, as smaps_rollup does, would stop the process.
     """
-    text = Path(f"/proc/{pid}/status").read_text()
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:  # it has ended
+        return 0.0
     found = re.search(r"^RssAnon:\s+(\d+) kB", text, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
+    return 0.0 if found is None else int(found[1]) / 1024  # without it, it is ending
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time of a process so far, all its threads together."""
+    """Processor time of a server so far, all its threads together, and that of the processes that it has started."""
+    return sum(map(_processor_seconds, family(pid)))
+
+
+def _processor_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""Bodies that are read in steps beside the event loop: the same answers as for small ones, and bounds on their size."""
+"""Bodies that are read item by item beside the event loop: the same answers as for small ones; bounds on their size."""
 
 from __future__ import annotations
 
@@ -81,20 +81,19 @@ def bare(answer: Any) -> Any:
 
 @pytest.mark.parametrize("index", range(len(TEXTS)))
 @pytest.mark.parametrize("most_places", [4_096, 1])
-def test_in_steps_a_body_means_the_same(
+def test_item_by_item_a_body_means_the_same(
     monkeypatch: pytest.MonkeyPatch, clock: ManualClock, index: int, most_places: int
 ) -> None:
     keys = 20 if b"entries" in TEXTS[index] else 8
     at_once = answers(clock, TEXTS[index], keys)
     monkeypatch.setattr(jsontext, "LIGHT_BYTES", -1)
     monkeypatch.setattr(jsontext, "LIGHT_TOKENS", -1)
-    monkeypatch.setattr(batches, "STEP_BYTES", 40)
     monkeypatch.setattr(batches, "MOST_PLACES", most_places)
     batches._cutters.cache_clear()
-    in_steps = answers(clock, TEXTS[index], keys)
-    assert bare(in_steps) == bare(at_once)
+    in_items = answers(clock, TEXTS[index], keys)
+    assert bare(in_items) == bare(at_once)
     batches._cutters.cache_clear()
-    for (_, first), (_, second) in zip(at_once, in_steps, strict=True):
+    for (_, first), (_, second) in zip(at_once, in_items, strict=True):
         for member in ("entries", "successes", "failures", "count"):
             told = [json.loads(json.dumps(body.get(member), sort_keys=True)) for body in (first, second)]
             for items in told:

@@ -10,13 +10,17 @@ import difflib
 import logging
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 import msgspec
 
+from kvasir import jsontext
+from kvasir.beside.process import aside
 from kvasir.dialects.http import Response
 from kvasir.errors import Invalid
+
+T = TypeVar("T")
 
 log = logging.getLogger("kvasir.ignored")
 
@@ -110,21 +114,59 @@ class Notes:
         close = difflib.get_close_matches(name.casefold(), folded, 1)
         return (folded[close[0]], False) if close else (None, False)
 
-    def log(self, request: str) -> None:
-        """Log what is new. `request`: which one."""
-        for note in self.found:
-            line = _INDEX.sub("[]", note)
-            if line not in _said and len(_said) < MOST_LINES:
-                _said.add(line)
-                log.warning("%s: %s (this is logged once)", request, line)
+    @property
+    def taken(self) -> tuple[list[str], int]:
+        """What has been noted so far, for `take`."""
+        return self.found, self._left
+
+    def take(self, taken: tuple[list[str], int]) -> None:
+        """Go on from what a copy has noted."""
+        self.found, self._left = taken
 
     def told(self, response: Response, request: str) -> Response:
         """The response, with a header if there is something to say; what is new goes to the log. `request`: its id."""
         if not self.found:
             return response
-        self.log(f"request {request}")
+        log_once(self.found, f"request {request}")
         headers = (*response.headers, (HEADER, "; ".join(self.found)))
         return msgspec.structs.replace(response, headers=headers)
+
+
+def log_once(found: Iterable[str], request: str) -> None:
+    """Log what is new of what notes have found. `request`: which one."""
+    for note in found:
+        line = _INDEX.sub("[]", note)
+        if line not in _said and len(_said) < MOST_LINES:
+            _said.add(line)
+            log.warning("%s: %s (this is logged once)", request, line)
+
+
+async def noting(notes: Notes, read: Callable[..., T], text: bytes, *arguments: Any) -> T:
+    """`read(text, *arguments, notes.look)`, beside the event loop if that may take long: see `aside`."""
+    if jsontext.is_light(text):
+        return read(text, *arguments, notes.look)
+    return await noting_aside(notes, read, text, *arguments)
+
+
+async def noting_aside(notes: Notes, read: Callable[..., T], text: bytes | str, *arguments: Any) -> T:
+    """The same for any text that takes long."""
+    try:
+        result, taken = await aside(_noting, text, read, arguments, notes)
+    except Exception as refusal:
+        notes.take(getattr(refusal, "taken", notes.taken))
+        raise
+    notes.take(taken)
+    return cast("T", result)
+
+
+def _noting(
+    text: bytes | str, read: Callable[..., T], arguments: tuple[Any, ...], notes: Notes
+) -> tuple[T, tuple[list[str], int]]:
+    try:
+        return read(text, *arguments, notes.look), notes.taken
+    except Exception as refusal:
+        vars(refusal)["taken"] = notes.taken
+        raise
 
 
 class NotPlain(Exception):

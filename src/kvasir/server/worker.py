@@ -22,6 +22,7 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.access.identity_provider import IdentityProvider
 from kvasir.access.service_tokens import ServiceTokenVerifier
 from kvasir.access.timed import TimedAuthenticator, TimedVerifier
+from kvasir.beside import process
 from kvasir.config.table import Config
 from kvasir.control import audit, bootstrap, organisation
 from kvasir.control.clock_warning import ClockLog
@@ -289,6 +290,7 @@ class Worker:
             stopping.append(self._nemesis.stop(seconds))
         if not (await asyncio.gather(*stopping))[0]:
             log.warning("%d requests were still in flight when the drain time was over", self._listener.in_flight)
+        process.stop()
         await self._engine.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)

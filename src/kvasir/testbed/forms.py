@@ -108,7 +108,7 @@ class VoximplantForm:
         keys: Iterable[Any] = ()
         try:
             kind, options = forms.content_type(request.header("content-type"))
-            texts = forms.read(request.query, await request.body(), kind, options)
+            texts = forms.read(await request.body(), request.query, kind, options)
             operation = voximplant.command(voximplant.method(request.path), texts)
             space = await self._space(texts)
             keys = [[texts["key"]]] if "key" in texts else ()

@@ -248,6 +248,7 @@ class NativeDialect:
         if when is None:
             return False
         query = parameters.read(request.query, routes.SET_ENTRY.parameters) if request.query else {}
+        entries.check_value(body, self._store.limits)
         wanted = entries.wanted_set(request, query, packed, body, self._store, space)
         return self._store.submit(principal, space, (Write(space.number, (wanted,), tuple(when)),), _Setting(request))
 

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET
 
 from kvasir import jsontext
-from kvasir.dialects.aside import aside, rendered
+from kvasir.beside.process import aside
+from kvasir.beside.thread import rendered
 from kvasir.dialects.http import Response
 from kvasir.dialects.native import bodies, durations, entries, parameters, rendering
 from kvasir.dialects.native.bodies import blame
@@ -42,18 +43,9 @@ async def commit(services: Services, call: Call) -> Response:
     space = await call.space(services)
     body = await call.request.body(store.limits.batch_body_bytes)
     call.request.reads_only()
-    asked = await bodies.read(body, bodies.Atomic, store.limits)
-    if len(asked.checks) + len(asked.mutations) > store.limits.batch_keys:
-        raise TooLarge(f"more than {store.limits.batch_keys:,} checks and mutations together; send less at a time")
-    if not asked.checks and not asked.mutations:
-        raise Invalid("the body has neither checks nor mutations")
-    when = [condition_of(check, f"checks[{at}].") for at, check in enumerate(asked.checks)]
-    now = store.now(space)
-
-    def wanted_by(body: bodies.Atomic) -> list[Mutation]:
-        return [mutation_of(each, f"mutations[{at}].", store.limits, now) for at, each in enumerate(body.mutations)]
-
-    wanted = wanted_by(asked) if jsontext.is_light(body) else await aside(lambda: wanted_by(asked))
+    limits, now = store.limits, store.now(space)
+    heavy = not jsontext.is_light(body)
+    when, wanted = await aside(read, body, limits, now) if heavy else read(body, limits, now)
     call.request.writes()
     outcome = await store.write(call.principal, space, *wanted, when=when)
     if isinstance(outcome, Conflict):
@@ -65,6 +57,17 @@ async def commit(services: Services, call: Call) -> Response:
         return rendering.document(versionstamp=stamp, results=each)
 
     return call.answer(await rendered(counts, results))
+
+
+def read(text: bytes, limits: Limits, now: int) -> tuple[list[Condition], list[Mutation]]:
+    """What a body asks for. Raises `Invalid` and `TooLarge`."""
+    asked = bodies.parse(text, bodies.Atomic, limits)
+    if len(asked.checks) + len(asked.mutations) > limits.batch_keys:
+        raise TooLarge(f"more than {limits.batch_keys:,} checks and mutations together; send less at a time")
+    if not asked.checks and not asked.mutations:
+        raise Invalid("the body has neither checks nor mutations")
+    when = [condition_of(check, f"checks[{at}].") for at, check in enumerate(asked.checks)]
+    return when, [mutation_of(each, f"mutations[{at}].", limits, now) for at, each in enumerate(asked.mutations)]
 
 
 def condition_of(check: bodies.Check, at: str) -> Condition:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from kvasir import jsontext
-from kvasir.dialects.aside import aside
+from kvasir.beside.process import aside
 from kvasir.errors import Invalid
 from kvasir.limits import Limits
 
@@ -154,7 +154,7 @@ async def read(text: bytes, kind: type[T], limits: Limits) -> T:
     """The body as a value of this type. Raises `Invalid` for what is not strictly valid JSON, or has other members."""
     if jsontext.is_light(text):
         return parse(text, kind, limits)
-    return await aside(lambda: parse(text, kind, limits))
+    return await aside(parse, text, kind, limits)
 
 
 def parse(text: bytes, kind: type[T], limits: Limits) -> T:

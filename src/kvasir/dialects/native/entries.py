@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from kvasir import jsontext
+from kvasir.beside.process import aside
 from kvasir.dialects import timestamps
-from kvasir.dialects.aside import aside
 from kvasir.dialects.http import JSON, Request, Response
 from kvasir.dialects.native import preconditions, rendering
 from kvasir.dialects.native.bodies import blame
@@ -91,20 +91,24 @@ async def put(services: Services, call: Call) -> Response:
     when = await _conditions(services.store, call.principal, space, call.request, packed)
     body = await call.request.body(services.store.limits.set_body_bytes)
     if jsontext.is_light(body):
-        wanted = wanted_set(call.request, call.query, packed, body, services.store, space)
+        check_value(body, services.store.limits)
     else:
         call.request.reads_only()
-        wanted = await aside(lambda: wanted_set(call.request, call.query, packed, body, services.store, space))
+        await aside(check_value, body, services.store.limits)
         call.request.writes()
+    wanted = wanted_set(call.request, call.query, packed, body, services.store, space)
     return set_response(await services.store.write(call.principal, space, wanted, when=when), call.operation.name)
 
 
+def check_value(text: bytes, limits: Limits) -> None:
+    """Raises `Invalid` and `TooLarge` for the body of a PUT that is no value."""
+    limits.check_value(text)
+    jsontext.decode(text, limits.json_depth, limits.json_containers)
+
+
 def wanted_set(request: Request, query: dict[str, Any], packed: bytes, value: bytes, store: Store, space: Space) -> Set:
-    """What a PUT asks for. Raises `Invalid` and `TooLarge`."""
-    limits = store.limits
-    limits.check_value(value)
-    jsontext.decode(value, limits.json_depth, limits.json_containers)
-    metadata = _metadata(request, limits)
+    """What a PUT with this value asks for. Raises `Invalid` and `TooLarge`."""
+    metadata = _metadata(request, store.limits)
     if not query:
         return Set(packed, value, metadata)
     ttl, expires_at = query.get("ttl"), query.get("expires_at")

@@ -10,7 +10,6 @@ from functools import lru_cache
 import msgspec
 
 from kvasir.dialects.http import Response, Stream
-from kvasir.dialects.json_keys import DEL, insides
 from kvasir.dialects.native import listings, rendering, streams
 from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.problems import HEADERS
@@ -22,6 +21,9 @@ NDJSON = "application/x-ndjson"
 
 #: Entries in one piece: few enough for a processor's cache, and for blocks of memory that are used again.
 TOGETHER = 100
+
+#: Between the texts of a column; see `Columns`.
+DEL = b"\x7f"
 
 
 async def export(services: Services, call: Call) -> Response:
@@ -72,7 +74,7 @@ _WHOLE = [
 def joined_lines(columns: Columns) -> bytes:
     """Each entry as one line, without a step of the interpreter for each."""
     count = columns.count
-    keys, texts, stamps = insides(columns.keys), _texts(columns.values), columns.versionstamps.split(b",")
+    keys, texts, stamps = _keys(columns.keys), _texts(columns.values), columns.versionstamps.split(b",")
     created = map(_instant, columns.created_at.split(b","))
     if len(columns.metadata) == len(columns.refresh) == len(columns.expires_at) == count - 1:
         return _filled(_PLAIN, count, keys, texts, created, stamps)
@@ -97,6 +99,16 @@ def _instant(decimal: bytes) -> bytes:
     return rendering.quoted_instant(int(decimal) if decimal else None)
 
 
+def _keys(joined: bytes) -> list[bytes]:
+    """The parts of each key as JSON, without the first and the last quote."""
+    # In a packed key, 00 is followed by 02, or by FF where the text has it. Where no text has a backslash, each one in
+    # the JSON begins an escape.
+    if b"\\" in joined or b"\x00\xff" in joined:
+        return [rendering.json(unpack(key))[2:-2] for key in joined.split(DEL)]
+    told = rendering.json(joined[1:-1].decode())[1:-1]
+    return told.replace(b"\\u0000\\u0002", b'","').split(b"\\u0000\x7f\\u0002")
+
+
 def _texts(joined: bytes) -> list[bytes]:
     """Each value as the inside of a JSON string."""
     return rendering.json(joined.decode())[1:-1].split(DEL)
@@ -107,7 +119,7 @@ def lines(batch: Sequence[Entry]) -> bytes:
     keys, values = DEL.join([entry.key for entry in batch]), DEL.join([entry.value for entry in batch])
     if not keys.count(DEL) == values.count(DEL) == len(batch) - 1:
         return b"".join([b"{%b}\n" % members(entry) for entry in batch])
-    pairs = zip(insides(keys), _texts(values), batch, strict=True)
+    pairs = zip(_keys(keys), _texts(values), batch, strict=True)
     return b"".join([b'{"key":["%b"],"text":"%b",%b}\n' % (key, text, _facts(entry)) for key, text, entry in pairs])
 
 

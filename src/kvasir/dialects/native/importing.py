@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from kvasir import jsontext
-from kvasir.dialects.aside import aside
+from kvasir.beside.process import aside
 from kvasir.dialects.http import Response
 from kvasir.dialects.native import lines, problems, rendering
 from kvasir.dialects.native.calls import Call, Services
@@ -111,7 +111,7 @@ class _Import:
             if jsontext.is_light(text):
                 item = lines.read(text, store.limits, now)
             else:
-                item = await aside(lambda: lines.read(text, store.limits, now))
+                item = await aside(lines.read, text, store.limits, now)
         except KvasirError as refusal:
             self._refuse(refusal.message)
             return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
-from kvasir.dialects.aside import rendered
+from kvasir import jsontext
+from kvasir.beside.process import aside
+from kvasir.beside.thread import rendered
 from kvasir.dialects.http import Response
 from kvasir.dialects.native import bodies, cursor, parameters, rendering
 from kvasir.dialects.native.calls import Call, Services
@@ -91,12 +93,7 @@ async def get_many(services: Services, call: Call) -> Response:
     limits = services.store.limits
     space = await call.space(services)
     body = await call.request.body(limits.keys_body_bytes)
-    keys = (await bodies.read(body, bodies.Keys, limits)).keys
-    if len(keys) > limits.batch_keys:
-        what = f"has {len(keys):,} items; at most {limits.batch_keys:,} are allowed, send the rest in another request"
-        raise TooLarge(f"keys {what}", fields=(("keys", what),))
-    packed = [pack(key) for key in keys]
-    limits.check_keys(packed)
+    packed = packed_keys(body, limits) if jsontext.is_light(body) else await aside(packed_keys, body, limits)
     extend = call.query.get("extend", True)
     entries = await services.store.get(call.principal, space, packed, extend=extend) if packed else []
 
@@ -104,6 +101,17 @@ async def get_many(services: Services, call: Call) -> Response:
         return b'{"entries":[%b]}' % b",".join([b"null" if each is None else rendering.entry(each) for each in entries])
 
     return call.answer(await rendered(entries, shown))
+
+
+def packed_keys(text: bytes, limits: Limits) -> list[bytes]:
+    """The keys that a body names. Raises `Invalid` and `TooLarge`."""
+    keys = bodies.parse(text, bodies.Keys, limits).keys
+    if len(keys) > limits.batch_keys:
+        what = f"has {len(keys):,} items; at most {limits.batch_keys:,} are allowed, send the rest in another request"
+        raise TooLarge(f"keys {what}", fields=(("keys", what),))
+    packed = [pack(key) for key in keys]
+    limits.check_keys(packed)
+    return packed
 
 
 async def delete_prefix(services: Services, call: Call) -> Response:

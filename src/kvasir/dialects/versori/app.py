@@ -9,11 +9,11 @@ from typing import ClassVar, TypeVar
 
 from kvasir import jsontext
 from kvasir.access.authenticator import Authenticator
+from kvasir.beside.thread import rendered
 from kvasir.control import stores
 from kvasir.control.audit import Audit, recorded
-from kvasir.dialects.aside import aside, rendered
 from kvasir.dialects.http import Request, Response
-from kvasir.dialects.ignored import Notes, NotPlain, must_be_plain
+from kvasir.dialects.ignored import Notes, NotPlain, must_be_plain, noting
 from kvasir.dialects.versori import batches, requests, responses, routes
 from kvasir.dialects.versori.members import KNOWN
 from kvasir.engine import Outcome
@@ -140,7 +140,7 @@ class VersoriDialect:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.set_body_bytes)
         request.reads_only()
-        put = await _read(body, lambda: requests.read_set(body, packed, self._limits, notes.look))
+        put = await noting(notes, requests.read_set, body, packed, self._limits)
         request.writes()
         return await self._put(principal, space, put)
 
@@ -152,7 +152,7 @@ class VersoriDialect:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
         request.reads_only()
-        removal = await _read(body, lambda: requests.read_delete(body, packed, self._limits, notes.look))
+        removal = await noting(notes, requests.read_delete, body, packed, self._limits)
         request.writes()
         return await self._remove(principal, space, removal, "DeleteKV")
 
@@ -164,7 +164,7 @@ class VersoriDialect:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.keys_body_bytes)
         request.reads_only()
-        packed, timeout = await batches.read_batch_get(body, self._limits, notes.look)
+        packed, timeout = await noting(notes, batches.read_batch_get, body, self._limits)
 
         async def found() -> bytes:
             entries = await self._store.get(principal, space, packed)
@@ -178,7 +178,7 @@ class VersoriDialect:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.batch_body_bytes)
         request.reads_only()
-        entries = await batches.read_batch_set(body, self._limits, notes.look)
+        entries = await noting(notes, batches.read_batch_set, body, self._limits)
         request.writes()
         if isinstance(entries, requests.Put):
             try:
@@ -200,7 +200,7 @@ class VersoriDialect:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.keys_body_bytes)
         request.reads_only()
-        removal, is_batch = await batches.read_batch_delete(body, self._limits, notes.look)
+        removal, is_batch = await noting(notes, batches.read_batch_delete, body, self._limits)
         request.writes()
         return await self._remove(principal, space, removal, "BatchDeleteKV" if is_batch else "DeleteKV")
 
@@ -216,7 +216,7 @@ class VersoriDialect:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
         request.reads_only()
-        query = await _read(body, lambda: requests.read_listing(body, space.id, self._limits, notes.look))
+        query = await noting(notes, requests.read_listing, body, space.id, self._limits)
         page = await self._store.page(principal, space, query)
         body = await rendered(page.entries, lambda: responses.page(page, query, space.id))
         return Response(200, body, "ListKV")
@@ -225,7 +225,7 @@ class VersoriDialect:
         space = await self._store.open(principal, owner)
         body = await _body(request, self._limits.query_body_bytes)
         request.reads_only()
-        key_range = await _read(body, lambda: requests.read_count(body, self._limits, notes.look))
+        key_range = await noting(notes, requests.read_count, body, self._limits)
         return Response(200, responses.count(await self._store.count(principal, space, key_range)), "CountKV")
 
     # -- stores -------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class VersoriDialect:
         async with recorded(self._trail, principal, "space.create") as act:
             _require_own(principal, owner)
             body = await _body(request, self._limits.query_body_bytes)
-            name = await _read(body, lambda: requests.read_store_name(body, self._limits, notes.look))
+            name = await noting(notes, requests.read_store_name, body, self._limits)
             created = await stores.create(self._store, principal, name)
             act.subject = created.id
         return Response(200, responses.store_id(created), "CreateStore")
@@ -247,11 +247,6 @@ class VersoriDialect:
         _require_own(principal, owner)
         request.reads_only()
         return Response(200, responses.stores(await self._store.list_spaces(principal, "store")), "ListStores")
-
-
-async def _read(body: bytes, read: Callable[[], T]) -> T:
-    """What `read` makes of a body; beside the event loop if that may take long."""
-    return read() if jsontext.is_light(body) else await aside(read)
 
 
 @lru_cache(REMEMBERED_PATHS)

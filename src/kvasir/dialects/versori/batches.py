@@ -1,18 +1,18 @@
-"""Bodies of batch requests that are too large to be read in one go: cut into their items first, which is quick, then
-read a few items at a time beside the event loop. Small ones are left to `requests`; both give the same.
+"""Bodies of batch requests that are too large to be decoded as a whole: cut into their items first, which makes no
+objects of what is inside, then read item by item, so that strings by the million are never there at once. Small ones
+are left to `requests`; both give the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from kvasir import jsontext
-from kvasir.dialects.aside import aside
 from kvasir.dialects.ignored import Look
 from kvasir.dialects.versori import fields, requests
 from kvasir.dialects.versori.fields import blame
@@ -21,63 +21,58 @@ from kvasir.dialects.versori.requests import Put, Refused, Removal
 from kvasir.errors import Invalid, TooLarge
 from kvasir.limits import Limits
 
-T = TypeVar("T")
-
-#: Bytes of items that are read in one go, which takes a few milliseconds.
-STEP_BYTES = 65_536
 #: Bytes by whose look the items are looked for.
 _SAMPLE_BYTES = 64
 #: Up to this many items a type of its own stops the decoder at the first one too many.
 MOST_PLACES = 4_096
 
 
-async def read_batch_get(text: bytes, limits: Limits, look: Look) -> tuple[list[bytes], int | None]:
+def read_batch_get(text: bytes, limits: Limits, look: Look) -> tuple[list[bytes], int | None]:
     """See `requests.read_batch_get`."""
-    if jsontext.is_light(text):
+    if jsontext.is_sparse(text):
         return requests.read_batch_get(text, limits, look)
-    body, keys = await _cut(text, "keys", limits)
-    packed = await _packed(keys, limits)
+    body, keys = _cut(text, "keys", limits)
+    packed = _packed(keys, limits)
     limits.check_keys(packed)
     return packed, requests.read_timeout(body, look)
 
 
-async def read_batch_delete(text: bytes, limits: Limits, look: Look) -> tuple[Removal, bool]:
+def read_batch_delete(text: bytes, limits: Limits, look: Look) -> tuple[Removal, bool]:
     """See `requests.read_batch_delete`."""
-    if not text or jsontext.is_light(text):
+    if not text or jsontext.is_sparse(text):
         return requests.read_batch_delete(text, limits, look)
-    body, keys = await _cut(text, "keys", limits)
+    body, keys = _cut(text, "keys", limits)
     if keys is None:
         return requests.read_batch_delete(text, limits, look)  # without keys it is short
     look(body, BODIES["BatchDeleteKV"], "")
-    return requests.removal(await _packed(keys, limits), body, look), True
+    return requests.removal(_packed(keys, limits), body, look), True
 
 
-async def read_batch_set(text: bytes, limits: Limits, look: Look) -> list[Put | Refused] | Put:
+def read_batch_set(text: bytes, limits: Limits, look: Look) -> list[Put | Refused] | Put:
     """See `requests.read_batch_set`."""
-    if jsontext.is_light(text):
+    if jsontext.is_sparse(text):
         return requests.read_batch_set(text, limits, look)
-    if len(text) <= limits.set_body_bytes and await aside(lambda: requests.is_for_one_key(text)):
-        return await aside(lambda: requests.read_batch_set(text, limits, look))
-    body, entries = await _cut(text, "entries", limits)
+    if len(text) <= limits.set_body_bytes and requests.is_for_one_key(text):
+        return requests.read_batch_set(text, limits, look)
+    body, entries = _cut(text, "entries", limits)
     if entries is None:
         raise blame("entries", requests.IS_MISSING)
     look(body, BODIES["BatchSetKV"], "")
-    return await _read(entries, lambda index, entry: _entry(index, bytes(entry), limits, look))
+    return [_entry(index, bytes(entry), limits, look) for index, entry in enumerate(entries)]
 
 
-async def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequence[Raw] | None]:
+def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], Sequence[Raw] | None]:
     """(the body with null in the place of its items, the texts of the items; None: there is no such member)"""
     holder, items_of, cut = _cutters(name, limits.batch_keys)
     try:
-        # Each is one function of msgspec's, which nobody can interrupt. First the one that stops at an item too many.
-        await aside(lambda: items_of(text))
-        items = await aside(lambda: memoryview(getattr(holder(text), name)))
-        body = await aside(lambda: _around(text, items, name, limits))
+        items_of(text)  # which stops at an item too many
+        items = memoryview(getattr(holder(text), name))
+        body = _around(text, items, name, limits)
         if name not in body:
             return body, None
         if items[0] != ord("["):
             raise blame(name, "must be an array")
-        return body, await aside(lambda: cut(items))
+        return body, cut(items)
     except msgspec.ValidationError as error:
         if "length" in str(error):
             raise requests.too_many(name, f"more than {limits.batch_keys:,}", limits) from None
@@ -85,8 +80,8 @@ async def _cut(text: bytes, name: str, limits: Limits) -> tuple[dict[str, Any], 
             raise blame(name, "must be an array") from None
         raise Invalid("the body must be a JSON object") from None
     except (msgspec.MsgspecError, RecursionError):
-        await aside(lambda: jsontext.check_containers(text, limits.json_containers))
-        await aside(lambda: jsontext.decode(text, limits.json_depth))  # which says what is wrong, and where
+        jsontext.check_containers(text, limits.json_containers)
+        jsontext.decode(text, limits.json_depth)  # which says what is wrong, and where
         raise
 
 
@@ -137,14 +132,15 @@ def _cutters(
     return holder, counting, lambda text: [item for item in msgspec.structs.astuple(items_of(text)) if memoryview(item)]
 
 
-async def _packed(keys: Sequence[Raw] | None, limits: Limits) -> list[bytes]:
-    def key(index: int, item: Raw) -> bytes:
-        if len(text := bytes(item)) > limits.key_text_bytes:
-            message = f"the key is {len(text):,} bytes of JSON; at most {limits.key_bytes:,} bytes packed are allowed"
-            raise TooLarge(message, subject="key", index=index)
-        return fields.key(_decode(index, text, "keys", limits), f"keys[{index}]")
+def _packed(keys: Sequence[Raw] | None, limits: Limits) -> list[bytes]:
+    return [_key(index, bytes(item), limits) for index, item in enumerate(keys or ())]
 
-    return await _read(keys or (), key)
+
+def _key(index: int, text: bytes, limits: Limits) -> bytes:
+    if len(text) > limits.key_text_bytes:
+        message = f"the key is {len(text):,} bytes of JSON; at most {limits.key_bytes:,} bytes packed are allowed"
+        raise TooLarge(message, subject="key", index=index)
+    return fields.key(_decode(index, text, "keys", limits), f"keys[{index}]")
 
 
 def _entry(index: int, text: bytes, limits: Limits, look: Look) -> Put | Refused:
@@ -164,22 +160,3 @@ def _decode(index: int, text: bytes, name: str, limits: Limits) -> Any:
     except (Invalid, TooLarge) as error:
         error.message = f"{name}[{index}]: {error.message}"
         raise
-
-
-async def _read(items: Sequence[Raw], read: Callable[[int, Raw], T]) -> list[T]:
-    """What `read` makes of each item and its index, a few at a time."""
-    found: list[T] = []
-    for start, end in _steps(items):
-        found += await aside(lambda start=start, end=end: [read(at, items[at]) for at in range(start, end)])  # type: ignore[misc]
-    return found
-
-
-def _steps(items: Sequence[Raw]) -> Iterator[tuple[int, int]]:
-    start = size = 0
-    for at, item in enumerate(items):
-        size += len(memoryview(item))
-        if size >= STEP_BYTES:
-            yield start, at + 1
-            start, size = at + 1, 0
-    if start < len(items):
-        yield start, len(items)

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import ClassVar
 
 from kvasir.access.service_tokens import BadToken, Caller, Flaw, ServiceTokenVerifier
+from kvasir.beside.process import aside
 from kvasir.control import applications
-from kvasir.dialects.aside import aside
 from kvasir.dialects.http import JSON, Request, Response
 from kvasir.dialects.ignored import Notes
 from kvasir.dialects.voximplant import errors, forms
@@ -88,7 +88,7 @@ class VoximplantDialect:
                 kind, options = forms.content_type(declared)
                 if len(body) > self._max_bytes(kind) or not forms.is_light(body, kind):
                     return False
-                texts = forms.read(request.query, body, kind, options)
+                texts = forms.read(body, request.query, kind, options)
                 operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
             if not texts.keys() <= COMMANDS[operation].known.keys():
@@ -125,10 +125,10 @@ class VoximplantDialect:
             if decoded is not None and decoded[0] is request:
                 texts = decoded[1]
             elif forms.is_light(body, kind):
-                texts = forms.read(request.query, body, kind, options)
+                texts = forms.read(body, request.query, kind, options)
             else:
                 request.reads_only()
-                texts = await aside(lambda: forms.read(request.query, body, kind, options))
+                texts = await aside(forms.read, body, request.query, kind, options)
                 request.writes()
             operation = command(method(request.path), texts)
             _check_caller(caller, operation, texts)
@@ -249,7 +249,7 @@ def method(path: str) -> str | None:
 @lru_cache(REMEMBERED)
 def _remembered(path: str, query: str, body: bytes) -> tuple[str, dict[str, str]]:
     """The method of a request without a content type or with that of forms, and its parameters, not to be changed."""
-    texts = forms.read(query, body, forms.URLENCODED, {})
+    texts = forms.read(body, query, forms.URLENCODED, {})
     return command(method(path), texts), texts
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from kvasir import keys
-from kvasir.dialects.aside import aside, rendered
+from kvasir.beside.thread import rendered
 from kvasir.dialects.http import Request
-from kvasir.dialects.ignored import Known, Notes
+from kvasir.dialects.ignored import Known, Look, Notes, noting_aside
 from kvasir.dialects.voximplant.errors import FAILURES, MISSING, RANGE, ApiError, recoded
 from kvasir.dialects.voximplant.parameters import INT64, INTEGER, KEY, Cursor, Parameters, text_of
 from kvasir.dialects.voximplant.settings import Settings
@@ -61,13 +61,6 @@ class Call(Struct, frozen=True, gc=False):
         self.request.reads_only()
         yield
         self.request.writes()
-
-    async def prepare(self, text: str, work: Callable[[], T]) -> T:
-        """What `work` makes of a parameter with this text, before anything is written; a long one is read aside."""
-        if len(text) <= LIGHT_CHARACTERS:
-            return work()
-        with self.preparing():
-            return await aside(work)
 
     async def write(self, *mutations: Mutation, when: Sequence[Condition] = ()) -> Commit | Conflict:
         """See `Store.write`."""
@@ -234,7 +227,7 @@ ITEM: Known = dict.fromkeys(("key", "value", "ttl", "expires_at", "if_version", 
 
 async def set_items(call: Call) -> bytes:
     """Create or replace the items of the JSON array `items`, all or none, each with its own conditions."""
-    sets, conditions = await call.prepare(call.parameters.required("items"), lambda: _read_sets(call))
+    sets, conditions = await _heeding(call, _read_sets, "items", call.store.now(call.space))
     outcome = await call.write(*(mutation for _, mutation in sets.values()), when=conditions)
     if isinstance(outcome, Conflict):
         raise sets[outcome.key][0].unmet(outcome)
@@ -251,20 +244,34 @@ async def set_items(call: Call) -> bytes:
     return await rendered(outcome.counts, response)
 
 
-def _read_sets(call: Call) -> tuple[dict[bytes, tuple[Parameters, Set]], list[Condition]]:
+async def _heeding(call: Call, read: Callable[..., T], name: str, *arguments: Any) -> T:
+    """What `read` makes of a JSON array among the parameters, before anything is written; aside if it is long."""
+    text, notes = call.parameters.required(name), cast("Notes", call.notes)  # as no such request is answered at once
+    some = (call.parameters, call.store.limits.batch_keys)
+    if len(text) <= LIGHT_CHARACTERS:
+        return read(text, *some, *arguments, notes.look)
+    with call.preparing():
+        return await noting_aside(notes, read, text, *some, *arguments)
+
+
+def _read_sets(
+    _: str, given: Parameters, most: int, now: int, look: Look
+) -> tuple[dict[bytes, tuple[Parameters, Set]], list[Condition]]:
     """The items of a request by their packed keys, with what sets them; and all their conditions."""
-    store, sets = call.store, dict[bytes, tuple[Parameters, Set]]()
-    conditions: list[Condition] = []
-    for index, parameters in enumerate(call.parameters.items("items", store.limits.batch_keys)):
-        if call.notes is not None:
-            call.notes.look(parameters.texts, ITEM, f"items[{index}].")
+    sets, conditions = dict[bytes, tuple[Parameters, Set]](), list[Condition]()
+    for index, parameters in enumerate(given.items("items", most)):
+        look(parameters.texts, ITEM, f"items[{index}].")
         packed = keys.pack((parameters.key(),))
         if packed in sets:
             raise parameters.invalid("key", "it occurs twice")
         value = msgspec.json.encode(parameters.value())
-        sets[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(store.now(call.space)))
+        sets[packed] = parameters, Set(packed, value, expires_at=parameters.expiry(now))
         conditions += parameters.conditions(packed)
     return sets, conditions
+
+
+def _read_keys(_: str, given: Parameters, most: int, __: Look) -> list[str]:
+    return given.keys("keys", most)
 
 
 async def delete_items(call: Call) -> bytes:
@@ -276,7 +283,7 @@ async def delete_items(call: Call) -> bytes:
     parameters.only_one("keys", "prefix")
     more = False
     if parameters.has("keys"):
-        doomed = await call.prepare(parameters.required("keys"), lambda: parameters.keys("keys", max_keys))
+        doomed = await _heeding(call, _read_keys, "keys")
     else:
         doomed = []
         with call.preparing():

@@ -99,7 +99,7 @@ class ApiError(Exception):
     def __init__(
         self, failure: Failure, *values: object, field: str | None = None, detail: str | None = None, **more: Any
     ) -> None:
-        super().__init__(failure.code)
+        super().__init__(failure, *values)  # so that it can be pickled
         self.failure = failure
         text = failure.text.format(*values)
         self.members: dict[str, Any] = {"msg": f"{text[:-1]}: {detail}." if detail else text, "code": failure.code}

@@ -56,8 +56,8 @@ def is_light(body: bytes, kind: str) -> bool:
     return jsontext.is_light(body) if kind == JSON else len(body) <= LIGHT_BYTES
 
 
-def read(text: str, body: bytes, kind: str, options: Mapping[str, str]) -> dict[str, str]:
-    """All parameters of a request, from its query and its body, with what `content_type` returned.
+def read(body: bytes, text: str, kind: str, options: Mapping[str, str]) -> dict[str, str]:
+    """All parameters of a request, from its body and its query, with what `content_type` returned.
 
     Raises `ApiError` 101 for a malformed body and for a parameter given twice (unless query and body agree).
     """

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from kvasir.access.authenticator import Authenticator
+from kvasir.beside.thread import in_thread
 from kvasir.control.sessions import TOKEN_ALIAS, by_token
-from kvasir.dialects.aside import aside
 from kvasir.dialects.nemesis.frames import Shape
 from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
@@ -175,7 +175,7 @@ class CommandContext:
             while mutations is None or (mutations and not await self.put_if_unchanged(space, keys, entries, mutations)):
                 entries = await self.store.get(self.principal, space, keys, extend=False)
                 with self.preparing():
-                    mutations = await aside(lambda entries=entries: change(entries))  # type: ignore[misc]
+                    mutations = await in_thread(lambda entries=entries: change(entries))  # type: ignore[misc]
 
     @contextlib.asynccontextmanager
     async def alone(self, space: Space, keys: Sequence[bytes]) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
-from kvasir.dialects.aside import aside
+from kvasir.beside.thread import in_thread
 from kvasir.dialects.nemesis import json_pointer
 from kvasir.dialects.nemesis.commands.context import INLINE_BYTES, Command, CommandContext, OtherCommand, chunks
 from kvasir.dialects.nemesis.commands.keyvalues import name_of, setter, strings
@@ -323,7 +323,7 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
                 value, count = await _evaluate(context, len(entry.value), budget, replacing)
                 if not count:
                     break
-                new = await aside(lambda value=value, entry=entry: _rewritten(context, name, value, entry))  # type: ignore[misc]
+                new = await in_thread(lambda value=value, entry=entry: _rewritten(context, name, value, entry))  # type: ignore[misc]
             if await context.put_if_unchanged(space, [entry.key], [entry], [new]):
                 break
     return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status, "cnt": count})

@@ -20,6 +20,7 @@ NO_COMMAND = "none"
 class Profile(Struct, frozen=True):
     """A set of commands, the frames that refuse everything else, and the space that the commands are about."""
 
+    name: str
     commands: dict[str, Command]
     #: (message, known commands) -> the frame that refuses a message without a usable command
     refuse_message: Callable[[Any, Container[str]], bytes]
@@ -44,8 +45,9 @@ def _known(commands: dict[str, Command]) -> Tables:
 _SESSION = _table(sessions.COMMANDS, saves.COMMANDS, keyvalues.COMMANDS, find.COMMANDS)
 _KEYSPACE = _table(profile_09.COMMANDS)
 
-PROFILES: dict[str, Profile] = {
-    "session": Profile(
+_ALL = (
+    Profile(
+        "session",
         _SESSION,
         frames.refuse_message,
         frames.refused,
@@ -54,7 +56,8 @@ PROFILES: dict[str, Profile] = {
         CommandContext.session_of_nowait,
         _known(_SESSION),
     ),
-    "0.9": Profile(
+    Profile(
+        "0.9",
         _KEYSPACE,
         profile_09.refuse_message,
         profile_09.refused,
@@ -63,4 +66,6 @@ PROFILES: dict[str, Profile] = {
         profile_09.keyspace_nowait,
         _known(_KEYSPACE),
     ),
-}
+)
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}

@@ -254,7 +254,7 @@ class Conversation:
             if outdated or self._working is not None:
                 # Time has passed since the caches were refreshed, or a command may have changed what they hold.
                 await self._refresh()
-            if self._parsed is None and not is_light(message):
+            if self._parsed is None and message is not None and not is_light(message):
                 await self._run_heavy(message, started)
                 outdated = True
                 continue
@@ -271,7 +271,7 @@ class Conversation:
         await asyncio.sleep(0)
         return time.perf_counter()
 
-    async def _run_heavy(self, message: bytes | None, started: float) -> None:
+    async def _run_heavy(self, message: bytes, started: float) -> None:
         """Run a request that takes long to parse: beside the event loop, and few of them at a time."""
         if self._reads is not None:
             await self._read(self._reads)

@@ -13,8 +13,9 @@ from typing import Any
 from msgspec import Struct
 
 from kvasir import jsontext
-from kvasir.dialects.aside import aside
-from kvasir.dialects.ignored import Notes
+from kvasir.beside.process import aside
+from kvasir.beside.thread import in_thread
+from kvasir.dialects.ignored import Notes, log_once
 from kvasir.dialects.nemesis.commands.context import (
     Command,
     CommandContext,
@@ -23,7 +24,7 @@ from kvasir.dialects.nemesis.commands.context import (
     WriteCommand,
     raise_failure,
 )
-from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, Profile
+from kvasir.dialects.nemesis.commands.profiles import NO_COMMAND, PROFILES, Profile
 from kvasir.dialects.nemesis.frames import Malformed, Refusal, parse
 from kvasir.dialects.nemesis.statuses import OF_ERROR, Status
 from kvasir.engine import Outcome
@@ -42,6 +43,12 @@ ABANDONED = frozenset(
     {"KV_GET", "KV_CONTAINS", "KV_COUNT", "KV_KEYS", "KV_FIND", "SH_EXISTS", "SH_INFO", "SH_INFO_ALL"}
     | {"SH_SAVE", "SH_LOAD", "KV_SAVE", "KV_LOAD"}
 )
+
+#: In place of the number of a space: that there are no writes yet, or that nobody knows it yet.
+_NOT_PREPARED, _UNKNOWN = -1, -2
+
+#: Whose members are ignored, for the log
+_API = "NemesisDB API"
 
 #: How a request went, for metrics, and its reply, if it has one.
 Result = tuple[str, bytes | None]
@@ -109,7 +116,7 @@ class ReadRequest(KeysRequest, gc=False):
         except Exception as error:
             return render_failure(profile, self, error)
         if len(self.names) > LIGHT_KEYS:
-            return await aside(lambda: self.render(context, profile, entries))
+            return await in_thread(lambda: self.render(context, profile, entries))
         return self.render(context, profile, entries)
 
     def render(self, context: CommandContext, profile: Profile, entries: list[Entry | None]) -> Result:
@@ -128,7 +135,7 @@ class WriteRequest(KeysRequest, gc=False):
     command: WriteCommand
     #: Filled in when its space, which has this number, is known
     writes: list[Write] = []
-    prepared_for: int = -1
+    prepared_for: int = _NOT_PREPARED
 
     def answer_nowait(self, context: CommandContext, profile: Profile, may_write: bool) -> Result | None:
         max_keys = context.store.limits.batch_keys
@@ -143,9 +150,11 @@ class WriteRequest(KeysRequest, gc=False):
 
     def prepare(self, space: Space, max_keys: int) -> int:
         """Fill in `writes`; how many mutations they have. Raises `KvasirError` for a request that makes no sense."""
-        if self.prepared_for != space.number:
+        if self.prepared_for == _NOT_PREPARED:
             self.writes = self.command.make_writes(space.number, max_keys, self.body)
-            self.prepared_for = space.number
+        elif self.prepared_for != space.number:
+            self.writes = [Write(space.number, write.mutations, write.conditions) for write in self.writes]
+        self.prepared_for = space.number
         writes = self.writes
         return len(writes[0].mutations) if len(writes) == 1 else sum([len(write.mutations) for write in writes])
 
@@ -155,7 +164,7 @@ class WriteRequest(KeysRequest, gc=False):
             outcomes = await context.write(space, self.writes)
         except Exception as error:
             return render_failure(profile, self, error)
-        return await aside(lambda: self.render(profile, outcomes))  # for many keys: others have joined
+        return await in_thread(lambda: self.render(profile, outcomes))  # for many keys: others have joined
 
     def render(self, profile: Profile, outcomes: Sequence[Outcome]) -> Result:
         """The result of these outcomes, one for each write."""
@@ -210,28 +219,70 @@ def is_light(message: bytes | None) -> bool:
 
 
 async def parse_heavy(
-    profile: Profile, context: CommandContext, message: bytes | None, started: float, *, strict: bool
+    profile: Profile, context: CommandContext, message: bytes, started: float, *, strict: bool
 ) -> Request:
     """What `parse_request` gives, parsed beside the event loop, with its writes if it only writes."""
-    limits = context.store.limits
-    request = await aside(lambda: parse_request(profile, message, limits, started, strict=strict))
+    parsed = await aside(_parse_apart, message, profile.name, context.store.limits, started, strict)
+    request = parsed.request
+    log_once(parsed.ignored, _API)
+    if isinstance(request, RefusedRequest):
+        return request
+    request.command = profile.commands[request.name]
     if not isinstance(request, WriteRequest):
         return request
     try:
         space = await profile.space(context, request.body)
-        await aside(lambda: request.prepare(space, limits.batch_keys))
+        if parsed.refusal is not None:
+            raise parsed.refusal
+        await in_thread(lambda: request.prepare(space, context.store.limits.batch_keys))
     except KvasirError as failure:
         result = render_failure(profile, request, failure)
         return RefusedRequest(request.name, request.body, request.started, result)
     return request
 
 
+class _Parsed(Struct):
+    """A request without its command, which cannot be pickled, and with no more of its parameters than are needed."""
+
+    request: Request
+    #: What it has that is ignored
+    ignored: list[str]
+    #: Why its writes make no sense
+    refusal: KvasirError | None = None
+
+
+def _parse_apart(message: bytes, profile: str, limits: Limits, started: float, strict: bool) -> _Parsed:
+    ignored: list[str] = []
+    request = parse_request(PROFILES[profile], message, limits, started, strict=strict, ignored=ignored)
+    parsed = _Parsed(request, ignored)
+    if isinstance(request, RefusedRequest):
+        return parsed
+    if isinstance(request, ReadRequest):
+        del request.body["keys"]  # it has their names
+    elif isinstance(request, WriteRequest):
+        try:
+            request.writes = request.command.make_writes(_UNKNOWN, limits.batch_keys, request.body)
+            request.prepared_for = _UNKNOWN
+        except KvasirError as refusal:
+            parsed.refusal = refusal
+        if request.body.get("keys").__class__ is dict:
+            request.body["keys"] = dict.fromkeys(request.body["keys"])  # without the values
+    request.command = None  # type: ignore[assignment]  # until it is back
+    return parsed
+
+
 def parse_request(
-    profile: Profile, message: bytes | None, limits: Limits, started: float, *, strict: bool = False
+    profile: Profile,
+    message: bytes | None,
+    limits: Limits,
+    started: float,
+    *,
+    strict: bool = False,
+    ignored: list[str] | None = None,
 ) -> Request:
     """Parse a message; None stands for a binary one. Raises `frames.NotText`.
 
-    `strict`: refuse members that a command does not know; otherwise they are logged.
+    `strict`: refuse members that a command does not know; otherwise they are logged, or added to `ignored`.
     """
     if message is None:
         return RefusedRequest(NO_COMMAND, {}, started, ("invalid", profile.error(Status.OP_CODE_INVALID)))
@@ -249,7 +300,7 @@ def parse_request(
         if command is not None and body.__class__ is dict:
             fault = command.shape.fault(body)
             if fault is None and len(body) > command.shape.usual:
-                fault = _unknown_members(profile, command, body, strict=strict)
+                fault = _unknown_members(profile, command, body, ignored, strict=strict)
             if fault is not None:
                 return RefusedRequest(name, body, started, ("invalid", profile.refused(name, fault)))
             if type(command) is ReadCommand:
@@ -262,7 +313,9 @@ def parse_request(
     return RefusedRequest(NO_COMMAND, {}, started, ("invalid", refusal))
 
 
-def _unknown_members(profile: Profile, command: Command, body: dict[str, Any], *, strict: bool) -> Refusal | None:
+def _unknown_members(
+    profile: Profile, command: Command, body: dict[str, Any], ignored: list[str] | None, *, strict: bool
+) -> Refusal | None:
     """How members that a command does not know are refused, if they are."""
     notes = Notes(profile.known, command.name, strict=strict)
     try:
@@ -272,7 +325,10 @@ def _unknown_members(profile: Profile, command: Command, body: dict[str, Any], *
                 notes.look(body[name], below, f"{name}.")
     except Invalid as refusal:
         return Refusal(Status.COMMAND_SYNTAX, refusal.message)
-    notes.log("NemesisDB API")
+    if ignored is None:
+        log_once(notes.found, _API)
+    else:
+        ignored += notes.found
     return None
 
 
