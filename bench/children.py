@@ -18,7 +18,7 @@ from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.sqlite import SqliteEngine
 from kvasir.keys import pack, under
-from kvasir.model import Columns, Entry, Set, Space, Write
+from kvasir.model import Entry, Joined, Set, Space, Write
 from tests.support.organisations import ORGANISATION
 from tests.support.postgres import PostgresServer, postgres_engine
 
@@ -100,7 +100,7 @@ async def _export(report: Report, name: str, engine: Engine, space: int) -> None
     entries = 0
     async with aclosing(engine.scan(space, under(pack(["many", "5"])))) as batches:
         async for batch in batches:
-            entries += batch.count if isinstance(batch, Columns) else len(batch)
+            entries += batch.count if isinstance(batch, Joined) else len(batch)
             if time.monotonic() - looked > 0.1:
                 looked = time.monotonic()
                 most = max(most, anonymous_mib(os.getpid()))

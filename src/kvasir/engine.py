@@ -30,11 +30,11 @@ from kvasir.model import (
     Alias,
     Changes,
     Children,
-    Columns,
     Commit,
     Conflict,
     Entry,
     Gauges,
+    Joined,
     KeyRange,
     Page,
     Query,
@@ -166,7 +166,7 @@ class Engine(Protocol):
         """
         ...
 
-    def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry] | Columns, None]:
+    def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry] | Joined, None]:
         """Entries of one snapshot in key order, in batches of at most about a MiB; the snapshot is that of the first.
 
         Close it (`aclosing`). While it is open the database keeps what it shows, so it may last `snapshot_seconds` and

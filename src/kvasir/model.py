@@ -62,23 +62,15 @@ class Entry(Struct, frozen=True, gc=False):
     metadata: bytes | None = None
 
 
-class Columns(Struct, frozen=True, gc=False):
-    """Entries column by column, which costs less than an object each. Their sequences are left out.
+class Joined(Struct, frozen=True, gc=False):
+    """Entries as one text, which costs less than an object each. Their sequences are left out.
 
-    Each column is joined: numbers, in decimal, by commas, texts and keys by 7F, which none of them has.
+    Seven fields each: key (packed), value, versionstamp (as `kvasir.keys.versionstamp_text` has it), created_at,
+    expires_at, refresh, metadata. Numbers are decimal, None is empty, and between any two fields is 7F, which none has.
     """
 
     count: int
-    #: Packed
-    keys: bytes
-    values: bytes
-    #: As `kvasir.keys.versionstamp_text` has them, joined by commas
-    versionstamps: bytes
-    created_at: bytes
-    #: Empty for an entry that has none, as are the following.
-    expires_at: bytes
-    refresh: bytes
-    metadata: bytes
+    text: bytes
 
 
 class Check(Struct, frozen=True):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kvasir.dialects.native import exporting
 from kvasir.dialects.native.lines import Splitter
 from kvasir.keys import pack, versionstamp_text
-from kvasir.model import Columns, Entry
+from kvasir.model import Entry, Joined
 from tests.support.native import Client, refusal
 from tests.support.raw_http import request
 from tests.support.serving import Server, serving, wait_until
@@ -258,23 +258,21 @@ def test_a_viewer_exports_and_does_not_import(kv: Client, server: Server) -> Non
     assert refusal(kv.http.post("spaces/01HF0000000000000000000000/import"))[:2] == (404, "store_not_found")
 
 
-def columns(batch: list[Entry]) -> Columns:
-    def joined(name: str, separator: bytes = b",") -> bytes:
-        found = [getattr(entry, name) for entry in batch]
-        return separator.join(
-            [b"" if each is None else each if isinstance(each, bytes) else b"%d" % each for each in found]
+def joined(batch: list[Entry]) -> Joined:
+    fields = [
+        b"" if field is None else field if isinstance(field, bytes) else b"%d" % field
+        for entry in batch
+        for field in (
+            entry.key,
+            entry.value,
+            versionstamp_text(entry.versionstamp).encode(),
+            entry.created_at,
+            entry.expires_at,
+            entry.refresh,
+            entry.metadata,
         )
-
-    return Columns(
-        len(batch),
-        joined("key", b"\x7f"),
-        joined("value", b"\x7f"),
-        b",".join([versionstamp_text(entry.versionstamp).encode() for entry in batch]),
-        joined("created_at"),
-        joined("expires_at"),
-        joined("refresh"),
-        joined("metadata", b"\x7f"),
-    )
+    ]
+    return Joined(len(batch), b"\x7f".join(fields))
 
 
 ODD = st.text(st.sampled_from('\x00\x01\x02\x03\\u0"n\n\x7fäé\u2028/,[]'), max_size=8)
@@ -307,7 +305,7 @@ def test_entries_that_are_rendered_together_are_as_one_by_one(found: list[tuple[
     ]
     lines = exporting.lines(batch)
     if not any(b"\x7f" in entry.key + entry.value for entry in batch):
-        assert exporting.joined_lines(columns(batch)) == lines
+        assert exporting.joined_lines(joined(batch)) == lines
     assert lines == b"".join(b"{%b}\n" % exporting.members(entry) for entry in batch)
     told = [json.loads(line) for line in lines.splitlines()]
     assert [(line["key"], json.loads(line["text"])) for line in told] == [(key, text) for key, text, _ in found]

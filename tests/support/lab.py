@@ -21,11 +21,11 @@ from kvasir.keys import pack, parse_versionstamp
 from kvasir.limits import Limits
 from kvasir.model import (
     Alias,
-    Columns,
     Commit,
     Condition,
     Conflict,
     Entry,
+    Joined,
     KeyRange,
     Mutation,
     Set,
@@ -177,25 +177,24 @@ async def scanned(engine: Engine, space: int, key_range: KeyRange | None = None)
         return [entry async for batch in batches for entry in entries_of(batch)]
 
 
-def entries_of(batch: list[Entry] | Columns) -> list[Entry]:
+def entries_of(batch: list[Entry] | Joined) -> list[Entry]:
     """A batch of a scan, with 0 in the place of each sequence."""
-    if not isinstance(batch, Columns):
+    if not isinstance(batch, Joined):
         return [unnumbered(entry) for entry in batch]
-    texts = [column.split(b"\x7f") for column in (batch.keys, batch.values, batch.metadata)]
-    numbers = [column.split(b",") for column in (batch.created_at, batch.expires_at, batch.refresh)]
-    rows = zip(*texts, *numbers, batch.versionstamps.decode().split(","), strict=True)
+    fields = batch.text.split(b"\x7f")
+    assert len(fields) == 7 * batch.count
     return [
         Entry(
             key,
             value,
-            parse_versionstamp(stamp),
+            parse_versionstamp(stamp.decode()),
             0,
             int(created),
             int(expires) if expires else None,
             int(refresh) if refresh else None,
             metadata or None,
         )
-        for key, value, metadata, created, expires, refresh, stamp in rows
+        for key, value, stamp, created, expires, refresh, metadata in zip(*[iter(fields)] * 7, strict=True)
     ]
 
 

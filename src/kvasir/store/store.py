@@ -21,11 +21,11 @@ from kvasir.model import (
     Alias,
     Check,
     Children,
-    Columns,
     Commit,
     Conflict,
     DeleteRange,
     Entry,
+    Joined,
     KeyRange,
     Mutation,
     Page,
@@ -225,7 +225,7 @@ class Store:
 
     def scan(
         self, principal: Principal, space: Space, range: KeyRange | None = None
-    ) -> AsyncGenerator[list[Entry] | Columns, None]:
+    ) -> AsyncGenerator[list[Entry] | Joined, None]:
         """Entries of one snapshot in key order, in batches; see `Engine.scan`."""
         require(principal, READERS)
         confine(principal, range)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from functools import lru_cache
 
 import msgspec
 
@@ -15,15 +14,15 @@ from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.problems import HEADERS
 from kvasir.errors import KvasirError
 from kvasir.keys import unpack
-from kvasir.model import Columns, Entry, KeyRange, Space
+from kvasir.model import Entry, Joined, KeyRange, Space
 
 NDJSON = "application/x-ndjson"
 
 #: Entries in one piece: few enough for a processor's cache, and for blocks of memory that are used again.
 TOGETHER = 100
 
-#: Between the texts of a column; see `Columns`.
-DEL = b"\x7f"
+#: See `Joined`: what is between two fields, and how many an entry has.
+DEL, FIELDS = b"\x7f", 7
 
 
 async def export(services: Services, call: Call) -> Response:
@@ -45,7 +44,7 @@ async def _pieces(
                 async for batch in batches:
                     if count:
                         await call.recheck(services)
-                    if isinstance(batch, Columns):
+                    if isinstance(batch, Joined):
                         count += batch.count
                         yield joined_lines(batch)
                     else:
@@ -71,16 +70,29 @@ _WHOLE = [
 ]
 
 
-def joined_lines(columns: Columns) -> bytes:
+def joined_lines(batch: Joined) -> bytes:
     """Each entry as one line, without a step of the interpreter for each."""
-    count = columns.count
-    keys, texts, stamps = _keys(columns.keys), _texts(columns.values), columns.versionstamps.split(b",")
-    created = map(_instant, columns.created_at.split(b","))
-    if len(columns.metadata) == len(columns.refresh) == len(columns.expires_at) == count - 1:
+    count = batch.count
+    keys, texts, stamps, created_at, expires_at, refresh, metadata = _columns(batch.text)
+    created = map(INSTANTS.__getitem__, created_at)
+    if not (any(expires_at) or any(refresh) or any(metadata)):
         return _filled(_PLAIN, count, keys, texts, created, stamps)
-    metadata = columns.metadata.replace(b"\n", b" ").replace(b"\r", b" ").split(DEL)
-    refresh, expires = columns.refresh.split(b","), map(_instant, columns.expires_at.split(b","))
+    metadata = [each.replace(b"\n", b" ").replace(b"\r", b" ") for each in batch.text.split(DEL)[FIELDS - 1 :: FIELDS]]
+    expires = map(INSTANTS.__getitem__, expires_at)
     return _filled(_WHOLE, count, keys, texts, _or_null(metadata), _or_null(refresh), created, expires, stamps)
+
+
+def _columns(text: bytes) -> list[list[bytes]]:
+    """The fields of `Joined`, keys and texts as `_keys` and `_texts` have them, metadata as either."""
+    # FF is in no UTF-8, but in keys whose parts have NUL in them. (To look for two bytes takes twenty times as long.)
+    if b"\xff" not in text:
+        fields = _texts(text)
+        keys = DEL.join(fields[::FIELDS])
+        if b"\\\\" not in keys:
+            return [_parted(keys), *(fields[at::FIELDS] for at in range(1, FIELDS))]
+    plain = text.split(DEL)
+    others = [plain[at::FIELDS] for at in range(2, FIELDS)]
+    return [_keys(DEL.join(plain[::FIELDS])), _texts(DEL.join(plain[1::FIELDS])), *others]
 
 
 def _filled(line: list[bytes], count: int, *columns: Iterable[bytes]) -> bytes:
@@ -94,19 +106,30 @@ def _or_null(column: list[bytes]) -> list[bytes]:
     return [each or b"null" for each in column]
 
 
-@lru_cache(maxsize=4096)  # see `rendering.quoted_instant`
-def _instant(decimal: bytes) -> bytes:
-    return rendering.quoted_instant(int(decimal) if decimal else None)
+class Instants(dict[bytes, bytes]):
+    """JSON of instants in decimal, as many as `rendering.quoted_instant` remembers: what is here costs no call."""
+
+    def __missing__(self, decimal: bytes) -> bytes:
+        if len(self) >= 4096:
+            self.clear()
+        told = self[decimal] = rendering.quoted_instant(int(decimal) if decimal else None)
+        return told
+
+
+INSTANTS = Instants()
 
 
 def _keys(joined: bytes) -> list[bytes]:
     """The parts of each key as JSON, without the first and the last quote."""
-    # In a packed key, 00 is followed by 02, or by FF where the text has it. Where no text has a backslash, each one in
-    # the JSON begins an escape.
+    # In a packed key, 00 is followed by 02, or by FF where the text has it.
     if b"\\" in joined or b"\x00\xff" in joined:
         return [rendering.json(unpack(key))[2:-2] for key in joined.split(DEL)]
-    told = rendering.json(joined[1:-1].decode())[1:-1]
-    return told.replace(b"\\u0000\\u0002", b'","').split(b"\\u0000\x7f\\u0002")
+    return _parted(rendering.json(joined.decode())[1:-1])
+
+
+def _parted(keys: bytes) -> list[bytes]:
+    """The same of keys that are JSON already. Where no text has a backslash, each one begins an escape."""
+    return keys[6:-6].replace(b"\\u0000\\u0002", b'","').split(b"\\u0000\x7f\\u0002")
 
 
 def _texts(joined: bytes) -> list[bytes]:

@@ -33,9 +33,9 @@ from kvasir.limits import Limits
 from kvasir.model import (
     Alias,
     Children,
-    Columns,
     Entry,
     Gauges,
+    Joined,
     KeyRange,
     Page,
     Query,
@@ -170,7 +170,7 @@ class SqliteEngine:
             lambda connection: tree.children(connection, space, prefix, after, limit, self.clock())
         )
 
-    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry] | Columns, None]:
+    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry] | Joined, None]:
         async with aclosing(self._scans.scan(space, range)) as batches:
             async for batch in batches:
                 yield batch

@@ -50,9 +50,18 @@ def for_reading(path: Path) -> ReadConnection:
     connection = ReadConnection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(BUSY_MILLISECONDS)
     connection.pragma("query_only", True)
+    plan_once(connection)
     connection.pragma("mmap_size", MAPPED_BYTES)
     connection.create_scalar_function("metadata_contains", connection.filter, 1)
     return connection
+
+
+def plan_once(connection: apsw.Connection) -> None:
+    """Have statements planned when they are prepared, whatever the values bound to them are.
+
+    Otherwise SQLite prepares many of those with a limit anew each time: for other values, another plan may be better.
+    """
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 def for_writing(path: Path, *, durable: bool) -> apsw.Connection:
@@ -91,4 +100,5 @@ def sync_log(path: Path) -> None:
 def _open(path: Path, flags: int) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=flags)
     connection.set_busy_timeout(BUSY_MILLISECONDS)
+    plan_once(connection)
     return connection

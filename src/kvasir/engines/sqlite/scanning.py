@@ -1,7 +1,7 @@
 """Scans: a read transaction each, whose snapshot lasts for as long as it is open, within bounds.
 
-SQLite joins the columns of many entries in one step, without the interpreter and beside the event loop; what it cannot
-join is read entry by entry.
+SQLite joins many entries in one step, without the interpreter and beside the event loop; what it cannot join is read
+entry by entry.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite.listing import bounds
 from kvasir.engines.sqlite.reading import ALIVE, ENTRY
 from kvasir.limits import Limits, refused
-from kvasir.model import Columns, Entry, KeyRange
+from kvasir.model import Entry, Joined, KeyRange
 
 T = TypeVar("T")
 
 #: How often the bounds are looked at.
 CHECK_SECONDS = 0.5
 
-#: Entries that are joined, as few as the caches of a processor hold, and bytes of a text that may be among them.
-JOINED, JOINED_BYTES = 500, 1_024
+#: Entries that are joined, and bytes of a text that may be among them.
+JOINED, JOINED_BYTES = 1_000, 1_024
+
+#: Rather fewer, so that they have about so many bytes: what is made of them fits into the caches of a processor, and
+#: into blocks of memory that are used again. Of the first ones nobody knows how many bytes they have.
+TEXT_BYTES = 128 << 10
+FIRST = 250
 
 #: So many batches are read together, and none more once they have so many bytes.
 TOGETHER, TOGETHER_BYTES = 4, SCAN_BYTES // 4
 
 WHERE = f"""
     FROM entry INDEXED BY entry_key
-    WHERE space = :space AND key >= :start AND key < :end AND {ALIVE} ORDER BY key LIMIT {JOINED}"""
+    WHERE space = :space AND key >= :start AND key < :end AND {ALIVE} ORDER BY key LIMIT :limit"""
 
 SCAN = f"SELECT {ENTRY} {WHERE}"
 
+#: Between two fields, which may be bytes or text
+DEL, FIELDS = b"\x7f", 7
+
 #: In the place of a text that is too long is a separator, so that there is one too many.
-COLUMNS = f"""
-    SELECT count(*),
-        CAST(group_concat(key, x'7f') AS BLOB),
-        CAST(group_concat(value, x'7f') AS BLOB),
-        CAST(group_concat(format('%020x', versionstamp)) AS BLOB),
-        CAST(group_concat(created_at) AS BLOB),
-        CAST(group_concat(ifnull(expires_at, '')) AS BLOB),
-        CAST(group_concat(ifnull(refresh, '')) AS BLOB),
-        CAST(group_concat(metadata, x'7f') AS BLOB)
-    FROM (
-        SELECT key, versionstamp, created_at, expires_at, refresh,
-            iif(length(value) <= {JOINED_BYTES}, value, x'7f') AS value,
-            iif(ifnull(length(metadata), 0) <= {JOINED_BYTES}, ifnull(metadata, ''), x'7f') AS metadata
-        {WHERE}
-    )"""  # noqa: S608
+TEXT = f"""
+    SELECT count(*), max(key), CAST(group_concat(concat(
+            key, x'7f', iif(length(value) <= {JOINED_BYTES}, value, x'7f'), x'7f', format('%020x', versionstamp), x'7f',
+            created_at, x'7f', expires_at, x'7f', refresh, x'7f',
+            iif(metadata IS NULL OR length(metadata) <= {JOINED_BYTES}, metadata, x'7f')
+        ), x'7f') AS BLOB)
+    FROM (SELECT {ENTRY} {WHERE})"""  # noqa: S608
 
 Run = Callable[[Callable[[], T]], asyncio.Future[T]]
 
@@ -71,7 +71,7 @@ class Scans:
         self._run = run
         self._open: set[_Scan] = set()
 
-    async def scan(self, space: int, key_range: KeyRange | None) -> AsyncGenerator[list[Entry] | Columns, None]:
+    async def scan(self, space: int, key_range: KeyRange | None) -> AsyncGenerator[list[Entry] | Joined, None]:
         """See `Engine.scan`. Some batches are read ahead, and together, since each call of a thread costs its time."""
         if len(self._open) >= self._limits.snapshots:
             refused("snapshots")
@@ -116,12 +116,12 @@ class _Scan:
         start, end = bounds(key_range)
         self._path = path
         #: Of the statements; `start` moves behind what has been read.
-        self._values = {"space": space, "start": start, "end": end, "now": now}
+        self._values = {"space": space, "start": start, "end": end, "now": now, "limit": FIRST}
         self._connection: apsw.Connection | None = None
         self._ended: str | None = None
         self._lock = threading.Lock()
 
-    def batches(self) -> list[list[Entry] | Columns]:
+    def batches(self) -> list[list[Entry] | Joined]:
         """The next entries; none at the end."""
         try:
             with self._lock:
@@ -132,29 +132,26 @@ class _Scan:
                     # Every page is read once: to copy it costs less than to have the system map it.
                     self._connection.pragma("mmap_size", 0)
                     self._connection.execute("BEGIN")
-                found: list[list[Entry] | Columns] = []
+                found: list[list[Entry] | Joined] = []
                 size = 0
                 while len(found) < TOGETHER and size < TOGETHER_BYTES and (batch := self._read(self._connection)):
                     found.append(batch)
-                    if isinstance(batch, Columns):
-                        size += len(batch.keys) + len(batch.values) + len(batch.metadata)
-                    else:
-                        size += TOGETHER_BYTES
+                    size += len(batch.text) if isinstance(batch, Joined) else TOGETHER_BYTES
                 return found
         finally:
             if self._ended is not None:
                 self.end(self._ended)
 
-    def _read(self, connection: apsw.Connection) -> list[Entry] | Columns | None:
-        rows: list[Any] = connection.execute(COLUMNS, self._values).fetchall()
-        columns = Columns(*rows[0])
-        count, texts = columns.count, (columns.keys, columns.values, columns.metadata)
+    def _read(self, connection: apsw.Connection) -> list[Entry] | Joined | None:
+        # There is no other row to ask for: each step gives up the interpreter's lock, and has to get it back.
+        count, last, text = next(connection.execute(TEXT, self._values))
         if not count:
             return None
-        if any(text.count(b"\x7f") != count - 1 for text in texts):
+        if text.count(DEL) != FIELDS * count - 1:
             return self._entries(connection)
-        self._values["start"] = columns.keys[columns.keys.rfind(b"\x7f") + 1 :] + b"\x00"
-        return columns
+        self._values["start"] = last + b"\x00"
+        self._values["limit"] = min(JOINED, TEXT_BYTES * count // len(text) + 1)
+        return Joined(count, text)
 
     def _entries(self, connection: apsw.Connection) -> list[Entry]:
         entries: list[Entry] = []
