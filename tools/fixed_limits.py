@@ -204,7 +204,7 @@ FIXED: dict[str, tuple[Row, ...]] = {
             "the connection is closed",
         ),
         (
-            "listeners.http.connection:AHEAD_BYTES",
+            "listeners.http.incoming:AHEAD_BYTES",
             "Size of what is read of the requests behind the one that is answered",
             "bytes",
             "they wait",
@@ -263,6 +263,12 @@ FIXED: dict[str, tuple[Row, ...]] = {
         ),
         ("listeners.http:SHUTDOWN_SECONDS", "Time to confirm the end of TLS, HTTP", "seconds", "the connection is cut"),
         ("listeners.websocket:SHUTDOWN_SECONDS", "The same, NemesisDB API", "seconds", "the connection is cut"),
+        (
+            "dialects.rounds:ROUND_SECONDS",
+            "Time in a round of the event loop for what came behind other requests, of all connections together",
+            "seconds",
+            "it goes on in the next round",
+        ),
         (
             "listeners.http.connection:LEAVING_SECONDS",
             "Time for reads to end whose client has closed its side",

@@ -55,6 +55,8 @@ def fed(pieces: list[bytes]) -> tuple[Any, ...]:
     for piece in [PREFACE, *pieces]:
         if not house.ended:
             http.feed(piece)
+        while http.requests:
+            http.handle_next()
     if not house.ended:
         http.look_after(1_000.0, idle=False)
     if house.held:

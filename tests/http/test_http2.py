@@ -74,7 +74,13 @@ class House:
                 return events
             events += self.client.receive_data(sent)
             if not self.closed:
-                self.http.feed(data)
+                self.feed(data)
+
+    def feed(self, data: bytes) -> None:
+        """What the connection does with bytes that it has read."""
+        self.http.feed(data)
+        while self.http.requests:
+            self.http.handle_next()
 
     def ended_with(self) -> h2.errors.ErrorCodes | int | None:
         """Why the server has ended the connection."""
@@ -142,7 +148,7 @@ def test_bytes_one_by_one_mean_the_same() -> None:
     house = House()
     house.client.send_headers(1, HEADERS, end_stream=True)
     for byte in house.client.data_to_send():
-        house.http.feed(bytes([byte]))
+        house.feed(bytes([byte]))
     assert len(house.requests) == 1
 
 
@@ -189,11 +195,11 @@ def test_a_flood_ends_the_connection(name: str, frame: Callable[[House], bytes])
     house = House(lambda _: None)
     house.exchange()
     for _ in range(IDLE_FRAMES // 2):
-        house.http.feed(frame(house))
+        house.feed(frame(house))
     assert not house.closed
     for _ in range(IDLE_FRAMES):
         if not house.closed:
-            house.http.feed(frame(house))
+            house.feed(frame(house))
     assert house.closed
     assert house.ended_with() == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
     assert all(request.dropping for request in house.requests if not request.complete)
@@ -205,7 +211,7 @@ def test_a_flood_of_empty_data_ends_the_connection() -> None:
     house.exchange()
     for _ in range(IDLE_FRAMES + 1):
         if not house.closed:
-            house.http.feed(DataFrame(1, b"").serialize())
+            house.feed(DataFrame(1, b"").serialize())
     assert house.ended_with() == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
 
 
@@ -221,10 +227,10 @@ def test_who_is_answered_may_ping_for_ever(house: House) -> None:
 def test_a_flood_of_continuation_ends_the_connection() -> None:
     house = House()
     house.exchange()
-    house.http.feed(HeadersFrame(1, b"\x82").serialize())
+    house.feed(HeadersFrame(1, b"\x82").serialize())
     for _ in range(100):
         if not house.closed:
-            house.http.feed(ContinuationFrame(1, b"\x00\x01a\x01b" * 100).serialize())
+            house.feed(ContinuationFrame(1, b"\x00\x01a\x01b" * 100).serialize())
     assert house.closed
     assert house.requests == []
 
@@ -263,7 +269,7 @@ def test_a_bomb_of_headers_ends_the_connection() -> None:
     house.exchange()
     entry = b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000  # a: bbb…, put into the table
     bomb = HeadersFrame(1, b"\x82\x84\x86" + entry + b"\xbe" * 4_000, flags=["END_HEADERS", "END_STREAM"])
-    house.http.feed(bomb.serialize())
+    house.feed(bomb.serialize())
     assert house.closed
     assert house.requests == []
 
@@ -274,7 +280,7 @@ def test_nonsense_ends_the_connection(data: bytes) -> None:
     house.exchange()
     for _ in range(2_000):
         if not house.closed:
-            house.http.feed(data)
+            house.feed(data)
     assert house.closed
 
 
@@ -286,7 +292,7 @@ def test_so_many_streams_at_a_time() -> None:
         house.exchange()
     assert len(house.requests) == STREAMS
     assert not house.closed
-    house.http.feed(HeadersFrame(2 * STREAMS + 1, b"\x82\x84\x86\x01\x01h", flags=["END_HEADERS"]).serialize())
+    house.feed(HeadersFrame(2 * STREAMS + 1, b"\x82\x84\x86\x01\x01h", flags=["END_HEADERS"]).serialize())
     assert len(house.requests) == STREAMS
 
 
@@ -310,7 +316,7 @@ def test_a_drain_answers_what_was_begun_and_refuses_the_rest() -> None:
     house.draining = True
     house.http.drain()
     assert not house.closed
-    house.http.feed(HeadersFrame(3, b"\x82\x84\x86\x01\x01h", flags=["END_HEADERS", "END_STREAM"]).serialize())
+    house.feed(HeadersFrame(3, b"\x82\x84\x86\x01\x01h", flags=["END_HEADERS", "END_STREAM"]).serialize())
     house.http.answer(house.requests[0], Response(200, b"last", "Op"))
     assert house.closed
     assert b"last" in house.sent
@@ -471,7 +477,7 @@ def test_what_h2spec_sends_against_the_protocol(name: str, whole: bool) -> None:
     sent = VIOLATIONS[name]
     for piece in [sent] if whole else [bytes([byte]) for byte in sent]:
         if not house.closed:
-            house.http.feed(piece)
+            house.feed(piece)
     kinds = kinds_in(house.sent)
     assert house.closed == (GOAWAY in kinds)
     assert house.closed or RESET in kinds
@@ -492,7 +498,7 @@ def test_what_h2spec_sends_within_the_protocol(name: str) -> None:
     house = House()
     house.exchange()
     for byte in IGNORED[name] + frame(HEADERS_FRAME, END_HEADERS | END_STREAM, 7, GET):
-        house.http.feed(bytes([byte]))
+        house.feed(bytes([byte]))
     assert not house.closed
     assert house.requests[-1].complete
     assert HEADERS_FRAME in kinds_in(house.sent)

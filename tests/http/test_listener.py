@@ -20,6 +20,7 @@ import uvloop
 
 from kvasir.cli import local_authority
 from kvasir.dialects.http import Request, Response
+from kvasir.dialects.rounds import ROUND_SECONDS
 from kvasir.errors import KvasirError
 from kvasir.limits import Limits
 from kvasir.listeners.http import HttpListener
@@ -172,6 +173,62 @@ def test_answers_come_in_the_order_of_their_requests() -> None:
         house.toy.go.set()
         bodies = [(await client.answer())[2] for _ in range(4)]
         assert bodies == [b"GET /wait/1 ", b"GET /2 ", b"PUT /body abc", b"GET /4 "]
+
+    told(story)
+
+
+class Busy(Toy):
+    """Works for a while at each request, and counts how many there are in a round of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds = [0]
+
+    def answer_nowait(self, request: Request) -> bool:
+        self.rounds[-1] += 1
+        until = time.perf_counter() + ROUND_SECONDS / 2
+        while time.perf_counter() < until:
+            pass
+        return super().answer_nowait(request)
+
+    async def count(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self.rounds.append(0)
+
+
+def together(who: int) -> bytes:
+    """Requests of HTTP/1.1."""
+    return b"".join(get(f"/now/{who}") for _ in range(10))
+
+
+def together_in_frames(who: int) -> bytes:
+    """Requests of HTTP/2."""
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+    connection.initiate_connection()
+    for n in range(10):
+        head = [(":method", "GET"), (":path", f"/now/{who}"), (":scheme", "http"), (":authority", "h")]
+        connection.send_headers(1 + 2 * n, head, end_stream=True)
+    return connection.data_to_send()
+
+
+@pytest.mark.parametrize("said", [together, together_in_frames])
+def test_connections_share_the_time_for_what_came_together(said: Callable[[int], bytes]) -> None:
+    """With a budget for each of them, a round would hold up to sixty requests."""
+
+    async def story(house: House) -> None:
+        busy = Busy()
+        house.toy = house.listener._fallback = busy
+        clients = [await house.connect() for _ in range(20)]
+        await house.until(lambda: house.listener.connections == 20)
+        counting = asyncio.ensure_future(busy.count())
+        for who, client in enumerate(clients):
+            client.send(said(who))
+        await house.until(lambda: len(busy.asked) == 200)
+        counting.cancel()
+        assert max(busy.rounds) <= 6  # some before and some behind the mark of a round, each with one too many
+        first_done = next(n for n in range(200) if busy.asked[: n + 1].count(busy.asked[n]) == 10)
+        assert len(set(busy.asked[:first_done])) == 20, "all have their turn before one is done"
 
     told(story)
 

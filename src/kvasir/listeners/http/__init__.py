@@ -27,6 +27,7 @@ from kvasir.dialects.eager import start
 from kvasir.dialects.http import Disconnected, HttpDialect, Response, Stream
 from kvasir.limits import Limits, refused
 from kvasir.listeners.http.connection import Connection
+from kvasir.listeners.http.outgoing import Outgoing
 from kvasir.listeners.http.request import CameLate, KnownHeads, Request
 from kvasir.listeners.http.streaming import Streaming
 from kvasir.metrics import Metrics
@@ -104,7 +105,7 @@ class HttpListener:
         #: Bytes of request bodies in memory, and of large answers that clients have not taken.
         self.held = self.unread = 0
         #: Connections of which nothing is read now
-        self.paused: set[Connection] = set()
+        self.paused: set[Outgoing] = set()
         self.draining = False
         self.now, self.date = time.perf_counter(), b""
         self._dialects = tuple(dialects)
@@ -271,8 +272,8 @@ class HttpListener:
             self.date = email.utils.formatdate(usegmt=True).encode()
             for connection in list(self._parts[turn]):
                 connection.look_after(now)
-            for connection in list(self.paused):
-                connection.notice_end()
+            for paused in list(self.paused):
+                paused.notice_end()
             await asyncio.sleep(TICK_SECONDS)
 
     async def stop(self, seconds: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -12,21 +11,16 @@ import msgspec
 
 from kvasir.dialects.http import BODILESS, Response, Stream
 from kvasir.listeners.http.heads import refusal
-from kvasir.listeners.http.http1 import Http1
 from kvasir.listeners.http.http2 import PREFACE, Http2
-from kvasir.listeners.http.outgoing import PIECE_BYTES, Outgoing
+from kvasir.listeners.http.incoming import Incoming
+from kvasir.listeners.http.outgoing import PIECE_BYTES
 from kvasir.listeners.http.request import COUNTED_BYTES, Request
 
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
 
-#: Bytes that are parsed at a time, which bounds the requests of one connection that wait for their turn; and how long
-#: those that came together are answered before others have theirs.
-SLICE_BYTES, TURN_SECONDS = 16_384, 0.002
-
-#: While a request is answered, so much more is read, to notice whether the client leaves. One that has closed its side
-#: may still read, so what only reads has this long to end.
-AHEAD_BYTES, LEAVING_SECONDS = 65_536, 0.5
+#: A client that has closed its side may still read, so what only reads has this long to end.
+LEAVING_SECONDS = 0.5
 
 _CHUNKED = ("transfer-encoding", "chunked")
 
@@ -58,19 +52,13 @@ def render(response: Response, request_id: str, date: bytes, *, body: bool, clos
     return b"%bdate: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % facts
 
 
-class Connection(Outgoing):
+class Connection(Incoming):
     """One client. The requests of HTTP/1.1 are answered one by one here; those of HTTP/2 by `Http2`."""
 
     def __init__(self, listener: HttpListener, *, secure: bool) -> None:
         super().__init__(listener, secure=secure)
-        self._http1 = Http1(listener, self)
-        self._http2: Http2 | None = None
-        #: Bytes that were read and not yet taken in.
-        self._rest: bytes | memoryview = b""
-        #: The request that is being answered.
-        self._current: Request | None = None
-        self._new = self._reading = True
-        self._going_on = self._eof = False
+        self._new = True
+        self._eof = False
         #: When something came last.
         self._since = listener.now
 
@@ -117,11 +105,7 @@ class Connection(Outgoing):
                 return
             self._http2 = Http2(self._listener, self)
         self._new = False
-        if self._http2 is None:
-            self._go_on()
-        else:
-            self._rest = b""
-            self._http2.feed(data)
+        self._go_on()
 
     def eof_received(self) -> bool:
         """Whether the transport stays open: what was begun is still answered, except over TLS, which cannot do that."""
@@ -155,42 +139,6 @@ class Connection(Outgoing):
         elif self._current is not None and self._current.streaming is not None:
             self._current.streaming.wake()
         self._go_on()
-
-    def _go_on(self) -> None:
-        """HTTP/1.1: take in what was read and handle it, as far as it goes."""
-        http = self._http1
-        if self._going_on:
-            return
-        self._going_on = True
-        began = time.perf_counter()
-        while self._transport is not None and not self._crowded and not self._lingering:
-            if self._current is None and http.requests:
-                if time.perf_counter() - began > TURN_SECONDS:
-                    self.soon(self._go_on)
-                    break
-                self._current = http.requests.popleft()
-                self._listener.handle(self._current)
-            elif self._rest and (self._current is None or http.receiving is not None):
-                data, self._rest = self._rest, b""
-                if len(data) > SLICE_BYTES:
-                    view = memoryview(data)
-                    data, self._rest = view[:SLICE_BYTES], view[SLICE_BYTES:]
-                http.feed(data)
-                if http.receiving is not None and http.receiving.is_endless:
-                    self.finish()
-            elif self._current is None and http.refusal is not None:
-                self.write(render(refusal(*http.refusal), "-", self._listener.date, body=True, close=True))
-                self.finish()
-            else:
-                break
-        self._going_on = False
-        self._read_on()
-
-    def wanted(self, request: Request) -> None:
-        """The body is waited for: go on reading; tell a client that expects it so to send it."""
-        if not request.received and (request.header("expect") or "").lower() == "100-continue":
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._read_on()
 
     def answer(self, request: Request, response: Response) -> None:
         """Send the answer to the request whose turn it is, and go on to the next."""
@@ -249,16 +197,9 @@ class Connection(Outgoing):
         elif self._rest or self._http1.requests or self._http1.refusal is not None or not self._reading:
             self._go_on()
 
-    def _read_on(self) -> None:
-        """Read exactly while what comes has a place."""
-        receiving = self._http1.receiving
-        unasked = receiving is not None and receiving.is_unasked
-        ahead = len(self._rest) if self._current is None else max(0, len(self._rest) - AHEAD_BYTES)
-        reading = self._lingering or not (ahead or self._crowded or unasked)
-        if reading != self._reading and self._transport is not None:
-            self._reading = reading
-            (self._listener.paused.discard if reading else self._listener.paused.add)(self)
-            (self._transport.resume_reading if reading else self._transport.pause_reading)()
+    def _told_why(self, status: int, message: str) -> None:
+        self.write(render(refusal(status, message), "-", self._listener.date, body=True, close=True))
+        self.finish()
 
     def finish(self) -> None:
         """End the connection behind the last answer; a client that still sends is given a moment to read it."""

@@ -6,6 +6,7 @@ connection that passes the bound ends with ENHANCE_YOUR_CALM. Owns no socket, cl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ class Http2(Http2Answers):
 
     def __init__(self, listener: HttpListener, connection: Connection) -> None:
         super().__init__(listener, connection)
+        #: Those whose heads are whole, for the connection to have handled; some may have been taken back.
+        self.requests: deque[Request] = deque()
         settings = {
             SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
             SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
@@ -60,7 +63,7 @@ class Http2(Http2Answers):
         self._h2.increment_flow_control_window(WINDOW_BYTES)
         self._flush()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take in what was read."""
         try:
             received = self._h2.receive_data(data)
@@ -99,7 +102,13 @@ class Http2(Http2Answers):
         request.stream = stream
         if declared != 0:
             self._receiving[stream] = request
-        self._listener.handle(request)
+        self.requests.append(request)
+
+    def handle_next(self) -> None:
+        """Have the next of `requests` handled."""
+        request = self.requests.popleft()
+        if not self.is_gone(request):
+            self._listener.handle(request)
 
     def _refuse(self, event: Any, status: int, message: str) -> None:
         """Answer a request without a dialect, and take nothing more of it."""

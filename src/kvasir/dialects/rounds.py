@@ -1,0 +1,73 @@
+"""Who goes on with what came together, and for how long, before others have their turn. Pure asyncio.
+
+A request that comes alone is answered at once. What came behind others on its connection shares a few milliseconds of
+each round of the event loop with that of all other connections: with a budget for each, a round would be as long as
+there are connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+#: What all have together in one round of the loop, and what one of them has while others stand in line.
+ROUND_SECONDS, SHARE_SECONDS = 0.002, 0.000_25
+
+
+class Rounds:
+    """Those of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._line: deque[Callable[[float], None]] = deque()
+        #: Whether a round has begun, and when its budget ends
+        self._in_round, self._ends = False, 0.0
+
+    def begin(self) -> float:
+        """Until when, by `time.perf_counter`, the caller may go on in this round; 0 if not at all."""
+        now = time.perf_counter()
+        if not self._in_round:
+            self._in_round, self._ends = True, now + ROUND_SECONDS
+            self.loop.call_soon(self._next_round)
+        if now >= self._ends:
+            return 0.0
+        return min(self._ends, now + SHARE_SECONDS) if self._line else self._ends
+
+    def line_up(self, work: Callable[[float], None]) -> None:
+        """Have this called, with what `begin` returns, when all those who stand in line have had their turn."""
+        self._line.append(work)
+        self.begin()
+
+    async def come(self) -> float:
+        """Return when it is the caller's turn: until when it lasts."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self.line_up(lambda _: self._wake(waiter))
+        await waiter
+        return time.perf_counter() + SHARE_SECONDS
+
+    def _wake(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+            self._ends -= SHARE_SECONDS  # for what the waiter is about to do
+
+    def _next_round(self) -> None:
+        self._in_round = False
+        while self._line and (end := self.begin()):
+            self._line.popleft()(end)
+
+
+_latest: Rounds | None = None
+
+
+def rounds() -> Rounds:
+    """Those of the running loop, of which a process has one."""
+    global _latest  # noqa: PLW0603
+    loop = asyncio.get_running_loop()
+    if _latest is None or _latest.loop is not loop:
+        _latest = Rounds(loop)
+    return _latest
+
+
+__all__ = ["ROUND_SECONDS", "SHARE_SECONDS", "Rounds", "rounds"]
