@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from kvasir import errors
-from kvasir.dialects import timestamps
+from kvasir.dialects import json_keys, timestamps
 from kvasir.dialects.http import EncodedBody, Response
 from kvasir.dialects.versori import cursor
 from kvasir.dialects.versori.requests import Put, Refused
@@ -39,16 +39,20 @@ def value(entry: Entry) -> bytes:
     return b"{%b}" % _fields(entry)
 
 
-def entry(key: list[str], entry: Entry) -> bytes:
-    """One `KVEntry`; `key` has the parts of its packed key."""
+def entry(key: bytes, entry: Entry) -> bytes:
+    """One `KVEntry`; `key`: its key as JSON."""
     if entry.expires_at is None and entry.metadata is None:
         return b'{"key":%b,"value":%b,"versionstamp":"%020x","createdAt":"%b"}' % (
-            _json(key),
+            key,
             entry.value,
             entry.versionstamp,
             timestamps.render(entry.created_at),
         )
-    return b'{"key":%b,%b}' % (_json(key), _fields(entry))
+    return b'{"key":%b,%b}' % (key, _fields(entry))
+
+
+def _entries(entries: Sequence[Entry]) -> bytes:
+    return b",".join(map(entry, json_keys.arrays([item.key for item in entries]), entries))
 
 
 def _fields(entry: Entry) -> bytes:
@@ -67,16 +71,12 @@ def _fields(entry: Entry) -> bytes:
 
 def found(entries: Iterable[Entry | None]) -> bytes:
     """The body of BatchGetKV: the existing entries of the keys asked for, in the order of the keys."""
-    existing = [entry(unpack(item.key), item) for item in entries if item is not None]
-    return b'{"entries":[%b]}' % b",".join(existing)
+    return b'{"entries":[%b]}' % _entries([item for item in entries if item is not None])
 
 
 def page(page: Page, query: Query, space: str) -> bytes:
     """The body of ListKV."""
-    return b'{"data":[%b],"pagination":%b}' % (
-        b",".join([entry(unpack(item.key), item) for item in page.entries]),
-        _json(_pagination(page, query, space)),
-    )
+    return b'{"data":[%b],"pagination":%b}' % (_entries(page.entries), _json(_pagination(page, query, space)))
 
 
 def _pagination(page: Page, query: Query, space: str) -> dict[str, str]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
-from typing import Any
+from typing import cast
 
 import apsw
 
 from kvasir import jsontext
 from kvasir.engines.numbering import first_sequence
-from kvasir.engines.paging import within_bytes
+from kvasir.engines.paging import size_of
 from kvasir.engines.sqlite.connection import ReadConnection
-from kvasir.engines.sqlite.reading import ALIVE, CHUNK_KEYS, ENTRY
+from kvasir.engines.sqlite.reading import ALIVE, ENTRY
 from kvasir.keys import COUNTER_BITS
 from kvasir.model import Entry, KeyRange, Page, Query
 
 BARE_ENTRY = ENTRY.replace("value", "x''")
-
-#: Bytes of an entry that a page counts, without its value and with it; known without reading long values.
-BARE_SIZE = "length(key) + ifnull(length(metadata), 0)"
-SIZE = f"{BARE_SIZE} + length(value)"
 
 #: Counts through covering indexes, minus the expired entries, which the sweep keeps few.
 COUNT = """
@@ -57,17 +52,10 @@ def page_nowait(connection: apsw.Connection, space: int, query: Query, now: int,
         return None
     listing = _Listing(space, query, now)
     with connection:
-        if query.range is not None and connection.execute(listing.in_range(), listing.values).get <= WALK:
-            chosen: list[Any] = connection.execute(listing.scan(), listing.values).fetchall()
-        else:
-            chosen = connection.execute(listing.walk(), listing.values).fetchall()
-            if len(chosen) <= query.limit and connection.execute(listing.walked(), listing.values).get > WALK:
-                return None
-        fitting = listing.fitting(chosen)
-        if sum([size for _, size in fitting]) > max_bytes:
-            return None
-        entries = listing.fetch(connection, fitting)
-    return Page(entries, len(fitting) < len(chosen))
+        small = query.range is not None and connection.execute(listing.in_range(), listing.values).get <= WALK
+        page = listing.taken(connection.execute(listing.scan() if small else listing.walk(), listing.values), max_bytes)
+        whole = small or page is None or page.more or connection.execute(listing.walked(), listing.values).get <= WALK
+    return page if whole else None
 
 
 def page(connection: ReadConnection, space: int, query: Query, now: int) -> Page:
@@ -76,10 +64,8 @@ def page(connection: ReadConnection, space: int, query: Query, now: int) -> Page
     if query.metadata is not None:
         connection.filter.contains = jsontext.containing(query.metadata)
     with connection:
-        chosen: list[Any] = connection.execute(listing.scan(), listing.values).fetchall()
-        fitting = listing.fitting(chosen)
-        entries = listing.fetch(connection, fitting)
-    return Page(entries, len(fitting) < len(chosen))
+        found = listing.taken(connection.execute(listing.scan(), listing.values))
+    return cast("Page", found)  # there was no bound
 
 
 class _Listing:
@@ -102,7 +88,7 @@ class _Listing:
         self._ahead = f" AND {column} {'<' if descending else '>'} :position" if self._positioned() else ""
         if query.order == "key":
             self._ahead = " AND key >= :start AND key < :end"
-        self._columns, self._size = (ENTRY, SIZE) if query.values else (BARE_ENTRY, BARE_SIZE)
+        self._columns = ENTRY if query.values else BARE_ENTRY
 
     def _bounds(self) -> tuple[bytes, bytes]:
         """Where the keys begin and end that lie ahead: by key, behind the position."""
@@ -131,11 +117,11 @@ class _Listing:
         return " AND ".join(clauses)
 
     def walk(self) -> str:
-        """The first WALK entries of the space in listing order, filtered: sequence and size of each."""
-        return f"""SELECT sequence, size FROM (
-            SELECT sequence, key, created_at, expires_at, {self._size} AS size FROM entry
+        """Of the first WALK entries of the space in listing order those that pass the filters."""
+        return self._rows(f"""SELECT sequence AS chosen FROM (
+            SELECT sequence, key, created_at, expires_at FROM entry
             INDEXED BY entry_order WHERE space = :space{self._ahead} {self._order} LIMIT :walk)
-            WHERE 1{self._filters()} LIMIT :limit OFFSET :skip"""  # noqa: S608
+            WHERE 1{self._filters()} LIMIT :limit OFFSET :skip""")  # noqa: S608
 
     def walked(self) -> str:
         """How many entries lie ahead in listing order, up to one more than the walk takes."""
@@ -149,33 +135,41 @@ class _Listing:
             LIMIT :walk + 1)"""
 
     def scan(self) -> str:
-        """The whole listing, by the index that fits it: sequence and size of each entry."""
+        """The whole listing, by the index that fits it."""
         index = "entry_order" if self._query.range is None else "entry_key"
         # Both indexes hold the sequence, so this needs no look at the row.
         first = "" if self._query.created_from is None else f" AND sequence >= {FIRST}"
         if self._query.order == "key":
-            return f"""SELECT sequence, {self._size} FROM entry INDEXED BY entry_key
+            return f"""SELECT {self._columns} FROM entry INDEXED BY entry_key
                 WHERE space = :space{self._ahead}{self._filters()}{first} {self._order} LIMIT :limit OFFSET :skip"""  # noqa: S608
-        return f"""SELECT sequence, {self._size} FROM (
-            SELECT sequence AS chosen FROM entry INDEXED BY {index}
+        return self._rows(f"""SELECT sequence AS chosen FROM entry INDEXED BY {index}
             WHERE space = :space{self._ahead}{self._filters()}{first}
-            {self._order} LIMIT :limit OFFSET :skip) JOIN entry ON sequence = chosen {self._order}"""  # noqa: S608
+            {self._order} LIMIT :limit OFFSET :skip""")  # noqa: S608
 
-    def fitting(self, chosen: list[Any]) -> list[Any]:
-        """Those of the chosen that the page has room for: see `Query.limit` and `Query.max_bytes`."""
-        return within_bytes(chosen[: self._query.limit], self._query.max_bytes, itemgetter(1))
+    def _rows(self, chosen: str) -> str:
+        """The entries that a statement has chosen, in its order: they are looked up one by one, so that no value is
+        read, or sorted, that is not in the page."""
+        return f"SELECT {self._columns} FROM ({chosen}) CROSS JOIN entry ON sequence = chosen"  # noqa: S608
 
-    def fetch(self, connection: apsw.Connection, chosen: list[Any]) -> list[Entry]:
-        """The entries with these sequences, in the order of the page; in the same snapshot."""
-        rows: dict[int, Any] = {}
-        for at in range(0, len(chosen), CHUNK_KEYS):
-            sequences = [row[0] for row in chosen[at : at + CHUNK_KEYS]]
-            # A power of two of placeholders: few different statements, all of them cached.
-            sequences += [sequences[-1]] * ((1 << (len(sequences) - 1).bit_length()) - len(sequences))
-            places = ",".join("?" * len(sequences))
-            fetch = f"SELECT {self._columns} FROM entry WHERE sequence IN ({places})"  # noqa: S608
-            rows |= {row[3]: row for row in connection.execute(fetch, sequences)}
-        entries = [Entry(*rows[row[0]]) for row in chosen]
+    def taken(self, rows: apsw.Cursor, max_bytes: int | None = None) -> Page | None:
+        """The page: see `Query.limit` and `Query.max_bytes`. None if its values have more than `max_bytes`."""
+        limit, room = self._query.limit, self._query.max_bytes
+        entries: list[Entry] = []
+        size, more = 0, False
+        for row in rows:
+            if len(entries) == limit:
+                more = True
+                break
+            entry = Entry(*row)
+            size += size_of(entry)
+            if room is not None and size > room and entries:
+                more = True
+                break
+            if max_bytes is not None and size > max_bytes:
+                rows.close()
+                return None
+            entries.append(entry)
+        rows.close()
         if self._query.before is not None:
             entries.reverse()
-        return entries
+        return Page(entries, more)
