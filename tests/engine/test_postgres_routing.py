@@ -148,6 +148,27 @@ def test_another_server_at_the_address_of_a_node_is_not_spoken_to(
     run_story(schema, story)
 
 
+def test_an_engine_that_closes_leaves_no_way_open(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = identifier()
+
+    async def story(engine: PostgresEngine) -> None:
+        begun: asyncio.Future[routing._Way] = asyncio.get_running_loop().create_future()
+
+        async def never(way: routing._Way, *_: object) -> None:
+            begun.set_result(way)
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(routing._Way, "fetch", never)
+        task = asyncio.create_task(engine._pool._open(1, ("127.0.0.1", shared_server().port), known))
+        way = await begun
+        assert way._pool is not None
+        task.cancel()
+        await asyncio.wait([task])
+        assert way._pool is None
+
+    run_story(schema, story)
+
+
 def test_a_node_that_hangs_is_refused_and_holds_up_no_other(schema: Schema) -> None:
     known = identifier()
 

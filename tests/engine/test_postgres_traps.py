@@ -154,7 +154,7 @@ def test_reads_survive_the_loss_of_every_connection(schema: Schema) -> None:
         for _ in range(5):
             await schema.ask(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where application_name = 'kvasir' and pid <> pg_backend_pid() and usename = current_user"
+                " where application_name = 'kvasir' and pid <> pg_backend_pid() and datname = current_database()"
             )
             reads = await asyncio.gather(
                 *(engine.get(space, [A]) for _ in range(10)), engine.epoch(), return_exceptions=True
@@ -304,7 +304,10 @@ def test_a_commit_that_no_standby_confirmed_is_an_unknown_outcome() -> None:
         async def story(engine: PostgresEngine) -> None:
             space = (await new_space(engine)).number
             await schema.ask("alter role kvasir set synchronous_commit = on")
-            await schema.ask("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kvasir'")
+            await schema.ask(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'kvasir' and datname = current_database()"
+            )
             await freshened(engine)
             write = queued(engine, space, put(A))
 

@@ -233,6 +233,10 @@ class RoutedPool(Pool):
             await way.close()
             failures.log.info("the node %s:%s cannot be reached directly: %s", *address, error)
             return
+        except asyncio.CancelledError:
+            # The engine closes and does not know of this way yet.
+            await way.close()
+            raise
         self._ways[node] = way
         failures.log.info("requests for the spaces of %s go there directly", way.what)
 
