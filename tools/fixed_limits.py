@@ -210,6 +210,18 @@ FIXED: dict[str, tuple[Row, ...]] = {
             "they wait",
         ),
         (
+            "listeners.http.incoming:FAR_AHEAD_BYTES",
+            "The same where that one only reads and takes longer than a tenth of a second",
+            "bytes",
+            "they wait",
+        ),
+        (
+            "listeners.http.incoming:ALL_AHEAD_BYTES",
+            "The latter of all connections of a process",
+            "bytes",
+            "they wait",
+        ),
+        (
             "listeners.http.request:DRAINED_BODIES",
             "Size of a refused body that is read to its end, in `--limit-body-bytes`",
             "count",
@@ -441,7 +453,7 @@ INNER = {
     "listeners.http.http2": "FRAME_BYTES",
     "listeners.http.http2_answers": "IDLE_FRAMES_A_REQUEST TURN_BYTES",
     "listeners.http.outgoing": "PIECE_BYTES PROGRESS_BYTES",
-    "listeners.http.request": "COUNTED_BYTES KNOWN_GET_BYTES KNOWN_HEAD_BYTES LATE_SECONDS",
+    "listeners.http.request": "COUNTED_BYTES KNOWN_GET_BYTES KNOWN_HEAD_BYTES LATE_SECONDS SLOW_SECONDS",
     "listeners.websocket": "ROUND_SECONDS",
     "listeners.websocket.connection": "BUFFER_BYTES",
     "server.run": "LARGE_BLOCK_BYTES KEPT_BYTES",

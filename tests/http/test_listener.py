@@ -468,6 +468,55 @@ def test_the_end_of_a_client_is_noticed_while_nothing_is_read_of_it() -> None:
     told(story)
 
 
+@pytest.mark.parametrize("behind", [10_000, 40_000])
+def test_who_leaves_behind_much_that_it_has_sent_is_noticed(behind: int) -> None:
+    """It has read all that there was, so it leaves in good order: its end comes behind its requests, a megabyte."""
+
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(get("/set") + get("/later") * behind)
+        await house.until(lambda: house.toy.asked == ["/set"] and len(house.listener.paused) == 1)
+        client.close()
+        await house.until(lambda: house.listener.in_flight == house.listener.connections == 0)
+        assert house.toy.asked == ["/set"]
+        assert house.toy.set == []
+        assert house.listener.ahead == 0
+
+    told(story)
+
+
+def test_no_more_is_read_ahead_than_all_may_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvasir.listeners.http.incoming.ALL_AHEAD_BYTES", 1 << 20)
+
+    async def story(house: House) -> None:
+        clients = [await house.connect() for _ in range(4)]
+        for client in clients:
+            client.send(get("/set") + get("/later") * 100_000)
+        await house.until(lambda: house.listener.ahead > 1 << 20 and len(house.listener.paused) == 4)
+        assert house.listener.ahead < 6 << 20  # each may have been reading a piece
+        for client in clients:
+            client.reset()
+        await house.until(lambda: house.listener.connections == 0)
+        assert house.listener.ahead == 0
+
+    told(story)
+
+
+def test_what_was_read_far_ahead_is_answered() -> None:
+    async def story(house: House) -> None:
+        client = await house.connect()
+        client.send(get("/set") + get("/now") * 20_000)
+        await house.until(lambda: house.listener.ahead > 400_000)
+        house.toy.go.set()
+        await house.until(lambda: house.toy.set == ["begun"])
+        house.toy.go.set()
+        for _ in range(20_001):
+            assert (await client.answer())[0] == 200
+        assert house.listener.ahead == 0
+
+    told(story)
+
+
 def test_a_handshake_that_does_not_come_to_its_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority, cert, key = local_authority.write(tmp_path, datetime.now(UTC))
     monkeypatch.setattr("kvasir.listeners.http.HANDSHAKE_SECONDS", 0.5)

@@ -19,7 +19,8 @@ from kvasir.listeners.http.request import COUNTED_BYTES, Request
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
 
-#: A client that has closed its side may still read, so what only reads has this long to end.
+#: A client that has closed its side may still read, so what only reads has this long to end; none where it took long
+#: already, and much was sent behind it.
 LEAVING_SECONDS = 0.5
 
 _CHUNKED = ("transfer-encoding", "chunked")
@@ -76,6 +77,7 @@ class Connection(Incoming):
         self._listener.left(self)
         self._listener.paused.discard(self)
         self.count_unread(0)
+        self.count_ahead(0)
         if self._current is not None:
             self._current.abandon()
             if self._current.streaming is not None:
@@ -98,7 +100,10 @@ class Connection(Incoming):
                 self._new = False
                 self._listener.handle(self._current)
                 return
-        data = self._rest = b"".join((self._rest, data)) if self._rest else data
+        if self._new and self._rest:
+            data = b"".join((self._rest.pop(), data))
+        self._rest.append(data)
+        self._rest_bytes = len(data) if self._new else self._rest_bytes + len(data)
         if self._new and self._http2 is None and PREFACE.startswith(data[: len(PREFACE)]):
             if len(data) < len(PREFACE):
                 http.head_since = http.head_since or self._since
@@ -111,7 +116,8 @@ class Connection(Incoming):
         """Whether the transport stays open: what was begun is still answered, except over TLS, which cannot do that."""
         self._eof = True
         if self._current is not None:
-            asyncio.get_running_loop().call_later(LEAVING_SECONDS, self._leave, self._current)
+            seconds = 0.0 if self._is_slow and self._ahead else LEAVING_SECONDS
+            asyncio.get_running_loop().call_later(seconds, self._leave, self._current)
         if self._http1.receiving is not None:
             self._http1.receiving.cut_off()
         streaming = None if self._current is None else self._current.streaming

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: off. After one that took more than these seconds, the dialect is called again.
 DRAINED_BODIES, LATE_SECONDS = 4, 1.0
 
+#: What only reads for so long is slow.
+SLOW_SECONDS = 0.1
+
 #: Answers of more bytes, which the loop tells when they are written, count against the room of the process until then.
 COUNTED_BYTES = 65_536
 
@@ -131,6 +134,10 @@ class Request(Timed):
         self._only_reads = True
         if self._is_left:
             self.abandon()
+
+    def is_slow(self, now: float) -> bool:
+        """Whether it only reads, and takes long."""
+        return self._only_reads and now - self.began > SLOW_SECONDS
 
     def writes(self) -> None:
         self._only_reads = False
