@@ -24,8 +24,8 @@ from tests.support.postgres import PostgresServer, postgres_engine
 
 #: Entries below each of ten parts
 MANY = int(os.environ.get("KVASIR_BENCH_ENTRIES", "1_000_000"))
-#: The memory engine, which shows what is right and looks at every entry, has fewer.
-FEW = 1_000
+#: The memory engine keeps all of them in this process, so it has fewer.
+FEW = MANY // 10
 ROUNDS = 200
 VALUE = b'"' + b"x" * 20 + b'"'
 
@@ -52,7 +52,8 @@ async def _measure(report: Report, name: str, engine: Engine, entries: int) -> N
         await _fill(engine, space, part, entries)
     taken: dict[str, list[float]] = {"the root": [], "ten parts with ten below": [], "ten parts with many below": []}
     prefixes = dict(zip(taken, (b"", pack(["few"]), pack(["many"])), strict=True))
-    for _ in range(ROUNDS if entries == MANY else 5):
+    await engine.children(space, b"", limit=1)  # the memory engine sorts its keys when it is asked first
+    for _ in range(ROUNDS):
         for what, prefix in prefixes.items():
             began = time.perf_counter()
             page = await engine.children(space, prefix, limit=100)
@@ -62,8 +63,8 @@ async def _measure(report: Report, name: str, engine: Engine, entries: int) -> N
     for what, micros in median.items():
         report.figure(f"{name}: children of {what}", micros, "µs")
     few, many = median["ten parts with ten below"], median["ten parts with many below"]
-    if entries == MANY:
-        report.target(f"{name}: {entries:,} below each / ten below each", many / few, 2, most=True)
+    report.target(f"{name}: {entries:,} below each / ten below each", many / few, 2, most=True)
+    if not isinstance(engine, MemoryEngine):
         await _export(report, name, engine, space)
     await engine.close()
 

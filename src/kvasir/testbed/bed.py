@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from kvasir.control import applications, sessions, stores
+from kvasir.engines.memory.views import Entries
 from kvasir.errors import Invalid
 from kvasir.limits import Limits
 from kvasir.model import Principal, Space
@@ -57,7 +58,7 @@ class TestBed:
             self.journal.clear()
             return
         id = self.engine.id_of(space)
-        entries = {space: self._seeded.entries.get(space, {})}
+        entries = {space: self._seeded.entries.get(space, Entries())}
         self.engine.restore(Snapshot(space, entries, {}, {}))
         self.engine.clock_of(space).reset()
         self.faults.clear(id)

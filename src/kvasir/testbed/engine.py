@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from kvasir.engine import Outcome
 from kvasir.engines.memory import LOGGED, MemoryEngine
+from kvasir.engines.memory.views import Entries
 from kvasir.engines.numbering import next_sequence, wall_clock
 from kvasir.engines.watching import Logged, Watcher
-from kvasir.model import SYSTEM_SPACE, Alias, Entry, KeyRange, Space, Write
+from kvasir.model import SYSTEM_SPACE, Alias, KeyRange, Space, Write
 from kvasir.testbed.clock import SettableClock
 
 
@@ -20,7 +21,7 @@ class Snapshot(Struct, frozen=True):
 
     #: The number of the only space; None: all
     space: int | None
-    entries: dict[int, dict[bytes, Entry]]
+    entries: dict[int, Entries]
     spaces: dict[str, Space]
     aliases: dict[Alias, str]
 

@@ -15,7 +15,7 @@ from kvasir.engines.numbering import check_room, next_sequence, wall_clock
 from kvasir.engines.paging import SCAN_ENTRIES, size_of, within_bytes
 from kvasir.engines.watching import DELETE, EXPIRY, RANGE, SET, Logged, Watcher, Watchers
 from kvasir.errors import KvasirError, response_too_long, space_gone
-from kvasir.keys import millisecond_of, under
+from kvasir.keys import millisecond_of
 from kvasir.limits import Limits
 from kvasir.model import (
     SYSTEM_SPACE,
@@ -51,7 +51,7 @@ class MemoryEngine:
         self.clock = clock
         self._spaces: dict[str, Space] = {}
         self._aliases: dict[Alias, str] = {}
-        self._entries: dict[int, dict[bytes, Entry]] = {SYSTEM_SPACE: {}}
+        self._entries = {SYSTEM_SPACE: views.Entries()}
         self._numbers: dict[int, str] = {}
         self._last = 0
         self._epoch = 0
@@ -112,7 +112,7 @@ class MemoryEngine:
             return Conflict(tuple(unmet))
         # Only an increment can be refused, when mutations before it have already been carried out.
         undoable = len(write.mutations) > 1 and any(each.__class__ is Increment for each in write.mutations)
-        before, done = dict(entries) if undoable else entries, len(self._done)
+        before, done = entries.copy() if undoable else entries, len(self._done)
         try:
             counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
         except KvasirError as refusal:
@@ -146,7 +146,7 @@ class MemoryEngine:
             self._mutate(space, counted, stamp, now)
             return total
         if isinstance(mutation, Delete):
-            entries.pop(mutation.key, None)
+            entries.discard(mutation.key)
             if old:
                 self._did(DELETE, space, stamp, mutation.key)
         elif old and not (mutation.extend and views.not_later(mutation.expires_at, old.expires_at)):
@@ -198,8 +198,8 @@ class MemoryEngine:
     async def children(
         self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
     ) -> Children:
-        keys = sorted(entry.key for entry in self._visible(space) if views.in_range(entry.key, under(prefix)))
-        return views.children_among(keys, prefix, after, limit)
+        entries = self._entries[space] if self._alive(space) else views.Entries()
+        return views.children_among(entries, prefix, after, limit, self.now(space))
 
     async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
         entries = [entry for entry in self._visible(space) if views.in_range(entry.key, range)]
@@ -269,7 +269,7 @@ class MemoryEngine:
         created = msgspec.structs.replace(space, number=self._next(SYSTEM_SPACE, self.clock()))
         self._spaces[created.id] = created
         self._numbers[created.number] = created.id
-        self._entries[created.number] = {}
+        self._entries[created.number] = views.Entries()
         self._aliases.update(dict.fromkeys(aliases, created.id))
         return created
 

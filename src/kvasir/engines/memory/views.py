@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,36 @@ from kvasir.model import Check, Child, Children, DeleteRange, Entry, KeyRange, Q
 
 #: How long a listing holds the event loop before others have their turn.
 STEP_SECONDS = 0.002
+
+
+class Entries(dict[bytes, Entry]):
+    """The entries of a space, whose keys in their order are kept until there is one more or less."""
+
+    _sorted: list[bytes] | None = None
+
+    def __setitem__(self, key: bytes, entry: Entry) -> None:
+        if key not in self:
+            self._sorted = None
+        super().__setitem__(key, entry)
+
+    def __delitem__(self, key: bytes) -> None:
+        self._sorted = None
+        super().__delitem__(key)
+
+    def discard(self, key: bytes) -> None:
+        """Remove the entry of a key, if there is one."""
+        if key in self:
+            del self[key]
+
+    def copy(self) -> Entries:
+        """The same entries, in a table of their own."""
+        return Entries(self)
+
+    def in_order(self) -> list[bytes]:
+        """All keys, expired ones among them, sorted."""
+        if self._sorted is None:
+            self._sorted = sorted(self)
+        return self._sorted
 
 
 def living(entries: dict[bytes, Entry], key: bytes, now: int) -> Entry | None:
@@ -105,14 +136,19 @@ def listed(entry: Entry, query: Query) -> Entry:
     return entry if query.values else msgspec.structs.replace(entry, value=b"")
 
 
-def children_among(keys: list[bytes], prefix: bytes, after: bytes | None, limit: int | None) -> Children:
-    """The children of a prefix among sorted keys that lie at it or below it."""
-    found: dict[bytes, Child] = {}
-    for key in keys:
-        if key != prefix:
-            child = child_of(prefix, key)
-            earlier = found.get(child)
-            found[child] = Child(child, key == child or bool(earlier and earlier.entry), key != child)
-    children = [child for key, child in found.items() if after is None or under(key).end > after]
-    page = children if limit is None else children[:limit]
-    return Children(page, under(page[-1].key).end if page and len(page) < len(children) else None)
+def children_among(entries: Entries, prefix: bytes, after: bytes | None, limit: int | None, now: int) -> Children:
+    """The children of a prefix: from the first key of one to the first one behind it, by bisection."""
+    keys, found = entries.in_order(), list[Child]()
+    at, end = bisect_right(keys, prefix), bisect_left(keys, under(prefix).end)
+    while at < end and (limit is None or len(found) <= limit):
+        child = child_of(prefix, keys[at])
+        behind = bisect_left(keys, under(child).end, at)
+        if after is None or under(child).end > after:
+            entry = living(entries, child, now) is not None
+            first = at + 1 if keys[at] == child else at
+            below = any(living(entries, keys[n], now) for n in range(first, behind))
+            if entry or below:
+                found.append(Child(child, entry, below))
+        at = behind
+    page = found if limit is None else found[:limit]
+    return Children(page, under(page[-1].key).end if page and len(page) < len(found) else None)
