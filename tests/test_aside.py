@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from kvasir.beside import process, thread
-from kvasir.beside.thread import in_thread
+from kvasir.beside.thread import LARGE_ANSWERS, in_thread, read_and_rendered
 from kvasir.dialects.native.app import NativeDialect
-from kvasir.model import Write
+from kvasir.model import Entry, Write
 from tests.support.clock import ManualClock
 from tests.support.request import FakeRequest
 from tests.support.serving import wait_until
@@ -43,6 +43,44 @@ def test_the_loop_has_a_turn_between_two_pieces() -> None:
         assert second_begun.is_set()
 
     asyncio.run(story())
+
+
+def test_large_answers_that_are_asked_for_at_once_are_not_in_memory_at_once() -> None:
+    """Else twenty clients would have hundreds of megabytes read before the first of them is answered."""
+    go = threading.Event()
+    alive: weakref.WeakSet[Held] = weakref.WeakSet()
+    reads = 0
+
+    class Held(list[Entry | None]):
+        """What was read, which a weak reference can follow."""
+
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+    async def read() -> Held:
+        nonlocal reads
+        reads += 1
+        held = Held([Entry(b"\x02a\x00", bytes(thread.LIGHT_BYTES + 1), 1, 1, 1, None, None, None)])
+        alive.add(held)
+        await asyncio.sleep(0)
+        return held
+
+    def render(entries: object) -> bytes:
+        assert go.wait(PATIENCE_SECONDS)
+        return b"answer"
+
+    async def story() -> None:
+        answers = [asyncio.ensure_future(read_and_rendered(read, render)) for _ in range(12)]
+        for _ in range(50):  # turns of the loop: all have read, and what is let go of is gone
+            await asyncio.sleep(0)
+        assert reads == len(answers)
+        assert len(alive) == LARGE_ANSWERS
+        go.set()
+        assert await asyncio.gather(*answers) == [b"answer"] * 12
+        assert reads == 12 + 12 - LARGE_ANSWERS
+
+    asyncio.run(story())
+    gc.collect()
+    assert not alive
 
 
 def test_a_piece_that_nobody_waits_for_any_more_is_still_alone() -> None:

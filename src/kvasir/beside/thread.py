@@ -8,8 +8,9 @@ such a function again and again: it asks for the interpreter's lock anew behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,11 @@ T = TypeVar("T")
 
 #: An answer about no more entries, and no more bytes of their values, is made in a millisecond.
 LIGHT_ENTRIES, LIGHT_BYTES = 256, 1 << 20
+
+#: Answers about more whose entries are in memory at once, as copies of what is in the database.
+LARGE_ANSWERS = 2
+
+Entries = Sequence[Entry | None]
 
 
 class Line:
@@ -46,6 +52,7 @@ class Line:
 
 
 _line = Line("kvasir-beside")
+_places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -53,9 +60,33 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await _line.do(work)
 
 
+def is_light(about: Sequence[object]) -> bool:
+    """Whether an answer about these entries or outcomes is made in a millisecond."""
+    few = len(about) <= LIGHT_ENTRIES
+    return few and sum([len(each.value) for each in about if isinstance(each, Entry)]) <= LIGHT_BYTES
+
+
 async def rendered(about: Sequence[object], render: Callable[[], bytes]) -> bytes:
     """The answer that `render` makes about entries or outcomes; beside the event loop if that may take long."""
-    light = len(about) <= LIGHT_ENTRIES
-    if light and sum([len(each.value) for each in about if isinstance(each, Entry)]) <= LIGHT_BYTES:
-        return render()
-    return await in_thread(render)
+    return render() if is_light(about) else await in_thread(render)
+
+
+async def read_and_rendered(read: Callable[[], Awaitable[Entries]], render: Callable[[Entries], bytes]) -> bytes:
+    """The answer that `render` makes about the entries that `read` gives.
+
+    If they are many or long, and so are those of `LARGE_ANSWERS` others which are not rendered yet, they are let go of,
+    and read once more when those are done: else whatever is asked for at once would be in memory at once.
+    """
+    entries = await read()
+    if is_light(entries):
+        return render(entries)
+    loop = asyncio.get_running_loop()
+    places = _places.get(loop)
+    if places is None:
+        places = _places[loop] = asyncio.Semaphore(LARGE_ANSWERS)
+    if places.locked():
+        del entries
+        async with places:
+            return await in_thread(partial(render, await read()))
+    async with places:
+        return await in_thread(partial(render, entries))

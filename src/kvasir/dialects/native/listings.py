@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from kvasir import jsontext
 from kvasir.beside.process import aside
-from kvasir.beside.thread import rendered
+from kvasir.beside.thread import read_and_rendered, rendered
 from kvasir.dialects.http import Response
 from kvasir.dialects.native import bodies, cursor, parameters, rendering
 from kvasir.dialects.native.calls import Call, Services
@@ -15,7 +16,7 @@ from kvasir.dialects.native.preconditions import ConditionNotMet
 from kvasir.errors import TooLarge
 from kvasir.keys import pack, prefix_range, unpack
 from kvasir.limits import Limits
-from kvasir.model import Conflict, DeleteRange, KeyRange, Query
+from kvasir.model import Conflict, DeleteRange, Entry, KeyRange, Query
 
 
 def prefix_of(call: Call, limits: Limits, *, needed: bool = False) -> bytes:
@@ -95,12 +96,15 @@ async def get_many(services: Services, call: Call) -> Response:
     body = await call.request.body(limits.keys_body_bytes)
     packed = packed_keys(body, limits) if jsontext.is_light(body) else await aside(packed_keys, body, limits)
     extend = call.query.get("extend", True)
-    entries = await services.store.get(call.principal, space, packed, extend=extend) if packed else []
 
-    def shown() -> bytes:
-        return b'{"entries":[%b]}' % b",".join([b"null" if each is None else rendering.entry(each) for each in entries])
+    async def read() -> Sequence[Entry | None]:
+        return await services.store.get(call.principal, space, packed, extend=extend) if packed else ()
 
-    return call.answer(await rendered(entries, shown))
+    return call.answer(await read_and_rendered(read, _shown))
+
+
+def _shown(entries: Sequence[Entry | None]) -> bytes:
+    return b'{"entries":[%b]}' % b",".join([b"null" if each is None else rendering.entry(each) for each in entries])
 
 
 def packed_keys(text: bytes, limits: Limits) -> list[bytes]:

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 
 from kvasir import jsontext
 from kvasir.access.authenticator import Authenticator
-from kvasir.beside.thread import rendered
+from kvasir.beside.thread import read_and_rendered, rendered
 from kvasir.control import stores
 from kvasir.control.audit import Audit, recorded
 from kvasir.dialects.http import Request, Response
@@ -166,11 +166,8 @@ class VersoriDialect:
         request.reads_only()
         packed, timeout = await noting(notes, batches.read_batch_get, body, self._limits)
 
-        async def found() -> bytes:
-            entries = await self._store.get(principal, space, packed)
-            return await rendered(entries, lambda: responses.found(entries))
-
-        return Response(200, await within(timeout, found()), "BatchGetKV")
+        found = read_and_rendered(lambda: self._store.get(principal, space, packed), responses.found)
+        return Response(200, await within(timeout, found), "BatchGetKV")
 
     async def _batch_set(
         self, request: Request, principal: Principal, owner: str, _rest: str, notes: Notes

@@ -94,6 +94,8 @@ class SqliteEngine:
         )
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="kvasir-reader")
         self._reader_local = threading.local()
+        #: Held until the event loop has taken what was read: else threads read on while it is busy, and fill memory.
+        self._reading: asyncio.Semaphore
         self._read_connections: list[apsw.Connection] = []
         self._scans = Scans(path, clock, limits, self._in_executor)
         self._watches: Watches
@@ -113,6 +115,7 @@ class SqliteEngine:
         except (apsw.Error, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise Unavailable(f"the database {self._path} cannot be opened: {why}") from None
+        self._reading = asyncio.Semaphore(READERS)
         self._connection = self._new_connection()
         self._cursor = self._connection.cursor()
         self._counters = self._writes.seqlocks.counters
@@ -294,15 +297,16 @@ class SqliteEngine:
     async def _in_thread(self, read: Callable[[connections.ReadConnection], T]) -> T:
         """What `read` returns. If the caller is cancelled, it is interrupted, or does not even begin."""
         is_left = False
-        reading = self._in_executor(lambda: self._with_connection(read, lambda: is_left))
-        try:
-            return await reading
-        except asyncio.CancelledError:
-            is_left = True
-            reading.add_done_callback(_ignore_failure)
-            raise
-        finally:
-            del reading  # with a failure it would be a cycle, which keeps whatever its callers hold
+        async with self._reading:
+            reading = self._in_executor(lambda: self._with_connection(read, lambda: is_left))
+            try:
+                return await reading
+            except asyncio.CancelledError:
+                is_left = True
+                reading.add_done_callback(_ignore_failure)
+                raise
+            finally:
+                del reading  # with a failure it would be a cycle, which keeps whatever its callers hold
 
     def _in_executor(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._readers, work)
