@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from kvasir.dialects.nemesis.commands import find
 from kvasir.dialects.nemesis.conversation import conversation, requests
-from kvasir.dialects.rounds import ROUND_SECONDS, SHARE_SECONDS
+from kvasir.dialects.rounds import ROUND_SECONDS
 from kvasir.limits import WebSocketLimits
 from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
 from tests.support.serving import wait_until
@@ -669,6 +669,6 @@ def test_connections_share_the_time_for_what_came_together(monkeypatch: pytest.M
         for raw in callers:
             for _ in range(10):
                 assert raw.receive() == answer
-        # Some before and some behind the mark, and tasks that come to their first turns: each with one too many.
         assert sum(counts) == 200
-        assert max(counts) <= 3 + 3 + ROUND_SECONDS / SHARE_SECONDS
+        # A few in all where nobody else wants the processor; about ninety with a budget for each.
+        assert max(counts) <= 2 * len(callers)
