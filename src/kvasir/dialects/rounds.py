@@ -12,8 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-#: What all have together in one round of the loop, and what one of them has while others stand in line.
-ROUND_SECONDS, SHARE_SECONDS = 0.002, 0.000_25
+#: What all have together in one round of the loop, and what one of them has while others stand in line. A round has
+#: room for what sixteen busy conversations send at a time: to stand in line costs more than to answer.
+ROUND_SECONDS, SHARE_SECONDS = 0.008, 0.001
 
 
 class Rounds:
@@ -22,23 +23,30 @@ class Rounds:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._line: deque[Callable[[float], None]] = deque()
-        #: Whether a round has begun, and when its budget ends
-        self._in_round, self._ends = False, 0.0
+        #: When the budget ends, and whether the loop will say that it has had a turn.
+        self._ends, self._asked = 0.0, False
 
     def begin(self) -> float:
         """Until when, by `time.perf_counter`, the caller may go on in this round; 0 if not at all."""
         now = time.perf_counter()
-        if not self._in_round:
-            self._in_round, self._ends = True, now + ROUND_SECONDS
-            self.loop.call_soon(self._next_round)
         if now >= self._ends:
-            return 0.0
+            # To ask the loop costs it a turn, so it is asked once a budget is spent. If nobody began anything for as
+            # long as a round, it has surely had one.
+            if self._asked or 0 < now - self._ends < ROUND_SECONDS:
+                self._ask()
+                return 0.0
+            self._ends = now + ROUND_SECONDS
         return min(self._ends, now + SHARE_SECONDS) if self._line else self._ends
 
     def line_up(self, work: Callable[[float], None]) -> None:
         """Have this called, with what `begin` returns, when all those who stand in line have had their turn."""
         self._line.append(work)
-        self.begin()
+        self._ask()
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self.loop.call_soon(self._next_round)
 
     async def come(self) -> float:
         """Return when it is the caller's turn: until when it lasts."""
@@ -53,9 +61,12 @@ class Rounds:
             self._ends -= SHARE_SECONDS  # for what the waiter is about to do
 
     def _next_round(self) -> None:
-        self._in_round = False
+        self._asked = False
+        self._ends = time.perf_counter() + ROUND_SECONDS
         while self._line and (end := self.begin()):
             self._line.popleft()(end)
+        if self._line:
+            self._ask()
 
 
 _latest: Rounds | None = None

@@ -35,11 +35,13 @@ class Reader:
         max_bytes = min(max_bytes, self._limits.batch_answer_bytes)
         small = min(LARGE_BYTES, max_bytes)
         with contextlib.suppress(TooLarge):
-            entries = self._checked(await self._engine.get(space.number, keys, small), small)
+            entries = await self._engine.get(space.number, keys, small)
+            self.check_size(entries, small)
             return await self.extended(space, keys, entries) if extend else entries
         # Few at a time: each may take as many bytes as a response may have, twice.
         async with self._large_reads:
-            entries = self._checked(await self._engine.get(space.number, keys, max_bytes), max_bytes)
+            entries = await self._engine.get(space.number, keys, max_bytes)
+            self.check_size(entries, max_bytes)
             return await self.extended(space, keys, entries) if extend else entries
 
     async def extended(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
@@ -49,8 +51,9 @@ class Reader:
                 return await extend_lives(self._engine, self._time_in, self._limits, space, keys, entries)
         return entries
 
-    def _checked(self, entries: list[Entry | None], max_bytes: int) -> list[Entry | None]:
+    def check_size(self, entries: list[Entry | None], max_bytes: int) -> None:
+        """Raise `TooLarge` if the values have more bytes than that, or than a response may have."""
+        max_bytes = min(max_bytes, self._limits.batch_answer_bytes)
         # The engine counts each key once, but a caller who asks for it twice gets it twice.
         if sum([len(entry.value) for entry in entries if entry is not None]) > max_bytes:
             raise response_too_long(max_bytes)
-        return entries

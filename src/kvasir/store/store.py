@@ -185,9 +185,11 @@ class Store:
         if principal.keys is not None:
             for key in keys:
                 confine(principal, only(key))
-        entries = self._engine.get_nowait(space.number, keys) if len(keys) <= self._reader.light_keys else None
+        entries = self._engine.get_nowait(space.number, keys)
         if entries is None:
             return await self._reader.get(space, keys, extend=extend, max_bytes=max_bytes)
+        if len(keys) > self._reader.light_keys:
+            self._reader.check_size(entries, max_bytes)
         return await self._reader.extended(space, keys, entries) if extend else entries
 
     def get_nowait(self, principal: Principal, space: Space, keys: Sequence[bytes]) -> list[Entry | None] | None:
