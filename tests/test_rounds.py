@@ -88,26 +88,3 @@ def test_those_in_line_share_a_round_and_go_on_in_the_next(stopwatch: Stopwatch)
         assert order == [*range(20)] * 3  # nobody twice before everybody once
 
     run(story())
-
-
-def test_tasks_wait_for_their_turns_and_are_few_a_round(stopwatch: Stopwatch) -> None:
-    async def story() -> None:
-        each = rounds()
-        woken: list[int] = [0]
-
-        async def work() -> None:
-            end = await each.come()
-            assert end == stopwatch.now + SHARE_SECONDS
-            woken[-1] += 1
-
-        tasks = [asyncio.ensure_future(work()) for _ in range(50)]
-        leaving = asyncio.ensure_future(work())
-        await asyncio.sleep(0)
-        leaving.cancel()
-        while sum(woken) < len(tasks):
-            await asyncio.sleep(0)
-            woken.append(0)
-        assert max(woken) <= ROUND_SECONDS / SHARE_SECONDS + 1
-        assert leaving.cancelled()
-
-    run(story())

@@ -277,7 +277,7 @@ FIXED: dict[str, tuple[Row, ...]] = {
         ("listeners.websocket:SHUTDOWN_SECONDS", "The same, NemesisDB API", "seconds", "the connection is cut"),
         (
             "dialects.rounds:ROUND_SECONDS",
-            "Time in a round of the event loop for what came behind other requests, of all connections together",
+            "Time in a round of the event loop for what came behind other requests of HTTP, of all connections together",
             "seconds",
             "it goes on in the next round",
         ),
@@ -407,7 +407,7 @@ INNER = {
     "dialects.nemesis.commands.find": "_ATTEMPTS _INLINE_STEPS",
     "dialects.nemesis.commands.saves": "_ENTRIES",
     "dialects.rounds": "SHARE_SECONDS",
-    "dialects.nemesis.conversation.conversation": "LARGE_REPLY_BYTES",
+    "dialects.nemesis.conversation.conversation": "LARGE_REPLY_BYTES TURN_SECONDS",
     "dialects.nemesis.conversation.requests": "LIGHT_KEYS",
     "dialects.operations.console": "COMPRESSED_FROM_BYTES",
     "dialects.versori.app": "REMEMBERED_CHARACTERS",

@@ -8,7 +8,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +15,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from kvasir.dialects.nemesis.commands import find
-from kvasir.dialects.nemesis.conversation import conversation, requests
-from kvasir.dialects.rounds import ROUND_SECONDS
+from kvasir.dialects.nemesis.conversation import requests
 from kvasir.limits import WebSocketLimits
 from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
 from tests.support.serving import wait_until
@@ -630,45 +628,3 @@ def test_many_who_change_one_large_value_do_not_make_each_other_begin_anew(monke
                 (answer,) = each.receive().values()
                 assert answer["st"] == 1
     assert rewritten == ["k"] * len(messages)
-
-
-def test_connections_share_the_time_for_what_came_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a budget for each of them, a round of the event loop would parse up to a hundred messages."""
-    counts = [0]
-    parse = requests.parse_request
-
-    def slow(*parts: Any, **more: Any) -> Any:
-        counts[-1] += 1
-        until = time.perf_counter() + ROUND_SECONDS / 2
-        while time.perf_counter() < until:
-            pass
-        return parse(*parts, **more)
-
-    with local() as server, contextlib.ExitStack() as stack:
-        with client(server.url) as caller:
-            message = frame(
-                TEXT, json.dumps({"KV_GET": {"tkn": caller.session("together"), "keys": ["none"]}}).encode()
-            )
-        callers = [stack.enter_context(Raw(server.port)) for _ in range(20)]
-        callers[0].send(message)
-        answer = callers[0].receive()
-        assert answer is not None
-        monkeypatch.setattr(conversation, "parse_request", slow)
-        gate = threading.Event()
-        server.loop.call_soon_threadsafe(gate.wait)  # until all of them have sent
-        for raw in callers:
-            raw.send(*[message] * 10)
-
-        def mark() -> None:
-            counts.append(0)
-            if sum(counts) < 200:
-                server.loop.call_soon(mark)
-
-        server.loop.call_soon_threadsafe(mark)
-        gate.set()
-        for raw in callers:
-            for _ in range(10):
-                assert raw.receive() == answer
-        assert sum(counts) == 200
-        # A few in all where nobody else wants the processor; about ninety with a budget for each.
-        assert max(counts) <= 2 * len(callers)

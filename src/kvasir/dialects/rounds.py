@@ -12,8 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-#: What all have together in one round of the loop, and what one of them has while others stand in line. A round has
-#: room for what sixteen busy conversations send at a time: to stand in line costs more than to answer.
+#: What all have together in one round of the loop, and what one of them has while others stand in line.
 ROUND_SECONDS, SHARE_SECONDS = 0.008, 0.001
 
 
@@ -47,18 +46,6 @@ class Rounds:
         if not self._asked:
             self._asked = True
             self.loop.call_soon(self._next_round)
-
-    async def come(self) -> float:
-        """Return when it is the caller's turn: until when it lasts."""
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self.line_up(lambda _: self._wake(waiter))
-        await waiter
-        return time.perf_counter() + SHARE_SECONDS
-
-    def _wake(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-            self._ends -= SHARE_SECONDS  # for what the waiter is about to do
 
     def _next_round(self) -> None:
         self._asked = False

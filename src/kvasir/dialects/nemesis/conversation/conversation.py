@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -34,7 +33,6 @@ from kvasir.dialects.nemesis.conversation.requests import (
 )
 from kvasir.dialects.nemesis.conversation.writes import Writes
 from kvasir.dialects.nemesis.frames import NotText
-from kvasir.dialects.rounds import rounds
 from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.model import Principal, Space
 
@@ -43,8 +41,9 @@ log = logging.getLogger(__name__)
 #: Close codes of RFC 6455 that a conversation ends with.
 NOT_UTF8, POLICY, INTERNAL, TRY_LATER = 1007, 1008, 1011, 1013
 
-#: Others have their turn after a reply of so many bytes, too.
-LARGE_REPLY_BYTES = 65_536
+#: How long messages of one connection are answered before others have their turn, which they also have after a reply of
+#: so many bytes.
+TURN_SECONDS, LARGE_REPLY_BYTES = 0.002, 65_536
 
 _NOBODY = Principal("", "none", "nobody")
 
@@ -73,7 +72,6 @@ class Conversation:
         self._replies = Replies(emit)
         self._finish = finish
         self._loop = asyncio.get_running_loop()
-        self._rounds = rounds()
         #: The epoch of the store's caches when a silent caller was last authenticated.
         self._epoch: int | None = -1
         self._queue: list[bytes | None] = []
@@ -122,9 +120,8 @@ class Conversation:
         done = 0
         frames: list[bytes] = []
         succeeded: dict[str, int] = {}
-        end = self._rounds.begin() if len(messages) > 1 else math.inf
         for message in messages:
-            if time.perf_counter() >= end or not is_light(message):
+            if time.perf_counter() - started > TURN_SECONDS or not is_light(message):
                 break
             try:
                 request = parse_request(profile, message, limits, started, strict=strict)
@@ -160,11 +157,10 @@ class Conversation:
             return messages
         started = time.perf_counter()
         done = 0
-        end = self._rounds.begin() if len(messages) > 1 else math.inf
         try:
             for message in messages:
                 if self._parsed is None:
-                    if time.perf_counter() >= end or not is_light(message):
+                    if time.perf_counter() - started > TURN_SECONDS or not is_light(message):
                         break
                     self._parsed = parse_request(self._profile, message, self._limits, started, strict=self._strict)
                 request = self._parsed
@@ -247,13 +243,12 @@ class Conversation:
                 return None
 
     async def _answer_all(self, messages: Sequence[bytes | None]) -> None:
-        started = time.perf_counter()
-        end = self._rounds.begin() if len(messages) > 1 else math.inf
+        turn = started = time.perf_counter()
         await self._refresh()
         outdated = False
         for message in messages:
-            if time.perf_counter() >= end:
-                end = await self._pause()
+            if time.perf_counter() - turn > TURN_SECONDS:
+                turn = await self._pause()
             if self._dropped:
                 return
             if outdated or self._working is not None:
@@ -271,9 +266,10 @@ class Conversation:
             await self._read(self._reads)
 
     async def _pause(self) -> float:
-        """Send the replies so far, and let others have their turn; returns until when it goes on then."""
+        """Send the replies so far, and let others have their turn; returns when it goes on."""
         self._replies.flush()
-        return await self._rounds.come()
+        await asyncio.sleep(0)
+        return time.perf_counter()
 
     async def _run_heavy(self, message: bytes, started: float) -> None:
         """Run a request that takes long to parse: beside the event loop, and few of them at a time."""
@@ -382,11 +378,11 @@ class Conversation:
         self._reads = None
         await self._settle_writes()
         self._abandons = True
-        end = self._rounds.begin() if len(reads.requests) > 1 else math.inf
+        turn = time.perf_counter()
         async for request, result in reads.carry_out(self._context, self._profile):
             self._answer(request, result)
-            if len(result[1] or b"") > LARGE_REPLY_BYTES or time.perf_counter() >= end:
-                end = await self._pause()
+            if len(result[1] or b"") > LARGE_REPLY_BYTES or time.perf_counter() - turn > TURN_SECONDS:
+                turn = await self._pause()
         self._abandons = False
 
     def _done(self, requests: int) -> None:
