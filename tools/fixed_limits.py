@@ -277,7 +277,7 @@ FIXED: dict[str, tuple[Row, ...]] = {
         ("listeners.websocket:SHUTDOWN_SECONDS", "The same, NemesisDB API", "seconds", "the connection is cut"),
         (
             "dialects.rounds:ROUND_SECONDS",
-            "Time in a round of the event loop for what came behind other requests of HTTP, of all connections together",
+            "Time in a round of the loop for what came behind other requests, of all HTTP connections together",
             "seconds",
             "it goes on in the next round",
         ),
