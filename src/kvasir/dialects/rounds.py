@@ -1,8 +1,7 @@
 """Who goes on with what came together, and for how long, before others have their turn. Pure asyncio.
 
-A request that comes alone is answered at once. What came behind others on its connection shares a few milliseconds of
-each round of the event loop with that of all other connections: with a budget for each, a round would be as long as
-there are connections.
+All connections share a few milliseconds of each round of the event loop; who comes when they are spent waits for the
+next. With a budget for each, a round would be as long as there are connections.
 """
 
 from __future__ import annotations
@@ -66,6 +65,3 @@ def rounds() -> Rounds:
     if _latest is None or _latest.loop is not loop:
         _latest = Rounds(loop)
     return _latest
-
-
-__all__ = ["ROUND_SECONDS", "SHARE_SECONDS", "Rounds", "rounds"]
