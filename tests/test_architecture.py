@@ -133,7 +133,13 @@ def test_interchangeable_folders_know_nothing_of_each_other(module: str) -> None
 
 
 #: The NemesisDB API is the largest dialect. Its rooms by floor, from the top: each may import those below it.
-NEMESIS_FLOORS = (("app",), ("conversation",), ("commands",), ("frames",), ("statuses", "json_pointer", "jsonpath"))
+NEMESIS_FLOORS = (
+    ("app",),
+    ("conversation",),
+    ("commands",),
+    ("frames",),
+    ("statuses", "json_pointer", "jsonpath", "turn"),
+)
 
 
 def test_the_rooms_of_nemesis_stand_on_each_other() -> None:

@@ -263,6 +263,12 @@ class WebSocketLimits:
     in_flight: int = row(
         1_024, "count", "Number of messages not answered yet", "nothing more is read until half of them are answered"
     )
+    in_flight_bytes: int = row(
+        2_097_152,
+        "bytes",
+        "Size of what has come since all messages were answered",
+        "nothing more is read until all of them are answered",
+    )
     unread_bytes: int = row(
         16_777_216,
         "bytes",

@@ -190,6 +190,32 @@ def test_while_a_node_is_away_the_spaces_of_the_others_serve(cluster: Cluster) -
     asyncio.run(story())
 
 
+def test_connections_that_nodes_keep_make_no_write_unknown(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions on the node of the URL have spoken to another node, which then goes away."""
+    away = cluster.nodes[-1][2]
+
+    async def story() -> None:
+        async with cluster.way_to(away) as way, opened(cluster.url) as (engine,):
+            spaces = [(await space_on(cluster, engine, away)).number for _ in range(5)]
+            with monkeypatch.context() as patched:
+                patched.setattr(routing.RoutedPool, "node_of", lambda *_: None)
+                await asyncio.gather(*(commit(engine, space, put(A)) for space in spaces))
+            for space in spaces:
+                await led(engine, space)
+                await commit(engine, space, put(A))
+            await way.cut()
+            for _ in range(3):
+                told = await asyncio.gather(
+                    *(commit(engine, space, put(A, b"2")) for space in spaces), return_exceptions=True
+                )
+                assert [type(each) for each in told] == [Unavailable] * len(spaces)
+            await way.mend()
+            for space in spaces:
+                assert (await there(engine, space, A)).value == b"1"
+
+    asyncio.run(story())
+
+
 def test_a_node_that_hangs_holds_up_its_own_spaces_alone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "HANG_SECONDS", 0.5)
     hangs = cluster.nodes[-1][2]

@@ -82,6 +82,7 @@ def test_limits_and_functions_are_those_of_the_code() -> None:
         f"{sockets.idle_seconds:g} seconds of",
         f"after {sockets.ping_seconds:g}",
         f"{sockets.in_flight:,} of its messages",
+        f"Once {sockets.in_flight_bytes // 2**20} MiB have come",
         f"{sockets.unfinished_bytes // 2**20} MiB, and {sockets.connections:,} connections",
         f"after {sockets.unread_bytes // 2**20} MiB",
         f"{commands.path_steps:,} steps",

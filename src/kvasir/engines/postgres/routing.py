@@ -67,12 +67,15 @@ class _Way(Pool):
         #: Of writes to one space, which may have to wait for its lock: they leave connections to all else.
         self.alone = asyncio.Semaphore(max(1, self._max_connections // 2))
         self._hangs = False
+        #: Whether the node has not been reached since others began to pass on requests for it
+        self.passed_by = False
 
     @contextlib.asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Any]:
         if self._hangs:
             raise self._refusal
         async with super()._acquire() as connection:
+            self.passed_by = False
             self._used[connection] = time.monotonic()
             try:
                 yield connection
@@ -245,24 +248,35 @@ class RoutedPool(Pool):
     async def fetch_of(self, sql: str, space: int, *values: Any) -> list[Any]:
         """See `Pool.fetch_of`."""
         if (node := self.node_of(space)) is not None:
+            way = self._ways[node]
             try:
-                return await self._ways[node].fetch(sql, space, *values)
+                return await way.fetch(sql, space, *values)
             except NotReached as failure:
-                if failure.hangs:
-                    raise
+                await self._pass_by(way, failure)
         return await super().fetch_of(sql, space, *values)
 
     async def write_of(self, sql: str, space: int, *values: Any) -> list[Any]:
         """See `Pool.write_of`."""
         if (node := self.node_of(space)) is not None:
+            way = self._ways[node]
             try:
-                way = self._ways[node]
                 async with way.alone:
                     return await way.write(sql, space, *values)
             except NotReached as failure:
-                if failure.hangs:
-                    raise
+                await self._pass_by(way, failure)
         return await super().write_of(sql, space, *values)
+
+    async def _pass_by(self, way: _Way, failure: NotReached) -> None:
+        """Before a request for a node goes to the node of the URL instead. Raises the failure of one that hangs.
+
+        Each session there keeps a connection to that node, which has ended with ours: a write on it would have an
+        unknown outcome. New sessions learn that the node cannot be reached before they send anything.
+        """
+        if failure.hangs:
+            raise failure
+        if not way.passed_by and self._pool is not None:
+            way.passed_by = True
+            await self._pool.expire_connections()
 
     async def fetch_at(self, node: int | None, sql: str, *values: Any) -> list[Any] | None:
         """`fetch` from a node that `node_of` told, or that of the URL: None, if another way has to be found."""

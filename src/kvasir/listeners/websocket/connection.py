@@ -89,6 +89,8 @@ class Connection(WSListener):
         #: Bytes of replies that count as unread, those at the last look, and since when the client has read none.
         self._unread = self._unread_seen = 0
         self._unread_since: float | None = None
+        #: Bytes that have come since all messages were answered, with the read before that
+        self._in_flight = 0
         #: This connection's share of the unfinished bytes of all connections.
         self._unfinished = 0
         self._last = self._loop.time()
@@ -169,6 +171,7 @@ class Connection(WSListener):
         else:
             self._tail += nbytes
         self._last = -1.0
+        self._in_flight = self._in_flight + nbytes if self._conversation.unanswered else nbytes
         messages, self._messages = self._messages, []
         if messages:
             self._feed(messages)
@@ -189,10 +192,15 @@ class Connection(WSListener):
         if self._closing:
             return
         self._conversation.feed(messages)
-        if not self._paused and self._conversation.unanswered > self._limits.in_flight and self._socket is not None:
+        if not self._paused and self._has_enough() and self._socket is not None:
             self._paused = True
             self._listener.paused.add(self)
             self._socket.pause_reading()
+
+    def _has_enough(self) -> bool:
+        limits = self._limits
+        unanswered = self._conversation.unanswered
+        return unanswered > limits.in_flight or (unanswered > 0 and self._in_flight > limits.in_flight_bytes)
 
     def crowd(self, *, crowded: bool) -> None:
         """Whether the client leaves replies unread."""
@@ -243,7 +251,12 @@ class Connection(WSListener):
         self._go_on_reading()
 
     def _go_on_reading(self) -> None:
-        if self._paused and self._conversation.unanswered <= self._limits.in_flight // 2 and not self._closing:
+        if not self._paused or self._closing:
+            return
+        unanswered, limits = self._conversation.unanswered, self._limits
+        few = limits.in_flight // 2 if self._in_flight <= limits.in_flight_bytes else 0
+        if unanswered <= few:
+            self._in_flight = 0
             self._paused = False
             self._listener.paused.discard(self)
             self._socket.resume_reading()

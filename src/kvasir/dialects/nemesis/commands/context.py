@@ -15,6 +15,7 @@ from kvasir.access.authenticator import Authenticator
 from kvasir.beside.thread import in_thread
 from kvasir.control.sessions import TOKEN_ALIAS, by_token
 from kvasir.dialects.nemesis.frames import Shape
+from kvasir.dialects.nemesis.turn import LargeReplies
 from kvasir.engine import Outcome
 from kvasir.errors import TooLarge
 from kvasir.keys import pack
@@ -80,6 +81,8 @@ class Shared:
     watcher: Watcher | None = None
     #: Taken by requests that are large to hold and slow to parse
     heavy: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(HEAVY_REQUESTS))
+    #: Counts what takes long to send
+    large: LargeReplies = dataclasses.field(default_factory=LargeReplies)
     #: Taken by commands that change large values
     turns: Turns = dataclasses.field(default_factory=Turns)
 

@@ -33,6 +33,7 @@ from kvasir.dialects.nemesis.conversation.requests import (
 )
 from kvasir.dialects.nemesis.conversation.writes import Writes
 from kvasir.dialects.nemesis.frames import NotText
+from kvasir.dialects.nemesis.turn import Turn
 from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.model import Principal, Space
 
@@ -40,10 +41,6 @@ log = logging.getLogger(__name__)
 
 #: Close codes of RFC 6455 that a conversation ends with.
 NOT_UTF8, POLICY, INTERNAL, TRY_LATER = 1007, 1008, 1011, 1013
-
-#: How long messages of one connection are answered before others have their turn, which they also have after a reply of
-#: so many bytes.
-TURN_SECONDS, LARGE_REPLY_BYTES = 0.002, 65_536
 
 _NOBODY = Principal("", "none", "nobody")
 
@@ -81,6 +78,7 @@ class Conversation:
         self._writes = Writes(self._context, profile, self._replies, shared.observe, self._done)
         #: The work in progress, if it had to wait for something.
         self._working: asyncio.Task[None] | None = None
+        self._its_turn = Turn(shared.large)
         #: Whether what is being carried out ends when the client leaves, and whether it has left.
         self._abandons = self._dropped = False
         #: Messages received and not done with.
@@ -100,6 +98,8 @@ class Conversation:
         What takes no waiting is answered before this returns.
         """
         self.unanswered += len(messages)
+        if self._working is None:
+            self._its_turn.begin()
         if self._working is None and self._auth is None and not self._queue:
             if not self._replies.waiting:
                 messages = self._answer_nowait(messages)
@@ -121,7 +121,7 @@ class Conversation:
         frames: list[bytes] = []
         succeeded: dict[str, int] = {}
         for message in messages:
-            if time.perf_counter() - started > TURN_SECONDS or not is_light(message):
+            if self._its_turn.is_over() or not is_light(message):
                 break
             try:
                 request = parse_request(profile, message, limits, started, strict=strict)
@@ -134,6 +134,7 @@ class Conversation:
             outcome, frame = result
             if frame is not None:
                 frames.append(frame)
+                self._its_turn.replied(frame)
             if outcome == "ok":
                 succeeded[request.name] = succeeded.get(request.name, 0) + 1
             else:
@@ -160,7 +161,7 @@ class Conversation:
         try:
             for message in messages:
                 if self._parsed is None:
-                    if time.perf_counter() - started > TURN_SECONDS or not is_light(message):
+                    if self._its_turn.is_over() or not is_light(message):
                         break
                     self._parsed = parse_request(self._profile, message, self._limits, started, strict=self._strict)
                 request = self._parsed
@@ -195,6 +196,7 @@ class Conversation:
             log.error("a conversation failed", exc_info=task.exception())
             self._end(INTERNAL, "")
         elif self._queue:
+            self._its_turn.begin()
             self._go_on()
 
     async def settled(self) -> None:
@@ -243,12 +245,12 @@ class Conversation:
                 return None
 
     async def _answer_all(self, messages: Sequence[bytes | None]) -> None:
-        turn = started = time.perf_counter()
+        started = time.perf_counter()
         await self._refresh()
         outdated = False
         for message in messages:
-            if time.perf_counter() - turn > TURN_SECONDS:
-                turn = await self._pause()
+            if self._its_turn.is_over():
+                await self._pause()
             if self._dropped:
                 return
             if outdated or self._working is not None:
@@ -265,11 +267,10 @@ class Conversation:
         if self._reads is not None:
             await self._read(self._reads)
 
-    async def _pause(self) -> float:
-        """Send the replies so far, and let others have their turn; returns when it goes on."""
+    async def _pause(self) -> None:
+        """Send the replies so far, and let others have their turn."""
         self._replies.flush()
-        await asyncio.sleep(0)
-        return time.perf_counter()
+        await self._its_turn.others()
 
     async def _run_heavy(self, message: bytes, started: float) -> None:
         """Run a request that takes long to parse: beside the event loop, and few of them at a time."""
@@ -378,11 +379,11 @@ class Conversation:
         self._reads = None
         await self._settle_writes()
         self._abandons = True
-        turn = time.perf_counter()
         async for request, result in reads.carry_out(self._context, self._profile):
             self._answer(request, result)
-            if len(result[1] or b"") > LARGE_REPLY_BYTES or time.perf_counter() - turn > TURN_SECONDS:
-                turn = await self._pause()
+            self._its_turn.replied(result[1])
+            if self._its_turn.is_over():
+                await self._pause()
         self._abandons = False
 
     def _done(self, requests: int) -> None:

@@ -1,0 +1,89 @@
+"""How long messages of one connection are answered before others have their turn."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+#: All that is done for a connection in one round of the event loop, until a message ends.
+SECONDS = 0.001
+#: A reply of more bytes ends the turn, too.
+LARGE_REPLY_BYTES = 65_536
+#: Bytes of large replies in one round of the event loop, of all connections together; who comes then stands in line.
+ROUND_BYTES = 1_048_576
+#: Of those in line, so many have their turn in a round, whatever others do.
+FROM_LINE = 1
+
+
+class LargeReplies:
+    """What all connections of a server send in large replies: these take milliseconds each to read and to send."""
+
+    def __init__(self) -> None:
+        self._sent = 0
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._next: asyncio.Handle | None = None
+
+    def add(self, size: int) -> None:
+        """A large reply has been made."""
+        self._sent += size
+        self._ask()
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether there have been enough in this round of the loop."""
+        return self._sent >= ROUND_BYTES
+
+    async def wait(self) -> None:
+        """Stand in line for a turn in a later round."""
+        place = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        self._ask()
+        await place
+
+    def _ask(self) -> None:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._next_round)
+
+    def _next_round(self) -> None:
+        self._sent, self._next = 0, None
+        called = 0
+        while self._line and called < FROM_LINE:
+            place = self._line.popleft()
+            if not place.done():  # else the client has left
+                place.set_result(None)
+                called += 1
+        if self._line:
+            self._ask()
+
+
+class Turn:
+    """A connection's turn."""
+
+    __slots__ = ("_began", "_large")
+
+    def __init__(self, large: LargeReplies) -> None:
+        self._began = 0.0
+        self._large = large
+
+    def begin(self) -> None:
+        """Begin a turn."""
+        self._began = time.perf_counter()
+
+    def replied(self, frame: bytes | None) -> None:
+        """A reply has been made."""
+        if frame is not None and len(frame) > LARGE_REPLY_BYTES:
+            self._large.add(len(frame))
+            self._began = 0.0
+
+    def is_over(self) -> bool:
+        """Whether it is the turn of others."""
+        return self._large.are_enough or time.perf_counter() - self._began > SECONDS
+
+    async def others(self) -> None:
+        """Let others have their turn, then begin another."""
+        if self._large.are_enough:
+            await self._large.wait()
+        else:
+            await asyncio.sleep(0)
+        self.begin()
