@@ -27,7 +27,7 @@ TOP = {"kvasir", "engine"} | NOUNS
 #: cli -> server -> listeners -> dialects -> access -> control -> store -> engine <- engines; transfer -> control.
 ALLOWED: dict[str, set[str]] = {
     "engine": set(),
-    "engines": {"engine"},
+    "engines": {"engine", "beside"},
     "store": {"engine"},
     "beside": set(),
     "config": set(),

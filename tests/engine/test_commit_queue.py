@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
-from kvasir.engines.commit_queue import Inbox, Job
+from kvasir.engines.commit_queue import GROUP_BYTES, GROUP_MUTATIONS, Inbox, Job, take_group
+from kvasir.model import Delete, Mutation, Set, Write
 
 #: A disk on which waiting for the rest takes longer than any test
 HOURS = 100_000.0
@@ -68,3 +70,22 @@ def test_at_the_end_nobody_is_waited_for() -> None:
     inbox.hand_over(None)
     assert size_of_next(inbox, HOURS) == 1
     assert inbox.next_group(HOURS, HOURS) is None
+
+
+def groups_of(count: int, *mutations: Mutation, writes: int = 1) -> list[int]:
+    """How many of so many jobs with such writes share each commit."""
+    waiting = deque(Job(None, [Write(2, mutations)] * writes) for _ in range(count))
+    sizes = []
+    while waiting:
+        sizes.append(len(take_group(waiting)))
+    return sizes
+
+
+def test_a_commit_is_full_once_it_has_so_many_mutations_or_bytes() -> None:
+    assert groups_of(GROUP_MUTATIONS + 1, Delete(b"a")) == [GROUP_MUTATIONS, 1]
+    half = GROUP_MUTATIONS // 2
+    assert groups_of(3, *[Delete(b"a")] * half) == [2, 1]
+    assert groups_of(3, Delete(b"a"), writes=half) == [2, 1]
+    assert groups_of(3, *[Delete(b"a")] * 3 * half) == [1, 1, 1]
+    assert groups_of(3, Set(b"a", bytes(GROUP_BYTES // 2))) == [2, 1]
+    assert groups_of(3, writes=0) == [3]

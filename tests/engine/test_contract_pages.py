@@ -391,3 +391,28 @@ def test_a_listing_that_nobody_waits_for_ends(lab: Lab) -> None:
         await asyncio.wait_for(engine.page(space, Query(order="key", limit=10)), 3)
 
     lab.run(story)
+
+
+def test_a_slow_filter_lets_the_event_loop_go_on(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        slow = b'{"m":[' + b"[]," * 4_000 + b"%d]}"
+        for n in range(10):
+            await commit(engine, space, *(put(k("a", str(n), str(each)), metadata=slow % 0) for each in range(30)))
+        beats = 0
+
+        async def beat() -> None:
+            nonlocal beats
+            while True:
+                await asyncio.sleep(0.001)
+                beats += 1
+
+        beating = asyncio.create_task(beat())
+        try:
+            page = await engine.page(space, Query(metadata=slow % 1))
+        finally:
+            beating.cancel()
+        assert not page.entries
+        assert beats >= 5
+
+    lab.run(story)

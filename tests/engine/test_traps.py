@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -609,3 +610,24 @@ def test_a_log_that_a_dead_writer_left_is_written_over_itself_whole(tmp_path: Pa
     told(tmp_path, story)
     connections.sync_log(tmp_path / "kvasir.db")  # there is none any more
     assert not (tmp_path / "kvasir.db-wal").exists()
+
+
+def test_a_filter_pauses_between_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call is too short for the interpreter to take its lock away, and the next one comes at once."""
+    seconds, pauses = 0.0, 0
+
+    def sleep(_: float) -> None:
+        nonlocal pauses
+        pauses += 1
+
+    def contains(_: bytes | None) -> bool:
+        nonlocal seconds
+        seconds += connections.WORK_SECONDS / 4
+        return False
+
+    monkeypatch.setattr(connections, "time", SimpleNamespace(perf_counter=lambda: seconds, sleep=sleep))
+    filtering = connections.Filter()
+    filtering.contains = contains
+    for _ in range(101):
+        assert not filtering(b"{}")
+    assert 18 <= pauses <= 25

@@ -31,8 +31,8 @@ PATIENCE_SECONDS = 30.0
 
 
 class Toy:
-    """Answers with what it was asked; `/wait` waits to be let go, `/body` reads its body, `/large` is long, and `/set`
-    waits before it changes something."""
+    """Answers with what it was asked; `/wait` waits to be let go, as `/read` does, which only reads; `/body` reads its
+    body, `/large` is long, and `/set` waits before it changes something."""
 
     name: ClassVar[str] = "toy"
     operations: ClassVar[tuple[str, ...]] = ("toy",)
@@ -57,7 +57,9 @@ class Toy:
 
     async def __call__(self, request: Request) -> Response:
         self.asked.append(request.path)
-        if request.path.startswith("/wait"):
+        if request.path.startswith(("/wait", "/read")):
+            if request.path.startswith("/read"):
+                request.reads_only()
             await self.go.wait()
         if request.path.startswith("/set"):
             await self._set(request)
@@ -480,39 +482,30 @@ def test_who_leaves_behind_much_that_it_has_sent_is_noticed(behind: int) -> None
         await house.until(lambda: house.listener.in_flight == house.listener.connections == 0)
         assert house.toy.asked == ["/set"]
         assert house.toy.set == []
-        assert house.listener.ahead == 0
 
     told(story)
 
 
-def test_no_more_is_read_ahead_than_all_may_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvasir.listeners.http.incoming.ALL_AHEAD_BYTES", 1 << 20)
+def test_interim_answers_tell_only_who_has_sent_more_than_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of HTTP/1.0 knows of none, and who has sent nothing behind its request is looked at anyhow."""
+    monkeypatch.setattr("kvasir.listeners.http.TICK_SECONDS", 0.02)
 
     async def story(house: House) -> None:
-        clients = [await house.connect() for _ in range(4)]
-        for client in clients:
-            client.send(get("/set") + get("/later") * 100_000)
-        await house.until(lambda: house.listener.ahead > 1 << 20 and len(house.listener.paused) == 4)
-        assert house.listener.ahead < 6 << 20  # each may have been reading a piece
-        for client in clients:
-            client.reset()
-        await house.until(lambda: house.listener.connections == 0)
-        assert house.listener.ahead == 0
-
-    told(story)
-
-
-def test_what_was_read_far_ahead_is_answered() -> None:
-    async def story(house: House) -> None:
-        client = await house.connect()
-        client.send(get("/set") + get("/now") * 20_000)
-        await house.until(lambda: house.listener.ahead > 400_000)
+        much, old, alone = [await house.connect() for _ in range(3)]
+        much.send(get("/read") + get("/now") * 5_000)
+        old.send(b"GET /read HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + get("/now") * 5_000)
+        alone.send(get("/read"))
+        await house.until(lambda: house.toy.asked == ["/read"] * 3 and len(house.listener.paused) == 2)
+        head = await much.reader.readuntil(b"\r\n\r\n")
+        assert head == b"HTTP/1.1 102 Processing\r\n\r\n"
         house.toy.go.set()
-        await house.until(lambda: house.toy.set == ["begun"])
-        house.toy.go.set()
-        for _ in range(20_001):
-            assert (await client.answer())[0] == 200
-        assert house.listener.ahead == 0
+        assert (await old.answer())[0] == (await alone.answer())[0] == 200
+        answers: list[int] = []
+        while len(answers) < 5_001:
+            status, *_ = await much.answer()
+            if status != 102:
+                answers.append(status)
+        assert answers == [200] * 5_001
 
     told(story)
 

@@ -23,7 +23,7 @@ from kvasir.model import Set, Write, WriterStats
 log = logging.getLogger("kvasir.engines")
 
 #: A group takes no further job once it holds this much, so that nobody waits long for its commit.
-GROUP_WRITES = 1_000
+GROUP_MUTATIONS = 1_000
 GROUP_BYTES = 8 << 20
 
 
@@ -36,7 +36,7 @@ SLOW_COMMIT_SECONDS, PAUSE_PART, WAIT_PART = 0.001, 1 / 8, 1 / 2
 class Job:
     """Writes that share a versionstamp, and the caller that waits for them."""
 
-    __slots__ = ("failure", "request", "result", "since", "size", "waiter", "weight", "writes")
+    __slots__ = ("failure", "mutations", "request", "result", "since", "size", "waiter", "weight", "writes")
 
     def __init__(self, waiter: Waiter | asyncio.Future[Any] | None, writes: Sequence[Write]) -> None:
         #: None: nobody waits.
@@ -48,9 +48,13 @@ class Job:
         self.since = 0.0
         #: Writes, as the bounds count them: a job without any counts as one.
         self.weight = len(writes) or 1
+        #: How many mutations they have, each write at least one
+        self.mutations = self.weight
         #: Bytes, roughly, as the bounds count them.
         self.size = 0
         for write in writes:
+            if len(write.mutations) > 1:
+                self.mutations += len(write.mutations) - 1
             for mutation in write.mutations:
                 self.size += len(mutation.value) + len(mutation.key) + 100 if isinstance(mutation, Set) else 100
         #: What the commit makes of it: `result`, unless there is a `failure`.
@@ -64,11 +68,11 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 def take_group(waiting: deque[AnyJob]) -> list[AnyJob]:
     """Remove the jobs of the next commit from the front of `waiting`: all of them, within the bounds of a group."""
     group: list[AnyJob] = []
-    weight = size = 0
-    while waiting and weight < GROUP_WRITES and size < GROUP_BYTES:
+    mutations = size = 0
+    while waiting and mutations < GROUP_MUTATIONS and size < GROUP_BYTES:
         job = waiting.popleft()
         group.append(job)
-        weight += job.weight
+        mutations += job.mutations
         size += job.size
     return group
 

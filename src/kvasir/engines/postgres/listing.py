@@ -5,12 +5,12 @@ are large, has no other choice.
 
 from __future__ import annotations
 
-import asyncio
-from functools import cached_property
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
 
 from kvasir import jsontext
+from kvasir.beside.thread import in_thread
 from kvasir.engines.numbering import first_sequence
 from kvasir.engines.paging import within_bytes
 from kvasir.engines.postgres.pool import Pool
@@ -27,8 +27,8 @@ SIZE = f"{BARE_SIZE} + octet_length(value)"
 #: A listing of a range by age looks at up to this many entries before it chooses how to go on: those of the range, then
 #: the newest of the space.
 WALK = 1_000
-#: Rows fetched at a time by a listing with a filter by metadata.
-PREFETCH_ROWS = 200
+#: Rows fetched at a time by a listing with a filter by metadata: at first, and at most; as many as have so many bytes.
+FIRST_ROWS, MOST_ROWS, METADATA_BYTES = 50, 500, 1 << 18
 
 COUNT = f"select count(*) from kvasir_entry where space = $1 and {ALIVE}"  # noqa: S608
 #: How many keys a range holds, up to one more than the walk takes.
@@ -93,9 +93,11 @@ async def _filtered(pool: Pool, listing: _Listing, metadata: bytes) -> Page:
         found: list[tuple[Any, ...]] = []
         async with pool.snapshot(connection):
             cursor = await connection.cursor(pool.text(sql, listing.space), *values)
-            while (wanted is None or len(found) < wanted) and (rows := await cursor.fetch(PREFETCH_ROWS)):
-                # In a thread, since it may take a tenth of a second.
-                found += await asyncio.to_thread(passing, rows)
+            count = FIRST_ROWS
+            while (wanted is None or len(found) < wanted) and (rows := await cursor.fetch(count)):
+                found += await in_thread(partial(passing, rows))
+                size = sum([len(row["metadata"] or b"") for row in rows])
+                count = min(MOST_ROWS, METADATA_BYTES * len(rows) // (size + 1) + 1)
             found = found[query.skip : wanted]
             fitting = listing.fitting(found)
             if query.values:

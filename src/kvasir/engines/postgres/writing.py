@@ -20,7 +20,7 @@ from kvasir import timing
 from kvasir.engine import Outcome, Waiter
 from kvasir.engines.commit_queue import (
     GROUP_BYTES,
-    GROUP_WRITES,
+    GROUP_MUTATIONS,
     CommitQueue,
     Job,
     observe_commit,
@@ -171,7 +171,7 @@ class Writer:
     def _take_groups(self) -> tuple[int | None, Groups]:
         """Remove the jobs of the next call from those that wait; and the node that it is for."""
         groups: Groups = {}
-        weight = size = 0
+        mutations = size = 0
         node: int | None = None
         ready = [(space, self._pool.node_of(space)) for space in self._waiting if space not in self._in_flight]
         waiting_at: dict[int | None, int] = defaultdict(int)
@@ -187,9 +187,9 @@ class Writer:
                 # The rest queues up behind the other spaces.
                 self._waiting[space] = waiting
             for job in group:
-                weight += job.weight
+                mutations += job.mutations
                 size += job.size
-            if weight >= GROUP_WRITES or size >= GROUP_BYTES or (self._pool.spread and node is None):
+            if mutations >= GROUP_MUTATIONS or size >= GROUP_BYTES or (self._pool.spread and node is None):
                 break
         return node, groups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,29 @@ LOG_BYTES = 32 << 20
 #: Bytes of the log that are read and written again at a time. SQLite writes at most 128 KiB at once.
 LOG_CHUNK = 1 << 16
 
+#: After so long a filter pauses for so long.
+WORK_SECONDS, PAUSE_SECONDS = 0.002, 0.0001
+
 
 class Filter:
-    """The function `metadata_contains` of one connection: whether metadata contains what the listing asks for."""
+    """The function `metadata_contains` of one connection: whether metadata contains what the listing asks for.
+
+    SQLite lets go of the interpreter's lock between two calls, which wakes who waits for it; but the next call takes it
+    before that has woken up, again and again, and the wait never lasts long enough for the interpreter to see to it.
+    """
 
     def __init__(self) -> None:
         self.contains: Callable[[bytes | None], bool] = bool
         #: Whether the caller has left.
         self.is_left: Callable[[], bool] = bool
+        self._since = 0.0
 
     def __call__(self, *metadata: Any) -> bool:
         if self.is_left():
             raise apsw.InterruptError
+        if time.perf_counter() - self._since > WORK_SECONDS:
+            time.sleep(PAUSE_SECONDS)
+            self._since = time.perf_counter()
         return self.contains(metadata[0])
 
 

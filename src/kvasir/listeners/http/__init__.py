@@ -102,8 +102,8 @@ class HttpListener:
         #: Those of the connections that are over TLS
         self.secured = 0
         self.heads = KnownHeads(self)
-        #: Bytes of request bodies in memory, of large answers not taken by clients, and of what is read far ahead.
-        self.held = self.unread = self.ahead = 0
+        #: Bytes of request bodies in memory, and of large answers not taken by clients.
+        self.held = self.unread = 0
         #: Connections of which nothing is read now
         self.paused: set[Outgoing] = set()
         self.draining = False

@@ -19,8 +19,7 @@ from kvasir.listeners.http.request import COUNTED_BYTES, Request
 if TYPE_CHECKING:
     from kvasir.listeners.http import HttpListener
 
-#: A client that has closed its side may still read, so what only reads has this long to end; none where it took long
-#: already, and much was sent behind it.
+#: A client that has closed its side may still read, so what only reads has this long to end.
 LEAVING_SECONDS = 0.5
 
 _CHUNKED = ("transfer-encoding", "chunked")
@@ -77,7 +76,6 @@ class Connection(Incoming):
         self._listener.left(self)
         self._listener.paused.discard(self)
         self.count_unread(0)
-        self.count_ahead(0)
         if self._current is not None:
             self._current.abandon()
             if self._current.streaming is not None:
@@ -116,8 +114,7 @@ class Connection(Incoming):
         """Whether the transport stays open: what was begun is still answered, except over TLS, which cannot do that."""
         self._eof = True
         if self._current is not None:
-            seconds = 0.0 if self._is_slow and self._ahead else LEAVING_SECONDS
-            asyncio.get_running_loop().call_later(seconds, self._leave, self._current)
+            asyncio.get_running_loop().call_later(LEAVING_SECONDS, self._leave, self._current)
         if self._http1.receiving is not None:
             self._http1.receiving.cut_off()
         streaming = None if self._current is None else self._current.streaming

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 #: HTTP/2, where a frame of some ten bytes takes as long to parse as a head of hundreds.
 SLICE_BYTES, FRAMES_BYTES = 16_384, 4_096
 
-#: While a request is answered, so much more is read, to notice whether the client leaves. Behind one that only reads,
-#: and takes long, it is as much as a client has under way, and a bound for all of them together: TCP tells of an end
-#: only behind what was sent before it.
-AHEAD_BYTES, FAR_AHEAD_BYTES, ALL_AHEAD_BYTES = 65_536, 8 << 20, 64 << 20
+#: While a request is answered, so much more is read, to notice whether the client leaves.
+AHEAD_BYTES = 65_536
+#: An answer of RFC 9110, section 15.2, that says nothing: the real one follows (RFC 2518, section 10.1).
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
 class Incoming(Outgoing):
@@ -32,13 +32,13 @@ class Incoming(Outgoing):
         super().__init__(listener, secure=secure)
         self._http1 = Http1(listener, self)
         self._http2: Http2 | None = None
-        #: What was read and not yet taken in, and its bytes; how many of them count against those of all connections.
+        #: What was read and not yet taken in, and its bytes
         self._rest: deque[bytes | memoryview] = deque()
-        self._rest_bytes = self._ahead = 0
+        self._rest_bytes = 0
         #: The request of HTTP/1.1 that is being answered.
         self._current: Request | None = None
         self._reading = True
-        self._going_on = self._in_line = self._is_slow = False
+        self._going_on = self._in_line = False
         self._rounds = rounds()
 
     def _go_on(self) -> None:
@@ -69,7 +69,6 @@ class Incoming(Outgoing):
             return does
         if http.requests:
             self._current = http.requests.popleft()
-            self._is_slow = False
             self._listener.handle(self._current)
             return True
         if http.refusal is not None and not does:
@@ -102,28 +101,24 @@ class Incoming(Outgoing):
 
     def _read_on(self) -> None:
         """Read exactly while what comes has a place."""
-        receiving, listener = self._http1.receiving, self._listener
+        receiving = self._http1.receiving
         unasked = receiving is not None and receiving.is_unasked
-        self.count_ahead(max(0, self._rest_bytes - AHEAD_BYTES))
-        ahead = self._rest_bytes if self._current is None else self._ahead
-        if self._is_slow and self._current is not None:
-            ahead = self._rest_bytes > FAR_AHEAD_BYTES or listener.ahead > ALL_AHEAD_BYTES
+        ahead = self._rest_bytes > (0 if self._current is None else AHEAD_BYTES)
         reading = self._lingering or not (ahead or self._in_line or self._crowded or unasked)
         if reading != self._reading and self._transport is not None:
             self._reading = reading
             (self._listener.paused.discard if reading else self._listener.paused.add)(self)
             (self._transport.resume_reading if reading else self._transport.pause_reading)()
 
-    def count_ahead(self, size: int) -> None:
-        """So many bytes are in memory that were read far ahead."""
-        self._listener.ahead += size - self._ahead
-        self._ahead = size
-
     def notice_end(self) -> None:
+        """TCP tells of an end in good order only behind what was sent before it, unless something is sent to who left.
+
+        So something is, while a request that only reads takes long and nothing of its answer has been sent.
+        """
         super().notice_end()
-        if self._current is not None and self._current.is_slow(self._listener.now):
-            self._is_slow = True
-            self._read_on()
+        waits = self._current is not None and self._current.is_slow(self._listener.now) and not self._unsent
+        if waits and not self._crowded and self._transport is not None:
+            self._transport.write(PROCESSING)
 
     def _told_why(self, status: int, message: str) -> None:
         """Answer what is no request, and end."""

@@ -136,8 +136,8 @@ class Request(Timed):
             self.abandon()
 
     def is_slow(self, now: float) -> bool:
-        """Whether it only reads, and takes long."""
-        return self._only_reads and now - self.began > SLOW_SECONDS
+        """Whether it only reads, takes long, and its client knows of answers that go before the real one."""
+        return self._only_reads and now - self.began > SLOW_SECONDS and self.chunked and self.streaming is None
 
     def writes(self) -> None:
         self._only_reads = False
