@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kvasir.engines.postgres import PostgresEngine, encoding, read_batcher, routing, shards
+from kvasir.engines.postgres import PostgresEngine, cluster, encoding, read_batcher, routing, shards
 from kvasir.engines.postgres.address import Host
 from kvasir.errors import Unavailable
 from kvasir.model import Commit, Write
@@ -29,6 +29,13 @@ KVASIR_GET = f"""
         key bytea, value bytea, versionstamp bigint, sequence bigint, created_at bigint, expires_at bigint,
         refresh bigint, metadata bytea, space bigint
     ) language sql as $$ {read_batcher.GET_SPACES} $$"""
+
+
+def reaches(answer: bool) -> str:
+    """Has the node of the URL say whether it reaches others."""
+    return f"""
+        create or replace function citus_check_connection_to_node(text, integer) returns boolean
+        language sql as $$ select {answer} $$"""
 
 
 @pytest.fixture
@@ -115,15 +122,27 @@ def test_reads_find_another_way_where_a_node_has_no_such_shard(schema: Schema) -
     run_story(schema, story)
 
 
-def test_a_node_that_refuses_is_spoken_to_by_way_of_another(schema: Schema) -> None:
+@pytest.mark.parametrize("is_reached", [True, False])
+def test_a_node_that_refuses_is_written_to_by_way_of_another_that_reaches_it(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch, *, is_reached: bool
+) -> None:
     (closed,) = free_ports(1)
 
     async def story(engine: PostgresEngine) -> None:
         spaces = await several(engine, 3)
+        await engine._pool.write(reaches(is_reached))
         lead(engine, {1: await way(engine, closed, 0)}, spaces)
+        sent = Sent(engine._pool, monkeypatch)
         for space in spaces:
-            await commit(engine, space, put(A))
-            await there(engine, space, A)
+            if is_reached:
+                await commit(engine, space, put(A))
+                await there(engine, space, A)
+            else:
+                with pytest.raises(Unavailable, match=f"127.0.0.1:{closed} .*nothing was written"):
+                    await commit(engine, space, put(A))
+                assert await one(engine, space, A) is None
+        assert (encoding.CALL_SET in sent.statements) is is_reached
+        assert sent.statements.count(cluster.REACHES) == 1, "it is asked anew each time"
         await at_rest(engine)
 
     run_story(schema, story)
@@ -136,6 +155,7 @@ def test_another_server_at_the_address_of_a_node_is_not_spoken_to(
 
     async def story(engine: PostgresEngine) -> None:
         (space,) = await several(engine, 1)
+        await engine._pool.write(reaches(True))
         stranger = await way(engine, shared_server().port, known + 1)
         with pytest.raises(routing.NotReached):
             await stranger.fetch("select 1")

@@ -90,6 +90,7 @@ REMOVE_EXPIRED = "delete from kvasir_system_entry where space = 1 and key = any(
 NODES = """
     select nodename || ':' || nodeport, citus_check_connection_to_node(nodename, nodeport)
     from pg_dist_node where noderole = 'primary' order by nodeid"""
+REACHES = "select citus_check_connection_to_node($1, $2)"
 #: Those of this schema by table; a copy of a shard is not another one.
 SHARDS = """
     select c.relname::text, count(distinct s.shardid) from pg_dist_shard s join pg_class c on c.oid = s.logicalrelid

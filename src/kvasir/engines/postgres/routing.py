@@ -28,6 +28,8 @@ PAUSE_SECONDS = 2.0
 LOOK_SECONDS = 5.0
 #: After how long it tries again to reach a node that could not be reached.
 RETRY_SECONDS = 30.0
+#: For so long it counts whether the node of the URL reaches another.
+ASK_SECONDS = 0.5
 #: After how long without an answer it looks whether a node hangs.
 HANG_SECONDS = 5.0
 #: What is told of a shard whose writes are held up, and of two that wait for each other
@@ -67,15 +69,15 @@ class _Way(Pool):
         #: Of writes to one space, which may have to wait for its lock: they leave connections to all else.
         self.alone = asyncio.Semaphore(max(1, self._max_connections // 2))
         self._hangs = False
-        #: Whether the node has not been reached since others began to pass on requests for it
-        self.passed_by = False
+        #: Whether the node of the URL reaches this one, and when that was asked
+        self.is_passed_on, self.asked = False, -math.inf
+        self.asking = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Any]:
         if self._hangs:
             raise self._refusal
         async with super()._acquire() as connection:
-            self.passed_by = False
             self._used[connection] = time.monotonic()
             try:
                 yield connection
@@ -252,7 +254,8 @@ class RoutedPool(Pool):
             try:
                 return await way.fetch(sql, space, *values)
             except NotReached as failure:
-                await self._pass_by(way, failure)
+                if failure.hangs:
+                    raise
         return await super().fetch_of(sql, space, *values)
 
     async def write_of(self, sql: str, space: int, *values: Any) -> list[Any]:
@@ -263,20 +266,26 @@ class RoutedPool(Pool):
                 async with way.alone:
                     return await way.write(sql, space, *values)
             except NotReached as failure:
-                await self._pass_by(way, failure)
+                if failure.hangs or not await self._passes_on(way):
+                    raise
         return await super().write_of(sql, space, *values)
 
-    async def _pass_by(self, way: _Way, failure: NotReached) -> None:
-        """Before a request for a node goes to the node of the URL instead. Raises the failure of one that hangs.
+    async def _passes_on(self, way: _Way) -> bool:
+        """Whether the node of the URL reaches a node that cannot be reached directly, as it was a moment ago.
 
-        Each session there keeps a connection to that node, which has ended with ours: a write on it would have an
-        unknown outcome. New sessions learn that the node cannot be reached before they send anything.
+        If it does not, a write is not sent there: now and then Citus says of a connection that was refused that it was
+        closed, as it says of one that broke amid a write, and the outcome would have to be called unknown.
         """
-        if failure.hangs:
-            raise failure
-        if not way.passed_by and self._pool is not None:
-            way.passed_by = True
-            await self._pool.expire_connections()
+        async with way.asking:
+            if time.monotonic() - way.asked > ASK_SECONDS:
+                try:
+                    ((way.is_passed_on,),) = await self.fetch(cluster.REACHES, *way.address)
+                except Unavailable:
+                    raise
+                except KvasirError:  # this user may not ask
+                    way.is_passed_on = True
+                way.asked = time.monotonic()
+        return way.is_passed_on
 
     async def fetch_at(self, node: int | None, sql: str, *values: Any) -> list[Any] | None:
         """`fetch` from a node that `node_of` told, or that of the URL: None, if another way has to be found."""
