@@ -82,6 +82,29 @@ def test_one_that_cannot_start_ends_the_others_too() -> None:
     assert set(done.stdout.split()) <= {"up"}
 
 
+def test_one_that_cannot_start_now_while_another_serves_is_replaced() -> None:
+    """The database may have gone since the other started."""
+    fail = "open(failed, 'w').close(); os.write(1, b'failed\\n'); os._exit(75)"
+    steps = (
+        "up_file, failed = sys.argv[1] + '/up', sys.argv[1] + '/failed'",
+        "if worker == 0: up(); open(up_file, 'w').close()",
+        "while not os.path.exists(up_file): pass",
+        f"if worker == 1 and not os.path.exists(failed): {fail}",
+    )
+    script = SCRIPT.format(on_stop="\n    ".join(steps))
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen([sys.executable, "-c", script, directory], stdout=subprocess.PIPE, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            assert sorted(process.stdout.readline() for _ in range(3)) == ["failed\n", "up\n", "up\n"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_can_be_stopped_while_its_workers_die_again_and_again(number: signal.Signals) -> None:
     script = SCRIPT.format(on_stop="up(); os.write(1, b'died\\n'); os._exit(1)")

@@ -22,7 +22,7 @@ from kvasir.dialects.operations.health import HealthDialect
 from kvasir.dialects.operations.reference import ReferenceDialect
 from kvasir.dialects.versori.app import VersoriDialect
 from kvasir.dialects.voximplant import VoximplantDialect
-from kvasir.errors import KvasirError
+from kvasir.errors import KvasirError, Unavailable
 from kvasir.metrics import Metrics
 from kvasir.printable import printable_lines
 from kvasir.server import logs, ready_file, sockets, supervisor, traces
@@ -149,4 +149,4 @@ def _serve_supervised(
         return _serve(config, metrics, given, worker, parent, on_ready)
     except KvasirError as error:
         log.error("worker %d cannot serve: %s", worker, error.message)
-        return 1
+        return supervisor.NOT_NOW if isinstance(error, Unavailable) else 1

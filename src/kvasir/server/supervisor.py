@@ -20,6 +20,9 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 #: before the call that waits would leave the signal unnoticed until the next one.
 AWAITED = (*STOPPING, signal.SIGCHLD, signal.SIGALRM)
 
+#: The exit status of a worker that cannot serve now, but might later: the database has gone since others began.
+NOT_NOW = os.EX_TEMPFAIL
+
 #: What a worker runs: (its number, a descriptor that becomes readable when the supervisor is gone, what to call once
 #: it is serving, which returns whether all of them are) -> its exit status.
 Serve = Callable[[int, int, Callable[[], bool]], int]
@@ -29,7 +32,8 @@ def supervise(workers: int, serve: Serve) -> int:
     """Fork workers that call `serve`, and wait for all of them. Returns 0 if each exited with 0.
 
     A worker that ends unasked is replaced. But if one exits before it has ever served, all are stopped: whatever kept
-    it from serving would keep its successors from it, too. The descriptor is the reading end of a pipe to which nobody
+    it from serving would keep its successors from it, too, unless its status is `NOT_NOW` and another has served. The
+    descriptor is the reading end of a pipe to which nobody
     writes, so no worker outlives this process, however it ends. Must be called before the process starts any thread.
     """
     signal.signal(signal.SIGCHLD, lambda *_: None)  # a signal without a handler may be dropped, even if it is blocked
@@ -103,7 +107,7 @@ class _Workers:
             if self._stopping:
                 # A worker that was ended by the signal itself had not begun to serve.
                 self.failed = self.failed or status not in (0, *STOPPING)
-            elif not self._served[worker] and not os.WIFSIGNALED(status):
+            elif not self._may_succeed(worker, os.waitstatus_to_exitcode(status)):
                 log.error("worker %d exited before it could serve (status %d); giving up", worker, status)
                 self.failed = True
                 self.stop()
@@ -112,6 +116,10 @@ class _Workers:
                 if not self._missing:
                     signal.setitimer(signal.ITIMER_REAL, RESPAWN_SECONDS)
                 self._missing.append(worker)
+
+    def _may_succeed(self, worker: int, exit_code: int) -> bool:
+        """Whether its successor may serve: it has served itself, or was killed, or met what others had not met."""
+        return bool(self._served[worker]) or exit_code < 0 or (exit_code == NOT_NOW and any(self._served[:]))
 
     def _run(self, worker: int) -> None:
         def on_ready() -> bool:
