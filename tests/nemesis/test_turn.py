@@ -65,12 +65,12 @@ def test_a_turn_ends_by_time_or_with_a_large_reply() -> None:
         its_turn.begin()
         its_turn.replied(bytes(turn.LARGE_REPLY_BYTES))
         its_turn.replied(None)
-        its_turn._began += 60
+        its_turn.until += 60
         assert not its_turn.is_over()
         its_turn.replied(bytes(turn.LARGE_REPLY_BYTES + 1))
         assert its_turn.is_over()
         await its_turn.others()
-        its_turn._began -= turn.SECONDS
+        its_turn.until -= turn.SECONDS
         assert its_turn.is_over()
 
     asyncio.run(story())

@@ -60,25 +60,26 @@ class LargeReplies:
 class Turn:
     """A connection's turn."""
 
-    __slots__ = ("_began", "_large")
+    __slots__ = ("_large", "until")
 
     def __init__(self, large: LargeReplies) -> None:
-        self._began = 0.0
+        #: When it is over, by `time.perf_counter`
+        self.until = 0.0
         self._large = large
 
     def begin(self) -> None:
-        """Begin a turn."""
-        self._began = time.perf_counter()
+        """Begin a turn, which is over at once while there are enough large replies."""
+        self.until = 0.0 if self._large.are_enough else time.perf_counter() + SECONDS
 
     def replied(self, frame: bytes | None) -> None:
         """A reply has been made."""
         if frame is not None and len(frame) > LARGE_REPLY_BYTES:
             self._large.add(len(frame))
-            self._began = 0.0
+            self.until = 0.0
 
     def is_over(self) -> bool:
         """Whether it is the turn of others."""
-        return self._large.are_enough or time.perf_counter() - self._began > SECONDS
+        return time.perf_counter() > self.until
 
     async def others(self) -> None:
         """Let others have their turn, then begin another."""

@@ -71,15 +71,12 @@ class MemoryEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
-        entries = self._living_entries(space, keys)
+        entries = self.get_nowait(space, keys)
         if max_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > max_bytes:
             raise response_too_long(max_bytes)
         return entries
 
     def get_nowait(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
-        return self._living_entries(space, keys)
-
-    def _living_entries(self, space: int, keys: Sequence[bytes]) -> list[Entry | None]:
         now = self.now(space)
         entries = self._entries[space] if self._alive(space) else {}
         return [views.living(entries, key, now) for key in keys]
@@ -96,7 +93,8 @@ class MemoryEngine:
     def _write_all(self, writes: Sequence[Write]) -> list[Outcome]:
         self.writer.groups.observe(len(writes))
         outcomes = self._stamped(writes)
-        self._tell()
+        if self._done:
+            self._tell()
         return outcomes
 
     def _stamped(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -114,7 +112,7 @@ class MemoryEngine:
         undoable = len(write.mutations) > 1 and any(each.__class__ is Increment for each in write.mutations)
         before, done = entries.copy() if undoable else entries, len(self._done)
         try:
-            counts = tuple([self._mutate(write.space, mutation, stamp, now) for mutation in write.mutations])
+            counts = tuple([self._mutate(write.space, entries, each, stamp, now) for each in write.mutations])
         except KvasirError as refusal:
             self._entries[write.space] = before
             del self._done[done:]
@@ -123,12 +121,14 @@ class MemoryEngine:
             self._epoch += 1
         return Commit(stamp, counts)
 
-    def _mutate(self, space: int, mutation: Mutation, stamp: int, now: int) -> int:
-        entries = self._entries[space]
+    def _mutate(self, space: int, entries: views.Entries, mutation: Mutation, stamp: int, now: int) -> int:
         if isinstance(mutation, Set):
             old = views.living(entries, mutation.key, now)
+            if old is None:
+                entries.reorder()
             entries[mutation.key] = self._new_entry(space, mutation, old, stamp, now)
-            self._did(SET, space, stamp, mutation.key)
+            if self._log is not None:
+                self._did(SET, space, stamp, mutation.key)
             return 1 if old else 0
         if isinstance(mutation, DeleteRange):
             doomed = [key for key in entries if views.in_range(key, mutation.range)]
@@ -143,7 +143,7 @@ class MemoryEngine:
         if isinstance(mutation, Increment):
             total = incremented(old.value if old else None, mutation.delta, mutation.initial)
             counted = Set(mutation.key, b"%d" % total, None, None, mutation.expires_at, False, True, True)
-            self._mutate(space, counted, stamp, now)
+            self._mutate(space, entries, counted, stamp, now)
             return total
         if isinstance(mutation, Delete):
             entries.discard(mutation.key)
@@ -185,15 +185,13 @@ class MemoryEngine:
         ]
         # A page that ends before a position is found by walking back from there.
         backwards = query.before is not None
-        found.sort(key=position, reverse=newest != backwards)
-        found = found[query.skip :]
-        page = found if query.limit is None else found[: query.limit]
-        entries = within_bytes([views.listed(entry, query) for entry in page], query.max_bytes, size_of)
+        found = sorted(found, key=position, reverse=newest != backwards)[query.skip :]
+        page = [views.listed(entry, query) for entry in found[: query.limit]]
+        entries = within_bytes(page, query.max_bytes, size_of)
         return Page(entries[::-1] if backwards else entries, len(entries) < len(found))
 
     async def count(self, space: int, range: KeyRange | None = None) -> int:
-        visible = self._visible(space)
-        return len([1 async for entry in views.in_steps(visible) if views.in_range(entry.key, range)])
+        return len([1 async for entry in views.in_steps(self._visible(space)) if views.in_range(entry.key, range)])
 
     async def children(
         self, space: int, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
@@ -244,6 +242,7 @@ class MemoryEngine:
         if not self._alive(space):
             raise space_gone()
         existing = self._entries[space]
+        existing.reorder()
         last = max((entry.sequence for entry in existing.values()), default=0)
         for entry in entries:
             old = views.living(existing, entry.key, now)
@@ -291,8 +290,7 @@ class MemoryEngine:
         if space is None:
             return None
         for alias in add:
-            taken = self._resolve(alias)
-            if taken and taken.id != id:
+            if (taken := self._resolve(alias)) and taken.id != id:
                 return taken
         for alias in remove:
             if self._aliases.get(alias) == id:
@@ -322,7 +320,7 @@ class MemoryEngine:
             and organisation in (None, space.organisation)
             and kind in (None, space.kind)
         ]
-        return found if limit is None else found[:limit]
+        return found[:limit]
 
     async def count_spaces(self, kind: str, organisation: str | None = None) -> tuple[int, int]:
         spaces = await self.list_spaces(organisation=organisation, kind=kind)
@@ -357,8 +355,8 @@ class MemoryEngine:
         return max(0, max(millisecond_of(self._last), self._latest) - self.clock())
 
     async def stats(self) -> Stats:
-        entries = self._entries
-        return Stats(len(self._spaces), sum(map(len, entries.values())), 0, views.count_expired(entries, self.now))
+        entries, expired = sum(map(len, self._entries.values())), views.count_expired(self._entries, self.now)
+        return Stats(len(self._spaces), entries, 0, expired)
 
     # -- inside -------------------------------------------------------------------------------------------
 
@@ -384,11 +382,13 @@ class MemoryEngine:
         return None if views.expired(space.expires_at, self.now(space.number)) else space
 
     def _resolve(self, alias: Alias) -> Space | None:
-        id = self._aliases.get(alias)
-        return self._space(id) if id else None
+        return self._space(self._aliases.get(alias, ""))
 
     def _alive(self, number: int) -> bool:
-        return number == SYSTEM_SPACE or self._space(self._numbers.get(number, "")) is not None
+        space = self._spaces.get(self._numbers.get(number, ""))
+        if space is None or space.expires_at is None:
+            return space is not None or number == SYSTEM_SPACE
+        return not views.expired(space.expires_at, self.now(number))
 
     def _visible(self, number: int) -> list[Entry]:
         now = self.now(number)

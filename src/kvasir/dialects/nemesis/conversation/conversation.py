@@ -33,7 +33,7 @@ from kvasir.dialects.nemesis.conversation.requests import (
 )
 from kvasir.dialects.nemesis.conversation.writes import Writes
 from kvasir.dialects.nemesis.frames import NotText
-from kvasir.dialects.nemesis.turn import Turn
+from kvasir.dialects.nemesis.turn import LARGE_REPLY_BYTES, Turn
 from kvasir.errors import KvasirError, Unauthenticated
 from kvasir.model import Principal, Space
 
@@ -117,11 +117,12 @@ class Conversation:
         context, profile, limits, strict = self._context, self._profile, self._limits, self._strict
         # Writes that arrive together share a call to the store.
         may_write = len(messages) == 1 and not self._store.writes_wait
+        its_turn = self._its_turn
         done = 0
         frames: list[bytes] = []
         succeeded: dict[str, int] = {}
         for message in messages:
-            if self._its_turn.is_over() or not is_light(message):
+            if its_turn.is_over() or not is_light(message):
                 break
             try:
                 request = parse_request(profile, message, limits, started, strict=strict)
@@ -134,7 +135,8 @@ class Conversation:
             outcome, frame = result
             if frame is not None:
                 frames.append(frame)
-                self._its_turn.replied(frame)
+                if len(frame) > LARGE_REPLY_BYTES:
+                    its_turn.replied(frame)
             if outcome == "ok":
                 succeeded[request.name] = succeeded.get(request.name, 0) + 1
             else:

@@ -215,7 +215,7 @@ class JoinedReads(Struct):
 
 def is_light(message: bytes | None) -> bool:
     """Whether a message is parsed in a moment."""
-    return message is None or jsontext.is_light(message)
+    return message is None or len(message) <= jsontext.LIGHT_BYTES or jsontext.is_light(message)
 
 
 async def parse_heavy(
