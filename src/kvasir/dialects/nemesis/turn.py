@@ -20,19 +20,20 @@ class LargeReplies:
     """What all connections of a server send in large replies: these take milliseconds each to read and to send."""
 
     def __init__(self) -> None:
-        self._sent = 0
+        #: Bytes in this round of the loop
+        self.sent = 0
         self._line: deque[asyncio.Future[None]] = deque()
         self._next: asyncio.Handle | None = None
 
     def add(self, size: int) -> None:
         """A large reply has been made."""
-        self._sent += size
+        self.sent += size
         self._ask()
 
     @property
     def are_enough(self) -> bool:
         """Whether there have been enough in this round of the loop."""
-        return self._sent >= ROUND_BYTES
+        return self.sent >= ROUND_BYTES
 
     async def wait(self) -> None:
         """Stand in line for a turn in a later round."""
@@ -46,7 +47,7 @@ class LargeReplies:
             self._next = asyncio.get_running_loop().call_soon(self._next_round)
 
     def _next_round(self) -> None:
-        self._sent, self._next = 0, None
+        self.sent, self._next = 0, None
         called = 0
         while self._line and called < FROM_LINE:
             place = self._line.popleft()
@@ -69,7 +70,7 @@ class Turn:
 
     def begin(self) -> None:
         """Begin a turn, which is over at once while there are enough large replies."""
-        self.until = 0.0 if self._large.are_enough else time.perf_counter() + SECONDS
+        self.until = 0.0 if self._large.sent >= ROUND_BYTES else time.perf_counter() + SECONDS
 
     def replied(self, frame: bytes | None) -> None:
         """A reply has been made."""

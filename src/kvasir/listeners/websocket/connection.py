@@ -192,15 +192,12 @@ class Connection(WSListener):
         if self._closing:
             return
         self._conversation.feed(messages)
-        if not self._paused and self._has_enough() and self._socket is not None:
+        unanswered, limits = self._conversation.unanswered, self._limits
+        enough = unanswered and (unanswered > limits.in_flight or self._in_flight > limits.in_flight_bytes)
+        if enough and not self._paused and self._socket is not None:
             self._paused = True
             self._listener.paused.add(self)
             self._socket.pause_reading()
-
-    def _has_enough(self) -> bool:
-        limits = self._limits
-        unanswered = self._conversation.unanswered
-        return unanswered > limits.in_flight or (unanswered > 0 and self._in_flight > limits.in_flight_bytes)
 
     def crowd(self, *, crowded: bool) -> None:
         """Whether the client leaves replies unread."""

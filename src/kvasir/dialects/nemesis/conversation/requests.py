@@ -215,7 +215,7 @@ class JoinedReads(Struct):
 
 def is_light(message: bytes | None) -> bool:
     """Whether a message is parsed in a moment."""
-    return message is None or len(message) <= jsontext.LIGHT_BYTES or jsontext.is_light(message)
+    return message is None or jsontext.is_light(message)
 
 
 async def parse_heavy(
@@ -304,7 +304,10 @@ def parse_request(
             if fault is not None:
                 return RefusedRequest(name, body, started, ("invalid", profile.refused(name, fault)))
             if type(command) is ReadCommand:
-                return ReadRequest(name, body, started, command, [key for key in body["keys"] if key.__class__ is str])
+                keys = body["keys"]  # one in most requests
+                is_one = len(keys) == 1 and keys[0].__class__ is str
+                names = keys if is_one else [key for key in keys if key.__class__ is str]
+                return ReadRequest(name, body, started, command, names)
             if type(command) is WriteCommand:
                 return WriteRequest(name, body, started, command)
             if type(command) is OtherCommand:
