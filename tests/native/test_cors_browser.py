@@ -151,8 +151,8 @@ def test_a_page_without_an_origin_is_refused(page: Page, server: Server) -> None
           document.body.append(frame);
         }"""
     )
-    page.wait_for_function("frames.length === 1")
-    frame = next(frame for frame in page.frames if frame.name == "sandboxed")
+    frame = page.locator("iframe[name=sandboxed]").element_handle().content_frame()
+    assert frame is not None
     assert frame.evaluate("origin") == "null"
     assert ask(frame, server, "GET", "/v1") == "refused"
     assert ask(frame, server, "PUT", f"/v1/spaces/{server.store}/entries/null", "1") == "refused"
