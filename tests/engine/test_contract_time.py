@@ -115,6 +115,9 @@ def test_a_clock_set_back_never_reuses_a_number_nor_reverses_creation(lab: Lab) 
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, put(A))
+        if lab.kind == "postgres":
+            # A step of it that has begun knows the clock as it was, by which what comes now has expired.
+            await engine._sweeper.stop()  # type: ignore[attr-defined]
         lab.clock.now = START - 3_600_000
         done = await commit(engine, space, put(B), put(C, ttl=1_000))
         a, b, c = [await there(engine, space, key) for key in (A, B, C)]
