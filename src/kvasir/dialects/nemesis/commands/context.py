@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -178,7 +179,7 @@ class CommandContext:
             while mutations is None or (mutations and not await self.put_if_unchanged(space, keys, entries, mutations)):
                 entries = await self.store.get(self.principal, space, keys, extend=False)
                 with self.preparing():
-                    mutations = await in_thread(lambda entries=entries: change(entries))  # type: ignore[misc]
+                    mutations = await in_thread(partial(change, entries))
 
     @contextlib.asynccontextmanager
     async def alone(self, space: Space, keys: Sequence[bytes]) -> AsyncIterator[None]:

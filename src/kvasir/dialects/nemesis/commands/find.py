@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -323,7 +324,7 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
                 value, count = await _evaluate(context, len(entry.value), budget, replacing)
                 if not count:
                     break
-                new = await in_thread(lambda value=value, entry=entry: _rewritten(context, name, value, entry))  # type: ignore[misc]
+                new = await in_thread(partial(_rewritten, context, name, value, entry))
             if await context.put_if_unchanged(space, [entry.key], [entry], [new]):
                 break
     return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status, "cnt": count})
