@@ -12,8 +12,6 @@ SECONDS = 0.001
 LARGE_REPLY_BYTES = 65_536
 #: Bytes of large replies in one round of the event loop, of all connections together; who comes then stands in line.
 ROUND_BYTES = 1_048_576
-#: Of those in line, so many have their turn in a round, whatever others do.
-FROM_LINE = 1
 
 
 class LargeReplies:
@@ -21,19 +19,19 @@ class LargeReplies:
 
     def __init__(self) -> None:
         #: Bytes in this round of the loop
-        self.sent = 0
+        self._sent = 0
         self._line: deque[asyncio.Future[None]] = deque()
         self._next: asyncio.Handle | None = None
 
     def add(self, size: int) -> None:
         """A large reply has been made."""
-        self.sent += size
+        self._sent += size
         self._ask()
 
     @property
     def are_enough(self) -> bool:
         """Whether there have been enough in this round of the loop."""
-        return self.sent >= ROUND_BYTES
+        return self._sent >= ROUND_BYTES
 
     async def wait(self) -> None:
         """Stand in line for a turn in a later round."""
@@ -47,13 +45,13 @@ class LargeReplies:
             self._next = asyncio.get_running_loop().call_soon(self._next_round)
 
     def _next_round(self) -> None:
-        self.sent, self._next = 0, None
-        called = 0
-        while self._line and called < FROM_LINE:
+        self._sent, self._next = 0, None
+        # The first in line has a turn in every round, whatever others do.
+        while self._line:
             place = self._line.popleft()
             if not place.done():  # else the client has left
                 place.set_result(None)
-                called += 1
+                break
         if self._line:
             self._ask()
 
@@ -70,11 +68,11 @@ class Turn:
 
     def begin(self) -> None:
         """Begin a turn, which is over at once while there are enough large replies."""
-        self.until = 0.0 if self._large.sent >= ROUND_BYTES else time.perf_counter() + SECONDS
+        self.until = 0.0 if self._large.are_enough else time.perf_counter() + SECONDS
 
-    def replied(self, frame: bytes | None) -> None:
+    def replied(self, frame: bytes) -> None:
         """A reply has been made."""
-        if frame is not None and len(frame) > LARGE_REPLY_BYTES:
+        if len(frame) > LARGE_REPLY_BYTES:
             self._large.add(len(frame))
             self.until = 0.0
 

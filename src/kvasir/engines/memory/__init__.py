@@ -71,7 +71,7 @@ class MemoryEngine:
     # -- entries ------------------------------------------------------------------------------------------
 
     async def get(self, space: int, keys: Sequence[bytes], max_bytes: int | None = None) -> list[Entry | None]:
-        entries = MemoryEngine.get_nowait(self, space, keys)  # whatever a kind of it that waits has in its place
+        entries = MemoryEngine.get_nowait(self, space, keys)  # also where a subclass says to wait
         if max_bytes is not None and sum(len(entry.value) for entry in set(entries) if entry) > max_bytes:
             raise response_too_long(max_bytes)
         return entries

@@ -250,9 +250,8 @@ class RoutedPool(Pool):
     async def fetch_of(self, sql: str, space: int, *values: Any) -> list[Any]:
         """See `Pool.fetch_of`."""
         if (node := self.node_of(space)) is not None:
-            way = self._ways[node]
             try:
-                return await way.fetch(sql, space, *values)
+                return await self._ways[node].fetch(sql, space, *values)
             except NotReached as failure:
                 if failure.hangs:
                     raise

@@ -117,7 +117,7 @@ class Incoming(Outgoing):
         """
         super().notice_end()
         waits = self._current is not None and self._current.is_slow(self._listener.now) and not self._unsent
-        if waits and not self._crowded and self._transport is not None:
+        if waits and not self._crowded and self._transport is not None and not self._transport.is_closing():
             self._transport.write(PROCESSING)
 
     def _told_why(self, status: int, message: str) -> None:

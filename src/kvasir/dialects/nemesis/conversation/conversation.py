@@ -345,6 +345,7 @@ class Conversation:
         outcome, frame = result
         if frame is not None:
             self._put(frame)
+            self._its_turn.replied(frame)
         self.unanswered -= 1
         self._observe("nemesis", request.name, outcome, time.perf_counter() - request.started, 1)
 
@@ -384,7 +385,6 @@ class Conversation:
         self._abandons = True
         async for request, result in reads.carry_out(self._context, self._profile):
             self._answer(request, result)
-            self._its_turn.replied(result[1])
             if self._its_turn.is_over():
                 await self._pause()
         self._abandons = False
