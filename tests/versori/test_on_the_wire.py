@@ -9,9 +9,11 @@ import json
 import httpx
 import pytest
 
+from kvasir.limits import Limits
 from tests.support.raw_http import Answer, Wire, request
 from tests.support.serving import KEY, Server
 
+LIMITS = Limits()
 MARK = b"\xef\xbb\xbf"
 
 
@@ -171,6 +173,33 @@ def test_a_body_that_says_it_is_not_encoded_is_taken(server: Server, coding: str
     assert ask(server, request("GET", path(server, "plain"), more="Content-Encoding: gzip\r\n")).status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "rest", "most"),
+    [
+        ("PUT", "a", LIMITS.set_body_bytes),
+        ("DELETE", "a", LIMITS.query_body_bytes),
+        ("POST", "list", LIMITS.query_body_bytes),
+        ("POST", "count", LIMITS.query_body_bytes),
+        ("POST", "batch", LIMITS.keys_body_bytes),
+        ("DELETE", "batch", LIMITS.keys_body_bytes),
+        ("PUT", "batch", LIMITS.batch_body_bytes),
+    ],
+)
+def test_a_body_too_long_for_its_operation_is_refused_before_it_comes(
+    server: Server, method: str, rest: str, most: int
+) -> None:
+    answer = ask(server, request(method, path(server, rest), more=f"Content-Length: {most + 1}\r\n"))
+    assert (answer.status, answer.json()["code"]) == (413, "too_large")
+
+
+def test_a_filter_by_metadata_is_no_longer_than_metadata_may_be(server: Server) -> None:
+    with Wire(server.port) as wire:
+        for longer, status in ((0, 200), (1, 413)):
+            filter = {"metadata": {"m": "x" * (LIMITS.metadata_bytes - len('{"m":""}') + longer)}}
+            body = json.dumps({"selector": {"filter": filter}}, separators=(",", ":"))
+            assert wire.ask("POST", path(server, "list"), body.encode()).status == status
+
+
 async def _over_http2(server: Server) -> list[httpx.Response]:
     async with httpx.AsyncClient(http1=False, http2=True, base_url=server.url, headers=server.headers) as client:
         key = path(server, "http2")
@@ -183,7 +212,6 @@ async def _over_http2(server: Server) -> list[httpx.Response]:
 
 
 def test_http2_says_the_same(server: Server) -> None:
-
     answers = asyncio.run(_over_http2(server))
     assert [answer.status_code for answer in answers] == [415, 200, 400, 200]
     assert answers[-1].content == b""
