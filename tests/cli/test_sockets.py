@@ -50,6 +50,16 @@ os.closerange(3 + len(given), 64)
 os.execv(rest[int(count)], rest[int(count):])
 """
 
+#: What Python runs at its start: a name with two addresses, which this machine's own names may not have.
+TWO_ADDRESSES = """
+import socket
+found = socket.getaddrinfo
+def getaddrinfo(host, *rest, **more):
+    hosts = ["127.0.0.1", "127.0.0.2"] if host == "two.test" else [host]
+    return [address for each in hosts for address in found(each, *rest, **more)]
+socket.getaddrinfo = getaddrinfo
+"""
+
 LOCALHOST = sorted({each[4][0] for each in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)})
 
 
@@ -86,6 +96,18 @@ def test_a_name_is_served_at_all_its_addresses(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with handed_over(tmp_path, [], "", "--http", f"localhost:{port}", "--no-nemesis") as server:
         assert [status_at(host, port) for host in LOCALHOST] == [200] * len(LOCALHOST)
+        assert server.stop() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is an address of every Linux machine only")
+def test_a_name_with_two_addresses_is_served_at_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(TWO_ADDRESSES, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    http_port, nemesis_port = free_ports(2)
+    names = ["--http", f"two.test:{http_port}", "--nemesis", f"two.test:{nemesis_port}", "--nemesis-auth", "key"]
+    with handed_over(tmp_path, [], "", *names) as server:
+        for host in ("127.0.0.1", "127.0.0.2"):
+            assert (status_at(host, http_port), status_at(host, nemesis_port)) == (200, 404)
         assert server.stop() == 0
 
 
