@@ -102,6 +102,20 @@ def test_a_connection_lost_during_a_write_is_an_unknown_outcome_and_the_next_one
     run_story(schema, story)
 
 
+@pytest.mark.one_server("a lock and sessions of this server")
+def test_a_connection_lost_during_a_check_is_a_failure_with_words(schema: Schema) -> None:
+    async def story(engine: PostgresEngine) -> None:
+        async with holding(schema) as hold:
+            await hold.connection.execute("lock table kvasir_entry in access exclusive mode")
+            checking = asyncio.ensure_future(engine.check())
+            end = "select pg_terminate_backend(pid) from pg_locks where not granted and relation = to_regclass($1)"
+            await until(lambda: hold.connection.fetch(end, "kvasir_entry"), "the check waits, and ends")
+            with pytest.raises(Unavailable, match="connection to the database broke"):
+                await checking
+
+    run_story(schema, story)
+
+
 @pytest.mark.one_server("a lock and a setting of this server")
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 def test_a_write_that_the_server_gave_up_has_not_happened(schema: Schema, setting: str) -> None:

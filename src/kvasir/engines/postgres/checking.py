@@ -58,9 +58,12 @@ CITUS_SIZE = """
 
 
 async def check(pool: Pool) -> list[str]:
-    """One sentence for every fault; empty if the database is sound. One snapshot."""
+    """One sentence for every fault; empty if the database is sound. One snapshot.
+
+    Raises `Unavailable` if the database, or a node of it, is away or goes away meanwhile.
+    """
     faults: list[str] = []
-    async with pool.dedicated() as connection, pool.snapshot(connection):
+    async with pool.looking() as connection, pool.snapshot(connection):
         async for fault in _faults(pool, connection):
             if not list_fault(faults, fault):
                 break

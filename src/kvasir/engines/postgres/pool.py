@@ -135,6 +135,15 @@ class Pool:
         finally:
             await connection.close(timeout=BUSY_SECONDS)
 
+    @contextlib.asynccontextmanager
+    async def looking(self) -> AsyncIterator[Any]:
+        """`dedicated`, for what changes nothing: whatever fails is a `KvasirError`."""
+        try:
+            async with self.dedicated() as connection:
+                yield connection
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise failures.failed_reading(error) from None
+
     async def _prepare(self, connection: Any) -> None:
         if self.spread and not self.behind_pgbouncer:
             await connection.execute(cluster.SEE_ALL)

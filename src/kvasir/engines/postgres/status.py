@@ -58,7 +58,7 @@ class Status(msgspec.Struct, frozen=True):
 
 async def status(pool: Pool, parameters: Mapping[str, str]) -> Status:
     """Look at the database. Raises `Unavailable`."""
-    async with pool.dedicated() as connection:
+    async with pool.looking() as connection:
         found = await _status(pool, connection)
         if not found.nodes or found.behind_pgbouncer:
             return found
