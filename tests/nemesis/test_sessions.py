@@ -140,7 +140,14 @@ def test_a_command_of_many_keys_leaves_room_for_others() -> None:
         assert max(engine.lots) == 100
         assert caller.do("KV_GET", tkn=token, keys=list(keys))["keys"] == keys
         assert caller.do("KV_ADD", tkn=token, keys={**keys, "new": 1})["keys"] == {**dict.fromkeys(keys, 23), "new": 20}
+        engine.lots.clear()
         assert caller.do("KV_CLEAR_SET", tkn=token, keys=keys)["cnt"] == 1_051
+        assert engine.lots == [101] + [100] * 9 + [50]
+        engine.lots.clear()
+        most = dict(list(keys.items())[:100])
+        assert caller.do("KV_CLEAR_SET", tkn=token, keys=most)["cnt"] == 1_050
+        assert engine.lots == [101], "up to the bound, emptying and setting are one write"
+        assert caller.do("KV_CLEAR_SET", tkn=token, keys=keys)["cnt"] == 100
         assert caller.do("KV_KEYS", tkn=token)["keys"] == list(keys)
         assert caller.do("KV_RMV", tkn=token, keys=[*keys, "nope"]) == {
             "tkn": token,

@@ -77,9 +77,10 @@ def clear(space: int, _: int, __: dict[str, Any]) -> list[Write]:
 
 
 def clear_and_set(space: int, max_mutations: int, body: dict[str, Any]) -> list[Write]:
-    """Writes that empty the space and store keys; up to `max_mutations`, a single one does both."""
+    """Writes that empty the space and store keys; up to `max_mutations` keys, a single one does both."""
     sets = [setter(name, value) for name, value in body["keys"].items()]
-    return _in_writes(space, max_mutations, [DeleteRange(None), *sets])
+    first, others = sets[:max_mutations], sets[max_mutations:]
+    return [Write(space, (DeleteRange(None), *first)), *_in_writes(space, max_mutations, others)]
 
 
 def _in_writes(space: int, max_mutations: int, mutations: Sequence[Mutation]) -> list[Write]:
