@@ -98,6 +98,7 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
     ]
     found = lines(file)
     assert [line["subject"] for line in found[:2]] == ["", made["id"]]
+    assert {line["subject"] for line in found if line["act"] == "console-link.create"} == {""}
     assert [answer.status_code for answer in exchanged] == [201, 201, 401, 401]
     consoles = [answer.json() for answer in exchanged[:2]]
     given = [line["subject"] for line in found if line["act"] == "console-link.exchange"]

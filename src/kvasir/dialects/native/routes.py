@@ -88,17 +88,19 @@ def route(method: str, raw_path: str) -> tuple[Operation, str, str]:
     id = key = template = ""
     if rest:
         template = rest[0]
-        if len(rest) > 1:
+        if len(rest) > 1 and template == "console":
+            template += f"/{rest[1]}"
+        elif len(rest) > 1:
             # ULIDs may be written in either case; the ids of service accounts are none.
             id = rest[1].upper() if template == "spaces" else rest[1]
-            template += f"/{rest[1]}" if template == "console" else "/{id}"
+            template += "/{id}"
         if len(rest) > 2:
             template += "/" + rest[2]
         if len(rest) > 3:
             template += "/{key}"
             key = rest[3]
     methods = _METHODS.get(template)
-    if methods is None or (len(rest) > 1 and not id):
+    if methods is None or (not id and "{id}" in template):
         raise NotFound("there is nothing at this path; /v1/openapi.json says what there is", code="route_not_found")
     operation = methods.get(method)
     if operation is None:
