@@ -66,7 +66,7 @@ TAGS: list[dict[str, Any]] = [
 
 
 _ANY: dict[str, Any] = {"application/json": {"schema": {}, "example": {"name": "mead"}}}
-_STAMPED = json(object_of(versionstamp=STAMP), {"versionstamp": "00001a1fb019d0400000"})
+_STAMPED = json(object_of(versionstamp=STAMP), {"versionstamp": "000019e830e1a0000000"})
 
 _GET = Described(
     "entries",
@@ -224,7 +224,7 @@ OPERATIONS: dict[str, Described] = {
                 "It is done",
                 json(
                     object_of(versionstamp=STAMP, results=array({"type": "object"})),
-                    {"versionstamp": "00001a1fb019d0400000", "results": [{"type": "set", "replaced": False}]},
+                    {"versionstamp": "000019e830e1a0000000", "results": [{"type": "set", "replaced": False}]},
                 ),
             )
         },
@@ -338,7 +338,7 @@ OPERATIONS: dict[str, Described] = {
                 "Events",
                 text(
                     "text/event-stream",
-                    'id: 00001a1fb019d0400000\nevent: ready\ndata: {"versionstamp":"00001a1fb019d0400000"}\n\n',
+                    'id: 000019e830e1a0000000\nevent: ready\ndata: {"versionstamp":"000019e830e1a0000000"}\n\n',
                 ),
             )
         },
@@ -354,7 +354,7 @@ OPERATIONS: dict[str, Described] = {
                 text(
                     "application/x-ndjson",
                     '{"key":["a"],"text":"1","metadata":null,"refresh":null,"created_at":"2026-06-01T12:00:00.000Z",'
-                    '"expires_at":null,"versionstamp":"00001a1fb019d0400000"}\n{"end":{"entries":1}}\n',
+                    '"expires_at":null,"versionstamp":"000019e830e1a0000000"}\n{"end":{"entries":1}}\n',
                 ),
             )
         },

@@ -100,7 +100,7 @@ SCHEMAS: dict[str, Any] = {
 ENTRY_EXAMPLE: dict[str, Any] = {
     "key": ["products", "1"],
     "value": {"name": "mead"},
-    "versionstamp": "00001a1fb019d0400000",
+    "versionstamp": "000019e830e1a0000000",
     "created_at": "2026-06-01T12:00:00.000Z",
     "expires_at": None,
     "refresh": None,
