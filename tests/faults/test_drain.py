@@ -90,6 +90,17 @@ def test_a_client_that_never_reads_does_not_keep_the_server_from_stopping(tmp_pa
         stuck.close()
 
 
+@pytest.mark.usefixtures("each_engine")
+def test_what_has_no_whole_request_is_let_go_of_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, "--drain-seconds", "600") as server:
+        idle, half, served = Wire(server.port), Wire(server.port), Wire(server.port)
+        half.send(b"GET /healthz HT")
+        assert served.ask("GET", "/healthz").status == 200
+        assert server.stop() == 0, "long before the time to drain is over"
+        for wire in (idle, half, served):
+            wire.close()
+
+
 def test_a_client_that_never_finishes_its_request_does_not_either(tmp_path: Path) -> None:
     with serving(tmp_path, "--drain-seconds", "2") as server:
         stuck = Wire(server.port)
