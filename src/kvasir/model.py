@@ -62,11 +62,27 @@ class Entry(Struct, frozen=True, gc=False):
     metadata: bytes | None = None
 
 
-class Joined(Struct, frozen=True, gc=False):
-    """Entries as one text, which costs less than an object each. Their sequences are left out.
+class Layout(Struct, frozen=True, gc=False):
+    """How entries are joined to one text: what stands before each field, and behind the last of an entry.
 
-    Seven fields each: key (packed), value, versionstamp (as `kvasir.keys.versionstamp_text` has it), created_at,
-    expires_at, refresh, metadata. Numbers are decimal, None is empty, and between any two fields is 7F, which none has.
+    The fields are JSON: the key as an array, the text of the value as a string, the metadata in one line, `null` for
+    None. Only the versionstamp has no quotes (see `kvasir.keys.versionstamp_text`), and instants are as `Joined` says.
+    """
+
+    key: str
+    value: str
+    metadata: str
+    refresh: str
+    created_at: str
+    expires_at: str
+    versionstamp: str
+    end: str
+
+
+class Joined(Struct, frozen=True, gc=False):
+    """Entries as one text, by a `Layout`, which costs less than an object each. It has no 7F but those around instants.
+
+    Those are Unix milliseconds in decimal, for whoever asked to write them as they should be.
     """
 
     count: int

@@ -7,7 +7,7 @@ import pytest
 from kvasir.engine import Engine
 from kvasir.keys import pack, prefix_range, unpack
 from kvasir.model import Delete, KeyRange
-from tests.support.lab import Lab, commit, k, new_space, put, scanned, there, unnumbered
+from tests.support.lab import Lab, commit, in_one_line, joined, k, new_space, put, scanned, there, unnumbered
 
 
 async def tree(engine: Engine, space: int, *prefix: str, limit: int | None = None) -> list[tuple[str, bool, bool]]:
@@ -152,25 +152,30 @@ def test_a_scan_gives_whole_entries_in_key_order(lab: Lab) -> None:
         entries = await scanned(engine, space)
         assert [entry.key for entry in entries] == sorted(pack(key) for key in KEYS)
         assert entries == [unnumbered(await there(engine, space, entry.key)) for entry in entries]
+        assert await joined(engine, space) == entries
         below = await scanned(engine, space, prefix_range(["a"]))
         assert [entry.key for entry in below] == sorted(pack(key) for key in KEYS if key[0] == "a")
         lab.clock.now += 9
-        assert await scanned(engine, space) == []
+        assert await scanned(engine, space) == await joined(engine, space) == []
 
     lab.run(story)
 
 
-@pytest.mark.parametrize("odd", [None, "key", "value", "long value", "long metadata", "both"])
+@pytest.mark.parametrize("odd", [None, "key", "NUL", "backslash", "value", "long value", "long metadata", "both"])
 def test_a_scan_gives_every_entry_whatever_it_is_like(lab: Lab, odd: str | None) -> None:
-    """An engine may read plain entries otherwise: among them are some with what could be taken for a separator."""
+    """An engine may join plain entries: among them are some with what could be taken for a separator or an escape."""
 
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
         puts = [put(k("k", f"{n:04}"), b'"%d"' % n) for n in range(1_203)]
-        puts[7] = put(k("k", "0007", "\x00\x02,\\u0000"), b'{"a":\r\n[1.0, "\\u0000,\\""]}', metadata=b'{"m":\n1}')
+        puts[7] = put(k("k", "0007", '"\x01\n\x02,u0000'), b'{"a":\r\n[1.0, "\\u0000,\\""]}', metadata=b'{"m":\n1}')
         puts[8] = put(k("k", "0008"), b'"\xc3\xa9"', ttl=9, refresh=True)
         if odd in ("key", "both"):
             puts[640] = put(k("k", "0640\x7f"))
+        if odd in ("NUL", "both"):
+            puts[9] = put(k("k", "0009", "\x00\x02,\\u0000"))
+        if odd in ("backslash", "both"):
+            puts[10] = put(k("k", "0010", "\\u0000\x02", "\\", ""))
         if odd in ("value", "both"):
             puts[641] = put(k("k", "0641"), b'"\x7f"')
         if odd in ("long value", "both"):
@@ -182,6 +187,7 @@ def test_a_scan_gives_every_entry_whatever_it_is_like(lab: Lab, odd: str | None)
         assert [entry.key for entry in entries] == sorted(put.key for put in puts)
         found = await engine.get(space, [put.key for put in puts])
         assert entries == sorted([unnumbered(entry) for entry in found if entry], key=lambda entry: entry.key)
+        assert await joined(engine, space) == [in_one_line(entry) for entry in entries]
         upto = KeyRange(k("k", "0003"), k("k", "1100"))
         assert [entry.key for entry in await scanned(engine, space, upto)] == [put.key for put in puts[3:1_100]]
 

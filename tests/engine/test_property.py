@@ -14,7 +14,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from hypothesis import HealthCheck, settings
@@ -48,7 +48,7 @@ from kvasir.model import (
     Write,
 )
 from tests.support.clock import START, ManualClock
-from tests.support.lab import Schema, alias, scanned, ulid
+from tests.support.lab import Schema, alias, joined, scanned, ulid
 from tests.support.organisations import ORGANISATION
 from tests.support.postgres import postgres_engine
 
@@ -438,13 +438,13 @@ class BothEngines(RuleBasedStateMachine):
         truth, tried = self.both(ask)
         assert truth == tried
 
-    @rule(space=spaces, key_range=RANGE)
-    def scan(self, space: int, key_range: KeyRange | None) -> None:
+    @rule(space=spaces, key_range=RANGE, how=st.sampled_from([scanned, joined]))
+    def scan(self, space: int, key_range: KeyRange | None, how: Any) -> None:
         if not self.living(space):
             return
 
         async def ask(side: Side) -> list[Entry]:
-            return await scanned(side.engine, side.spaces[space], key_range)
+            return cast("list[Entry]", await how(side.engine, side.spaces[space], key_range))
 
         truth, tried = self.both(ask)
         assert list(map(plain, truth)) == list(map(plain, tried))

@@ -18,7 +18,7 @@ from kvasir.engines.sqlite.seqlocks import WATCHED_UNTIL
 from kvasir.errors import Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Delete, Entry, KeyRange
-from tests.support.lab import Lab, commit, entries_of, k, new_space, put, scanned, there
+from tests.support.lab import Lab, commit, k, new_space, put, scanned, there
 
 WHOLE = KeyRange(b"", b"\xff")
 
@@ -165,7 +165,8 @@ def test_a_scan_shows_the_instant_of_its_first_batch(durable_lab: Lab) -> None:
         seen: list[Entry] = []
         async with aclosing(engine.scan(space)) as batches:
             async for batch in batches:
-                seen += entries_of(batch)
+                assert isinstance(batch, list)
+                seen += batch
                 await commit(engine, space, put(k(f"{len(seen):06}"), b'"after"'), Delete(k("004499")), put(k("zz")))
         assert [entry.key for entry in seen] == [k(f"{n:06}") for n in range(4_500)]
         assert {entry.value for entry in seen} == {b'"before"'}

@@ -92,7 +92,7 @@ def test_a_client_that_never_reads_does_not_keep_the_server_from_stopping(tmp_pa
 
 @pytest.mark.usefixtures("each_engine")
 def test_what_has_no_whole_request_is_let_go_of_at_once(tmp_path: Path) -> None:
-    with serving(tmp_path, "--drain-seconds", "600") as server:
+    with serving(tmp_path, "--drain-seconds", "600", "--limit-head-seconds", "600") as server:
         idle, half, served = Wire(server.port), Wire(server.port), Wire(server.port)
         half.send(b"GET /healthz HT")
         assert served.ask("GET", "/healthz").status == 200

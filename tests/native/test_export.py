@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvasir.dialects.native import exporting
+from kvasir.dialects.native import exporting, rendering
 from kvasir.dialects.native.lines import Splitter
-from kvasir.keys import pack, versionstamp_text
+from kvasir.engine import Engine
+from kvasir.keys import pack
 from kvasir.model import Entry, Joined
+from tests.support.lab import Lab, commit, new_space, put, scanned
 from tests.support.native import Client, refusal
 from tests.support.raw_http import request
 from tests.support.serving import Server, serving, wait_until
@@ -258,37 +263,15 @@ def test_a_viewer_exports_and_does_not_import(kv: Client, server: Server) -> Non
     assert refusal(kv.http.post("spaces/01HF0000000000000000000000/import"))[:2] == (404, "store_not_found")
 
 
-def joined(batch: list[Entry]) -> Joined:
-    fields = [
-        b"" if field is None else field if isinstance(field, bytes) else b"%d" % field
-        for entry in batch
-        for field in (
-            entry.key,
-            entry.value,
-            versionstamp_text(entry.versionstamp).encode(),
-            entry.created_at,
-            entry.expires_at,
-            entry.refresh,
-            entry.metadata,
-        )
-    ]
-    return Joined(len(batch), b"\x7f".join(fields))
-
-
 ODD = st.text(st.sampled_from('\x00\x01\x02\x03\\u0"n\n\x7fäé\u2028/,[]'), max_size=8)
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.lists(ODD | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), min_size=1, max_size=3),
-            ODD,
-            st.booleans(),
-        ),
-        min_size=1,
-        max_size=5,
-    )
-)
+PARTS = st.lists(ODD | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), min_size=1, max_size=3)
+#: Keys, texts and whether there is more
+FOUND = st.lists(st.tuples(PARTS, ODD, st.booleans()), min_size=1, max_size=5)
+
+
+@given(FOUND)
 def test_entries_that_are_rendered_together_are_as_one_by_one(found: list[tuple[list[str], str, bool]]) -> None:
     batch = [
         Entry(
@@ -304,8 +287,50 @@ def test_entries_that_are_rendered_together_are_as_one_by_one(found: list[tuple[
         for versionstamp, (key, text, more) in enumerate(found)
     ]
     lines = exporting.lines(batch)
-    if not any(b"\x7f" in entry.key + entry.value for entry in batch):
-        assert exporting.joined_lines(joined(batch)) == lines
     assert lines == b"".join(b"{%b}\n" % exporting.members(entry) for entry in batch)
     told = [json.loads(line) for line in lines.splitlines()]
     assert [(line["key"], json.loads(line["text"])) for line in told] == [(key, text) for key, text, _ in found]
+
+
+@pytest.mark.parametrize(
+    "instant", ["0", "-1", "999999999999", "1780000000000", "1780000000999", "9999999999999", "1" + "0" * 17]
+)
+def test_an_instant_among_joined_entries_is_as_in_any_answer(instant: str) -> None:
+    said = exporting.joined_lines(Joined(1, b"a\x7f" + instant.encode() + b"\x7fb"))
+    assert said == b"a" + rendering.quoted_instant(int(instant)) + b"b"
+
+
+@settings(max_examples=40)
+@given(FOUND)
+def test_lines_that_the_database_joins_are_as_one_by_one(found: list[tuple[list[str], str, bool]]) -> None:
+    puts = {
+        pack(key): put(
+            pack(key), msgspec.json.encode(text), metadata=b'{"a":\n1}' if more else None, ttl=9 if more else None
+        )
+        for key, text, more in found
+    }
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, *puts.values())
+        async with contextlib.aclosing(engine.scan(space, None, exporting.LAYOUT)) as batches:
+            told = [
+                exporting.joined_lines(batch) if isinstance(batch, Joined) else exporting.lines(batch)
+                async for batch in batches
+            ]
+        entries = await scanned(engine, space)
+        assert len(entries) == len(puts)
+        assert b"".join(told) == b"".join(b"{%b}\n" % exporting.members(entry) for entry in entries)
+
+    with tempfile.TemporaryDirectory() as folder:
+        Lab("sqlite", Path(folder)).run(story)
+
+
+def test_plain_entries_are_joined(tmp_path: Path) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, *[put(pack(["a", str(n)]), b"1") for n in range(900)])
+        async with contextlib.aclosing(engine.scan(space, None, exporting.LAYOUT)) as batches:
+            assert sum([batch.count async for batch in batches if isinstance(batch, Joined)]) == 900
+
+    Lab("sqlite", tmp_path).run(story)

@@ -27,6 +27,7 @@ from kvasir.model import (
     Entry,
     Joined,
     KeyRange,
+    Layout,
     Mutation,
     Set,
     Space,
@@ -174,28 +175,37 @@ async def commit(engine: Engine, space: int, *mutations: Mutation, when: Sequenc
 async def scanned(engine: Engine, space: int, key_range: KeyRange | None = None) -> list[Entry]:
     """What a scan gives, with 0 in the place of each sequence."""
     async with contextlib.aclosing(engine.scan(space, key_range)) as batches:
-        return [entry async for batch in batches for entry in entries_of(batch)]
+        return [unnumbered(entry) async for batch in batches if not isinstance(batch, Joined) for entry in batch]
 
 
-def entries_of(batch: list[Entry] | Joined) -> list[Entry]:
-    """A batch of a scan, with 0 in the place of each sequence."""
+#: Each entry as a line of JSON
+LINES = Layout("[", ",", ",", ",", ",", ",", ',"', '"]\n')
+_of_line = msgspec.json.Decoder(tuple[list[str], str, msgspec.Raw, int | None, int, int | None, str]).decode
+
+
+async def joined(engine: Engine, space: int, key_range: KeyRange | None = None) -> list[Entry]:
+    """The same, by a layout: metadata is in one line."""
+    async with contextlib.aclosing(engine.scan(space, key_range, LINES)) as batches:
+        return [entry async for batch in batches for entry in _entries_of(batch)]
+
+
+def _entries_of(batch: list[Entry] | Joined) -> list[Entry]:
     if not isinstance(batch, Joined):
-        return [unnumbered(entry) for entry in batch]
-    fields = batch.text.split(b"\x7f")
-    assert len(fields) == 7 * batch.count
-    return [
-        Entry(
-            key,
-            value,
-            parse_versionstamp(stamp.decode()),
-            0,
-            int(created),
-            int(expires) if expires else None,
-            int(refresh) if refresh else None,
-            metadata or None,
-        )
-        for key, value, stamp, created, expires, refresh, metadata in zip(*[iter(fields)] * 7, strict=True)
-    ]
+        return [in_one_line(unnumbered(entry)) for entry in batch]
+    *lines, end = batch.text.replace(b"\x7f", b"").split(b"\n")
+    assert (len(lines), end) == (batch.count, b"")
+    entries: list[Entry] = []
+    for key, value, metadata, refresh, created_at, expires_at, stamp in map(_of_line, lines):
+        text = None if bytes(metadata) == b"null" else bytes(metadata)
+        versionstamp = parse_versionstamp(stamp)
+        entries.append(Entry(pack(key), value.encode(), versionstamp, 0, created_at, expires_at, refresh, text))
+    return entries
+
+
+def in_one_line(entry: Entry) -> Entry:
+    """The entry with blanks in the place of line ends in its metadata."""
+    text = entry.metadata and entry.metadata.replace(b"\n", b" ").replace(b"\r", b" ")
+    return msgspec.structs.replace(entry, metadata=text)
 
 
 def unnumbered(entry: Entry) -> Entry:

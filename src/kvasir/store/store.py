@@ -27,6 +27,7 @@ from kvasir.model import (
     Entry,
     Joined,
     KeyRange,
+    Layout,
     Mutation,
     Page,
     Present,
@@ -226,12 +227,12 @@ class Store:
         return await self._engine.children(space.number, prefix, after=after, limit=limit)
 
     def scan(
-        self, principal: Principal, space: Space, range: KeyRange | None = None
+        self, principal: Principal, space: Space, range: KeyRange | None = None, layout: Layout | None = None
     ) -> AsyncGenerator[list[Entry] | Joined, None]:
         """Entries of one snapshot in key order, in batches; see `Engine.scan`."""
         require(principal, READERS)
         confine(principal, range)
-        return self._engine.scan(space.number, range)
+        return self._engine.scan(space.number, range, layout)
 
     async def watch(
         self,

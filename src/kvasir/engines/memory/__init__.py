@@ -12,7 +12,7 @@ from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.integers import incremented
 from kvasir.engines.memory import views
 from kvasir.engines.numbering import check_room, next_sequence, wall_clock
-from kvasir.engines.paging import SCAN_ENTRIES, size_of, within_bytes
+from kvasir.engines.paging import size_of, within_bytes
 from kvasir.engines.watching import DELETE, EXPIRY, RANGE, SET, Logged, Watcher, Watchers
 from kvasir.errors import KvasirError, response_too_long, space_gone
 from kvasir.keys import millisecond_of
@@ -29,6 +29,7 @@ from kvasir.model import (
     Gauges,
     Increment,
     KeyRange,
+    Layout,
     Mutation,
     Page,
     Query,
@@ -199,12 +200,10 @@ class MemoryEngine:
         entries = self._entries[space] if self._alive(space) else views.Entries()
         return views.children_among(entries, prefix, after, limit, self.now(space))
 
-    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry], None]:
-        entries = [entry for entry in self._visible(space) if views.in_range(entry.key, range)]
-        entries.sort(key=lambda entry: entry.key)
-        while entries:
-            yield entries[:SCAN_ENTRIES]
-            del entries[:SCAN_ENTRIES]
+    def scan(
+        self, space: int, range: KeyRange | None = None, _: Layout | None = None, /
+    ) -> AsyncGenerator[list[Entry], None]:
+        return views.scanned(lambda: self._visible(space), range)
 
     async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watcher:
         if self._log is None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from kvasir.engines.paging import SCAN_ENTRIES
 from kvasir.keys import child_of, under
 from kvasir.model import Check, Child, Children, DeleteRange, Entry, KeyRange, Query, Unmet, Write
 
@@ -131,6 +132,14 @@ async def in_steps(entries: Iterable[Entry]) -> AsyncIterator[Entry]:
             await asyncio.sleep(0)
             began = time.perf_counter()
         yield entry
+
+
+async def scanned(entries: Callable[[], Iterable[Entry]], range: KeyRange | None) -> AsyncGenerator[list[Entry], None]:
+    """Those in the range in key order, a batch at a time."""
+    found = sorted([entry for entry in entries() if in_range(entry.key, range)], key=lambda entry: entry.key)
+    while found:
+        yield found[:SCAN_ENTRIES]
+        del found[:SCAN_ENTRIES]
 
 
 def listed(entry: Entry, query: Query) -> Entry:

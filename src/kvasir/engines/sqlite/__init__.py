@@ -37,6 +37,7 @@ from kvasir.model import (
     Gauges,
     Joined,
     KeyRange,
+    Layout,
     Page,
     Query,
     Space,
@@ -173,8 +174,10 @@ class SqliteEngine:
             lambda connection: tree.children(connection, space, prefix, after, limit, self.clock())
         )
 
-    async def scan(self, space: int, range: KeyRange | None = None) -> AsyncGenerator[list[Entry] | Joined, None]:
-        async with aclosing(self._scans.scan(space, range)) as batches:
+    async def scan(
+        self, space: int, range: KeyRange | None = None, layout: Layout | None = None, /
+    ) -> AsyncGenerator[list[Entry] | Joined, None]:
+        async with aclosing(self._scans.scan(space, range, layout)) as batches:
             async for batch in batches:
                 yield batch
 

@@ -1,7 +1,7 @@
 """Scans: a read transaction each, whose snapshot lasts for as long as it is open, within bounds.
 
-SQLite joins many entries in one step, without the interpreter and beside the event loop; what it cannot join is read
-entry by entry.
+If it is told how, SQLite joins many entries in one step, without the interpreter and beside the event loop; what it
+cannot join is read entry by entry.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+from msgspec import structs
 
 from kvasir.engine import Clock
 from kvasir.engines.paging import SCAN_BYTES, snapshot_ended
@@ -21,7 +22,7 @@ from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite.listing import bounds
 from kvasir.engines.sqlite.reading import ALIVE, ENTRY
 from kvasir.limits import Limits, refused
-from kvasir.model import Entry, Joined, KeyRange
+from kvasir.model import Entry, Joined, KeyRange, Layout
 
 T = TypeVar("T")
 
@@ -45,16 +46,23 @@ WHERE = f"""
 
 SCAN = f"SELECT {ENTRY} {WHERE}"
 
-#: Between two fields, which may be bytes or text
-DEL, FIELDS = b"\x7f", 7
+#: Around instants
+DEL = b"\x7f"
 
-#: In the place of a text that is too long is a separator, so that there is one too many.
-TEXT = f"""
-    SELECT count(*), max(key), CAST(group_concat(concat(
-            key, x'7f', iif(length(value) <= {JOINED_BYTES}, value, x'7f'), x'7f', format('%020x', versionstamp), x'7f',
-            created_at, x'7f', expires_at, x'7f', refresh, x'7f',
-            iif(metadata IS NULL OR length(metadata) <= {JOINED_BYTES}, metadata, x'7f')
-        ), x'7f') AS BLOB)
+#: Entries by a `Layout`. DEL stands in the place of what is too long, and of a key whose JSON would not be right: in a
+#: packed key, 00 02 is between two parts, and a backslash could make the same of it as JSON.
+_KEY = r"""replace(json_quote(CAST(substr(key, 2, length(key) - 2) AS TEXT)), '\u0000\u0002', '","')"""
+JOIN = f"""
+    SELECT count(*), count(expires_at), max(key), CAST(group_concat(concat(
+            :in_key, '[', iif(instr(key, x'5c') = 0, {_KEY}, x'7f'), ']',
+            :in_value, iif(length(value) <= {JOINED_BYTES}, json_quote(CAST(value AS TEXT)), x'7f'),
+            :in_metadata, CASE WHEN metadata IS NULL THEN 'null' WHEN length(metadata) > {JOINED_BYTES} THEN x'7f'
+                ELSE replace(replace(metadata, char(10), ' '), char(13), ' ') END,
+            :in_refresh, ifnull(refresh, 'null'),
+            :in_created_at, x'7f', created_at, x'7f',
+            :in_expires_at, iif(expires_at IS NULL, 'null', concat(x'7f', expires_at, x'7f')),
+            :in_versionstamp, format('%020x', versionstamp), :in_end
+        ), '') AS BLOB)
     FROM (SELECT {ENTRY} {WHERE})"""  # noqa: S608
 
 Run = Callable[[Callable[[], T]], asyncio.Future[T]]
@@ -71,12 +79,14 @@ class Scans:
         self._run = run
         self._open: set[_Scan] = set()
 
-    async def scan(self, space: int, key_range: KeyRange | None) -> AsyncGenerator[list[Entry] | Joined, None]:
+    async def scan(
+        self, space: int, key_range: KeyRange | None, layout: Layout | None
+    ) -> AsyncGenerator[list[Entry] | Joined, None]:
         """See `Engine.scan`. Some batches are read ahead, and together, since each call of a thread costs its time."""
         if len(self._open) >= self._limits.snapshots:
             refused("snapshots")
             raise snapshot_ended("too many are open in this process")
-        scan = _Scan(self._path, space, key_range, self._clock())
+        scan = _Scan(self._path, space, key_range, layout, self._clock())
         self._open.add(scan)
         timer = asyncio.ensure_future(self._limit(scan))
         ahead = self._run(scan.batches)
@@ -112,11 +122,14 @@ class Scans:
 class _Scan:
     """A connection of its own with a transaction. `batches` and `end` may be called from different threads."""
 
-    def __init__(self, path: Path, space: int, key_range: KeyRange | None, now: int) -> None:
+    def __init__(self, path: Path, space: int, key_range: KeyRange | None, layout: Layout | None, now: int) -> None:
         start, end = bounds(key_range)
         self._path = path
+        self._joins = layout is not None
         #: Of the statements; `start` moves behind what has been read.
         self._values = {"space": space, "start": start, "end": end, "now": now, "limit": FIRST}
+        if layout is not None:
+            self._values |= {f"in_{name}": text for name, text in structs.asdict(layout).items()}
         self._connection: apsw.Connection | None = None
         self._ended: str | None = None
         self._lock = threading.Lock()
@@ -143,11 +156,14 @@ class _Scan:
                 self.end(self._ended)
 
     def _read(self, connection: apsw.Connection) -> list[Entry] | Joined | None:
+        if not self._joins:
+            return self._entries(connection)
         # There is no other row to ask for: each step gives up the interpreter's lock, and has to get it back.
-        count, last, text = next(connection.execute(TEXT, self._values))
+        count, expiring, last, text = next(connection.execute(JOIN, self._values))
         if not count:
             return None
-        if text.count(DEL) != FIELDS * count - 1:
+        # FF is in no text, but in keys whose parts have NUL in them.
+        if text.count(DEL) != 2 * (count + expiring) or b"\xff" in text:
             return self._entries(connection)
         self._values["start"] = last + b"\x00"
         self._values["limit"] = min(JOINED, TEXT_BYTES * count // len(text) + 1)
@@ -164,7 +180,8 @@ class _Scan:
             if size >= SCAN_BYTES:
                 break
         cursor.close(True)
-        self._values["start"] = entries[-1].key + b"\x00"
+        if entries:
+            self._values["start"] = entries[-1].key + b"\x00"
         return entries
 
     def end(self, why: str) -> None:
