@@ -38,8 +38,7 @@ def stock(server: Server) -> None:
             assert client.put(f"large/{n}", "x" * (MIB - 2)).status == 200
         for at in range(0, ENTRIES, 100):
             entries = ",".join(
-                f'{{"key":["slow","{n}"],"value":1,"options":{{"metadata":{METADATA}}}}}'
-                for n in range(at, at + 100)
+                f'{{"key":["slow","{n}"],"value":1,"options":{{"metadata":{METADATA}}}}}' for n in range(at, at + 100)
             )
             answer = client.wire.ask("PUT", f"/store/{server.store}/kv/batch", f'{{"entries":[{entries}]}}'.encode())
             assert len(answer.json()["successes"]) == 100

@@ -331,6 +331,20 @@ def test_a_client_that_does_not_read_is_let_go_and_one_that_reads_slowly_is_not(
     told(story, Limits(unread_seconds=1.0))
 
 
+def test_those_who_connect_together_are_not_accepted_one_a_round() -> None:
+    """Each round, all who are there already may have a request."""
+
+    async def story(house: House) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(90):
+                stack.enter_context(socket.create_connection(("127.0.0.1", house.port)))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert house.listener.connections == 90
+
+    told(story)
+
+
 def test_connections_beyond_the_limit_wait_for_one_to_leave() -> None:
     async def story(house: House) -> None:
         first, second, third = [await house.connect() for _ in range(3)]

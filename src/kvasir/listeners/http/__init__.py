@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import errno
 import itertools
@@ -48,6 +49,8 @@ KNOWN_PATHS, KNOWN_PATH_CHARACTERS = 4_096, 300
 #: Time for abandoned requests to end when the time to drain is over.
 ABANDONED_SECONDS = 0.5
 
+#: Connections that are accepted in one round of the loop
+AT_ONCE = 32
 #: Pause after the system has refused to accept a connection, most often for want of open files; and the errors of a
 #: socket at which nothing will ever be accepted again.
 REFUSED_SECONDS = 0.1
@@ -132,11 +135,10 @@ class HttpListener:
         self.running.append(loop.create_task(self._accept(listening, tls)))
 
     async def _accept(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
         with listening:
             while True:
                 try:
-                    accepted, _ = await loop.sock_accept(listening)
+                    accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
                 except OSError as error:
                     if error.errno in BROKEN:
                         raise
@@ -148,14 +150,18 @@ class HttpListener:
                 while self.connections >= self.limits.connections:
                     self._room.clear()
                     await self._room.wait()
-                self.connections += 1
-                self.secured += tls is not None
                 self._start(self._open(accepted, tls))
+                # The loop gives one a round: the last of many would wait for the requests of all before it.
+                with contextlib.suppress(OSError):
+                    for _ in range(min(AT_ONCE, self.limits.connections - self.connections)):
+                        self._start(self._open(listening.accept()[0], tls))
 
     async def _open(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         seconds = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS} if tls else {}
         connection = Connection(self, secure=tls is not None)
+        self.connections += 1
+        self.secured += tls is not None
         try:
             await loop.connect_accepted_socket(lambda: connection, accepted, ssl=tls, **seconds)
         except OSError:  # what is no TLS, or not TLS of this century, or nothing at all
