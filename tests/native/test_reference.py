@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import pytest
 
 from kvasir.dialects.native import descriptions, openapi, parameters, problems, routes
 from kvasir.limits import Limits
@@ -62,6 +63,7 @@ def test_the_document_and_its_page_need_no_credential(server: Server) -> None:
     assert 'href="/docs"' in page.text
 
 
+@pytest.mark.timeout(300 if EXAMPLES < 100 else 2_100)
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     with serving(tmp_path) as server, beside(server):
         with httpx.Client(base_url=f"{server.url}/v1/", headers=server.headers, trust_env=False) as client:
