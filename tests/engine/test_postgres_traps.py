@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,11 @@ def schema() -> Iterator[Schema]:
     schema = Schema()
     yield schema
     schema.drop()
+
+
+def as_role(url: str, role: str) -> str:
+    """The URL with another user."""
+    return re.sub("//[^@/]*@", f"//{role}@", url, count=1)
 
 
 async def freshened(engine: PostgresEngine) -> None:
@@ -256,7 +262,7 @@ def test_a_read_only_server_takes_no_writes_and_says_so(schema: Schema) -> None:
     role = f"{schema.name}_role"
     schema.query(f"create role {role} superuser login")
     try:
-        run_story(schema, story, schema.url.replace("kvasir@", f"{role}@"))
+        run_story(schema, story, as_role(schema.url, role))
     finally:
         schema.query(f"drop owned by {role} cascade")
         schema.query(f"drop role {role}")
@@ -267,7 +273,7 @@ def test_a_server_without_a_free_connection_is_unavailable(schema: Schema) -> No
     schema.query(f"create role {role} login connection limit 0")
     try:
         with pytest.raises(Unavailable, match="max_connections"):
-            run_story(schema, _nothing, schema.url.replace("kvasir@", f"{role}@"))
+            run_story(schema, _nothing, as_role(schema.url, role))
     finally:
         schema.query(f"drop role {role}")
 
