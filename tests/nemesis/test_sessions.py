@@ -377,6 +377,7 @@ def test_everything_survives_kill_9(tmp_path: Path) -> None:
         assert caller.do("SH_INFO_ALL") == {"totalSessions": 2, "totalKeys": 3}
 
 
+@pytest.mark.one_server("makes 600 sessions before they end: on a cluster each takes a transaction of all nodes")
 def test_many_sessions_that_end_together_delay_no_one(tmp_path: Path) -> None:
     with serving(tmp_path, "--durability", "relaxed") as server, client(server.nemesis_url) as caller:
         mine = caller.session()
