@@ -114,12 +114,14 @@ class Incoming(Outgoing):
         """TCP tells of an end in good order only behind what was sent before it, unless something is sent to who left.
 
         So something is, while a request that only reads takes long and nothing of its answer has been sent. But only to
-        who has sent much behind it: some clients, Python's own among them, take any status but 100 for the answer.
+        who has sent another behind it: some clients, Python's own among them, take any status but 100 for the answer.
         """
         super().notice_end()
         waits = self._current is not None and self._current.is_slow(self._listener.now) and not self._unsent
         takes = not self._crowded and self._transport is not None and not self._transport.is_closing()
-        if waits and takes and self._rest_bytes > AHEAD_BYTES:
+        http, receiving = self._http1, self._http1.receiving
+        behind = http.requests or (self._rest if receiving is None else receiving is not self._current)
+        if waits and takes and behind:
             self._transport.write(PROCESSING)
 
     def _told_why(self, status: int, message: str) -> None:
