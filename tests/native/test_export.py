@@ -293,7 +293,8 @@ def test_entries_that_are_rendered_together_are_as_one_by_one(found: list[tuple[
 
 
 @pytest.mark.parametrize(
-    "instant", ["0", "-1", "999999999999", "1780000000000", "1780000000999", "9999999999999", "1" + "0" * 17]
+    "instant",
+    ["0", "-1", "-999999999999", "999999999999", "1780000000000", "1780000000999", "9999999999999", "1" + "0" * 17],
 )
 def test_an_instant_among_joined_entries_is_as_in_any_answer(instant: str) -> None:
     said = exporting.joined_lines(Joined(1, b"a\x7f" + instant.encode() + b"\x7fb"))

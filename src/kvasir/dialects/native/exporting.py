@@ -89,7 +89,7 @@ class Instants(dict[bytes, bytes]):
     def __missing__(self, decimal: bytes) -> bytes:
         if len(self) >= 4096:
             self.clear()
-        if len(decimal) == DIGITS:
+        if len(decimal) == DIGITS and decimal.isdigit():
             told = b'%b%bZ"' % (_second(decimal[:-3]), decimal[-3:])
         else:
             told = rendering.quoted_instant(int(decimal))
