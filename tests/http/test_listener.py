@@ -500,21 +500,24 @@ def test_who_leaves_behind_much_that_it_has_sent_is_noticed(behind: int) -> None
     told(story)
 
 
-def test_interim_answers_tell_only_who_has_sent_more_than_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interim_answers_tell_only_who_has_sent_another_request_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of HTTP/1.0 knows of none, and who has sent nothing behind its request is looked at anyhow. Nor is one whose
     body is not read yet told: many clients take the first answer for the last."""
     monkeypatch.setattr("kvasir.listeners.http.TICK_SECONDS", 0.02)
 
     async def story(house: House) -> None:
-        much, old, alone, half = [await house.connect() for _ in range(4)]
-        half.send(b"POST /read HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc")
+        much, begun, old, alone, half = [await house.connect() for _ in range(5)]
+        post = b"POST /read HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"
+        half.send(post)
+        begun.send(get("/read") + post)
         much.send(get("/read") + get("/now") * 5_000)
         old.send(b"GET /read HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + get("/now") * 5_000)
         alone.send(get("/read"))
-        await house.until(lambda: house.toy.asked == ["/read"] * 4 and len(house.listener.paused) == 3)
-        for _ in range(3):  # each time that all are looked at
-            head = await much.reader.readuntil(b"\r\n\r\n")
-            assert head == b"HTTP/1.1 102 Processing\r\n\r\n"
+        await house.until(lambda: house.toy.asked == ["/read"] * 5 and len(house.listener.paused) == 4)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for client in (much, begun) * 3:  # each time that all are looked at
+                head = await client.reader.readuntil(b"\r\n\r\n")
+                assert head == b"HTTP/1.1 102 Processing\r\n\r\n"
         house.toy.go.set()
         assert (await old.answer())[0] == (await alone.answer())[0] == (await half.answer())[0] == 200
         answers: list[int] = []

@@ -122,8 +122,8 @@ async def nodes(pool: Pool, parameters: Mapping[str, str]) -> list[tuple[str, st
     found = [
         (f"{host.name or 'localhost'}:{host.port or 5432}", await _state(host, arguments)) for host in hosts(parameters)
     ]
-    with contextlib.suppress(KvasirError, asyncpg.PostgresError):
-        async with pool.dedicated() as connection:
+    with contextlib.suppress(KvasirError):
+        async with pool.looking() as connection:
             if await connection.fetchval(f"select {cluster.HAS_CITUS}"):
                 found += [
                     (name, "node of Citus" if answers else "unreachable: the node of Citus does not answer")
