@@ -36,7 +36,6 @@ from kvasir.model import (
     Gauges,
     Joined,
     KeyRange,
-    Layout,
     Page,
     Query,
     Space,
@@ -168,11 +167,11 @@ class Engine(Protocol):
         ...
 
     def scan(
-        self, space: int, range: KeyRange | None = None, layout: Layout | None = None, /
+        self, space: int, range: KeyRange | None = None, joined: bool = False, /
     ) -> AsyncGenerator[list[Entry] | Joined, None]:
         """Entries of one snapshot in key order, in batches of at most about a MiB; the snapshot is that of the first.
 
-        With a layout, an engine that can joins as many of them as it can by that.
+        With `joined`, an engine that can joins as many of them as it can.
 
         Close it (`aclosing`). While it is open the database keeps what it shows, so it may last `snapshot_seconds` and
         cost `snapshot_log_bytes`; then it soon raises `Unavailable` with the code "snapshot_ended". So does the first

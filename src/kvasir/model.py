@@ -62,31 +62,19 @@ class Entry(Struct, frozen=True, gc=False):
     metadata: bytes | None = None
 
 
-class Layout(Struct, frozen=True, gc=False):
-    """How entries are joined to one text: what stands before each field, and behind the last of an entry.
-
-    The fields are JSON: the key as an array, the text of the value as a string, the metadata in one line, `null` for
-    None. Only the versionstamp has no quotes (see `kvasir.keys.versionstamp_text`), and instants are as `Joined` says.
-    """
-
-    key: str
-    value: str
-    metadata: str
-    refresh: str
-    created_at: str
-    expires_at: str
-    versionstamp: str
-    end: str
-
-
 class Joined(Struct, frozen=True, gc=False):
-    """Entries as one text, by a `Layout`, which costs less than an object each. It has no 7F but those around instants.
+    """Entries column by column, which costs less than an object each; FF is between the entries.
 
-    Those are Unix milliseconds in decimal, for whoever asked to write them as they should be.
+    `keys` and `values` are JSON strings: of the packed keys, whose parts have no backslash and no NUL, and of the
+    values. `facts`: the decimal `created_at` of each and, unless all three are None, `expires_at`, `refresh` and
+    `metadata`, with commas between them and nothing for None. `versionstamps`: see `kvasir.keys.versionstamp_text`.
     """
 
     count: int
-    text: bytes
+    keys: bytes
+    values: bytes
+    facts: bytes
+    versionstamps: bytes
 
 
 class Check(Struct, frozen=True):

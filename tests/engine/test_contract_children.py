@@ -7,7 +7,7 @@ import pytest
 from kvasir.engine import Engine
 from kvasir.keys import pack, prefix_range, unpack
 from kvasir.model import Delete, KeyRange
-from tests.support.lab import Lab, commit, in_one_line, joined, k, new_space, put, scanned, there, unnumbered
+from tests.support.lab import Lab, commit, joined, k, new_space, put, scanned, there, unnumbered
 
 
 async def tree(engine: Engine, space: int, *prefix: str, limit: int | None = None) -> list[tuple[str, bool, bool]]:
@@ -161,33 +161,42 @@ def test_a_scan_gives_whole_entries_in_key_order(lab: Lab) -> None:
     lab.run(story)
 
 
-@pytest.mark.parametrize("odd", [None, "key", "NUL", "backslash", "value", "long value", "long metadata", "both"])
+ODD = ["key", "NUL", "02", "backslash", "value", "escaped 00", "escaped 02", "long value", "long metadata"]
+
+
+@pytest.mark.parametrize("odd", [None, *ODD, "all"])
 def test_a_scan_gives_every_entry_whatever_it_is_like(lab: Lab, odd: str | None) -> None:
     """An engine may join plain entries: among them are some with what could be taken for a separator or an escape."""
 
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
         puts = [put(k("k", f"{n:04}"), b'"%d"' % n) for n in range(1_203)]
-        puts[7] = put(k("k", "0007", '"\x01\n\x02,u0000'), b'{"a":\r\n[1.0, "\\u0000,\\""]}', metadata=b'{"m":\n1}')
+        puts[7] = put(k("k", "0007", '"\x01\n\x03,u0000'), b'{"a":\r\n[1.0, "\\u0001,\\""]}', metadata=b'{"m":\n1}')
         puts[8] = put(k("k", "0008"), b'"\xc3\xa9"', ttl=9, refresh=True)
-        if odd in ("key", "both"):
+        if odd in ("key", "all"):
             puts[640] = put(k("k", "0640\x7f"))
-        if odd in ("NUL", "both"):
+        if odd in ("NUL", "all"):
             puts[9] = put(k("k", "0009", "\x00\x02,\\u0000"))
-        if odd in ("backslash", "both"):
+        if odd in ("02", "all"):
+            puts[11] = put(k("k", "0011\x02"))
+        if odd in ("escaped 00", "other escape", "all"):
+            puts[12] = put(k("k", "0012"), b'"\\u0000"', metadata=b'{"m":"\\u0000"}')
+        if odd in ("escaped 02", "all"):
+            puts[13] = put(k("k", "0013"), b'"\\u0002"', metadata=b'{"m":"\\u0002"}')
+        if odd in ("backslash", "all"):
             puts[10] = put(k("k", "0010", "\\u0000\x02", "\\", ""))
-        if odd in ("value", "both"):
+        if odd in ("value", "all"):
             puts[641] = put(k("k", "0641"), b'"\x7f"')
-        if odd in ("long value", "both"):
+        if odd in ("long value", "all"):
             puts[642] = put(k("k", "0642"), b'"%b"' % (b"x" * 3_000))
-        if odd == "long metadata":
+        if odd in ("long metadata", "all"):
             puts[643] = put(k("k", "0643"), metadata=b'{"m":"%b"}' % (b"x" * 3_000))
         await commit(engine, space, *puts)
         entries = await scanned(engine, space)
         assert [entry.key for entry in entries] == sorted(put.key for put in puts)
         found = await engine.get(space, [put.key for put in puts])
         assert entries == sorted([unnumbered(entry) for entry in found if entry], key=lambda entry: entry.key)
-        assert await joined(engine, space) == [in_one_line(entry) for entry in entries]
+        assert await joined(engine, space) == entries
         upto = KeyRange(k("k", "0003"), k("k", "1100"))
         assert [entry.key for entry in await scanned(engine, space, upto)] == [put.key for put in puts[3:1_100]]
 

@@ -27,7 +27,6 @@ from kvasir.model import (
     Entry,
     Joined,
     KeyRange,
-    Layout,
     Mutation,
     Set,
     Space,
@@ -178,34 +177,36 @@ async def scanned(engine: Engine, space: int, key_range: KeyRange | None = None)
         return [unnumbered(entry) async for batch in batches if not isinstance(batch, Joined) for entry in batch]
 
 
-#: Each entry as a line of JSON
-LINES = Layout("[", ",", ",", ",", ",", ",", ',"', '"]\n')
-_of_line = msgspec.json.Decoder(tuple[list[str], str, msgspec.Raw, int | None, int, int | None, str]).decode
-
-
 async def joined(engine: Engine, space: int, key_range: KeyRange | None = None) -> list[Entry]:
-    """The same, by a layout: metadata is in one line."""
-    async with contextlib.aclosing(engine.scan(space, key_range, LINES)) as batches:
+    """The same, with entries joined where the engine does so."""
+    async with contextlib.aclosing(engine.scan(space, key_range, True)) as batches:
         return [entry async for batch in batches for entry in _entries_of(batch)]
 
 
 def _entries_of(batch: list[Entry] | Joined) -> list[Entry]:
     if not isinstance(batch, Joined):
-        return [in_one_line(unnumbered(entry)) for entry in batch]
-    *lines, end = batch.text.replace(b"\x7f", b"").split(b"\n")
-    assert (len(lines), end) == (batch.count, b"")
-    entries: list[Entry] = []
-    for key, value, metadata, refresh, created_at, expires_at, stamp in map(_of_line, lines):
-        text = None if bytes(metadata) == b"null" else bytes(metadata)
-        versionstamp = parse_versionstamp(stamp)
-        entries.append(Entry(pack(key), value.encode(), versionstamp, 0, created_at, expires_at, refresh, text))
+        return [unnumbered(entry) for entry in batch]
+    columns = (batch.keys[1:-1], batch.values[1:-1], batch.facts, batch.versionstamps)
+    rows = zip(*(column.split(b"\xff") for column in columns), strict=True)
+    entries = [_entry_of(*row) for row in rows]
+    assert len(entries) == batch.count
     return entries
 
 
-def in_one_line(entry: Entry) -> Entry:
-    """The entry with blanks in the place of line ends in its metadata."""
-    text = entry.metadata and entry.metadata.replace(b"\n", b" ").replace(b"\r", b" ")
-    return msgspec.structs.replace(entry, metadata=text)
+def _entry_of(key: bytes, value: bytes, facts: bytes, versionstamp: bytes) -> Entry:
+    created_at, *others = facts.split(b",", 3)
+    expires_at, refresh, metadata = others or [b""] * 3
+    key, value = (msgspec.json.decode(b'"%b"' % text, type=str).encode() for text in (key, value))
+    return Entry(
+        key,
+        value,
+        parse_versionstamp(versionstamp.decode()),
+        0,
+        int(created_at),
+        int(expires_at) if expires_at else None,
+        int(refresh) if refresh else None,
+        metadata or None,
+    )
 
 
 def unnumbered(entry: Entry) -> Entry:

@@ -27,7 +27,6 @@ from kvasir.model import (
     Entry,
     Joined,
     KeyRange,
-    Layout,
     Mutation,
     Page,
     Present,
@@ -227,12 +226,12 @@ class Store:
         return await self._engine.children(space.number, prefix, after=after, limit=limit)
 
     def scan(
-        self, principal: Principal, space: Space, range: KeyRange | None = None, layout: Layout | None = None
+        self, principal: Principal, space: Space, range: KeyRange | None = None, joined: bool = False
     ) -> AsyncGenerator[list[Entry] | Joined, None]:
         """Entries of one snapshot in key order, in batches; see `Engine.scan`."""
         require(principal, READERS)
         confine(principal, range)
-        return self._engine.scan(space.number, range, layout)
+        return self._engine.scan(space.number, range, joined)
 
     async def watch(
         self,

@@ -15,7 +15,7 @@ from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.problems import HEADERS
 from kvasir.errors import KvasirError
 from kvasir.keys import unpack
-from kvasir.model import Entry, Joined, KeyRange, Layout, Space
+from kvasir.model import Entry, Joined, KeyRange, Space
 
 NDJSON = "application/x-ndjson"
 
@@ -25,8 +25,17 @@ TOGETHER = 100
 #: Unix milliseconds have so many digits from 2001 to 2286.
 DIGITS = 13
 
-#: What is around instants in `Joined`, and else in hardly any text
+#: What is between entries in `Joined`
+FF = b"\xff"
+
+#: Hardly any text has it.
 DEL = b"\x7f"
+
+#: The middle of a line as `members` has it
+FACTS_TOLD = b'","metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"'
+
+#: Metadata may have line ends between its members.
+ONE_LINE = bytes.maketrans(b"\n\r", b"  ")
 
 
 async def export(services: Services, call: Call) -> Response:
@@ -43,7 +52,7 @@ async def _pieces(
     limits = services.store.limits
     count = 0
     with services.slots.take(call.principal, "exports", limits.credential_exports):
-        async with contextlib.aclosing(services.store.scan(call.principal, space, key_range, LAYOUT)) as batches:
+        async with contextlib.aclosing(services.store.scan(call.principal, space, key_range, joined=True)) as batches:
             try:
                 async for batch in batches:
                     if count:
@@ -63,38 +72,45 @@ async def _pieces(
     yield b'{"end":{"entries":%d}}\n' % count
 
 
-#: A line as `members` has it. What stands between the members is in no text.
-LAYOUT = Layout(
-    '{"key":',
-    ',"text":',
-    ',"metadata":',
-    ',"refresh":',
-    ',"created_at":',
-    ',"expires_at":',
-    ',"versionstamp":"',
-    '"}\n',
-)
+#: A line as `members` has it; what is empty are its key, text, facts and versionstamp.
+LINE = [b'{"key":["', b"", b'"],"text":"', b"", b"", b"", b'"}\n']
 
 
 def joined_lines(batch: Joined) -> bytes:
-    """Each entry as one line, by `LAYOUT`, without a step of the interpreter for each."""
-    pieces = batch.text.split(DEL)
-    pieces[1::2] = map(INSTANTS.__getitem__, pieces[1::2])
+    """Each entry as one line, without a step of the interpreter for each."""
+    pieces = LINE * batch.count
+    keys = batch.keys[len(b'"\\u0002') : -len(b'\\u0000"')].replace(b"\\u0000\\u0002", b'","')
+    pieces[1::7] = keys.split(b"\\u0000\xff\\u0002")
+    pieces[3::7] = batch.values[1:-1].split(FF)
+    pieces[4::7] = map(FACTS.__getitem__, batch.facts.split(FF))
+    pieces[5::7] = batch.versionstamps.split(FF)
     return b"".join(pieces)
 
 
-class Instants(dict[bytes, bytes]):
-    """JSON of instants in decimal, as many as `rendering.quoted_instant` remembers: what is here costs no call."""
+class Facts(dict[bytes, bytes]):
+    """What is between text and versionstamp in lines, by the facts of `Joined`; what is remembered costs no call."""
 
-    def __missing__(self, decimal: bytes) -> bytes:
-        if len(self) >= 4096:
-            self.clear()
-        if len(decimal) == DIGITS and decimal.isdigit():
-            told = b'%b%bZ"' % (_second(decimal[:-3]), decimal[-3:])
-        else:
-            told = rendering.quoted_instant(int(decimal))
-        self[decimal] = told
+    def __missing__(self, facts: bytes) -> bytes:
+        created_at, *others = facts.split(b",", 3)
+        expires_at, refresh, metadata = others or (b"", b"", b"")
+        told = FACTS_TOLD % (
+            metadata.translate(ONE_LINE) or b"null",
+            refresh or b"null",
+            _instant(created_at),
+            _instant(expires_at),
+        )
+        if not metadata:
+            if len(self) >= 4096:
+                self.clear()
+            self[facts] = told
         return told
+
+
+def _instant(decimal: bytes) -> bytes:
+    """The JSON of an instant in decimal."""
+    if len(decimal) == DIGITS and decimal.isdigit():
+        return b'%b%bZ"' % (_second(decimal[:-3]), decimal[-3:])
+    return rendering.quoted_instant(int(decimal) if decimal else None)
 
 
 @lru_cache(maxsize=4096)
@@ -103,7 +119,7 @@ def _second(decimal: bytes) -> bytes:
     return rendering.quoted_instant(int(decimal) * 1_000)[: -len('000Z"')]
 
 
-INSTANTS = Instants()
+FACTS = Facts()
 
 
 def lines(batch: Sequence[Entry]) -> bytes:
@@ -134,7 +150,7 @@ def members(entry: Entry, *, text: bool = True) -> bytes:
 
 def _facts(entry: Entry) -> bytes:
     return b'"metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"%020x"' % (
-        b"null" if entry.metadata is None else entry.metadata.replace(b"\n", b" ").replace(b"\r", b" "),
+        b"null" if entry.metadata is None else entry.metadata.translate(ONE_LINE),
         b"null" if entry.refresh is None else b"%d" % entry.refresh,
         rendering.quoted_instant(entry.created_at),
         rendering.quoted_instant(entry.expires_at),

@@ -29,7 +29,6 @@ from kvasir.model import (
     Gauges,
     Increment,
     KeyRange,
-    Layout,
     Mutation,
     Page,
     Query,
@@ -200,9 +199,7 @@ class MemoryEngine:
         entries = self._entries[space] if self._alive(space) else views.Entries()
         return views.children_among(entries, prefix, after, limit, self.now(space))
 
-    def scan(
-        self, space: int, range: KeyRange | None = None, _: Layout | None = None, /
-    ) -> AsyncGenerator[list[Entry], None]:
+    def scan(self, space: int, range: KeyRange | None = None, _: bool = False, /) -> AsyncGenerator[list[Entry], None]:
         return views.scanned(lambda: self._visible(space), range)
 
     async def watch(self, space: int, ranges: Sequence[KeyRange], since: int | None = None) -> Watcher:

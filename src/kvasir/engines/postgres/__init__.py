@@ -26,7 +26,7 @@ from kvasir.engines.postgres.sweeping import Sweeper
 from kvasir.engines.postgres.watches import Watches
 from kvasir.engines.postgres.writing import Writer
 from kvasir.limits import Limits
-from kvasir.model import Alias, Children, Entry, Gauges, KeyRange, Layout, Page, Query, Space, Stats, Write, WriterStats
+from kvasir.model import Alias, Children, Entry, Gauges, KeyRange, Page, Query, Space, Stats, Write, WriterStats
 
 STATS_SECONDS = 10.0
 
@@ -132,7 +132,7 @@ class PostgresEngine:
         return await tree.children(self._pool, space, prefix, after, limit, self._now())
 
     async def scan(
-        self, space: int, range: KeyRange | None = None, _: Layout | None = None, /
+        self, space: int, range: KeyRange | None = None, _: bool = False, /
     ) -> AsyncGenerator[list[Entry], None]:
         async with aclosing(self._scans.scan(space, range)) as batches:
             async for batch in batches:

@@ -37,7 +37,6 @@ from kvasir.model import (
     Gauges,
     Joined,
     KeyRange,
-    Layout,
     Page,
     Query,
     Space,
@@ -175,9 +174,9 @@ class SqliteEngine:
         )
 
     async def scan(
-        self, space: int, range: KeyRange | None = None, layout: Layout | None = None, /
+        self, space: int, range: KeyRange | None = None, joined: bool = False, /
     ) -> AsyncGenerator[list[Entry] | Joined, None]:
-        async with aclosing(self._scans.scan(space, range, layout)) as batches:
+        async with aclosing(self._scans.scan(space, range, joined)) as batches:
             async for batch in batches:
                 yield batch
 

@@ -1,6 +1,6 @@
 """Scans: a read transaction each, whose snapshot lasts for as long as it is open, within bounds.
 
-If it is told how, SQLite joins many entries in one step, without the interpreter and beside the event loop; what it
+If it is asked to, SQLite joins many entries in one step, without the interpreter and beside the event loop; what it
 cannot join is read entry by entry.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-from msgspec import structs
+import msgspec
 
 from kvasir.engine import Clock
 from kvasir.engines.paging import SCAN_BYTES, snapshot_ended
@@ -22,7 +22,7 @@ from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite.listing import bounds
 from kvasir.engines.sqlite.reading import ALIVE, ENTRY
 from kvasir.limits import Limits, refused
-from kvasir.model import Entry, Joined, KeyRange, Layout
+from kvasir.model import Entry, Joined, KeyRange
 
 T = TypeVar("T")
 
@@ -46,24 +46,18 @@ WHERE = f"""
 
 SCAN = f"SELECT {ENTRY} {WHERE}"
 
-#: Around instants
-DEL = b"\x7f"
-
-#: Entries by a `Layout`. DEL stands in the place of what is too long, and of a key whose JSON would not be right: in a
-#: packed key, 00 02 is between two parts, and a backslash could make the same of it as JSON.
-_KEY = r"""replace(json_quote(CAST(substr(key, 2, length(key) - 2) AS TEXT)), '\u0000\u0002', '","')"""
+#: Entries as `Joined` has them. FF is in no text. To join columns costs less than to join the fields of each row, and
+#: to make a whole column JSON less than each value. What is too long is left out, and makes `count(short)` less.
 JOIN = f"""
-    SELECT count(*), count(expires_at), max(key), CAST(group_concat(concat(
-            :in_key, '[', iif(instr(key, x'5c') = 0, {_KEY}, x'7f'), ']',
-            :in_value, iif(length(value) <= {JOINED_BYTES}, json_quote(CAST(value AS TEXT)), x'7f'),
-            :in_metadata, CASE WHEN metadata IS NULL THEN 'null' WHEN length(metadata) > {JOINED_BYTES} THEN x'7f'
-                ELSE replace(replace(metadata, char(10), ' '), char(13), ' ') END,
-            :in_refresh, ifnull(refresh, 'null'),
-            :in_created_at, x'7f', created_at, x'7f',
-            :in_expires_at, iif(expires_at IS NULL, 'null', concat(x'7f', expires_at, x'7f')),
-            :in_versionstamp, format('%020x', versionstamp), :in_end
-        ), '') AS BLOB)
-    FROM (SELECT {ENTRY} {WHERE})"""  # noqa: S608
+    SELECT count(*), count(short),
+        CAST(json_quote(group_concat(key, x'ff')) AS BLOB), CAST(json_quote(group_concat(short, x'ff')) AS BLOB),
+        CAST(group_concat(iif(expires_at IS NULL AND refresh IS NULL AND metadata IS NULL, created_at,
+            concat(created_at, ',', expires_at, ',', refresh, ',', metadata)), x'ff') AS BLOB),
+        CAST(group_concat(format('%020x', versionstamp), x'ff') AS BLOB)
+    FROM (
+        SELECT {ENTRY}, iif(length(value) > {JOINED_BYTES} OR length(metadata) > {JOINED_BYTES}, NULL, value) AS short
+        {WHERE}
+    )"""  # noqa: S608
 
 Run = Callable[[Callable[[], T]], asyncio.Future[T]]
 
@@ -80,19 +74,21 @@ class Scans:
         self._open: set[_Scan] = set()
 
     async def scan(
-        self, space: int, key_range: KeyRange | None, layout: Layout | None
+        self, space: int, key_range: KeyRange | None, joined: bool
     ) -> AsyncGenerator[list[Entry] | Joined, None]:
         """See `Engine.scan`. Some batches are read ahead, and together, since each call of a thread costs its time."""
         if len(self._open) >= self._limits.snapshots:
             refused("snapshots")
             raise snapshot_ended("too many are open in this process")
-        scan = _Scan(self._path, space, key_range, layout, self._clock())
+        scan = _Scan(self._path, space, key_range, joined, self._clock())
         self._open.add(scan)
         timer = asyncio.ensure_future(self._limit(scan))
         ahead = self._run(scan.batches)
         try:
             while batches := await ahead:
                 ahead = self._run(scan.batches)
+                # So that the thread begins before whoever takes these is busy with them.
+                await asyncio.sleep(0)
                 for batch in batches:
                     yield batch
         finally:
@@ -122,14 +118,12 @@ class Scans:
 class _Scan:
     """A connection of its own with a transaction. `batches` and `end` may be called from different threads."""
 
-    def __init__(self, path: Path, space: int, key_range: KeyRange | None, layout: Layout | None, now: int) -> None:
+    def __init__(self, path: Path, space: int, key_range: KeyRange | None, joined: bool, now: int) -> None:
         start, end = bounds(key_range)
         self._path = path
-        self._joins = layout is not None
+        self._joined = joined
         #: Of the statements; `start` moves behind what has been read.
         self._values = {"space": space, "start": start, "end": end, "now": now, "limit": FIRST}
-        if layout is not None:
-            self._values |= {f"in_{name}": text for name, text in structs.asdict(layout).items()}
         self._connection: apsw.Connection | None = None
         self._ended: str | None = None
         self._lock = threading.Lock()
@@ -149,25 +143,27 @@ class _Scan:
                 size = 0
                 while len(found) < TOGETHER and size < TOGETHER_BYTES and (batch := self._read(self._connection)):
                     found.append(batch)
-                    size += len(batch.text) if isinstance(batch, Joined) else TOGETHER_BYTES
+                    size += _size(batch)
                 return found
         finally:
             if self._ended is not None:
                 self.end(self._ended)
 
     def _read(self, connection: apsw.Connection) -> list[Entry] | Joined | None:
-        if not self._joins:
+        if not self._joined:
             return self._entries(connection)
         # There is no other row to ask for: each step gives up the interpreter's lock, and has to get it back.
-        count, expiring, last, text = next(connection.execute(JOIN, self._values))
+        count, short, keys, *others = next(connection.execute(JOIN, self._values))
         if not count:
             return None
-        # FF is in no text, but in keys whose parts have NUL in them.
-        if text.count(DEL) != 2 * (count + expiring) or b"\xff" in text:
+        # A part with NUL in it has FF behind that; of a backslash and what follows it, JSON could make a false end.
+        if short != count or keys.count(b"\xff") != count - 1 or b"\\\\" in keys:
             return self._entries(connection)
-        self._values["start"] = last + b"\x00"
-        self._values["limit"] = min(JOINED, TEXT_BYTES * count // len(text) + 1)
-        return Joined(count, text)
+        last = keys[max(keys.rfind(b"\xff"), 0) + 1 : -1]
+        self._values["start"] = msgspec.json.decode(b'"%b"' % last, type=str).encode() + b"\x00"
+        batch = Joined(count, keys, *others)
+        self._values["limit"] = min(JOINED, TEXT_BYTES * count // _size(batch) + 1)
+        return batch
 
     def _entries(self, connection: apsw.Connection) -> list[Entry]:
         entries: list[Entry] = []
@@ -192,6 +188,11 @@ class _Scan:
             if connection is not None:
                 connection.close(True)
             self._lock.release()
+
+
+def _size(batch: list[Entry] | Joined) -> int:
+    """What a batch weighs in bytes; one of entries is not added to others."""
+    return len(batch.keys) + len(batch.values) + len(batch.facts) if isinstance(batch, Joined) else TOGETHER_BYTES
 
 
 def _ignore_failure(reading: asyncio.Future[Any]) -> None:

@@ -177,7 +177,7 @@ class Connection(Incoming):
 
     def send(self, request: Request, piece: bytes) -> None:
         """Send a piece of a streamed answer."""
-        self.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
+        self.write(b"".join((b"%x\r\n" % len(piece), piece, b"\r\n")) if request.chunked else piece)
 
     def is_gone(self, request: Request) -> bool:
         """Whether nobody waits for a streamed answer any more."""
