@@ -19,7 +19,7 @@ from kvasir.errors import Unavailable
 from kvasir.keys import millisecond_of, prefix_range
 from kvasir.model import Commit, Delete, DeleteRange, Entry, Query, Touch, Write
 from tests.support.clock import START, ManualClock
-from tests.support.lab import Schema, alias, commit, k, new_space, one, put, there
+from tests.support.lab import Schema, alias, commit, connected, k, new_space, one, put, there
 from tests.support.postgres import postgres_engine
 
 
@@ -117,7 +117,7 @@ def test_a_migration_never_waits_long_for_a_table(schema: Schema, monkeypatch: p
     """A migration that waits for the lock of a busy table blocks everyone who comes after it."""
 
     async def story(_: PostgresEngine) -> None:
-        reader = await asyncpg.connect(schema.url)
+        reader = await connected(schema.url)
         await reader.execute("begin; select count(*) from kvasir_entry")
         changed = (*tables.MIGRATIONS, "alter table @kvasir_entry add column more bigint")
         with monkeypatch.context() as patch:
@@ -345,7 +345,7 @@ def test_no_sequence_lags_behind_the_creation_of_its_entry(schema: Schema) -> No
     async def story() -> None:
         engine = postgres_engine(schema.url, durable=False)
         await engine.open()
-        connection = await asyncpg.connect(schema.url)
+        connection = await connected(schema.url)
         await connection.execute(HASTY.format(schema=schema.name))
         await connection.close()
         space = (await new_space(engine)).number
@@ -422,7 +422,7 @@ def test_the_sweep_waits_for_no_writer_and_takes_nothing_that_came_back_to_life(
         space = (await new_space(engine)).number
         await commit(engine, space, *(put(k(str(n)), ttl=10) for n in range(20)))
         clock.now += 10
-        writer = await asyncpg.connect(schema.url)
+        writer = await connected(schema.url)
         await writer.execute("begin")
         await writer.execute("update kvasir_entry set expires_at = null where key = $1", k("7"))
         assert await asyncio.wait_for(engine.sweep(), 10) == 19

@@ -13,7 +13,7 @@ import pytest
 from kvasir.engines.postgres import PostgresEngine, failures, pool
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
 from kvasir.model import SYSTEM_SPACE, Check, Commit, Query, Write
-from tests.support.lab import Schema, commit, k, new_space, one, put, there, ulid
+from tests.support.lab import Schema, commit, connected, k, new_space, one, put, there, ulid
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_stories import holding, queued, run_story, until
 
@@ -142,7 +142,7 @@ def test_a_deadlock_is_rolled_back_and_reported(schema: Schema) -> None:
     async def story(engine: PostgresEngine) -> None:
         space = (await new_space(engine)).number
         await commit(engine, space, put(A))
-        other = await asyncpg.connect(schema.url)
+        other = await connected(schema.url)
         try:
             await other.execute("begin; set local deadlock_timeout = '60s'")
             await other.execute("select from kvasir_entry where space = $1 for update", space)

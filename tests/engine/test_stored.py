@@ -27,7 +27,7 @@ from kvasir.model import SYSTEM_SPACE
 from kvasir.transfer.dump_file import FileSource
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import fill
-from tests.support.lab import Schema
+from tests.support.lab import Schema, connected
 from tests.support.organisations import ORGANISATION
 from tests.support.postgres import postgres_engine
 
@@ -63,7 +63,7 @@ def old_schema(version: int) -> Schema:
     schema = Schema()
 
     async def restore() -> None:
-        connection = await asyncpg.connect(schema.url)
+        connection = await connected(schema.url)
         try:
             text = (STORED / f"postgres-version-{version}.sql").read_text(encoding="utf-8")
             await connection.execute(text.replace("@.", f"{schema.name}."))
@@ -144,7 +144,7 @@ def test_to_an_older_server_postgresql_is_unavailable(old_schema: Schema, versio
     """Also one that has prepared its statements long ago."""
 
     async def ask() -> None:
-        connection = await asyncpg.connect(old_schema.url)
+        connection = await connected(old_schema.url)
         try:
             epoch = await connection.prepare(OLD_EPOCHS[version])
             assert await epoch.fetch()

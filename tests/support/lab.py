@@ -44,6 +44,14 @@ DURABLE = ENGINES[1:]
 T = TypeVar("T")
 
 
+async def connected(url: str) -> Any:
+    """A connection of another client.
+
+    asyncpg looks types up, for which Citus would look at every table of the database, unless it is told not to.
+    """
+    return await asyncpg.connect(url, server_settings={"citus.override_table_visibility": "off"})
+
+
 class Schema:
     """A fresh schema of a PostgreSQL server, which is a database of its own to the engine. `drop` removes it."""
 
@@ -61,7 +69,7 @@ class Schema:
 
     async def ask(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of a statement in it."""
-        connection = await asyncpg.connect(self.url)
+        connection = await connected(self.url)
         try:
             return list(await connection.fetch(sql, *arguments))
         finally:
@@ -131,7 +139,7 @@ class Lab:
     async def writers_held(self, space: int) -> AsyncIterator[None]:
         """Writes to a space of a durable engine wait meanwhile, as they do for the writer of another process."""
         if self.schema:
-            connection = await asyncpg.connect(self.schema.url)
+            connection = await connected(self.schema.url)
             try:
                 await connection.execute("begin")
                 await connection.execute("select from kvasir_head where space = $1 for update", space)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.support.postgres import PostgresServer
 from tests.support.serving import PATIENCE_SECONDS, free_ports, wait_until
@@ -19,7 +20,7 @@ PROGRAM = shutil.which("pgbouncer", path=os.pathsep.join((os.environ.get("PATH",
 
 SETTINGS = """
 [databases]
-* = host=127.0.0.1 port={server} user=kvasir
+* = host=127.0.0.1 port={server} user={user}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -41,7 +42,10 @@ class PgBouncer:
         self._folder = Path(tempfile.mkdtemp(prefix="kvasir-pgbouncer-"))
         (self.port,) = free_ports(1)
         file = self._folder / "pgbouncer.ini"
-        text = SETTINGS.format(server=server.port, port=self.port, pool_size=pool_size, folder=self._folder)
+        self._user = urlsplit(server.url()).username
+        text = SETTINGS.format(
+            server=server.port, user=self._user, port=self.port, pool_size=pool_size, folder=self._folder
+        )
         file.write_text(text, encoding="utf-8")
         user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if user is not None:
@@ -74,4 +78,4 @@ class PgBouncer:
     def new_database(self, name: str) -> str:
         """Create an empty database; its URL by way of this."""
         self._server.new_database(name)
-        return f"postgresql://kvasir@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://{self._user}@127.0.0.1:{self.port}/{name}"

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import pytest
 
 from kvasir.engines.postgres import PostgresEngine
 from kvasir.engines.postgres.pool import Pool
 from kvasir.model import Mutation, Write
 from tests.support.clock import ManualClock
-from tests.support.lab import Schema, new_space
+from tests.support.lab import Schema, connected, new_space
 from tests.support.postgres import postgres_engine
 from tests.support.serving import PATIENCE_SECONDS
 
@@ -76,7 +75,7 @@ class Hold:
 @asynccontextmanager
 async def holding(schema: Schema, *spaces: int) -> AsyncIterator[Hold]:
     """Hold the rows of these spaces in a transaction of another client."""
-    connection = await asyncpg.connect(schema.url)
+    connection = await connected(schema.url)
     try:
         await connection.execute("begin")
         await connection.execute("select from kvasir_head where space = any($1) for update", list(spaces))
