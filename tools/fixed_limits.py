@@ -411,7 +411,7 @@ INNER = {
     "engines.postgres.changelog": "LEASE_MILLISECONDS ROWS",
     "engines.postgres.checking": "PREFETCH_ROWS",
     "engines.postgres.listing": "FIRST_ROWS METADATA_BYTES MOST_ROWS",
-    "engines.postgres.read_batcher": "BATCH_KEYS MAX_BATCHED_READ_KEYS MAX_IN_FLIGHT",
+    "engines.postgres.read_batcher": "BATCH_KEYS MAX_AT_NODE MAX_BATCHED_READ_KEYS MAX_IN_FLIGHT",
     "engines.postgres.routing": "ASK_SECONDS LOOK_SECONDS PAUSE_SECONDS RETRY_SECONDS",
     "engines.postgres.shards": "LOCK_MILLISECONDS",
     "engines.postgres.spaces": "ATTEMPTS",

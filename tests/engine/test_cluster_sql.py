@@ -158,6 +158,13 @@ def test_the_function_of_a_shard_is_found_by_its_number() -> None:
     assert re.findall(r"p_shard < (\d+)", sql) == ["103", "102", "105", "107"]
     assert sql.count("p_shard bigint, p_now bigint,") == 1
     assert "out replaced bigint[]" in sql
+    sql = shards.get(numbers)
+    for number in numbers:
+        assert (
+            len(re.findall(rf"if v_shard = {number} then return query select .*\n.*@kvasir_entry_{number} e\n", sql))
+            == 1
+        )
+    assert re.findall(r"v_shard < (\d+)", sql) == ["103", "102", "105", "107"]
 
 
 @pytest.mark.parametrize("sql", shards.FUNCTIONS, ids=lambda sql: re.findall(r"@(\w+)", sql)[0])

@@ -39,8 +39,10 @@ GET_SPACES = f"""
 GET_BOUNDED = GET.replace("key, value", "key, case when sum(octet_length(value)) over () <= $4 then value end")
 EPOCH = "select last, kvasir_time() from kvasir_head where space = $1"
 
-#: Statements in flight at a time, each for other spaces; on a cluster, at each node.
+#: Statements in flight at a time, each for other spaces.
 MAX_IN_FLIGHT = 2
+#: The same at each node of a cluster. Nodes work at the same time, and two statements would carry half as much each.
+MAX_AT_NODE = 1
 #: A statement takes no further read once it asks for this many keys.
 BATCH_KEYS = 256
 #: A read of more keys than this is sent by itself, so that small ones need not wait for it.
@@ -130,7 +132,7 @@ class ReadBatcher:
         for space in [space for space in self._waiting if space not in self._in_flight]:
             if self._pool.spread:
                 at = self._pool.node_of(space)
-                if (batch and at != node) or (at is not None and self._statements[at] >= MAX_IN_FLIGHT):
+                if (batch and at != node) or (at is not None and self._statements[at] >= MAX_AT_NODE):
                     continue
                 node = at
             waiting = self._waiting.pop(space)

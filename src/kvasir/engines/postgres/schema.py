@@ -235,12 +235,12 @@ def _functions(*, spread: bool) -> str:
     ):
         text = text.replace(plain, shards.direct(own))
     text = text.replace(SET_SPACES_FUNCTION, shards.SET_SPACES)
-    return shards.HERE + shards.GET + text + cluster.of_system_space(_OF_SPACE)
+    return shards.HERE + text + cluster.of_system_space(_OF_SPACE)
 
 
 def _mark(schema: str, *, spread: bool) -> str:
     text = _functions(spread=spread).replace("@", f"{schema}.") + "".join(
-        (*shards.FUNCTIONS, shards.SET_AT) if spread else ()
+        (*shards.FUNCTIONS, shards.SET_AT, shards.GET) if spread else ()
     )
     return f"{REVISION} {hashlib.sha256(text.encode()).hexdigest()}"
 

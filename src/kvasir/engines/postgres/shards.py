@@ -18,6 +18,9 @@ from kvasir.engines.postgres.functions import PLANS, SET_FUNCTION, SET_SPACES_FU
 #: How long Sets of several spaces wait together for a shard that is being moved.
 LOCK_MILLISECONDS = 100
 
+#: A statement put together at each call would be planned each time.
+GENERIC = "set plan_cache_mode = force_generic_plan"
+
 #: The number of a space's shard in `kvasir_head`, locked until the end of the transaction, if this node can write to it
 #: directly: it has the only placement. Else null. Citus lets the owner of a table lock its shards.
 HERE = """
@@ -38,31 +41,32 @@ HERE = """
 
 #: Living entries with these keys, space by space: those of one follow one another. If a shard is not here, the last row
 #: is of nulls, and nothing counts. A shard that is here after it was read was here when it was read.
-GET = """
+GET = f"""
     create or replace function @kvasir_get(p_space bigint[], p_now bigint, p_key bytea[]) returns table (
         key bytea, value bytea, versionstamp bigint, sequence bigint, created_at bigint, expires_at bigint,
         refresh bigint, metadata bytea, space bigint
-    ) language plpgsql volatile as $$
+    ) language plpgsql volatile {GENERIC} {PLANS} as $$
     declare
         v_now bigint := coalesce(p_now, @kvasir_time());
         v_first integer := 1;
         v_last integer := 0;
         v_shard bigint;
-        v_shards bigint[] := '{}';
+        v_shards bigint[] := array[]::bigint[];
         v_here boolean := true;
+        v_space bigint;
+        v_key bytea[];
     begin
         while v_here and v_first <= cardinality(p_space) loop
-            while p_space[v_last + 1] = p_space[v_first] loop
+            v_space := p_space[v_first];
+            while p_space[v_last + 1] = v_space loop
                 v_last := v_last + 1;
             end loop;
-            v_shard := get_shard_id_for_distribution_column('@kvasir_entry'::regclass, p_space[v_first]);
+            v_key := p_key[v_first:v_last];
+            v_shard := get_shard_id_for_distribution_column('@kvasir_entry'::regclass, v_space);
             v_shards := v_shards || v_shard;
             v_here := to_regclass('@kvasir_entry_' || v_shard) is not null;
             if v_here then
-                return query execute format('select e.key, e.value, e.versionstamp, e.sequence, e.created_at,'
-                    ' e.expires_at, e.refresh, e.metadata, e.space from @kvasir_entry_%s e'
-                    ' where e.space = $1 and e.key = any($2) and (e.expires_at is null or e.expires_at > $3)', v_shard)
-                    using p_space[v_first], p_key[v_first:v_last], v_now;
+                {{choice}}
             end if;
             v_first := v_last + 1;
         end loop;
@@ -75,7 +79,10 @@ GET = """
                 null::bigint, null::bytea, null::bigint;
         end if;
     end $$;
-"""
+"""  # noqa: S608
+_GET_AT = """return query select e.key, e.value, e.versionstamp, e.sequence, e.created_at, e.expires_at, e.refresh,
+    e.metadata, e.space from @kvasir_entry_{} e
+    where e.space = v_space and e.key = any(v_key) and (e.expires_at is null or e.expires_at > v_now);"""
 CALL_GET = "select * from kvasir_get($1, $2, $3)"
 
 #: Shard by shard, if the spaces are in such an order, so that the order of the Sets stays. Those that are not on this
@@ -149,7 +156,7 @@ SET_SPACES = re.sub(
     flags=re.DOTALL,
 )
 
-#: `kvasir_set_spaces` of a shard, by its number. A statement put together at each call would be planned each time.
+#: `kvasir_set_spaces` of a shard, by its number
 SET_AT = """
     create or replace function @kvasir_set_at(p_shard bigint, {parameters}) language plpgsql volatile as $$
     declare
@@ -204,22 +211,30 @@ def of_shard(sql: str, head: int, entry: int, change: int) -> str:
         r"@kvasir_(head|entry|change|set_spaces|set|write|load)\b", lambda m: f"{m[0]}_{own.get(m[1], head)}", sql
     )
     # Its caller has set the rest of `PLANS`.
-    return renamed.replace(PLANS, "set plan_cache_mode = force_generic_plan")
+    return renamed.replace(PLANS, GENERIC)
 
 
 def set_at(shards: Sequence[int]) -> str:
     """`SET_AT` for these shards: it does nothing for others, which are as if they were elsewhere."""
     parameters = SET_SPACES_FUNCTION.partition("(")[2].partition(") language")[0]
     names = ", ".join(re.findall(r"\bp_\w+", parameters))
+    choice = _choice("p_shard", shards, f"v_done := @kvasir_set_spaces_{{}}({names});", "return;")
+    return SET_AT.format(parameters=parameters.strip(), choice=choice)
 
-    def choice(among: Sequence[int]) -> str:
-        if len(among) == 1:
-            call = f"v_done := @kvasir_set_spaces_{among[0]}({names});"
-            return f"if p_shard = {among[0]} then {call} else return; end if;"
-        half = len(among) // 2
-        return f"if p_shard < {among[half]} then {choice(among[:half])} else {choice(among[half:])} end if;"
 
-    return SET_AT.format(parameters=parameters.strip(), choice=choice(sorted(shards)))
+def get(shards: Sequence[int]) -> str:
+    """`GET` for these shards: others are as if they were elsewhere."""
+    return GET.format(choice=_choice("v_shard", shards, _GET_AT, "v_here := false;"))
+
+
+def _choice(variable: str, shards: Sequence[int], statement: str, otherwise: str) -> str:
+    """What to do for the shard that a variable has: the statement with its number in it, or something else."""
+    shards = sorted(shards)
+    if len(shards) == 1:
+        return f"if {variable} = {shards[0]} then {statement.format(shards[0])} else {otherwise} end if;"
+    half = len(shards) // 2
+    lower, upper = (_choice(variable, part, statement, otherwise) for part in (shards[:half], shards[half:]))
+    return f"if {variable} < {shards[half]} then {lower} else {upper} end if;"
 
 
 async def all_have_functions(connection: Any, schema: str) -> bool:
@@ -234,5 +249,6 @@ async def make_functions(connection: Any, schema: str, *, renew: bool) -> None:
         for sql in FUNCTIONS:
             await connection.execute(of_shard(sql, head, entry, change).replace("@", f"{schema}."))
     if lacking:
-        every = [head for head, _, _ in await connection.fetch(SHARDS, schema, True)]
-        await connection.execute(set_at(every).replace("@", f"{schema}."))
+        every = await connection.fetch(SHARDS, schema, True)
+        for sql in (set_at([head for head, _, _ in every]), get([entry for _, entry, _ in every])):
+            await connection.execute(sql.replace("@", f"{schema}."))
