@@ -428,7 +428,7 @@ INNER = {
     "engines.sqlite.entry_cache": "ENTRIES VALUE_BYTES",
     "engines.sqlite.failures": "REPEAT_SECONDS",
     "engines.sqlite.reading": "CHUNK_KEYS",
-    "engines.sqlite.scanning": "CHECK_SECONDS JOINED_BYTES TEXT_BYTES",
+    "engines.sqlite.scanning": "CHECK_SECONDS JOINED_BYTES SWITCH_SECONDS TEXT_BYTES",
     "engines.sqlite.seqlocks": "_LONGEST_LEASE",
     "engines.sqlite.sweeping": "ROWS STEP_MILLISECONDS",
     "engines.sqlite.watches": "LEASE_SECONDS PAUSE_SECONDS POLL_SECONDS RENEW_SECONDS",

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -344,5 +345,21 @@ def test_plain_entries_are_joined(tmp_path: Path) -> None:
         )
         async with contextlib.aclosing(engine.scan(space, prefix_range(["b"]), True)) as batches:
             assert [batch.count if isinstance(batch, Joined) else 0 async for batch in batches] == [0]
+
+    Lab("sqlite", tmp_path).run(story)
+
+
+def test_threads_get_the_interpreter_sooner_while_something_is_scanned(tmp_path: Path) -> None:
+    usual = sys.getswitchinterval()
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        await commit(engine, space, put(pack(["a"])))
+        async with contextlib.aclosing(engine.scan(space)) as scan:
+            await anext(scan)
+            async with contextlib.aclosing(engine.scan(space)) as other:
+                await anext(other)
+            assert sys.getswitchinterval() < usual
+        assert sys.getswitchinterval() == usual
 
     Lab("sqlite", tmp_path).run(story)

@@ -7,6 +7,7 @@ cannot join is read entry by entry.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -25,6 +26,10 @@ from kvasir.limits import Limits, refused
 from kvasir.model import Entry, Joined, KeyRange
 
 T = TypeVar("T")
+
+#: While scans are open: how long a thread waits for the interpreter's lock, behind each statement, while the event loop
+#: is busy with what was read before. It is a quarter of the time of a scan with the interval that writes are best with.
+SWITCH_SECONDS = 0.0001
 
 #: How often the bounds are looked at.
 CHECK_SECONDS = 0.5
@@ -72,6 +77,7 @@ class Scans:
         self._limits = limits
         self._run = run
         self._open: set[_Scan] = set()
+        self._usual_switch_seconds = sys.getswitchinterval()
 
     async def scan(
         self, space: int, key_range: KeyRange | None, joined: bool
@@ -81,6 +87,9 @@ class Scans:
             refused("snapshots")
             raise snapshot_ended("too many are open in this process")
         scan = _Scan(self._path, space, key_range, joined, self._clock())
+        if not self._open:
+            self._usual_switch_seconds = sys.getswitchinterval()
+            sys.setswitchinterval(SWITCH_SECONDS)
         self._open.add(scan)
         timer = asyncio.ensure_future(self._limit(scan))
         ahead = self._run(scan.batches)
@@ -94,6 +103,8 @@ class Scans:
         finally:
             timer.cancel()
             self._open.discard(scan)
+            if not self._open:
+                sys.setswitchinterval(self._usual_switch_seconds)
             scan.end("it was closed")
             ahead.add_done_callback(_ignore_failure)
 
