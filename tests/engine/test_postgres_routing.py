@@ -103,6 +103,29 @@ def test_requests_go_to_the_node_of_their_space_and_share_calls_there(
     run_story(schema, story)
 
 
+def test_reads_that_come_while_a_node_is_asked_share_the_next_statement(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = identifier()
+
+    async def story(engine: PostgresEngine) -> None:
+        spaces = await several(engine, 3)
+        await engine._pool.write(KVASIR_GET.replace("$$", "$$ select pg_sleep(0.3);", 1))
+        node = await way(engine, shared_server().port, known)
+        lead(engine, {1: node}, spaces)
+        sent = Sent(node, monkeypatch)
+        reads = []
+        for space in spaces:
+            reads.append(asyncio.ensure_future(engine.get(space, [A])))
+            for _ in range(3):  # until it is sent, if it is
+                await asyncio.sleep(0)
+        assert await asyncio.gather(*reads) == [[None]] * 3
+        assert sent.statements.count(shards.CALL_GET) == 2
+        await at_rest(engine)
+
+    run_story(schema, story)
+
+
 def test_reads_find_another_way_where_a_node_has_no_such_shard(schema: Schema) -> None:
     known = identifier()
     types = ["bytea"] * 2 + ["bigint"] * 5 + ["bytea", "bigint"]

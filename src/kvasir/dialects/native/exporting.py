@@ -31,8 +31,8 @@ FF = b"\xff"
 #: Hardly any text has it.
 DEL = b"\x7f"
 
-#: The middle of a line as `members` has it
-FACTS_TOLD = b'","metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"'
+#: What a line tells of an entry besides key and text, up to the versionstamp
+FACTS_TOLD = b'"metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"'
 
 #: Metadata may have line ends between its members.
 ONE_LINE = bytes.maketrans(b"\n\r", b"  ")
@@ -93,7 +93,7 @@ class Facts(dict[bytes, bytes]):
     def __missing__(self, facts: bytes) -> bytes:
         created_at, *others = facts.split(b",", 3)
         expires_at, refresh, metadata = others or (b"", b"", b"")
-        told = FACTS_TOLD % (
+        told = b'",' + FACTS_TOLD % (
             metadata.translate(ONE_LINE) or b"null",
             refresh or b"null",
             _instant(created_at),
@@ -149,10 +149,10 @@ def members(entry: Entry, *, text: bool = True) -> bytes:
 
 
 def _facts(entry: Entry) -> bytes:
-    return b'"metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"%020x"' % (
+    told = FACTS_TOLD % (
         b"null" if entry.metadata is None else entry.metadata.translate(ONE_LINE),
         b"null" if entry.refresh is None else b"%d" % entry.refresh,
         rendering.quoted_instant(entry.created_at),
         rendering.quoted_instant(entry.expires_at),
-        entry.versionstamp,
     )
+    return b'%b%020x"' % (told, entry.versionstamp)
