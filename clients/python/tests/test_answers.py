@@ -47,7 +47,7 @@ def asked(outcome: Answer | NotSent | Lost, *, writes: bool) -> tuple[int, Answe
 
 
 #: What comes back -> what a read becomes, what a write becomes, and whether each is sent again.
-TABLE: list[tuple[str, Answer | NotSent | Lost, type[KvasirError], bool, type[KvasirError], bool]] = [
+TABLE: list[tuple[str, Answer | NotSent | Lost, type[Any], bool, type[KvasirError], bool]] = [
     ("refused connection", NotSent("refused"), Unavailable, True, Unavailable, True),
     ("cut", Lost("cut"), Unavailable, True, UnknownOutcome, False),
     ("late", Lost("late", late=True), Timeout, True, UnknownOutcome, False),
@@ -70,6 +70,10 @@ TABLE: list[tuple[str, Answer | NotSent | Lost, type[KvasirError], bool, type[Kv
         False,
     ),
     ("a broken problem", foreign(503, b"{", "application/problem+json"), Unavailable, True, UnknownOutcome, False),
+    ("a proxy's 429", foreign(429), Unavailable, False, KvasirError, False),
+    ("a line that is too long", foreign(414), errors.TooLarge, False, errors.TooLarge, False),
+    ("a head that is too long", foreign(431), errors.TooLarge, False, errors.TooLarge, False),
+    ("a proxy's 304 to a write", problem(304, "x"), Answer, False, KvasirError, False),
     ("a proxy's 403", foreign(403), KvasirError, False, KvasirError, False),
     ("a redirection", foreign(302), KvasirError, False, KvasirError, False),
     ("invalid", problem(400, "invalid"), errors.Invalid, False, errors.Invalid, False),
@@ -100,7 +104,20 @@ def test_what_is_sent_again(
 
 @pytest.mark.parametrize("status", [200, 201, 204, 304])
 def test_good_answers_are_passed_on(status: int) -> None:
-    assert asked(Answer(status, {}, b""), writes=True) == (1, Answer(status, {}, b""))
+    assert asked(Answer(status, {}, b""), writes=status != 304) == (1, Answer(status, {}, b""))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        problem(400, "invalid", fields=5),
+        problem(412, "conflict", failed=[{"key": 5}]),
+        foreign(400, b"[" * 100_000, "application/problem+json"),
+    ],
+    ids=["fields", "key", "deep"],
+)
+def test_a_failure_of_a_strange_form_is_a_failure(broken: Answer) -> None:
+    assert isinstance(asked(broken, writes=True)[1], KvasirError)
 
 
 def test_a_condition_says_what_is_there() -> None:

@@ -89,6 +89,16 @@ def test_instants_are_exact_and_never_earlier_than_asked(moment: datetime) -> No
     assert timedelta(0) <= read - moment < timedelta(milliseconds=1)
 
 
+def test_what_no_server_takes() -> None:
+    with pytest.raises(Invalid, match="100 years"):
+        times.ttl_text("36526d")
+    with pytest.raises(Invalid, match="100 years"):
+        times.ttl_text(timedelta.max)
+    assert times.ttl_text("36525d") == times.ttl_text(timedelta(days=36_525))
+    with pytest.raises(Invalid, match="9999"):
+        times.instant_text(datetime.max.replace(tzinfo=UTC))
+
+
 def test_an_instant_needs_a_time_zone() -> None:
     with pytest.raises(Invalid, match="time zone"):
         times.instant_text(FIRST)

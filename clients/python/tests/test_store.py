@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +21,7 @@ from kvasir_client import (
     Unauthenticated,
     Unavailable,
 )
+from kvasir_client.transport import CONNECTIONS, Address
 
 from clients.python.tests.conftest import Connect
 from tests.support.cli import Commands
@@ -49,6 +53,21 @@ def test_raw_text_is_stored_as_it_is(kv: Store, text: bytes) -> None:
     entry = kv.get("k")
     assert entry is not None
     assert entry.raw == text
+
+
+@pytest.mark.parametrize(
+    "text", [b'1},{"type":"delete","key":["victim"]', b"", b"1 2", b"NaN", b"\xff", b"[" * 100_000]
+)
+def test_raw_text_is_one_json_value_wherever_it_goes(kv: Store, text: bytes) -> None:
+    """In a transaction, what follows a first value would be mutations of a stranger's."""
+    kv.set("victim", 1)
+    with pytest.raises(Invalid), kv.transaction() as t:
+        t.set("k", Raw(text))
+    with pytest.raises(Invalid):
+        kv.set("k", Raw(text))
+    with pytest.raises(Invalid):
+        kv.set("k", Raw(text), metadata={"long": "x" * 5_000})
+    assert [entry.key for entry in kv.scan()] == [("victim",)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"bytes", object()])
@@ -116,6 +135,21 @@ def test_conditions(kv: Store) -> None:
     assert refused.value.present is None
     with pytest.raises(Invalid, match="one"):
         kv.set("k", 5, if_present=True, if_absent=True)
+
+
+@pytest.mark.parametrize("versionstamp", ["", 'a", "b', "a\nb", "é"])
+def test_what_is_no_versionstamp_meets_no_condition(kv: Store, versionstamp: str) -> None:
+    kv.set("k", 1)
+    for metadata in (None, {"long": "x" * 5_000}):
+        with pytest.raises(Invalid, match="versionstamp"):
+            kv.set("k", 2, if_version=versionstamp, metadata=metadata)
+    with pytest.raises(Invalid, match="versionstamp"):
+        kv.delete("k", if_version=versionstamp)
+    with pytest.raises(Invalid, match="versionstamp"):
+        kv.transaction().check("k", versionstamp)
+    entry = kv.get("k")
+    assert entry
+    assert entry.value == 1
 
 
 def test_failures_are_those_of_the_server(client: Client, connect: Connect, server: Server) -> None:
@@ -214,10 +248,78 @@ def test_a_server_that_is_away_is_unavailable(connect: Connect) -> None:
         kv.set("k", 1)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8901", "ftp://host", "http://", "http://u:p@host", "http://host/?a=b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:8901", "ftp://host", "http://", "http://u:p@host", "http://host/?a=b", "http://host?"),
+        *("http://host/#", "http://ho st", "http://a..b:1", "http://h\n.example", "http://host:99999"),
+        f"http://{'a' * 64}.example",
+    ],
+)
 def test_what_is_no_address(connect: Connect, url: str) -> None:
     with pytest.raises(Invalid, match="address"):
         connect(url, key="kv_x")
+
+
+@pytest.mark.parametrize("url", ["HTTPS://kvasir.example/KV/", " https://kvasir.example/KV\n"])
+def test_certificates_are_checked_however_the_address_is_written(url: str) -> None:
+    address = Address(url, None)
+    assert address.url == "https://kvasir.example/KV"
+    assert address.options(1.0, True, 1)["verify"] is True
+
+
+def test_another_path_is_no_absent_key(connect: Connect, client: Client, kv: Store, server: Server) -> None:
+    kv.set("k", 1)
+    with pytest.raises(NotFound, match="path"):
+        connect(f"{server.url}/v1", key=server.key).store(kv.show().id).get("k")
+
+
+def test_what_is_too_long_for_an_address(kv: Store) -> None:
+    with pytest.raises(TooLarge):
+        kv.get("é" * 12_000)
+    with pytest.raises(TooLarge):
+        list(kv.scan(metadata={"m": "x" * 70_000}))
+    for number in (1_500, 9_000):
+        with pytest.raises(TooLarge):
+            next(iter(kv.watch(keys=[f"some-longer-key-{n:06}" for n in range(number)])))
+
+
+def test_many_watches_leave_requests_their_connections(connect: Connect, kv: Store, server: Server) -> None:
+    one = connect(server.url, key=server.key, timeout=5.0, attempts=1).store(kv.show().id)
+    watches = [one.watch(str(n)) for n in range(CONNECTIONS + 5)]
+    assert {next(events).kind for events in watches} == {"ready"}
+    one.set("k", 1)
+    for events in watches:
+        events.close()  # type: ignore[attr-defined]
+
+
+def test_a_client_that_is_closed(connect: Connect, server: Server) -> None:
+    client = connect(server.url, key=server.key)
+    client.close()
+    with pytest.raises(Invalid, match="closed"):
+        client.about()
+
+
+FORKED = """
+import os, sys
+from kvasir_client import Client
+kv = Client().store("default")
+for name in "ab":
+    kv.set(name, name * 20_000)
+kv.get("a")
+child = os.fork()
+name = "a" if child else "b"
+right = all(kv.get(name).value == name * 20_000 for _ in range(50))
+if not child:
+    os._exit(not right)
+sys.exit(not right or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_has_connections_of_its_own(server: Server) -> None:
+    variables = {"KVASIR_URL": server.url, "KVASIR_KEY": server.key, "NO_PROXY": "*"}
+    done = subprocess.run([sys.executable, "-c", FORKED], env=os.environ | variables, timeout=60, check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("key", ["a b", "a\r\nX: y", "é"])

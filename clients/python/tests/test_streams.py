@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kvasir_client import (
@@ -57,6 +61,46 @@ def test_what_is_exported_is_what_is_imported(client: Client, kv: Store, tmp_pat
     assert other.delete_prefix((), everything=True) == 3
     assert other.load(io.BytesIO(buffer.getvalue())).set == 1
     assert list(other.export_pieces("no")) == [b'{"end":{"entries":0}}\n']
+
+
+def test_a_file_keeps_its_place_and_mode(kv: Store, tmp_path: Path) -> None:
+    fill(kv)
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("older")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    kv.export(link)
+    assert link.is_symlink()
+    assert len(file.read_text().splitlines()) == 4
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    kv.export(tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+
+
+def test_a_pipe_is_written_to(kv: Store, tmp_path: Path) -> None:
+    fill(kv)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    kv.export(pipe)
+    reader.join()
+    assert len(read[0].splitlines()) == 4
+
+
+def test_what_an_import_reads(kv: Store, tmp_path: Path) -> None:
+    line = '{"key":["é"],"value":1}\n'
+    path = tmp_path / "lines"
+    path.write_text(line, encoding="utf-8")
+    sources: list[Any] = [line.encode(), [line.encode()], [line], io.StringIO(line), io.BytesIO(line.encode()), path]
+    with path.open(encoding="utf-8") as text:
+        for source in [*sources, str(path), text]:
+            assert kv.load(source).set == 1
+    with pytest.raises(TypeError, match="not int"):
+        kv.load(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="bytes"):
+        kv.export(io.StringIO())  # type: ignore[arg-type]
 
 
 def test_lines_by_hand_and_those_that_are_refused(kv: Store) -> None:
@@ -178,6 +222,17 @@ def test_a_lost_connection_misses_nothing(connect: Connect, kv: Store, server: S
                 assert kinds[0] == "ready"
                 assert "resync" not in kinds
                 assert [event.entry.value for event in told if event.entry] == [n, n]
+
+
+def test_a_watch_ends_with_its_store(client: Client, kv: Store) -> None:
+    named = client.store(kv.show().name)
+    with watching(named.watch()) as events:
+        kv.end()
+        with pytest.raises(NotFound) as gone:
+            next(events)
+    assert gone.value.reason == "store_not_found"
+    client.create_store(kv._do.space.given)
+    assert named.count() == 0
 
 
 def test_a_watch_ends_with_its_access_key(connect: Connect, kv: Store, server: Server) -> None:

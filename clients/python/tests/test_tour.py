@@ -78,7 +78,9 @@ def test_the_page_of_the_client_is_true(server: Server, tmp_path: Path) -> None:
 def test_both_clients_have_the_same_words(blocking: type, asynchronous: type) -> None:
     def words(kind: type) -> dict[str, str]:
         names = [name for name in dir(kind) if not name.startswith("_")]
-        signatures = {name: inspect.signature(getattr(kind, name)) for name in names}
+        found = {name: getattr(kind, name) for name in names}
+        methods = {name: each if callable(each) else each.fget for name, each in found.items()}
+        signatures = {name: inspect.signature(each) for name, each in methods.items()}
         return {name: str(list(signature.parameters.values())) for name, signature in signatures.items()}
 
     assert words(blocking) == words(asynchronous)

@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from kvasir_client import Client, ConditionNotMet, Store, Unavailable, UnknownOutcome
+from kvasir_client import (
+    Client,
+    ConditionNotMet,
+    Invalid,
+    KvasirError,
+    NotFound,
+    Store,
+    Unavailable,
+    UnknownOutcome,
+)
 
 from clients.python.tests.conftest import Connect
 from clients.python.tests.support.cutting import cutting
+from clients.python.tests.test_answers import foreign, problem
 from tests.support.serving import KEY, Server, free_ports, serving, wait_until
 
 WRITES = 250
@@ -137,7 +147,7 @@ class Scripted(BaseHTTPRequestHandler):
     requests: ClassVar[list[str]]
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        self.rfile.read(int(self.headers.get("content-length", 0)))
         self.requests.append(self.path)
         status, kind, body = self.script.pop(0)
         self.send_response(status)
@@ -146,6 +156,8 @@ class Scripted(BaseHTTPRequestHandler):
         self.send_header("ETag", '"0000000000000000000a"')
         self.end_headers()
         self.wfile.write(body)
+
+    do_GET = do_DELETE = do_PUT
 
     def log_message(self, format: str, *arguments: Any) -> None:
         pass
@@ -199,6 +211,70 @@ def test_a_yes_that_is_not_kvasirs_is_no_yes(connect: Connect) -> None:
             client.store(ULID).increment("k")
         client.close()
     assert requests == []
+
+
+@pytest.mark.parametrize("status", [200, 304])
+def test_an_end_that_is_not_kvasirs_is_no_end(connect: Connect, status: int) -> None:
+    with scripted((status, "text/html", b"" if status == 304 else b"<h1>Welcome</h1>")) as (url, _):
+        client = connect(url, key="kv_x")
+        with pytest.raises(KvasirError, match=str(status)):
+            client.store(ULID).end()
+        client.close()
+
+
+def test_an_answer_that_cannot_be_decoded_leaves_a_write_unknown(connect: Connect) -> None:
+    with scripted((200, "application/json\r\nContent-Encoding: gzip", b"no gzip")) as (url, requests):
+        client = connect(url, key="kv_x")
+        with pytest.raises(UnknownOutcome):
+            client.store(ULID).set("k", 1)
+        client.close()
+    assert len(requests) == 1
+
+
+def stream(*events: str) -> tuple[int, str, bytes]:
+    return 200, "text/event-stream", "".join(f"{event}\n\n" for event in events).encode()
+
+
+def test_a_watch_comes_back_whatever_state_the_server_was_in(connect: Connect) -> None:
+    ready = 'id: 0000000000000000000a\nevent: ready\ndata: {"versionstamp":"0000000000000000000a"}'
+    failures = [problem(500, "internal"), problem(504, "timeout"), problem(503, "unavailable"), foreign(429)]
+    told = [(each.status, each.headers["content-type"], each.body) for each in failures]
+    gone = 'event: error\ndata: {"type":"urn:kvasir:error:store_not_found","code":"store_not_found","status":404}'
+    with scripted(stream(ready), *told, stream(ready, gone)) as (url, requests):
+        client = connect(url, key="kv_x", attempts=1)
+        events = client.store(ULID).watch()
+        assert [next(events).kind, next(events).kind] == ["ready", "ready"]
+        with pytest.raises(NotFound):
+            next(events)
+        client.close()
+    assert len(requests) == 6
+
+
+def test_an_export_that_is_not_whole_says_why_by_its_class(connect: Connect) -> None:
+    line = (
+        b'{"error":{"type":"urn:kvasir:error:snapshot_ended","code":"snapshot_ended","status":503,"detail":"held"}}\n'
+    )
+    with scripted((200, "application/x-ndjson", line)) as (url, _):
+        client = connect(url, key="kv_x")
+        with pytest.raises(Unavailable, match="not whole: held") as failure:
+            list(client.store(ULID).export_pieces())
+        client.close()
+    assert failure.value.reason == "snapshot_ended"
+
+
+def test_a_transaction_is_sent_once_whatever_becomes_of_it(connect: Connect) -> None:
+    """Also at the end of its `with` statement."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", key="kv_x", timeout=0.2)
+        with client.store(ULID).transaction() as t:
+            t.increment("n")
+            with pytest.raises(UnknownOutcome):
+                t.commit()
+            with pytest.raises(Invalid, match="has been sent"):
+                t.commit()
+            with pytest.raises(Invalid, match="has been sent"):
+                t.increment("n")
+        client.close()
 
 
 def test_a_write_waits_for_a_server_that_is_just_starting(connect: Connect, server: Server) -> None:

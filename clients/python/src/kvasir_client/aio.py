@@ -23,7 +23,7 @@ from kvasir_client.operations import MISSING, Keep, Mode, Operations, Order
 from kvasir_client.spaces import Kind
 from kvasir_client.times import Ttl
 from kvasir_client.transactions import Changes
-from kvasir_client.wire import Answer, Give, Open, Pause, Read, Request, Send, Step, Steps, advance
+from kvasir_client.wire import Answer, Give, Open, Pause, Read, Send, Step, Steps, advance
 
 T = TypeVar("T")
 
@@ -42,7 +42,9 @@ class AsyncClient:
     ) -> None:
         self._address = transport.Address(url, key)
         self._retries = Retries(attempts)
-        self._http = httpx2.AsyncClient(**self._address.options(timeout, verify))
+        self._connections = transport.Connections(
+            lambda connections: httpx2.AsyncClient(**self._address.options(timeout, verify, connections))
+        )
 
     def store(self, name: str | None = None) -> AsyncStore:
         """See `Client.store`."""
@@ -69,7 +71,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """See `Client.close`."""
-        await self._http.aclose()
+        for http in self._connections.end():
+            await http.aclose()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -86,7 +89,7 @@ class AsyncClient:
 
     async def _run(self, steps: Steps[T]) -> T:
         """The result of an operation."""
-        taker = _Taker(self._http, self._address)
+        taker = _Taker(self._connections, self._address)
         try:
             step = next(steps)
             while True:
@@ -99,7 +102,7 @@ class AsyncClient:
 
     async def _iterate(self, steps: Steps[None]) -> AsyncIterator[Any]:
         """The items that an operation gives."""
-        taker = _Taker(self._http, self._address)
+        taker = _Taker(self._connections, self._address)
         try:
             step = next(steps)
             while True:
@@ -117,8 +120,8 @@ class AsyncClient:
 class _Taker:
     """Takes the steps of one operation; keeps its stream."""
 
-    def __init__(self, http: httpx2.AsyncClient, address: transport.Address) -> None:
-        self._http = http
+    def __init__(self, connections: transport.Connections[httpx2.AsyncClient], address: transport.Address) -> None:
+        self._connections = connections
         self._address = address
         self._response: httpx2.Response | None = None
         self._pieces: AsyncIterator[Any] | None = None
@@ -127,7 +130,7 @@ class _Taker:
         """Take a step; what it yields, or the `NotSent` or `Lost` that it fails with."""
         try:
             if isinstance(step, Send):
-                return await self._send(step.request)
+                return await self._send(step)
             if isinstance(step, Read):
                 return None if self._pieces is None else await anext(self._pieces, None)
             if isinstance(step, Open):
@@ -138,19 +141,21 @@ class _Taker:
             return self._address.failure(error)
         raise TypeError(f"no step of its own: {step!r}")
 
-    async def _send(self, request: Request) -> Answer:
+    async def _send(self, step: Send) -> Answer:
+        request, http = step.request, self._connections.requests()
         method, url, headers = self._address.request(request)
+        timeout = http.timeout if step.silence is None else transport.stream_timeout(step.silence, http.timeout)
         content = _without_blocking(request.body()) if callable(request.body) else request.body
-        response = await self._http.request(method, url, headers=headers, content=content)
+        response = await http.request(method, url, headers=headers, content=content, timeout=timeout)
         return transport.answer(response, response.content)
 
     async def _open(self, step: Open) -> Answer:
         await self.close()
         method, url, headers = self._address.request(step.request)
-        request = self._http.build_request(
-            method, url, headers=headers, timeout=transport.stream_timeout(step.silence, self._http.timeout)
-        )
-        self._response = response = await self._http.send(request, stream=True)
+        http = self._connections.streams()
+        timeout = transport.stream_timeout(step.silence, http.timeout)
+        request = http.build_request(method, url, headers=headers, timeout=timeout)
+        self._response = response = await http.send(request, stream=True)
         if response.status_code != 200:
             return transport.answer(response, await response.aread())
         self._pieces = aiter(httpx2.EventSource(response)) if step.events else response.aiter_raw()
@@ -340,7 +345,7 @@ class AsyncTransaction(Changes):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and len(self):
+        if kind is None and len(self) and not self.sent:
             await self.commit()
 
 

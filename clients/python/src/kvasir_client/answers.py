@@ -43,6 +43,9 @@ _KNOWN_MEMBERS = {"type", "title", "status", "detail", "code", "fields", "reques
     "count",
 }
 
+#: The head of the request is longer than a server, or a proxy before it, reads.
+TOO_LONG = (414, 431)
+
 #: Beyond it, a server's wish to be asked later is cut off.
 LONGEST_PAUSE = 5.0
 
@@ -98,7 +101,7 @@ def _lost(request: Request, error: Lost) -> KvasirError:
 
 def failure_of(answer: Answer, *, writes: bool) -> KvasirError | None:
     """The failure that an answer is; None: it is none."""
-    if 200 <= answer.status < 300 or answer.status == 304:
+    if 200 <= answer.status < 300 or (answer.status == 304 and not writes):
         return None
     document = _problem(answer)
     if document is None:
@@ -118,9 +121,21 @@ def failure_of(answer: Answer, *, writes: bool) -> KvasirError | None:
     if writes and answer.status >= 500 and code != errors.Unavailable.code:
         return UnknownOutcome(detail, **known)
     kind = errors.BY_CODE.get(code) or _BY_STATUS.get(answer.status, KvasirError)
-    fields = document.get("fields") or []
+    fields = document.get("fields")
+    if not isinstance(fields, list):
+        fields = []
     named = [(str(each.get("field")), str(each.get("message"))) for each in fields if isinstance(each, dict)]
     return kind(detail, fields=named, retry_after=_seconds(answer.headers.get("retry-after")), **known)
+
+
+def told(text: str) -> KvasirError:
+    """The failure by which a stream that has begun ends: the problem document of an answer, without its head."""
+    try:
+        status = int(json.loads(text)["status"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        status = 500
+    failure = failure_of(Answer(status, {"content-type": PROBLEM}, text.encode()), writes=False)
+    return failure or KvasirError("the stream has ended")
 
 
 def _problem(answer: Answer) -> dict[str, Any] | None:
@@ -129,7 +144,7 @@ def _problem(answer: Answer) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     own = isinstance(document, dict) and str(document.get("type")).startswith(_OWN) and "code" in document
     return document if own else None
@@ -138,7 +153,9 @@ def _problem(answer: Answer) -> dict[str, Any] | None:
 def _foreign(answer: Answer, *, writes: bool) -> KvasirError:
     """The failure of an answer that is not Kvasir's: a proxy's, or that of another service."""
     said = f"the answer is HTTP {answer.status}, and not one of Kvasir's"
-    if answer.status >= 500 or answer.status == 408:
+    if answer.status in TOO_LONG:
+        return errors.TooLarge(f"{said}: the key, or what else the address holds, is too long", status=answer.status)
+    if answer.status >= 500 or answer.status == 408 or (answer.status == 429 and not writes):
         if writes:
             return UnknownOutcome(
                 f"{said}: the write may or may not have happened; read before writing again", status=answer.status
@@ -152,10 +169,14 @@ def _failed(document: dict[str, Any]) -> list[Failed]:
     if not isinstance(checks, list):
         return []
     return [
-        Failed(tuple(each.get("key") or each.get("prefix") or ()), each.get("versionstamp"), each.get("count"))
+        Failed(_parts(each.get("key") or each.get("prefix")), each.get("versionstamp"), each.get("count"))
         for each in checks
         if isinstance(each, dict)
     ]
+
+
+def _parts(found: object) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _text(value: object) -> str | None:
@@ -175,7 +196,7 @@ def read_text(answer: Answer, request: Request, look: Callable[[str], T]) -> T:
     """Like `read`, of the text."""
     try:
         return look(answer.body.decode())
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         raise unreadable(answer, request) from None
 
 

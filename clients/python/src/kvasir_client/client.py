@@ -23,7 +23,7 @@ from kvasir_client.operations import MISSING, Keep, Mode, Operations, Order
 from kvasir_client.spaces import Kind
 from kvasir_client.times import Ttl
 from kvasir_client.transactions import Changes
-from kvasir_client.wire import Answer, Give, Open, Pause, Read, Request, Send, Step, Steps, advance
+from kvasir_client.wire import Answer, Give, Open, Pause, Read, Send, Step, Steps, advance
 
 T = TypeVar("T")
 
@@ -47,7 +47,9 @@ class Client:
     ) -> None:
         self._address = transport.Address(url, key)
         self._retries = Retries(attempts)
-        self._http = httpx2.Client(**self._address.options(timeout, verify))
+        self._connections = transport.Connections(
+            lambda connections: httpx2.Client(**self._address.options(timeout, verify, connections))
+        )
 
     def store(self, name: str | None = None) -> Store:
         """The store, or application, with this name or ULID; by default the one that KVASIR_STORE names.
@@ -77,7 +79,8 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        for http in self._connections.end():
+            http.close()
 
     def __enter__(self) -> Client:
         return self
@@ -94,7 +97,7 @@ class Client:
 
     def _run(self, steps: Steps[T]) -> T:
         """The result of an operation."""
-        taker = _Taker(self._http, self._address)
+        taker = _Taker(self._connections, self._address)
         try:
             step = next(steps)
             while True:
@@ -107,7 +110,7 @@ class Client:
 
     def _iterate(self, steps: Steps[None]) -> Iterator[Any]:
         """The items that an operation gives."""
-        taker = _Taker(self._http, self._address)
+        taker = _Taker(self._connections, self._address)
         try:
             step = next(steps)
             while True:
@@ -125,8 +128,8 @@ class Client:
 class _Taker:
     """Takes the steps of one operation; keeps its stream."""
 
-    def __init__(self, http: httpx2.Client, address: transport.Address) -> None:
-        self._http = http
+    def __init__(self, connections: transport.Connections[httpx2.Client], address: transport.Address) -> None:
+        self._connections = connections
         self._address = address
         self._response: httpx2.Response | None = None
         self._pieces: Iterator[Any] = iter(())
@@ -135,7 +138,7 @@ class _Taker:
         """Take a step; what it yields, or the `NotSent` or `Lost` that it fails with."""
         try:
             if isinstance(step, Send):
-                return self._send(step.request)
+                return self._send(step)
             if isinstance(step, Read):
                 return next(self._pieces, None)
             if isinstance(step, Open):
@@ -146,19 +149,21 @@ class _Taker:
             return self._address.failure(error)
         raise TypeError(f"no step of its own: {step!r}")
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, step: Send) -> Answer:
+        request, http = step.request, self._connections.requests()
         method, url, headers = self._address.request(request)
+        timeout = http.timeout if step.silence is None else transport.stream_timeout(step.silence, http.timeout)
         content = request.body() if callable(request.body) else request.body
-        response = self._http.request(method, url, headers=headers, content=content)
+        response = http.request(method, url, headers=headers, content=content, timeout=timeout)
         return transport.answer(response, response.content)
 
     def _open(self, step: Open) -> Answer:
         self.close()
         method, url, headers = self._address.request(step.request)
-        request = self._http.build_request(
-            method, url, headers=headers, timeout=transport.stream_timeout(step.silence, self._http.timeout)
-        )
-        self._response = response = self._http.send(request, stream=True)
+        http = self._connections.streams()
+        timeout = transport.stream_timeout(step.silence, http.timeout)
+        request = http.build_request(method, url, headers=headers, timeout=timeout)
+        self._response = response = http.send(request, stream=True)
         if response.status_code != 200:
             return transport.answer(response, response.read())
         self._pieces = iter(httpx2.EventSource(response)) if step.events else response.iter_raw()
@@ -366,7 +371,10 @@ class Transaction(Changes):
         self.committed: Committed | None = None
 
     def commit(self) -> Committed:
-        """Send it. Raises `ConditionNotMet` with every check that failed, `UnknownOutcome`."""
+        """Send it, once: what is done anew is another transaction.
+
+        Raises `ConditionNotMet` with every check that failed, `UnknownOutcome`, and `Invalid` if it has been sent.
+        """
         self.committed = self._store._client._run(self._store._do.atomic(self))
         return self.committed
 
@@ -376,7 +384,7 @@ class Transaction(Changes):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and len(self):
+        if kind is None and len(self) and not self.sent:
             self.commit()
 
 

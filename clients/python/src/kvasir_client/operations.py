@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from kvasir_client import spaces, watching
-from kvasir_client.answers import Retries, exchange, read, read_text, unreadable
+from kvasir_client.answers import Retries, exchange, read, read_text, told, unreadable
 from kvasir_client.entries import Child, Committed, Entry, Loaded, Refusal, entries_in, entry_in
-from kvasir_client.errors import BY_CODE, ConditionNotMet, Invalid, KvasirError, NotFound, Unavailable
+from kvasir_client.errors import ConditionNotMet, Invalid, KvasirError, NotFound, Unavailable
 from kvasir_client.keys import Key, json_text, parts_of, prefix_of
 from kvasir_client.times import Ttl, instant_text, ttl_text
 from kvasir_client.transactions import Changes, committed, text_of
-from kvasir_client.wire import JSON, NDJSON, Answer, Give, Lost, Open, Pause, Read, Request, Steps, dumps
+from kvasir_client.wire import JSON, NDJSON, Answer, Give, Lost, Open, Pause, Read, Request, Send, Steps, dumps, stamp
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ UPDATE_ATTEMPTS = 20
 SILENCE = 60.0
 
 #: The last line of an export is shorter than this.
-TAIL_BYTES = 2_000
+TAIL_BYTES = 4_000
 
 #: Stands for "not given" where None is a value.
 MISSING: Any = type("MISSING", (), {"__repr__": lambda _: "MISSING"})()
@@ -55,9 +55,10 @@ class Operations:
         try:
             answer = yield from self._exchange(request)
         except NotFound as error:
-            if error.reason == spaces.GONE:
-                raise
-            return None
+            # Nothing else is an absent key: not a store that is gone, and not a path that the server does not know.
+            if error.reason == NotFound.code:
+                return None
+            raise
         return read_text(answer, request, entry_in)
 
     def set(
@@ -80,7 +81,7 @@ class Operations:
         in_header = json.dumps(metadata, separators=(",", ":"), allow_nan=False) if metadata is not None else ""
         if len(in_header) > METADATA_HEADER_BYTES:
             changes = Changes()
-            if if_absent or if_present or if_version:
+            if if_absent or if_present or if_version is not None:
                 changes.check(key, None if if_absent else if_version, present=if_present)
             changes.set(key, value, ttl=ttl, expires_at=expires_at, refresh=refresh, metadata=metadata, keep=kept)
             return (yield from self.atomic(changes)).versionstamp
@@ -94,13 +95,13 @@ class Operations:
         if if_absent:
             headers["If-None-Match"] = "*"
         elif if_present or if_version is not None:
-            headers["If-Match"] = f'"{if_version}"' if if_version is not None else "*"
+            headers["If-Match"] = f'"{stamp(if_version)}"' if if_version is not None else "*"
         request = yield from self._request("PUT", "entry", query, headers, text_of(value))
         answer = yield from self._exchange(request)
         return _tag(answer, request)
 
     def delete(self, key: Key, *, if_version: str | None = None) -> Steps[bool]:
-        headers = {} if if_version is None else {"If-Match": f'"{if_version}"'}
+        headers = {} if if_version is None else {"If-Match": f'"{stamp(if_version)}"'}
         request = yield from self._request("DELETE", "entry", [("key", json_text(parts_of(key)))], headers, writes=True)
         answer = yield from self._exchange(request)
         return _count_header(answer, request) > 0
@@ -259,10 +260,10 @@ class Operations:
     ) -> Steps[Loaded]:
         query = [("mode", mode), *([("dry_run", "true")] if dry_run else [])]
         path = yield from self._path("import")
-        request = Request("POST", path, tuple(query), NDJSON, pieces, writes=True)
+        request = Request("POST", path, tuple(query), NDJSON, pieces, writes=not dry_run)
         # Batches that are durable stay so when a later one fails: not even "unavailable" means that nothing happened.
         try:
-            answer = yield from self._exchange(request, retries=Retries(1))
+            answer = yield from self._exchange(request, send=Send(request, SILENCE), retries=Retries(1))
         except KvasirError as error:
             done = error.details.get("imported") or {}
             if isinstance(done, dict) and done.get("lines"):
@@ -280,7 +281,11 @@ class Operations:
             if prefix_of(prefix) or not query:
                 raise Invalid("watch either the keys below a prefix or some keys by name")
         request = yield from self._request("GET", "watch", query)
-        yield from watching.watch(request, self.retries)
+        try:
+            yield from watching.watch(request, self.retries)
+        except NotFound:
+            self.space.forget()
+            raise
 
     # -- what they share --------------------------------------------------------------------------------------
 
@@ -301,7 +306,9 @@ class Operations:
         path = yield from self._path(what)
         return Request(method, path, tuple(query), headers or {}, body, writes=writes or body is not None)
 
-    def _exchange(self, request: Request, *, send: Open | None = None, retries: Retries | None = None) -> Steps[Answer]:
+    def _exchange(
+        self, request: Request, *, send: Open | Send | None = None, retries: Retries | None = None
+    ) -> Steps[Answer]:
         try:
             return (yield from exchange(request, retries or self.retries, send=send))
         except NotFound as error:
@@ -338,7 +345,7 @@ def _tag(answer: Answer, request: Request) -> str:
 
 def _count_header(answer: Answer, request: Request) -> int:
     count = answer.headers.get("kvasir-count", "")
-    if not count.isascii() or not count.isdigit():
+    if not count.isascii() or not count.isdigit() or len(count) > 18:
         raise unreadable(answer, request)
     return int(count)
 
@@ -359,11 +366,12 @@ def raise_unless_whole(tail: bytes) -> None:
         last = json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])
         if "end" in last:
             return
-        error = last["error"]
-        kind, why, reason = BY_CODE.get(error["code"], KvasirError), str(error["detail"]), str(error["code"])
+        failure = told(json.dumps(last["error"]))
     except (ValueError, KeyError, TypeError):
-        kind, why, reason = Unavailable, "the stream was cut", Unavailable.code
-    raise kind(f"the export is not whole: {why}", reason=reason)
+        failure = Unavailable("the stream was cut")
+    failure.message = f"the export is not whole: {failure.message}"
+    failure.args = (failure.message,)
+    raise failure
 
 
 __all__ = ["MISSING", "Keep", "Mode", "Operations", "Order"]

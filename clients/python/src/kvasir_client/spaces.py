@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from kvasir_client.answers import Retries, exchange, read
+from kvasir_client.answers import Retries, exchange, read, unreadable
 from kvasir_client.entries import Space
 from kvasir_client.errors import Invalid, NotFound
 from kvasir_client.times import instant
@@ -96,7 +96,10 @@ def show(reference: Reference, retries: Retries) -> Steps[Space]:
 def end(reference: Reference, retries: Retries) -> Steps[None]:
     """End a space with all its entries."""
     id = yield from reference.resolve(retries)
-    yield from exchange(Request("DELETE", f"/v1/spaces/{id}", writes=True), retries)
+    request = Request("DELETE", f"/v1/spaces/{id}", writes=True)
+    answer = yield from exchange(request, retries)
+    if answer.status != 204:
+        raise unreadable(answer, request)
     reference.forget()
 
 

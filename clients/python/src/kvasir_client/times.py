@@ -17,20 +17,29 @@ _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LIFE = re.compile(r"([0-9]{1,15})(ms|s|m|h|d)")
 _MILLISECOND = timedelta(milliseconds=1)
 
+#: The longest life, in milliseconds
+LONGEST = 36_525 * _UNITS["d"]
+
 
 def milliseconds(ttl: Ttl) -> int:
     """Milliseconds of a life, at least 1. Raises `Invalid`, and TypeError for a bare number, which has no unit."""
     if isinstance(ttl, timedelta):
-        life = -(-ttl // _MILLISECOND)
+        life = ttl // _MILLISECOND + bool(ttl % _MILLISECOND)
         if life < 1:
             raise Invalid("a ttl must be longer than nothing")
-        return life
+        return _bounded(life)
     if not isinstance(ttl, str):
         raise TypeError(f'a ttl is a text such as "90s" or a timedelta, not {type(ttl).__name__}')
     found = _LIFE.fullmatch(ttl)
     if not found or not int(found[1]):
         raise Invalid(f"{ttl!r} is no life: write a whole number and ms, s, m, h or d, as 90s or 24h")
-    return int(found[1]) * _UNITS[found[2]]
+    return _bounded(int(found[1]) * _UNITS[found[2]])
+
+
+def _bounded(life: int) -> int:
+    if life > LONGEST:
+        raise Invalid("a ttl is at most 36525d (100 years); without one, an entry lives for ever")
+    return life
 
 
 def ttl_text(ttl: Ttl) -> str:
@@ -51,5 +60,8 @@ def instant_text(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise Invalid("a datetime needs a time zone, as datetime.now(UTC) + timedelta(hours=1) has it")
     # Rounded up: an entry lives at least as long as it was asked to.
-    rounded = moment.astimezone(UTC) + timedelta(microseconds=-moment.microsecond % 1_000)
+    try:
+        rounded = moment.astimezone(UTC) + timedelta(microseconds=-moment.microsecond % 1_000)
+    except OverflowError:
+        raise Invalid("the instant is beyond the year 9999") from None
     return rounded.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -10,12 +11,34 @@ from kvasir_client.entries import Committed, Raw
 from kvasir_client.errors import Invalid
 from kvasir_client.keys import Key, parts_of, prefix_of
 from kvasir_client.times import Ttl, instant_text, ttl_text
-from kvasir_client.wire import dumps
+from kvasir_client.wire import dumps, stamp
+
+#: A transaction with so many mutations, or with so many bytes, is best sent: what takes more begins another one.
+FULL, FULL_BYTES = 1_000, 8_388_608
 
 
 def text_of(value: Any) -> bytes:
     """The JSON text to store for a value; that of a `Raw` as it is. Raises TypeError, ValueError."""
     return bytes(value) if isinstance(value, Raw) else dumps(value)
+
+
+def _one_value(text: bytes) -> bytes:
+    """A text that is one JSON value and nothing more. Raises `Invalid`: the text may come from anybody.
+
+    Where it stands by itself the server sees to that; in the midst of a transaction, what follows a first value would
+    be read as mutations.
+    """
+    try:
+        json.loads(text.decode(), parse_int=str, parse_float=str, parse_constant=_refuse)
+    except ValueError as error:
+        raise Invalid(f"the text of a Raw value is not JSON: {error}") from None
+    except RecursionError:
+        raise Invalid("the text of a Raw value is nested too deeply") from None
+    return text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 class Changes:
@@ -24,16 +47,30 @@ class Changes:
     def __init__(self) -> None:
         self._checks: list[bytes] = []
         self._mutations: list[bytes] = []
+        self._bytes = 0
+        self._sent = False
 
     def __len__(self) -> int:
         return len(self._checks) + len(self._mutations)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to send it, and to begin another one."""
+        return len(self) >= FULL or self._bytes >= FULL_BYTES
+
+    @property
+    def sent(self) -> bool:
+        """Whether it has been sent, whatever has become of it."""
+        return self._sent
 
     def check(self, key: Key, versionstamp: str | None = None, *, present: bool = False) -> None:
         """Only if the key has this versionstamp; None: only if it is absent. `present`: only if it is there."""
         if present and versionstamp is not None:
             raise Invalid("a check has a versionstamp or present=True, not both")
+        if versionstamp is not None:
+            stamp(versionstamp)
         what: dict[str, Any] = {"present": True} if present else {"versionstamp": versionstamp}
-        self._checks.append(dumps({"key": parts_of(key)} | what))
+        self._append(self._checks, dumps({"key": parts_of(key)} | what))
 
     def set(
         self,
@@ -54,7 +91,7 @@ class Changes:
             options["metadata"] = metadata
         if kept := sorted(keep):
             options["keep"] = kept
-        self._add("set", parts_of(key), options, text_of(value))
+        self._add("set", parts_of(key), options, _one_value(value) if isinstance(value, Raw) else dumps(value))
 
     def delete(self, key: Key) -> None:
         """Remove a key, if it is there."""
@@ -67,7 +104,7 @@ class Changes:
             raise Invalid("no prefix means every entry: say everything=True if you mean that")
         options = {} if expect is None else {"expect": expect}
         options |= {} if parts else {"all": True}
-        self._mutations.append(dumps({"type": "delete_prefix", "prefix": parts} | options))
+        self._append(self._mutations, dumps({"type": "delete_prefix", "prefix": parts} | options))
 
     def touch(
         self, key: Key, *, ttl: Ttl | None = None, expires_at: datetime | None = None, extend: bool = False
@@ -94,11 +131,23 @@ class Changes:
     ) -> None:
         mutation = dumps({"type": kind, "key": key} | (options or {}))
         # The text goes in as it is: printing it anew would change digits.
-        self._mutations.append(mutation if text is None else b'%b,"value":%b}' % (mutation[:-1], text))
+        self._append(self._mutations, mutation if text is None else b'%b,"value":%b}' % (mutation[:-1], text))
+
+    def _append(self, to: list[bytes], what: bytes) -> None:
+        if self._sent:
+            raise Invalid(_SENT)
+        to.append(what)
+        self._bytes += len(what)
 
     def body(self) -> bytes:
-        """The body of the request."""
+        """The body of the request, which is made once: nothing is sent twice. Raises `Invalid` the second time."""
+        if self._sent:
+            raise Invalid(_SENT)
+        self._sent = True
         return b'{"checks":[%b],"mutations":[%b]}' % (b",".join(self._checks), b",".join(self._mutations))
+
+
+_SENT = "this transaction has been sent; begin another one"
 
 
 def committed(found: Any) -> Committed:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx2
 
-from kvasir_client.errors import Invalid
+from kvasir_client.errors import Invalid, TooLarge
 from kvasir_client.wire import Answer, Lost, NotSent, Request
+
+Http = TypeVar("Http", httpx2.Client, httpx2.AsyncClient)
 
 #: Where a server without settings listens.
 DEFAULT_URL = "http://127.0.0.1:8901"
@@ -18,33 +21,43 @@ DEFAULT_URL = "http://127.0.0.1:8901"
 #: Seconds to make a connection. Sending and waiting for an answer have the client's own timeout.
 CONNECT_SECONDS = 5.0
 
+#: The HTTP client takes URLs of up to 65,536 characters; the server's address and the path are short.
+LONGEST_QUERY = 60_000
+
 #: Idle connections are closed sooner than a server or proxy closes them: a write must not meet one that just ends.
 IDLE_SECONDS = 5.0
 
 #: Before any byte of a request goes out.
-_BEFORE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_BEFORE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
+
+#: A request waits while so many are being sent.
+CONNECTIONS = 100
 
 
 class Address:
     """The server's address and the access key, checked."""
 
     def __init__(self, url: str | None, key: str | None) -> None:
-        self.url = (url or os.environ.get("KVASIR_URL") or DEFAULT_URL).rstrip("/")
+        given = (url or os.environ.get("KVASIR_URL") or DEFAULT_URL).strip()
         self._key = key or os.environ.get("KVASIR_KEY") or ""
         try:
-            parts = urlsplit(self.url)
+            parts = urlsplit(given)
             known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
+            # What the HTTP client, and the one who looks the name up, will refuse.
+            httpx2.URL(given).host.encode("idna")
+        except (ValueError, httpx2.InvalidURL):
             known = False
-        if not known or parts.query or parts.fragment:
+        if not known or not given.isprintable() or any(sign in given for sign in " ?#"):
             raise Invalid("the address of the server must be a URL such as http://127.0.0.1:8901")
-        if parts.username or parts.password:
+        if parts.username is not None or parts.password is not None:
             raise Invalid("the address of the server must hold no credential: give the access key as `key`")
+        #: With the scheme in lower case: whether certificates are checked hangs on it.
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
         if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
             raise Invalid("the access key has characters that no access key has")
 
-    def options(self, timeout: float, verify: ssl.SSLContext | bool) -> dict[str, Any]:
-        """For the HTTP client of either kind."""
+    def options(self, timeout: float, verify: ssl.SSLContext | bool, connections: int | None) -> dict[str, Any]:
+        """For the HTTP client of either kind; `connections`: how many it may have, None: as many as it needs."""
         # Compressed answers have weak ETags, which no condition may name.
         headers = {"Accept-Encoding": "identity", "User-Agent": "kvasir-client"}
         if self._key:
@@ -52,7 +65,9 @@ class Address:
         return {
             "headers": headers,
             "timeout": httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
-            "limits": httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=IDLE_SECONDS),
+            "limits": httpx2.Limits(
+                max_connections=connections, max_keepalive_connections=20, keepalive_expiry=IDLE_SECONDS
+            ),
             # A redirection would carry the access key to another address.
             "follow_redirects": False,
             # To load the certificates of the system takes longer than many a request.
@@ -60,12 +75,16 @@ class Address:
         }
 
     def request(self, request: Request) -> tuple[str, str, dict[str, str]]:
-        """Method, URL and headers."""
+        """Method, URL and headers. Raises `TooLarge`."""
         query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
+        if len(query) > LONGEST_QUERY:
+            raise TooLarge("the key, or whatever else the address would hold, is too long")
         return request.method, f"{self.url}{request.path}{query}", dict(request.headers)
 
     def failure(self, error: Exception) -> NotSent | Lost:
         """What a failure of the HTTP client means."""
+        if isinstance(error, httpx2.PoolTimeout):
+            return NotSent(f"all {CONNECTIONS} connections of this client were busy all the time")
         if isinstance(error, _BEFORE):
             return NotSent(f"{self.url} cannot be reached: {_reason(error)}")
         if isinstance(error, httpx2.TimeoutException):
@@ -76,8 +95,47 @@ class Address:
         return self.url
 
 
+class Connections(Generic[Http]):
+    """The connections of one process: those for requests, and those for streams, each of which keeps its own.
+
+    `make` makes an HTTP client that may have so many connections.
+    """
+
+    def __init__(self, make: Callable[[int | None], Http]) -> None:
+        self._make: Callable[[int | None], Http] = make
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._made: dict[int | None, Http] = {CONNECTIONS: self._make(CONNECTIONS)}
+
+    def requests(self) -> Http:
+        """For what is answered at once. Raises `Invalid` once they are closed."""
+        return self._of(CONNECTIONS)
+
+    def streams(self) -> Http:
+        """For answers that go on: with a bound, that many watches would leave no connection for a request."""
+        return self._of(None)
+
+    def _of(self, connections: int | None) -> Http:
+        if self._closed:
+            raise Invalid("this client has been closed; make another one")
+        if self._process != os.getpid():
+            # A forked process has its parent's sockets, too: each would read answers that are the other's.
+            self._begin()
+        found = self._made.get(connections)
+        # Threads may both make one: the first stays.
+        return found or self._made.setdefault(connections, self._make(connections))
+
+    def end(self) -> list[Http]:
+        """What is to be closed."""
+        self._closed = True
+        return list(self._made.values()) if self._process == os.getpid() else []
+
+
 #: What the HTTP client raises when it cannot send a request or read an answer.
-FAILURES = (httpx2.TransportError, httpx2.StreamError)
+FAILURES = (httpx2.RequestError, httpx2.StreamError)
 
 
 def _reason(error: Exception) -> str:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from kvasir_client.answers import PROBLEM, Retries, exchange, failure_of, unreadable
+from kvasir_client.answers import Retries, exchange, told, unreadable
 from kvasir_client.entries import Event, entry_with_text
-from kvasir_client.errors import KvasirError, Unavailable
+from kvasir_client.errors import KvasirError
 from kvasir_client.times import instant
-from kvasir_client.wire import Answer, Give, Lost, Open, Pause, Read, Request, Steps
+from kvasir_client.wire import Give, Lost, Open, Pause, Read, Request, Steps
 
 EVENT_STREAM = "text/event-stream"
 
@@ -37,7 +37,7 @@ def watch(request: Request, retries: Retries) -> Steps[None]:
                 raise unreadable(answer, again)
             while (message := (yield Read())) is not None:
                 if message.event == "error":
-                    raise _told(message.data)
+                    raise told(message.data)
                 event = event_of(message.event, message.data)
                 if event is not None:
                     attempt = 0
@@ -47,16 +47,10 @@ def watch(request: Request, retries: Retries) -> Steps[None]:
             pass
         except KvasirError as error:
             # The first connection must succeed; afterwards a server may be away for as long as it takes.
-            if not isinstance(error, Unavailable) or not last:
+            if not last or not (error.retryable or (error.status or 0) >= 500):
                 raise
         attempt += 1
         yield Pause(min(retries.pause(min(attempt, 10)), LONGEST_PAUSE))
-
-
-def _told(text: str) -> KvasirError:
-    """The failure that a stream ends with, once it has begun."""
-    failure = failure_of(Answer(500, {"content-type": PROBLEM}, text.encode()), writes=False)
-    return failure or KvasirError("the stream has ended")
 
 
 def event_of(kind: str, text: str) -> Event | None:
@@ -65,7 +59,7 @@ def event_of(kind: str, text: str) -> Event | None:
         data = json.loads(text) if text else {}
         look = _KINDS.get(kind)
         return look(data) if look else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise KvasirError("an event of the stream cannot be read: is this the address of a Kvasir server?") from None
 
 

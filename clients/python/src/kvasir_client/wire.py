@@ -8,11 +8,17 @@ asynchronous one, so everything but the sockets is written once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from kvasir_client.errors import Invalid
+
 T = TypeVar("T")
+
+#: What an entity tag may hold (RFC 9110, 8.8.3), in ASCII
+_STAMP = re.compile(r"[!#-~]+").fullmatch
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -50,6 +56,8 @@ class Send(NamedTuple):
     """Step: send a request and read the whole answer. The outcome is an `Answer`."""
 
     request: Request
+    #: Seconds of silence after which the answer counts as lost; None: as many as the client waits for any.
+    silence: float | None = None
 
 
 class Open(NamedTuple):
@@ -102,6 +110,13 @@ class Lost(Exception):
 def advance(steps: Steps[Any], outcome: Any) -> Step:
     """Tell an operation the outcome of its step; its next step. Raises StopIteration with the result at the end."""
     return steps.throw(outcome) if isinstance(outcome, NotSent | Lost) else steps.send(outcome)
+
+
+def stamp(versionstamp: str) -> str:
+    """A versionstamp that may stand in a request. Raises `Invalid`."""
+    if not _STAMP(versionstamp):
+        raise Invalid(f"{versionstamp!r} is no versionstamp: give the one of an entry, as it is")
+    return versionstamp
 
 
 def dumps(value: Any) -> bytes:

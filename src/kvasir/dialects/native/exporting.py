@@ -10,7 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from kvasir.dialects.http import Response, Stream
-from kvasir.dialects.native import listings, rendering, streams
+from kvasir.dialects.native import listings, problems, rendering, streams
 from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.problems import HEADERS
 from kvasir.errors import KvasirError
@@ -67,7 +67,8 @@ async def _pieces(
             except KvasirError as error:
                 if count:
                     # No end follows, whether or not a reader knows this line.
-                    yield b'{"error":%b}\n' % msgspec.json.encode({"code": error.reason, "detail": error.message})
+                    problem = problems.problem(error, call.operation.name, call.request.id)
+                    yield b'{"error":%b}\n' % msgspec.json.encode(problem)
                 raise
     yield b'{"end":{"entries":%d}}\n' % count
 
