@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import django
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from kvasir_client import Client
 from kvasir_client.django import KvasirCache
 
@@ -99,6 +102,44 @@ def test_incr_is_exact(cache: KvasirCache) -> None:
     cache.set("n", 0)
     together(lambda: [cache.incr("n") for _ in range(20)])
     assert cache.get("n") == 160
+
+
+def test_asynchronous_methods_are_as_exact(cache: KvasirCache) -> None:
+    cache.set("n", 0, timeout=100_000)
+
+    async def count() -> None:
+        await asyncio.gather(*(cache.aincr("n") for _ in range(20)))
+        await cache.adecr("n")
+        await cache.aset_many({"a": 1, "b": 2})
+        assert await cache.aget_many(["a", "b", "c"]) == {"a": 1, "b": 2}
+        await cache.adelete_many(["a", "b"])
+
+    asyncio.run(count())
+    assert cache.get_many(["n", "a", "b"]) == {"n": 19}
+    entry = cache._store.get(cache._key("n", None))
+    assert entry
+    assert entry.expires_at
+    assert entry.expires_at - datetime.now(UTC) > timedelta(seconds=90_000)
+
+
+def test_many_long_values(cache: KvasirCache) -> None:
+    """Together they are longer than a request, and than an answer, may be."""
+    values = {str(n): "x" * 900_000 for n in range(40)}
+    cache.set_many(values)
+    assert cache.get_many(values) == values
+
+
+@pytest.mark.parametrize("timeout", [sys.maxsize, 200 * 365 * 86_400, 1e300])
+def test_longer_than_any_life_is_for_ever(cache: KvasirCache, timeout: float) -> None:
+    cache.set("k", 1, timeout=timeout)
+    entry = cache._store.get(cache._key("k", None))
+    assert entry
+    assert entry.expires_at is None
+
+
+def test_one_location(server: Server) -> None:
+    with pytest.raises(ImproperlyConfigured, match="one server"):
+        KvasirCache([server.url], {})  # type: ignore[arg-type]
 
 
 def test_clearing_the_cache_leaves_the_rest_of_the_store(cache: KvasirCache, server: Server) -> None:

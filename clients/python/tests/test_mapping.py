@@ -65,11 +65,39 @@ def test_emptying_it(mapping: StoreMapping, kv: Store) -> None:
     others = [entry.key for entry in kv.scan()]
     mapping.update({("a",): 1, ("b",): 2, ("b", "c"): 3})
     assert mapping.popitem() == (("a",), 1)
+    mapping.update({str(n): n for n in range(1_200)})
     mapping.clear()
     assert (len(mapping), list(mapping), bool(mapping)) == (0, [], False)
     with pytest.raises(KeyError, match="empty"):
         mapping.popitem()
     assert [entry.key for entry in kv.scan()] == others
+
+
+def test_keys_that_no_entry_can_have(mapping: StoreMapping) -> None:
+    for key in ((), "\ud800", "x" * 3_000):
+        assert key not in mapping
+        assert mapping.get(key) is None
+        assert mapping.pop(key, 5) == 5
+        for failing in (mapping.__getitem__, mapping.__delitem__, mapping.pop):
+            with pytest.raises(KeyError):
+                failing(key)
+
+
+def test_clearing_leaves_an_entry_that_comes_meanwhile(kv: Store) -> None:
+    """The entry whose key is the prefix itself is not the mapping's."""
+    mapping = StoreMapping(kv, "p")
+    mapping.update({str(n): n for n in range(5)})
+    begin = kv.transaction
+
+    def transaction() -> Any:
+        kv.set("p", "other")
+        kv.transaction = begin  # type: ignore[method-assign]
+        return begin()
+
+    kv.transaction = transaction  # type: ignore[method-assign]
+    mapping.clear()
+    assert [entry.key for entry in kv.scan()] == [("p",)]
+    assert len(mapping) == 0
 
 
 def test_a_part_alone_is_a_key_of_one_part(mapping: StoreMapping) -> None:

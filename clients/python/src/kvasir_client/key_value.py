@@ -6,7 +6,8 @@ and the life is the entry's own: every program that reads the store sees both as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 
 from key_value.aio.errors import SerializationError
@@ -21,10 +22,11 @@ from key_value.aio.stores.base import (
 
 from kvasir_client.aio import AsyncClient, AsyncStore, AsyncTransaction
 from kvasir_client.entries import Entry, Raw
+from kvasir_client.errors import TooLarge
 from kvasir_client.keys import Key, prefix_of
 from kvasir_client.wire import dumps
 
-#: The most keys that one transaction, and one reading of many, may have.
+#: The most keys that one transaction of deletions, and one reading of many, may have.
 BATCH = 1_000
 
 
@@ -71,9 +73,18 @@ class KvasirStore(
     async def _get_managed_entries(self, *, collection: str, keys: Sequence[str]) -> list[ManagedEntry | None]:
         found: list[ManagedEntry | None] = []
         for begin in range(0, len(keys), BATCH):
-            entries = await self._store.get_many(self._key(collection, key) for key in keys[begin : begin + BATCH])
-            found += map(_managed, entries)
+            found += await self._get_many([self._key(collection, key) for key in keys[begin : begin + BATCH]])
         return found
+
+    async def _get_many(self, keys: list[tuple[str, ...]]) -> list[ManagedEntry | None]:
+        """All in one snapshot, unless their values are too long for one answer."""
+        try:
+            return list(map(_managed, await self._store.get_many(keys)))
+        except TooLarge:
+            if len(keys) == 1:
+                raise
+        half = len(keys) // 2
+        return await self._get_many(keys[:half]) + await self._get_many(keys[half:])
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: ManagedEntry) -> None:
         await self._store.set(self._key(collection, key), _text(managed_entry), ttl=_ttl(managed_entry.ttl))
@@ -88,11 +99,14 @@ class KvasirStore(
         created_at: datetime,  # noqa: ARG002 - the server has a clock of its own
         expires_at: datetime | None,  # noqa: ARG002
     ) -> None:
-        pairs = list(zip(keys, managed_entries, strict=True))
-        for begin in range(0, len(pairs), BATCH):
-            async with self._store.transaction() as transaction:
-                for key, entry in pairs[begin : begin + BATCH]:
-                    transaction.set(self._key(collection, key), _text(entry), ttl=_ttl(ttl))
+        transaction = self._store.transaction()
+        for key, entry in zip(keys, managed_entries, strict=True):
+            transaction.set(self._key(collection, key), _text(entry), ttl=_ttl(ttl))
+            if transaction.full:
+                await transaction.commit()
+                transaction = self._store.transaction()
+        if len(transaction):
+            await transaction.commit()
 
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
         return await self._store.delete(self._key(collection, key))
@@ -107,18 +121,29 @@ class KvasirStore(
         return removed
 
     async def _get_collection_keys(self, *, collection: str, limit: int | None = None) -> list[str]:
-        children = self._store.children((*self._prefix, collection), limit=limit)
-        return [child.part async for child in children if child.entry]
+        children = self._store.children((*self._prefix, collection))
+        return await _first(limit, (child.part async for child in children if child.entry))
 
     async def _get_collection_names(self, *, limit: int | None = None) -> list[str]:
-        children = self._store.children(self._prefix, limit=limit)
-        return [child.part async for child in children if child.below]
+        children = self._store.children(self._prefix)
+        return await _first(limit, (child.part async for child in children if child.below))
 
     async def _delete_collection(self, *, collection: str) -> bool:
         return await self._store.delete_prefix((*self._prefix, collection)) > 0
 
     async def _delete_store(self) -> bool:
         return await self._store.delete_prefix(self._prefix, everything=True) > 0
+
+
+async def _first(limit: int | None, parts: AsyncGenerator[str, None]) -> list[str]:
+    """So many of them; None: all."""
+    found: list[str] = []
+    async with contextlib.aclosing(parts):
+        async for part in parts:
+            if limit is not None and len(found) >= limit:
+                break
+            found.append(part)
+    return found
 
 
 def _managed(entry: Entry | None) -> ManagedEntry | None:

@@ -6,11 +6,13 @@ programs may share a mapping; `setdefault`, `pop` and `popitem` hold even then. 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from typing import Any
 
 from kvasir_client.client import Store
-from kvasir_client.errors import ConditionNotMet
+from kvasir_client.entries import Entry
+from kvasir_client.errors import ConditionNotMet, Invalid, TooLarge
 from kvasir_client.keys import Key, parts_of, prefix_of
 from kvasir_client.operations import MISSING
 
@@ -25,8 +27,15 @@ class StoreMapping(MutableMapping[Key, Any]):
     def _whole(self, key: Key) -> tuple[str, ...]:
         return (*self._prefix, *parts_of(key))
 
+    def _get(self, key: Key, *, extend: bool) -> Entry | None:
+        """The entry of a key; None also of one that no entry can have."""
+        try:
+            return self._store.get(self._whole(key), extend=extend)
+        except (Invalid, TooLarge):
+            return None
+
     def __getitem__(self, key: Key) -> Any:
-        entry = self._store.get(self._whole(key))
+        entry = self._get(key, extend=True)
         if entry is None:
             raise KeyError(key)
         return entry.value
@@ -35,15 +44,18 @@ class StoreMapping(MutableMapping[Key, Any]):
         self._store.set(self._whole(key), value)
 
     def __delitem__(self, key: Key) -> None:
-        if not self._store.delete(self._whole(key)):
+        try:
+            there = self._store.delete(self._whole(key))
+        except (Invalid, TooLarge):
+            there = False
+        if not there:
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
         try:
-            whole = self._whole(key)  # type: ignore[arg-type]
+            return self._get(key, extend=False) is not None  # type: ignore[arg-type]
         except TypeError:
             return False
-        return self._store.get(whole, extend=False) is not None
 
     def __iter__(self) -> Iterator[tuple[str, ...]]:
         for key, _ in self._scan(values=False):
@@ -77,10 +89,9 @@ class StoreMapping(MutableMapping[Key, Any]):
 
     def pop(self, key: Key, default: Any = MISSING) -> Any:
         """Remove a key; the value that was removed. An absent key is `default`, or KeyError without one."""
-        whole = self._whole(key)
-        while (entry := self._store.get(whole, extend=False)) is not None:
+        while (entry := self._get(key, extend=False)) is not None:
             try:
-                self._store.delete(whole, if_version=entry.versionstamp)
+                self._store.delete(entry.key, if_version=entry.versionstamp)
             except ConditionNotMet:
                 continue
             return entry.value
@@ -90,24 +101,37 @@ class StoreMapping(MutableMapping[Key, Any]):
 
     def popitem(self) -> tuple[tuple[str, ...], Any]:
         """Remove the first key. Raises KeyError if there is none."""
-        for key in self:
-            value = self.pop(key, MISSING)
-            if value is not MISSING:
-                return key, value
+        # Of the first two entries, one may have the prefix itself as its key.
+        while found := list(self._scan(values=False, limit=2)):
+            key = found[0][0]
+            with contextlib.suppress(KeyError):  # somebody else was faster
+                return key, self.pop(key)
         raise KeyError("the mapping is empty")
 
     def clear(self) -> None:
-        """Remove every key, at once."""
-        if self._prefix:
-            # What has the prefix itself as its key is not ours to remove.
-            own = self._store.get(self._prefix, extend=False)
-            if own is not None:
-                super().clear()
-                return
-        self._store.delete_prefix(self._prefix, everything=True)
+        """Remove every key: at once, unless there is an entry whose key is the prefix, which is not ours to remove."""
+        if not self._prefix:
+            self._store.delete_prefix((), everything=True)
+            return
+        try:
+            with self._store.transaction() as transaction:
+                transaction.check(self._prefix)
+                transaction.delete_prefix(self._prefix)
+        except ConditionNotMet:
+            self._delete_each()
 
-    def _scan(self, *, values: bool) -> Iterator[tuple[tuple[str, ...], Any]]:
-        for entry in self._store.scan(self._prefix, values=values):
+    def _delete_each(self) -> None:
+        transaction = self._store.transaction()
+        for key in self:
+            transaction.delete(self._whole(key))
+            if transaction.full:
+                transaction.commit()
+                transaction = self._store.transaction()
+        if len(transaction):
+            transaction.commit()
+
+    def _scan(self, *, values: bool, limit: int | None = None) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for entry in self._store.scan(self._prefix, values=values, limit=limit):
             if len(entry.key) > len(self._prefix):
                 yield entry.key[len(self._prefix) :], entry.value
 
