@@ -277,7 +277,8 @@ class Change(Struct, frozen=True):
     #: "set": the key has the entry. "delete": it has none. "expiry": only the life of the entry has changed.
     #: "delete_range": all keys of the range were removed.
     kind: Literal["set", "delete", "expiry", "delete_range"]
-    #: Of the last commit that it tells of. The end of a life is no change.
+    #: Of the last commit that it tells of; of a set, the one that set the entry, whose life may be newer. The end of a
+    #: life is no change.
     versionstamp: int
     key: bytes
     #: As it was when it was read, perhaps newer than `versionstamp`: then another change follows

@@ -196,6 +196,26 @@ def test_a_slow_reader_gets_the_newest_state_of_each_key(lab: Lab) -> None:
     lab.run(story)
 
 
+def test_a_set_is_told_in_its_place_though_its_life_is_newer(lab: Lab) -> None:
+    """Whoever has been told up to a versionstamp, and leaves, must hear of what was set after it: not of a life alone."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        async with watching(engine, space) as (watch, before):
+            both = (await commit(engine, space, put(A), put(B))).versionstamp
+            touched = (await commit(engine, space, Touch(A, START + 500))).versionstamp
+            live = await until(watch, touched)
+        async with watching(engine, space, since=before) as (watch, _):
+            again = await until(watch, touched)
+        entry = await there(engine, space, A)
+        assert again == [Change("set", both, A, entry), Change("set", both, B, await there(engine, space, B))]
+        assert [(change.key, change.versionstamp) for change in live][:2] == [(A, both), (B, both)]
+        async with watching(engine, space, since=both) as (watch, _):
+            assert await until(watch, touched) == [Change("expiry", touched, A, entry)]
+
+    lab.run(story)
+
+
 def test_a_reader_beyond_its_bound_is_told_that_it_has_missed_something(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number

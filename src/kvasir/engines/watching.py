@@ -99,9 +99,12 @@ class Watcher:
         if change.end is not None:
             self._put_range(change, change.end)
             return
-        earlier = self._remove(change.key)
+        earlier = self._pending.get(change.key)
         if change.kind == "expiry" and earlier is not None and earlier.kind == "set":
-            change = Change("set", change.versionstamp, change.key, change.entry)
+            # It stays in its place: see `fold`.
+            self._pending[change.key] = Change("set", earlier.versionstamp, change.key, change.entry)
+            return
+        self._remove(change.key)
         self._add(change.key, change)
 
     def _put_range(self, change: Change, end: bytes) -> None:
@@ -288,9 +291,15 @@ def change_of(kind: int, stamp: int, key: bytes, entry: Entry | None) -> Change:
 
 
 def fold(logged: Iterable[Logged]) -> dict[tuple[int, bytes, bytes | None], tuple[int, int]]:
-    """The last of each key and each range, in order: kind and versionstamp by space, key and end."""
+    """The last of each key and each range, in order: kind and versionstamp by space, key and end.
+
+    A new life changes neither place nor versionstamp of an earlier set: that set tells of the entry with its newest life.
+    Told later than its own commit, it would be missed by whoever leaves in between, and is told of the life alone.
+    """
     folded: dict[tuple[int, bytes, bytes | None], tuple[int, int]] = {}
     for kind, space, stamp, key, end in logged:
-        earlier = folded.pop((space, key, end), None)
-        folded[space, key, end] = (earlier[0] if kind == EXPIRY and earlier is not None else kind), stamp
+        if kind == EXPIRY and folded.get((space, key, end), (EXPIRY, 0))[0] != EXPIRY:
+            continue
+        folded.pop((space, key, end), None)
+        folded[space, key, end] = kind, stamp
     return folded
