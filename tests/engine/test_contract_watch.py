@@ -12,7 +12,7 @@ from kvasir.engine import Engine, Watch
 from kvasir.errors import NotFound, Unavailable
 from kvasir.keys import text_range, under
 from kvasir.limits import Limits
-from kvasir.model import Change, Changes, Delete, DeleteRange, Increment, KeyRange, Touch, Write
+from kvasir.model import Change, Changes, Commit, Delete, DeleteRange, Increment, KeyRange, Touch, Write
 from tests.support.clock import START
 from tests.support.lab import Lab, commit, k, new_space, one, put, there
 
@@ -197,7 +197,7 @@ def test_a_slow_reader_gets_the_newest_state_of_each_key(lab: Lab) -> None:
 
 
 def test_a_set_is_told_in_its_place_though_its_life_is_newer(lab: Lab) -> None:
-    """Whoever has been told up to a versionstamp, and leaves, must hear of what was set after it: not of a life alone."""
+    """Whoever was told up to a versionstamp, and leaves, must hear of what was set after it, not of a life alone."""
 
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number
@@ -212,6 +212,23 @@ def test_a_set_is_told_in_its_place_though_its_life_is_newer(lab: Lab) -> None:
         assert [(change.key, change.versionstamp) for change in live][:2] == [(A, both), (B, both)]
         async with watching(engine, space, since=both) as (watch, _):
             assert await until(watch, touched) == [Change("expiry", touched, A, entry)]
+
+    lab.run(story)
+
+
+def test_sets_of_one_key_that_share_a_commit_are_told_in_order(lab: Lab) -> None:
+    """A durable engine writes the last of them alone."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        async with watching(engine, space) as (watch, before):
+            writes = [Write(space, (put(key),)) for key in (A, B, A, C, B)]
+            outcomes = await asyncio.gather(*(engine.write([write]) for write in writes))
+            stamps = [outcome.versionstamp for (outcome,) in outcomes if isinstance(outcome, Commit)]
+            await until(watch, stamps[-1])
+        async with watching(engine, space, since=before) as (watch, _):
+            again = await until(watch, stamps[-1])
+        assert [(change.key, change.versionstamp) for change in again] == list(zip((A, C, B), stamps[2:], strict=True))
 
     lab.run(story)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 from kvasir.errors import KvasirError, Unavailable
@@ -293,9 +294,11 @@ def change_of(kind: int, stamp: int, key: bytes, entry: Entry | None) -> Change:
 def fold(logged: Iterable[Logged]) -> dict[tuple[int, bytes, bytes | None], tuple[int, int]]:
     """The last of each key and each range, in order: kind and versionstamp by space, key and end.
 
-    A new life changes neither place nor versionstamp of an earlier set: that set tells of the entry with its newest life.
+    A new life changes neither place nor versionstamp of an earlier set, which tells of the entry with its newest life.
     Told later than its own commit, it would be missed by whoever leaves in between, and is told of the life alone.
     """
+    # An engine that makes one of two Sets of a key logs it in the place of the first, as of the last.
+    logged = sorted(logged, key=itemgetter(2))
     folded: dict[tuple[int, bytes, bytes | None], tuple[int, int]] = {}
     for kind, space, stamp, key, end in logged:
         if kind == EXPIRY and folded.get((space, key, end), (EXPIRY, 0))[0] != EXPIRY:
