@@ -344,6 +344,27 @@ def test_reading_extends_the_life_of_an_entry_set_so() -> None:
     bench.run(story)
 
 
+def test_reading_an_entry_that_lives_for_ever_leaves_it_so() -> None:
+    """Though it was set with a life that slides."""
+    bench = Bench()
+
+    async def story() -> None:
+        await bench.commit(put(A, ttl=100, refresh=True))
+        await bench.commit(Touch(A, None))
+        before = await bench.entry(A)
+        assert before is not None
+        assert (before.expires_at, before.refresh) == (None, 100)
+        bench.clock.now += 1_000
+        assert bench.store.get_nowait(role("viewer"), bench.space, [A]) in (None, [before])
+        assert await bench.entry(A, role("viewer")) == before
+        await bench.commit(Touch(A, bench.clock.now + 10))
+        entry = await bench.entry(A)
+        assert entry is not None
+        assert entry.expires_at == bench.clock.now + 100
+
+    bench.run(story)
+
+
 def test_a_batch_extends_each_of_its_entries_and_answers_in_order() -> None:
     bench = Bench()
 

@@ -56,6 +56,12 @@ FIXED: dict[str, tuple[Row, ...]] = {
         ),
         ("dialects.native.durations:LONGEST", "A duration of `/v1`: a hundred years", "milliseconds", INVALID),
         (
+            "dialects.native.lines:LONGEST_REFRESH",
+            "`refresh` in a line of an import: to the end of the year 9999",
+            "milliseconds",
+            "the line is refused",
+        ),
+        (
             "dialects.native.parameters:PAGE_ENTRIES",
             "Number of entries or children on one page of `/v1`",
             "count",

@@ -56,10 +56,15 @@ class Entry(Struct, frozen=True, gc=False):
     sequence: int
     created_at: int
     expires_at: int | None = None
-    #: Milliseconds by which reading the entry extends its life; None: reading does not.
+    #: Milliseconds by which reading the entry extends its life, while it has an end; None: reading does not.
     refresh: int | None = None
     #: JSON object text, or None
     metadata: bytes | None = None
+
+    @property
+    def slides(self) -> bool:
+        """Whether reading extends its life. A touch may have taken the end away, and may give it one again."""
+        return self.refresh is not None and self.expires_at is not None
 
 
 class Joined(Struct, frozen=True, gc=False):

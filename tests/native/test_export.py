@@ -87,6 +87,40 @@ def test_an_export_goes_into_an_import(kv: Client, other: Client) -> None:
         }
 
 
+def test_sliding_lives_without_an_end_and_with_a_far_one_come_through(kv: Client, other: Client) -> None:
+    kv.set("a", 1, "ttl=1h&refresh=true")
+    kv.ask("POST", "atomic", json={"mutations": [{"type": "touch", "key": ["a"], "expires_at": None}]})
+    kv.set("b", 1, "expires_at=9999-12-31T23:59:59Z&refresh=true")
+    assert "kvasir-expires-at" not in kv.get("a").headers
+    tags = {kv.get("a", "form=entry").headers["etag"] for _ in range(3)}
+    assert len(tags) == 1
+    before = exported(kv)
+    assert [line["expires_at"] for line in before] == [None, "9999-12-31T23:59:59.000Z"]
+    report = other.ask("POST", "import", content=kv.ask("GET", "export").content).json()
+    assert (report["set"], report["refused"], report["whole"]) == (2, 0, True)
+    names = ("key", "refresh", "expires_at")
+    assert [[line[name] for name in names] for line in exported(other)] == [
+        [line[name] for name in names] for line in before
+    ]
+
+
+@pytest.mark.parametrize("mode", ["replace", "keep", "fail"])
+def test_lines_outside_a_keys_prefix_are_refused_one_by_one(
+    v1: httpx.Client, kv: Client, server: Server, mode: str
+) -> None:
+    key = v1.post("keys", json={"name": "narrow", "role": "developer", "prefix": ["team"]}).json()["key"]
+    lines = b'{"key":["team","x"],"value":1}\n{"key":["other","x"],"value":1}\n'
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=f"{server.url}/v1/", headers=headers, trust_env=False) as client:
+        for dry_run in ("true", "false"):
+            path = f"spaces/{kv.id}/import?mode={mode}&dry_run={dry_run}"
+            report = client.post(path, content=lines).json()
+            assert (report["set"], report["refused"]) == (1, 1)
+            assert report["refusals"][0]["line"] == 2
+            assert "prefix" in report["refusals"][0]["reason"]
+    assert [line["key"] for line in exported(kv)] == [["team", "x"]]
+
+
 def test_a_stream_that_is_cut_at_any_byte_is_known_as_cut(kv: Client, other: Client) -> None:
     for key in ("a", "b", "c"):
         kv.set(key, {"end": {"entries": 1}})
@@ -132,6 +166,7 @@ def test_what_a_line_may_have(kv: Client) -> None:
         ({"key": ["a"], "value": 1, "expires_at": "2000-01-01T00:00:00Z"}, "in the past"),
         ({"key": ["a"], "value": 1, "metadata": []}, "metadata must be an object"),
         ({"key": ["a"], "value": 1, "refresh": True}, "refresh needs"),
+        ({"key": ["a"], "value": 1, "refresh": 5, "ttl": "1h"}, "write true"),
         ({"key": ["x" * 2047], "value": 1}, "the key is"),
         ({"key": ["a"], "value": "x" * 2**20}, "the value is"),
         ({"key": ["a"], "value": 1, "metadata": {"x": "y" * 16_384}}, "the metadata is"),

@@ -47,7 +47,7 @@ class Reader:
     async def extended(self, space: Space, keys: Sequence[bytes], entries: list[Entry | None]) -> list[Entry | None]:
         """The entries, whose lives are extended if they were set so."""
         for entry in entries:
-            if entry is not None and entry.refresh is not None:
+            if entry is not None and entry.slides:
                 return await extend_lives(self._engine, self._time_in, self._limits, space, keys, entries)
         return entries
 

@@ -31,7 +31,7 @@ async def extend_lives(
     for _ in range(ROUNDS):
         now = time_in(space)
         clear_at = next_clear(space, now)
-        due = {entry.key: entry for entry in entries if entry is not None and entry.refresh is not None}
+        due = {entry.key: entry for entry in entries if entry is not None and entry.slides}
         expiries = {key: now + (entry.refresh or 0) for key, entry in due.items()}
         if clear_at is not None:
             expiries = {key: min(expiry, clear_at) for key, expiry in expiries.items()}
@@ -57,6 +57,6 @@ async def extend_lives(
             ]
         # One has been replaced, removed or has expired since: read them all again, in one snapshot.
         entries = await engine.get(space.number, keys, limits.batch_answer_bytes)
-        if not any(entry is not None and entry.refresh is not None for entry in entries):
+        if not any(entry is not None and entry.slides for entry in entries):
             return entries
     raise Unavailable("the entry changes faster than its expiry can be extended; try again")

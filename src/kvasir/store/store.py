@@ -199,7 +199,7 @@ class Store:
         entries = self._engine.get_nowait(space.number, keys)
         if entries is not None:
             for entry in entries:
-                if entry is not None and entry.refresh is not None:
+                if entry is not None and entry.slides:
                     return None  # its new expiry must be durable first
         return entries
 

@@ -16,7 +16,7 @@ from kvasir.dialects.native.preconditions import ConditionNotMet
 from kvasir.errors import Forbidden, Invalid, KvasirError, TooLarge
 from kvasir.keys import unpack
 from kvasir.model import Check, Commit, Present, Space, Write
-from kvasir.store.permissions import WRITERS, require
+from kvasir.store.permissions import WRITERS, confine, only, require
 
 #: A batch ends once it has so many entries, or so many bytes of values.
 BATCH_ENTRIES, BATCH_BYTES = 500, 1_048_576
@@ -112,6 +112,9 @@ class _Import:
                 item = lines.read(text, store.limits, now)
             else:
                 item = await aside(lines.read, text, store.limits, now)
+            if isinstance(item, Item):
+                # A line of its own is refused, before it is in a batch with others.
+                confine(self._call.principal, only(item.key))
         except KvasirError as refusal:
             self._refuse(refusal.message)
             return

@@ -15,6 +15,9 @@ from kvasir.keys import pack
 from kvasir.limits import Limits
 from kvasir.model import Mutation, Set, Touch
 
+#: That of an entry which was set to live to the end of the year 9999, in milliseconds since 1970
+LONGEST_REFRESH = 253_402_300_799_999
+
 #: Members of an exported line that an import has no use for: it makes them anew.
 IGNORED = frozenset({"created_at", "versionstamp"})
 
@@ -116,14 +119,13 @@ def _mutations(line: Line, key: bytes, value: bytes, metadata: bytes | None, now
         raise blame("", "ttl", "contradicts expires_at; give one of them")
     if expires_at is not None and expires_at <= now:
         raise blame("", "expires_at", "is in the past")
-    slides = line.refresh not in (None, False)
-    if slides and ttl is None and expires_at is None:
-        raise blame("", "refresh", "needs a ttl or expires_at")
     if isinstance(line.refresh, bool) or line.refresh is None:
-        return (Set(key, value, metadata, ttl, expires_at, slides),)
-    if not 0 < line.refresh <= durations.LONGEST:
-        raise blame("", "refresh", "must be true, or milliseconds above 0 and at most a hundred years")
-    if expires_at is None:
-        raise blame("", "refresh", "in milliseconds needs expires_at")
+        if line.refresh and ttl is None and expires_at is None:
+            raise blame("", "refresh", "needs a ttl or expires_at")
+        return (Set(key, value, metadata, ttl, expires_at, bool(line.refresh)),)
+    if not 0 < line.refresh <= LONGEST_REFRESH:
+        raise blame("", "refresh", f"must be true, or milliseconds from 1 to {LONGEST_REFRESH}")
+    if ttl is not None:
+        raise blame("", "refresh", "in milliseconds goes with expires_at, or with no end; with a ttl, write true")
     # The length of the sliding life is that of the line, its present end another.
     return (Set(key, value, metadata, line.refresh, None, True), Touch(key, expires_at))

@@ -192,7 +192,7 @@ async def increment(call: Call) -> bytes:
         if not -INT64 <= (total := int(text) + by) < INT64:
             raise ApiError(RANGE, "the sum", -INT64, INT64 - 1, field="by")
         value = b'"%d"' % total if entry.value[:1] == b'"' else b"%d" % total
-        if renews or entry.refresh is None:
+        if renews or not entry.slides:
             return Set(packed, value, entry.metadata, expires_at=expires_at if renews else entry.expires_at)
         return Set(packed, value, entry.metadata, ttl=entry.refresh, refresh=True)
 

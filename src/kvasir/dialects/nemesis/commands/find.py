@@ -249,7 +249,7 @@ def _rewritten(context: CommandContext, name: str, value: Any, old: Entry) -> Se
         parse(new.value, max_depth)
     except (Malformed, RecursionError):
         raise TooLarge(f"the value of {name[:100]!r} would be nested deeper than {max_depth} levels") from None
-    if old.refresh is not None:  # reading it has extended its life
+    if old.slides:  # reading it has extended its life
         return Set(new.key, new.value, old.metadata, ttl=old.refresh, refresh=True)
     return Set(new.key, new.value, old.metadata, expires_at=old.expires_at)
 
