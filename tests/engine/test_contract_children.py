@@ -6,7 +6,7 @@ import pytest
 
 from kvasir.engine import Engine
 from kvasir.keys import pack, prefix_range, unpack
-from kvasir.model import Delete, KeyRange
+from kvasir.model import Child, Children, Delete, KeyRange
 from tests.support.lab import Lab, commit, joined, k, new_space, put, scanned, there, unnumbered
 
 
@@ -112,6 +112,23 @@ def test_a_page_of_children_goes_on_behind_a_part_that_is_gone(lab: Lab) -> None
         page = await engine.children(space, b"", after=k("d") + b"\xff")
         assert [unpack(child.key) for child in page.children] == [["e"]]
         assert (await engine.children(space, b"", after=k("e") + b"\xff")).children == []
+
+    lab.run(story)
+
+
+def test_a_position_beside_the_prefix_shows_nothing_of_what_is_there(lab: Lab) -> None:
+    """Nobody is given such a position, but a client may make one."""
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        keys = [k("a"), k("a", "x"), k("a\0"), k("a\0", "x"), k("ab", "x"), k("b"), k("b", "x")]
+        await commit(engine, space, *(put(key) for key in keys))
+        for limit in (None, 1):
+            for position in (k("a\0"), k("a\0", "x"), k("ab"), k("ab", "x"), k("b"), k("b", "x"), b"\x03"):
+                assert await engine.children(space, k("a"), after=position, limit=limit) == Children([], None)
+            for position in (b"", k(""), k("A", "x"), k("a")):
+                page = await engine.children(space, k("a"), after=position, limit=limit)
+                assert page == Children([Child(k("a", "x"), entry=True, below=False)], None)
 
     lab.run(story)
 

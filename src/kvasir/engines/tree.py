@@ -15,8 +15,12 @@ Seek = Callable[[bytes], tuple[bytes | None, bool]]
 
 
 def interrupted_at(prefix: bytes, position: bytes) -> bytes | None:
-    """The child among whose keys an earlier page stopped; None: it stopped behind a child."""
-    return None if position == prefix or position.endswith(b"\xff") else child_of(prefix, position)
+    """The child among whose keys an earlier page stopped; None: it stopped behind a child.
+
+    None for a position beside the prefix, too, which no page has given: what is there is no child.
+    """
+    below = prefix < position < under(prefix).end
+    return child_of(prefix, position) if below and not position.endswith(b"\xff") else None
 
 
 def page_of(prefix: bytes, position: bytes, entry: bytes | None, limit: int | None, seek: Seek) -> Children:
