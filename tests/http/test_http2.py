@@ -224,6 +224,20 @@ def test_who_is_answered_may_ping_for_ever(house: House) -> None:
     assert not house.closed
 
 
+@pytest.mark.parametrize("target", ['/a?key=["é"]', "/é"])
+def test_a_target_that_is_not_ascii_is_refused_as_in_the_other_version(target: str) -> None:
+    """Its bytes would be taken for characters, and a value be stored under another key than was meant."""
+    house = House()
+    house.exchange()
+    headers = [(b":method", b"PUT"), (b":path", target.encode()), *HEADERS[2:]]
+    house.client.send_headers(1, headers, end_stream=True)
+    house.client.send_headers(3, HEADERS, end_stream=True)
+    events = house.exchange()
+    assert (status_of(events, 1), status_of(events, 3)) == (b"400", b"200")
+    assert b"percent-encode" in body_of(events, 1)
+    assert [request.path for request in house.requests] == ["/a"]
+
+
 def test_a_flood_of_continuation_ends_the_connection() -> None:
     house = House()
     house.exchange()
@@ -255,7 +269,7 @@ def test_a_head_beyond_the_limits_is_refused_and_other_streams_go_on(ended: bool
     events = house.exchange()
     assert (status_of(events, 5), status_of(events, 7)) == (b"431", b"414")
     assert b"too many lines" in body_of(events, 5)
-    assert b"longer than 20 bytes" in body_of(events, 7)
+    assert b"longer than 20 bytes; send what is long, as many keys, in a body" in body_of(events, 7)
     resets = [event.stream_id for event in events if isinstance(event, h2.events.StreamReset)]
     assert resets == ([] if ended else [5, 7])
     assert len(house.requests) == 2

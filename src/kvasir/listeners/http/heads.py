@@ -57,7 +57,7 @@ def plain_line(line: bytes) -> Line | None:
 
 def long_target(target_bytes: int) -> tuple[int, str]:
     """The refusal of a path and query beyond the limit."""
-    return 414, f"the path is longer than {target_bytes:,} bytes"
+    return 414, f"path and query are longer than {target_bytes:,} bytes; send what is long, as many keys, in a body"
 
 
 def refusal(status: int, message: str) -> Response:

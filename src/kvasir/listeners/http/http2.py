@@ -98,6 +98,9 @@ class Http2(Http2Answers):
         if len(target) > limits.target_bytes:
             self._refuse(event, *long_target(limits.target_bytes))
             return
+        if not target.isascii():
+            self._refuse(event, 400, "path and query must be ASCII: percent-encode the UTF-8 of other characters")
+            return
         request = self._open[stream] = Request(self._listener, self, Line.of(method, target), headers, declared)
         request.stream = stream
         if declared != 0:
