@@ -129,6 +129,8 @@ def test_touch_changes_the_life_and_nothing_else(kv: Client) -> None:
         (b"9223372036854775806", 1, 2**63 - 1),
         (b"0", -(2**63), -(2**63)),
         (b"9007199254740993", "2", 9007199254740995),
+        (b"0", str(-(2**63)), -(2**63)),
+        (b"7", "-0", 7),
     ],
 )
 def test_an_increment_is_exact_and_keeps_life_and_metadata(kv: Client, value: bytes, by: Any, result: int) -> None:
@@ -169,10 +171,17 @@ def test_what_cannot_be_incremented_is_refused_and_nothing_is_done(kv: Client, v
         (put("a", colour="red"), "mutations[0]"),
         ({"type": "delete_prefix", "prefix": []}, "mutations[0].prefix"),
         ({"type": "delete_prefix", "prefix": ["a"], "all": True}, "mutations[0].all"),
+        ({"type": "delete_prefix", "prefix": ["a"], "expect": -1}, "mutations[0].expect"),
+        ({"type": "delete_prefix", "prefix": ["a"], "expect": 2**53 + 1}, "mutations[0].expect"),
+        ({"type": "delete_prefix", "prefix": ["a"], "expect": 2**63}, "mutations[0].expect"),
         ({"type": "touch", "key": ["a"]}, "mutations[0].ttl"),
         ({"type": "touch", "key": ["a"], "ttl": "1s", "expires_at": None}, "mutations[0].ttl"),
         ({"type": "increment", "key": ["a"], "by": 2**63}, "mutations[0].by"),
         ({"type": "increment", "key": ["a"], "initial": "x"}, "mutations[0].initial"),
+        *(
+            ({"type": "increment", "key": ["a"], "by": text}, "mutations[0].by")
+            for text in ("1_0", " 5 ", "5\n", "٣", "+5", "05", "-", "", "0x1", str(2**63), "9" * 400)
+        ),
     ],
 )
 def test_unfit_mutations_are_refused_by_name(kv: Client, mutation: Any, field: str) -> None:
@@ -186,6 +195,22 @@ def test_unfit_mutations_are_refused_by_name(kv: Client, mutation: Any, field: s
 )
 def test_unfit_checks_are_refused(kv: Client, check: Any) -> None:
     assert refusal(atomic(kv, checks=[check]))[0] == 400
+
+
+@pytest.mark.parametrize("text", ["", "ABC", '"{}"', "{}0", "{}\n", "W/{}", "0000000000000000ABCD"])
+def test_a_check_of_what_is_no_versionstamp_is_refused_by_name(kv: Client, text: str) -> None:
+    """As a condition it could never hold: who repeats the transaction on each 412 would do so for ever."""
+    stamp = kv.set("a", 1).json()["versionstamp"]
+    right = {"key": ["a"], "versionstamp": stamp}
+    wrong = {"key": ["a"], "versionstamp": text.format(stamp)}
+    answer = atomic(kv, put("a", 2), checks=[right, wrong])
+    assert refusal(answer) == (400, "invalid", ["checks[1].versionstamp"])
+
+
+@pytest.mark.parametrize("stamp", ["0" * 20, "f" * 20, "00000000000000000001"])
+def test_a_versionstamp_that_no_entry_has_is_a_condition_that_is_not_met(kv: Client, stamp: str) -> None:
+    kv.set("a", 1)
+    assert refusal(atomic(kv, put("a", 2), checks=[{"key": ["a"], "versionstamp": stamp}])) == (412, "conflict", [])
 
 
 def test_limits_of_a_transaction(kv: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,10 @@ from kvasir.model import (
 
 #: What an increment may add: 63 bits and a sign.
 LARGEST = (1 << 63) - 1
+
+#: An integer as JSON writes it, of no more digits than 63 bits and a sign may have. Python's own would take 1_0, too.
+_is_integer = re.compile("-?(?:0|[1-9][0-9]{0,18})").fullmatch
+_is_versionstamp = re.compile("[0-9a-f]{20}").fullmatch
 
 
 async def commit(services: Services, call: Call) -> Response:
@@ -79,7 +84,10 @@ def condition_of(check: bodies.Check, at: str) -> Condition:
         return Present(key)
     if check.present is False or check.versionstamp is None:
         return Check(key, None)
-    return Check(key, parse_versionstamp(str(check.versionstamp)))
+    if not _is_versionstamp(stamp := str(check.versionstamp)):
+        # As a condition that never holds it would look as if somebody else had been faster, each time.
+        raise blame(at, "versionstamp", "must be 20 digits of 0-9a-f, as an entry has them and without quotes, or null")
+    return Check(key, parse_versionstamp(stamp))
 
 
 def mutation_of(asked: bodies.Mutation, at: str, limits: Limits, now: int) -> Mutation:
@@ -178,10 +186,7 @@ def _increment(asked: bodies.Increment, at: str, now: int) -> Increment:
 
 
 def _integer(given: int | str, at: str, name: str) -> int:
-    try:
-        number = int(given) if isinstance(given, int) or len(given) < 21 else LARGEST + 1
-    except ValueError:
-        number = LARGEST + 1
+    number = int(given) if isinstance(given, int) or _is_integer(given) else LARGEST + 1
     if not -LARGEST - 1 <= number <= LARGEST:
         raise blame(at, name, "must be an integer of 63 bits and a sign, as a number or as text")
     return number

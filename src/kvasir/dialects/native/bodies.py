@@ -85,7 +85,7 @@ class Check(Body, frozen=True):
     """That a key has a versionstamp (null: does not exist), or that it exists at all."""
 
     key: Parts
-    versionstamp: str | UnsetType | None = UNSET
+    versionstamp: Annotated[str | UnsetType | None, Meta(extra_json_schema={"pattern": "^[0-9a-f]{20}$"})] = UNSET
     present: bool | UnsetType = UNSET
 
 
@@ -112,7 +112,7 @@ class DeletePrefix(Body, frozen=True, tag_field="type", tag="delete_prefix"):
     """Remove a key and all below it; with `expect` only if there are exactly so many."""
 
     prefix: Parts
-    expect: Annotated[int, Meta(ge=0)] | None = None
+    expect: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     all: bool = False
 
 
