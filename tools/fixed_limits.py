@@ -393,6 +393,7 @@ INNER = {
     "dialects.cors": "MAX_AGE_SECONDS",
     "dialects.ignored": "MOST_LINES NAME_CHARACTERS",
     "dialects.native.app": "REMEMBERED_CHARACTERS",
+    "dialects.native.bodies": "TOLD_CHARACTERS",
     "dialects.native.cursor": "_CHECK_BYTES",
     "dialects.native.importing": "BATCH_BYTES BATCH_ENTRIES",
     "dialects.native.stats": "INTERVAL_SECONDS WINDOW_SECONDS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -213,6 +214,27 @@ def test_a_versionstamp_that_no_entry_has_is_a_condition_that_is_not_met(kv: Cli
     assert refusal(atomic(kv, put("a", 2), checks=[{"key": ["a"], "versionstamp": stamp}])) == (412, "conflict", [])
 
 
+def test_a_word_that_is_none_of_those_allowed_is_answered_with_these(kv: Client) -> None:
+    for mutation, allowed in (
+        ({"type": "rename", "key": ["a"]}, "set, delete, delete_prefix, touch, increment"),
+        (put("a", keep=["expiry", "value"]), "expiry, metadata"),
+    ):
+        (field,) = atomic(kv, mutation).json()["fields"]
+        assert field["message"] == f"must be one of: {allowed}"
+
+
+def test_a_refusal_repeats_no_more_than_a_little_of_what_was_sent(kv: Client) -> None:
+    long = "x" * 100_000
+    for body in ({long: 1}, {"mutations": [{"type": long}]}, {"mutations": [put("a", **{long: 1})]},
+                 {"mutations": [{"type": "set", "key": ["a"], "value": 1, "keep": [long]}]}):  # fmt: skip
+        answer = kv.ask("POST", "atomic", json=body)
+        assert refusal(answer)[0] == 400
+        assert len(answer.content) < 2_000
+    lines = b"\n".join([json.dumps({"key": ["a"], "value": 1, f"{long}{n}": 1}).encode() for n in range(5)])
+    report = kv.ask("POST", "import", content=lines).json()
+    assert [len(line["reason"]) < 500 for line in report["refusals"]] == [True] * 5
+
+
 def test_limits_of_a_transaction(kv: Client) -> None:
     assert refusal(kv.ask("POST", "atomic", json={})) == (400, "invalid", [])
     assert atomic(kv, *[put(f"k{n}") for n in range(1_000)]).status_code == 200
@@ -220,4 +242,6 @@ def test_limits_of_a_transaction(kv: Client) -> None:
     assert refusal(atomic(kv, put("a"), put("x" * 2047))) == (413, "too_large", ["mutations[1].key"])
     large = refusal(atomic(kv, put("a"), put("b", "x" * 2**20)))
     assert large == (413, "too_large", ["mutations[1].value"])
+    prefix = refusal(atomic(kv, put("a"), {"type": "delete_prefix", "prefix": ["x" * 2047]}))
+    assert prefix == (413, "too_large", ["mutations[1].prefix"])
     assert kv.ask("DELETE", "entries?all=true&expect=1000").status_code == 204

@@ -104,6 +104,8 @@ def test_nobody_makes_a_key_with_wider_spaces_prefix_or_a_later_end(v1: httpx.Cl
 def test_unfit_keys_are_refused_by_name(v1: httpx.Client, options: Any, fields: list[str]) -> None:
     answer = v1.post("keys", json={"name": "x", "role": "viewer"} | options)
     assert refusal(answer) == (400, "invalid", fields)
+    for what in answer.json()["fields"]:
+        assert what["message"].startswith(("must ", "is no ", "contradicts ")), "it says what is allowed"
 
 
 def test_a_prefix_limit_holds_for_every_operation(v1: httpx.Client, kv: Client, server: Server) -> None:

@@ -37,6 +37,13 @@ def test_what_is_no_json_is_refused(kv: Client, wrong: bytes) -> None:
     assert kv.get("a").status_code == 404
 
 
+def test_an_empty_body_is_called_so(kv: Client) -> None:
+    for method, path in (("PUT", "entries/a"), ("POST", "atomic"), ("POST", "get")):
+        answer = kv.ask(method, path)
+        assert refusal(answer) == (400, "invalid", [])
+        assert answer.json()["detail"].startswith("the body is empty; it must be ")
+
+
 def test_a_value_may_be_a_mebibyte_and_no_more(kv: Client) -> None:
     assert kv.set("a", b'"' + b"x" * (2**20 - 2) + b'"').status_code == 201
     assert refusal(kv.set("a", b'"' + b"x" * (2**20 - 1) + b'"')) == (413, "too_large", ["value"])
@@ -284,7 +291,10 @@ def test_metadata_in_a_header_is_an_object_in_ascii_of_at_most_4_kib(kv: Client)
         ["kvasir-metadata"],
     )
     assert refusal(kv.set("a", 1, kvasir_metadata="[]")) == (400, "invalid", ["kvasir-metadata"])
-    assert refusal(kv.set("a", 1, kvasir_metadata="{")) == (400, "invalid", [])
+    for wrong in ("{", "", '{"a":1,"a":2}', '{"a":1}, {"b":2}'):
+        answer = kv.set("a", 1, kvasir_metadata=wrong)
+        assert refusal(answer) == (400, "invalid", ["kvasir-metadata"])
+        assert answer.json()["detail"].startswith("kvasir-metadata must be a JSON object: ")
     raw = kv.ask("PUT", "entries/a", content=b"1", headers=[(b"Kvasir-Metadata", '{"é":1}'.encode())])
     assert refusal(raw) == (400, "invalid", ["kvasir-metadata"])
 

@@ -193,6 +193,13 @@ def test_many_keys_extend_sliding_lives_unless_told_not_to(kv: Client) -> None:
     assert entry["expires_at"] > before
 
 
+def test_a_prefix_that_is_too_long_is_blamed_by_its_name(kv: Client) -> None:
+    prefix = "x" * 2047
+    for method, path in (("GET", "entries"), ("GET", "children"), ("GET", "count"), ("GET", "export"), ("GET", "watch"),
+                         ("DELETE", "entries")):  # fmt: skip
+        assert refusal(kv.ask(method, f"{path}?prefix={prefix}")) == (413, "too_large", ["prefix"])
+
+
 @pytest.mark.parametrize(
     ("body", "status", "fields"),
     [

@@ -65,7 +65,10 @@ def test_an_application_is_made_with_a_number(v1: httpx.Client) -> None:
      ({"name": "a", "kind": "session"}, ["kind"]), ({"name": "a", "colour": 1}, [])],
 )  # fmt: skip
 def test_what_makes_no_space_is_refused(v1: httpx.Client, body: Any, fields: list[str]) -> None:
-    assert refusal(v1.post("spaces", json=body)) == (400, "invalid", fields)
+    answer = v1.post("spaces", json=body)
+    assert refusal(answer) == (400, "invalid", fields)
+    if fields == ["kind"]:
+        assert answer.json()["detail"] == "kind: must be one of: store, application"
 
 
 def test_a_store_is_renamed(v1: httpx.Client) -> None:

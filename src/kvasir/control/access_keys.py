@@ -75,9 +75,11 @@ def new_secret() -> str:
 async def create_key(engine: Engine, key: AccessKey) -> None:
     """Keep a new access key. Raises `Invalid` for a bad role or name and `Conflicting` if its id or secret exists."""
     if key.role not in ROLES:
-        raise Invalid(f"the role must be one of: {', '.join(ROLES)}", fields=(("role", "unknown"),))
+        wrong = f"must be one of: {', '.join(ROLES)}"
+        raise Invalid(f"the role {wrong}", fields=(("role", wrong),))
     if not 0 < len(key.name) <= NAME_CHARACTERS:
-        raise Invalid(f"the name must have 1 to {NAME_CHARACTERS} characters", fields=(("name", "length"),))
+        wrong = f"must have 1 to {NAME_CHARACTERS} characters"
+        raise Invalid(f"the name {wrong}", fields=(("name", wrong),))
     conditions = (Check(_by_id(key.id), None), Check(_by_digest(key.digest), None))
     if not isinstance(await records.write(engine, addition(key), conditions), Commit):
         raise Conflicting("an access key with this id or secret exists already")

@@ -109,7 +109,7 @@ async def create(
 ) -> Credentials:
     """Create a key with these roles, made here if none is given. Raises `Invalid` for an unknown role."""
     if unknown := [role for role in roles if role not in ROLES and role not in POWERLESS_ROLES]:
-        raise Invalid(f"there is no role {unknown[0]!r}; the roles are: {', '.join((*ROLES, *POWERLESS_ROLES))}")
+        raise Invalid(f"there is no role {unknown[0][:100]!r}; the roles are: {', '.join((*ROLES, *POWERLESS_ROLES))}")
     account_id = await account_of(engine, organisation)
     if private is None:
         private = await asyncio.to_thread(new_private_key)

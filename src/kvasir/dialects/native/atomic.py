@@ -102,6 +102,7 @@ def mutation_of(asked: bodies.Mutation, at: str, limits: Limits, now: int) -> Mu
                 raise blame(at, "all", "contradicts prefix; give one of them")
             if not asked.prefix and not asked.all:
                 raise blame(at, "prefix", "is empty, which stands for every key; say all: true if you mean that")
+            bodies.check_prefix(pack(asked.prefix), limits, f"{at}prefix")
             return DeleteRange(prefix_range(asked.prefix), asked.expect)
         case bodies.Touch():
             return _touch(asked, at, now)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from kvasir import jsontext
 from kvasir.beside.process import aside
-from kvasir.errors import Invalid
+from kvasir.errors import Invalid, TooLarge
 from kvasir.limits import Limits
 
 T = TypeVar("T")
@@ -22,12 +22,15 @@ class Body(Struct, frozen=True, forbid_unknown_fields=True):
 
 # -- spaces -----------------------------------------------------------------------------------------------
 
+_Kind = Literal["store", "application"]
+_Role = Literal["owner", "admin", "developer", "viewer"]
+
 
 class NewSpace(Body, frozen=True):
     """A store or an application to make, unless there is one of this name."""
 
     name: str
-    kind: Literal["store", "application"] = "store"
+    kind: _Kind = "store"
 
 
 class NewName(Body, frozen=True):
@@ -40,7 +43,7 @@ class NewKey(Body, frozen=True):
     """An access key to make. What is left out is not limited."""
 
     name: str
-    role: Literal["owner", "admin", "developer", "viewer"]
+    role: _Role
     spaces: Annotated[list[str] | None, Meta(description="Ids of the only spaces that it opens")] = None
     prefix: Annotated[list[str] | None, Meta(description="The parts that every key it may use begins with")] = None
     ttl: Annotated[str | None, Meta(description="Life from now on: 90s, 15m, 24h or 30d")] = None
@@ -64,9 +67,8 @@ class ConsoleCode(Body, frozen=True):
 # -- entries ----------------------------------------------------------------------------------------------
 
 Parts = Annotated[list[str], Meta(description="The parts of a key or a prefix")]
-_Keep = Annotated[
-    list[Literal["expiry", "metadata"]], Meta(description="What stays as it is if the key exists at the commit")
-]
+_Kept = Literal["expiry", "metadata"]
+_Keep = Annotated[list[_Kept], Meta(description="What stays as it is if the key exists at the commit")]
 _Ttl = Annotated[str | None, Meta(description="Life from the commit on: 1500ms, 90s, 15m, 24h or 30d")]
 _Instant = Annotated[str | None, Meta(description="End of the life: an instant of RFC 3339 in the future")]
 _Value = Annotated[Raw, Meta(description="Any JSON, kept byte for byte")]
@@ -147,7 +149,17 @@ class Atomic(Body, frozen=True):
 
 # -- reading them -----------------------------------------------------------------------------------------
 
-_at = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
+#: The last name in the path to a member, and what a member of this name may be, if it is one of a few words.
+_name = re.compile(r"(\w+)(?:\[[0-9]+\])?\Z")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kind": get_args(_Kind),
+    "role": get_args(_Role),
+    "keep": get_args(_Kept),
+    "type": tuple(str(each.__struct_config__.tag) for each in get_args(Mutation)),
+}
+
+#: So much of a client's text is repeated to it, and kept of each refused line of an import.
+TOLD_CHARACTERS = 200
 
 
 async def read(text: bytes, kind: type[T], limits: Limits) -> T:
@@ -159,15 +171,42 @@ async def read(text: bytes, kind: type[T], limits: Limits) -> T:
 
 def parse(text: bytes, kind: type[T], limits: Limits) -> T:
     """What `read` gives."""
+    if not text:
+        raise Invalid("the body is empty; it must be a JSON object")
     text = text.removeprefix(jsontext.BYTE_ORDER_MARK)
     jsontext.decode(text, limits.json_depth, limits.json_containers)
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
-        found = _at.fullmatch(str(error))
-        what, field = (found[1], found[2]) if found else (str(error), None)
-        what = what.replace("Object ", "the object ").replace("Expected ", "expected ")
-        raise Invalid(f"{field or 'the body'}: {what}", fields=((field, what),) if field else ()) from None
+        raise _refusal(str(error)) from None
+
+
+def _refusal(said: str) -> Invalid:
+    """What msgspec has said about a body."""
+    what, _, path = said.rpartition(" - at `$") if said.endswith("`") else (said, "", "")
+    if not what:  # it was about the body as a whole
+        what, path = said, ""
+    field = told(path.removesuffix("`").removeprefix("."))
+    name = _name.search(field)
+    choices = _CHOICES.get(name[1]) if name and what.startswith("Invalid ") else None
+    what = f"must be one of: {', '.join(choices)}" if choices else told(what)
+    what = what.replace("Object ", "the object ").replace("Expected ", "expected ")
+    return Invalid(f"{field or 'the body'}: {what}", fields=((field, what),) if field else ())
+
+
+def told(text: str) -> str:
+    """As much of a text as is told to a client from which it has come."""
+    return text if len(text) <= TOLD_CHARACTERS else f"{text[:TOLD_CHARACTERS]}…"
+
+
+def check_prefix(packed: bytes, limits: Limits, field: str) -> None:
+    """Raises `TooLarge`, which blames this field, for a packed prefix under which there can be no key."""
+    try:
+        if packed:
+            limits.check_key(packed)
+    except TooLarge as refusal:
+        what = refusal.message.removeprefix("the key ")
+        raise TooLarge(f"{field} {what}", fields=((field, what),)) from None
 
 
 def blame(at: str, name: str, what: str) -> Invalid:

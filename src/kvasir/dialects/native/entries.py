@@ -14,7 +14,7 @@ from kvasir.dialects.native.bodies import blame
 from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.preconditions import ANY, ConditionNotMet
 from kvasir.dialects.native.problems import HEADERS
-from kvasir.errors import NotFound, TooLarge
+from kvasir.errors import Invalid, NotFound, TooLarge
 from kvasir.limits import Limits
 from kvasir.model import Check, Commit, Condition, Conflict, Delete, Entry, Present, Principal, Set, Space
 from kvasir.store.store import Store
@@ -102,6 +102,8 @@ async def put(services: Services, call: Call) -> Response:
 
 def check_value(text: bytes, limits: Limits) -> None:
     """Raises `Invalid` and `TooLarge` for the body of a PUT that is no value."""
+    if not text:
+        raise Invalid("the body is empty; it must be the value, any JSON")
     limits.check_value(text)
     jsontext.decode(text, limits.json_depth, limits.json_containers)
 
@@ -148,7 +150,11 @@ def _metadata(request: Request, limits: Limits) -> bytes | None:
             "POST …/atomic takes more",
             fields=(("kvasir-metadata", "is too long"),),
         )
-    if jsontext.decode(text.encode(), limits.json_depth).__class__ is not dict:
+    try:
+        is_object = jsontext.decode(text.encode(), limits.json_depth).__class__ is dict
+    except Invalid as refusal:
+        raise blame("", "kvasir-metadata", f"must be a JSON object: {refusal.message}") from None
+    if not is_object:
         raise blame("", "kvasir-metadata", "must be a JSON object")
     return text.encode()
 

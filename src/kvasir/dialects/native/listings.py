@@ -22,8 +22,7 @@ from kvasir.model import Conflict, DeleteRange, Entry, KeyRange, Query
 def prefix_of(call: Call, limits: Limits, *, needed: bool = False) -> bytes:
     """The packed prefix that a query names; b"" for every key."""
     packed = pack(parameters.prefix(call.query, needed=needed))
-    if packed:
-        limits.check_key(packed)
+    bodies.check_prefix(packed, limits, "prefix")
     return packed
 
 

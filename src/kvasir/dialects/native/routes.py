@@ -79,7 +79,7 @@ class MethodNotAllowed(Invalid):
 
     def __init__(self, method: str, methods: dict[str, Operation]) -> None:
         self.allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
-        super().__init__(f"{method} is not allowed here; use one of: {self.allow}", code="method_not_allowed")
+        super().__init__(f"{method[:20]} is not allowed here; use one of: {self.allow}", code="method_not_allowed")
 
 
 def route(method: str, raw_path: str) -> tuple[Operation, str, str]:
