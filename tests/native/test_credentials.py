@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from kvasir.control.access_keys import ROLES
+from kvasir.dialects.native import cursor
+from kvasir.keys import pack
 from tests.support.native import Client, Events, refusal
 from tests.support.nemesis import client as nemesis
 from tests.support.serving import Server
@@ -106,6 +108,19 @@ def test_unfit_keys_are_refused_by_name(v1: httpx.Client, options: Any, fields: 
     assert refusal(answer) == (400, "invalid", fields)
     for what in answer.json()["fields"]:
         assert what["message"].startswith(("must ", "is no ", "contradicts ")), "it says what is allowed"
+
+
+def test_a_forged_cursor_tells_a_key_for_a_prefix_of_nothing_beside_it(
+    v1: httpx.Client, kv: Client, server: Server
+) -> None:
+    """A cursor is no secret: whoever knows how can make one for any place."""
+    for key in ("a/x", "a%00", "secret/x", "secret"):
+        kv.set(key, 1)
+    with as_key(server, make(v1, role="viewer", prefix=["a"])["key"]) as client:
+        for place in (["secret"], ["secret", "x"], ["a\0"], ["nothing"]):
+            forged = cursor.encode(kv.id, pack(["a"]), "children", pack(place))
+            answer = Client(client, kv.id).ask("GET", f"children?prefix=a&after={forged}")
+            assert answer.json() == {"children": [], "next": None}
 
 
 def test_a_prefix_limit_holds_for_every_operation(v1: httpx.Client, kv: Client, server: Server) -> None:

@@ -126,6 +126,20 @@ def test_a_cursor_is_one_of_its_space_and_order(filled: Client, kv: Client) -> N
     assert refusal(other.ask("GET", f"entries?cursor={cursor}"))[1] == "invalid_cursor"
 
 
+@pytest.mark.parametrize(
+    ("listing", "name"), [("entries", "cursor"), ("entries?order=newest", "cursor"), ("children", "after")]
+)
+def test_a_cursor_is_one_of_its_prefix(filled: Client, listing: str, name: str) -> None:
+    """Another listing would begin or end somewhere, and say that nothing follows."""
+    listing += "&" if "?" in listing else "?"
+    cursor = filled.ask("GET", f"{listing}prefix=a&limit=1").json()["next"]
+    assert filled.ask("GET", f"{listing}prefix=a&{name}={cursor}").status_code == 200
+    for query in ("", "all=true&", "prefix=ab&", "prefix=a/b&", "prefix=b&"):
+        answer = filled.ask("GET", f"{listing}{query}{name}={cursor}")
+        assert refusal(answer) == (400, "invalid_cursor", [name])
+        assert "is not a cursor of this listing" in answer.json()["detail"]
+
+
 # -- the tree ---------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """Positions in a listing <-> the opaque cursors of the API. Pure.
 
-A cursor is the base64url form of the order, the position and a checksum over both and the space, so that a mangled
-cursor, or one of another space or order, is refused. It is no secret: it gives no access.
+A cursor is the base64url form of the order, the position and a checksum over both, the space and the prefix, so that a
+mangled cursor, or one of another listing, is refused. It is no secret, and whoever wants to can make one: it gives no
+access.
 """
 
 from __future__ import annotations
@@ -20,22 +21,26 @@ _CHECK_BYTES = 6
 _LAST = (1 << 63) - 1
 
 
-def encode(space: str, order: Order, position: int | bytes) -> str:
-    """The cursor of a position in the space with this ULID: a packed key, or a sequence in the orders of creation."""
+def encode(space: str, prefix: bytes, order: Order, position: int | bytes) -> str:
+    """The cursor of a position below a packed prefix, in the space with this ULID.
+
+    The position is a packed key, or a sequence in the orders of creation.
+    """
     packed = position if isinstance(position, bytes) else position.to_bytes(8, "big")
     body = _LETTERS[order] + packed
-    check = blake2b(body + space.encode(), digest_size=_CHECK_BYTES, person=b"kvasir cursor").digest()
+    listing = b"%b %d %b" % (space.encode(), len(prefix), prefix)
+    check = blake2b(listing + body, digest_size=_CHECK_BYTES, person=b"kvasir cursor").digest()
     return urlsafe_b64encode(body + check).decode().rstrip("=")
 
 
-def decode(space: str, order: Order, text: str, field: str) -> int | bytes:
+def decode(space: str, prefix: bytes, order: Order, text: str, field: str) -> int | bytes:
     """The position of a cursor. Raises `Invalid` with the code "invalid_cursor"."""
     position: int | bytes = b""
     try:
         position = urlsafe_b64decode(text + "=" * (-len(text) % 4))[1:-_CHECK_BYTES]
         if order in ("newest", "oldest"):
             position = int.from_bytes(position, "big")
-        known = (isinstance(position, bytes) or 0 < position < _LAST) and encode(space, order, position) == text
+        known = (isinstance(position, bytes) or 0 < position < _LAST) and encode(space, prefix, order, position) == text
     except (ValueError, OverflowError):
         known = False
     if not known:

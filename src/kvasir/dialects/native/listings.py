@@ -14,7 +14,7 @@ from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.parameters import PAGE_DEFAULT
 from kvasir.dialects.native.preconditions import ConditionNotMet
 from kvasir.errors import TooLarge
-from kvasir.keys import pack, prefix_range, unpack
+from kvasir.keys import pack, under, unpack
 from kvasir.limits import Limits
 from kvasir.model import Conflict, DeleteRange, Entry, KeyRange, Query
 
@@ -29,18 +29,19 @@ def prefix_of(call: Call, limits: Limits, *, needed: bool = False) -> bytes:
 def range_of(call: Call, limits: Limits, *, needed: bool = False) -> KeyRange | None:
     """The keys that a query names by their prefix; None: every key."""
     packed = prefix_of(call, limits, needed=needed)
-    return prefix_range(unpack(packed))
+    return under(packed) if packed else None
 
 
 async def list_entries(services: Services, call: Call) -> Response:
     """One page of one snapshot."""
     space = await call.space(services)
     asked, order = call.query, call.query.get("order", "key")
+    prefix = prefix_of(call, services.store.limits)
     query = Query(
-        range=range_of(call, services.store.limits),
+        range=under(prefix) if prefix else None,
         order=order,
         limit=asked.get("limit", PAGE_DEFAULT),
-        after=cursor.decode(space.id, order, asked["cursor"], "cursor") if "cursor" in asked else None,
+        after=cursor.decode(space.id, prefix, order, asked["cursor"], "cursor") if "cursor" in asked else None,
         created_from=asked.get("created_from"),
         created_to=asked.get("created_to"),
         metadata=asked.get("metadata"),
@@ -50,7 +51,7 @@ async def list_entries(services: Services, call: Call) -> Response:
     next = b"null"
     if page.more and page.entries:
         last = page.entries[-1]
-        next = rendering.json(cursor.encode(space.id, order, last.key if order == "key" else last.sequence))
+        next = rendering.json(cursor.encode(space.id, prefix, order, last.key if order == "key" else last.sequence))
 
     def shown() -> bytes:
         entries = b",".join([rendering.entry(entry, value=query.values) for entry in page.entries])
@@ -68,7 +69,7 @@ async def children(services: Services, call: Call) -> Response:
         # Without its end a part stands before itself, and behind all that come before it.
         positions.append(prefix + pack([call.query["from"]])[:-1])
     if "after" in call.query:
-        positions.append(cast("bytes", cursor.decode(space.id, "children", call.query["after"], "after")))
+        positions.append(cast("bytes", cursor.decode(space.id, prefix, "children", call.query["after"], "after")))
     found = await services.store.children(
         call.principal,
         space,
@@ -77,7 +78,7 @@ async def children(services: Services, call: Call) -> Response:
         limit=call.query.get("limit", PAGE_DEFAULT),
     )
     shown = [{"part": unpack(child.key)[-1], "entry": child.entry, "below": child.below} for child in found.children]
-    next = None if found.next is None else cursor.encode(space.id, "children", found.next)
+    next = None if found.next is None else cursor.encode(space.id, prefix, "children", found.next)
     return call.answer(rendering.document(children=shown, next=next))
 
 
