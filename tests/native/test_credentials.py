@@ -110,6 +110,30 @@ def test_unfit_keys_are_refused_by_name(v1: httpx.Client, options: Any, fields: 
         assert what["message"].startswith(("must ", "is no ", "contradicts ")), "it says what is allowed"
 
 
+def test_a_name_that_a_store_out_of_sight_has_is_taken(v1: httpx.Client, server: Server) -> None:
+    for kind in ("store", "application"):
+        mine, other = (
+            v1.post("spaces", json={"name": f"{which}-{kind}", "kind": kind}).json() for which in ("mine", "theirs")
+        )
+        with as_key(server, make(v1, role="admin", spaces=[mine["id"]])["key"]) as scoped:
+            answer = scoped.patch(f"spaces/{mine['id']}", json={"name": other["name"]})
+            assert refusal(answer) == (409, "conflict", [])
+            assert other["id"] not in answer.text
+            assert scoped.get(f"spaces/{mine['id']}").json()["name"] == mine["name"]
+            assert scoped.patch(f"spaces/{mine['id']}", json={"name": f"free-{kind}"}).status_code == 200
+
+
+def test_a_key_for_a_prefix_makes_renames_and_ends_no_spaces(v1: httpx.Client, kv: Client, server: Server) -> None:
+    with as_key(server, make(v1, role="admin", prefix=["a"])["key"]) as prefixed:
+        for method, path, body in (
+            ("POST", "spaces", {"name": "by-a-key-for-a-prefix"}),
+            ("POST", "spaces", {"name": "by-a-key-for-a-prefix", "kind": "application"}),
+            ("PATCH", f"spaces/{kv.id}", {"name": "renamed"}),
+            ("DELETE", f"spaces/{kv.id}", None),
+        ):
+            assert refusal(prefixed.request(method, path, json=body)) == (403, "forbidden", [])
+
+
 def test_a_forged_cursor_tells_a_key_for_a_prefix_of_nothing_beside_it(
     v1: httpx.Client, kv: Client, server: Server
 ) -> None:

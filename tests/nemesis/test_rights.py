@@ -70,11 +70,12 @@ def test_a_viewer_saves_nothing(server: Server, tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "saves").exists()
 
 
-def test_anyone_who_may_write_creates_the_store_of_profile_09(server: Server) -> None:
+@pytest.mark.parametrize("limit", [(), ("--prefix", '["a"]')], ids=["any key", "some keys"])
+def test_anyone_who_may_write_creates_the_store_of_profile_09(server: Server, limit: tuple[str, ...]) -> None:
     with (
         caller(server, "--role", "viewer", path="/0.9") as viewer,
         caller(server, "--role", "developer", "--store", server.store, path="/0.9") as elsewhere,
-        caller(server, "--role", "developer", path="/0.9") as developer,
+        caller(server, "--role", "developer", *limit, path="/0.9") as developer,
     ):
         assert viewer.do("KV_COUNT") == elsewhere.do("KV_SET", keys={"a": 1}) == {"st": 14}
         assert developer.do("KV_SET", keys={"a": 1}) == {"st": 1}

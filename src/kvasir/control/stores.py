@@ -60,7 +60,8 @@ async def resolve_or_create(store: Store, principal: Principal, name: str) -> Sp
         return await store.resolve(principal, alias)
     except NotFound:
         require(principal, WRITERS)
-        creator = principal if principal.role in MANAGERS else msgspec.structs.replace(principal, role="admin")
+        role = principal.role if principal.role in MANAGERS else "admin"
+        creator = msgspec.structs.replace(principal, role=role, keys=None)
         created = await store.create(creator, unmade(principal.organisation, name), [alias])
         return await store.open(principal, created.id)
 

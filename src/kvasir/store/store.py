@@ -106,6 +106,8 @@ class Store:
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         if principal.spaces is not None:
             raise Forbidden("this access key is limited to certain stores, so it cannot create one")
+        if principal.keys is not None and space.kind != "session":
+            raise Forbidden("this access key is limited to a key prefix, so it cannot create a store")
         created = msgspec.structs.replace(space, id=space.id or self.new_id(), created_at=self.clock())
         return await self._engine.create_space(created, aliases)
 
@@ -153,13 +155,14 @@ class Store:
     ) -> Space:
         """Rename a space and change its aliases in one commit.
 
-        Returns it as it is then, or the space that already has one of the added aliases; nothing has changed then.
-        Raises `NotFound` if it is gone.
+        Returns it as it is then, or the space that already has one of the added aliases, even if the principal may not
+        know of it, so do not show it; nothing has changed then. Raises `NotFound` if it is gone.
         """
         require(principal, WRITERS if space.kind == "session" else MANAGERS)
         confine(principal, None)
         id = self._known_to(principal, space).id
-        return self._known_to(principal, await self._engine.alter_space(id, name=name, add=add, remove=remove))
+        altered = await self._engine.alter_space(id, name=name, add=add, remove=remove)
+        return altered if altered is not None and altered.id != id else self._known_to(principal, altered)
 
     def _known_to(self, principal: Principal, space: Space | None) -> Space:
         if (

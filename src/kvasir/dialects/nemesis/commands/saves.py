@@ -202,7 +202,7 @@ class _Loading:
         store, principal = self._context.store, self._context.principal
         try:
             whole = await store.alter(principal, space, space.name, add=self._aliases, remove=[self._loading])
-        except NotFound:  # what has the name now is not the caller's
+        except NotFound:  # it has been ended meanwhile
             whole = None
         if whole is None or whole.id != space.id:
             await store.end(principal, space)
