@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
 import httpx
 import pytest
 
+from kvasir.dialects.native import preconditions
+from kvasir.errors import Invalid
 from tests.support.native import Client, array, refusal
 
 FIXED = {"cache-control": "no-store, no-transform", "x-content-type-options": "nosniff"}
@@ -182,6 +185,37 @@ def test_a_weak_tag_in_if_match_is_refused_and_named(kv: Client) -> None:
 def test_what_is_no_list_of_tags_is_refused(kv: Client, wrong: str) -> None:
     assert refusal(kv.set("a", 1, if_match=wrong)) == (400, "invalid", ["if-match"])
     assert refusal(kv.get("a", if_none_match=wrong)) == (400, "invalid", ["if-none-match"])
+
+
+@pytest.mark.parametrize("empty", ["", ",", ", ,"])
+@pytest.mark.parametrize("header", ["if-match", "if-none-match"])
+def test_a_condition_without_a_tag_is_refused_and_not_passed_over(kv: Client, header: str, empty: str) -> None:
+    kv.set("a", 1)
+    for method, content in (("GET", None), ("PUT", b"2"), ("DELETE", None)):
+        for path in ("entries/a", f"entry?key={array('a')}"):
+            answer = kv.ask(method, path, headers={header: empty}, content=content)
+            assert refusal(answer) == (400, "invalid", [header])
+    assert kv.get("a").json() == 1
+    assert kv.get("a", if_none_match=',"x" ,').json() == 1, "empty members beside a tag mean nothing"
+
+
+class _Conditional:
+    """As much of a request as conditions look at."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def header(self, _: str) -> str:
+        return self._text
+
+
+@pytest.mark.parametrize(("before", "after"), [('"a",', "x"), ('"a"', "x"), ('"a",', '"b')])
+def test_a_list_of_tags_is_read_in_one_pass(before: str, after: str) -> None:
+    request: Any = _Conditional(before + " " * 60_000 + after)
+    with pytest.raises(Invalid):
+        preconditions.tags(request, "if-match")
+    # Only what gives back nothing of what it has taken looks at each character once.
+    assert re.findall(r"\*(?!\+)|(?<!\*)\+", preconditions.MEMBER.pattern) == []
 
 
 # -- lives and metadata -----------------------------------------------------------------------------------

@@ -241,3 +241,20 @@ def test_a_prefix_is_removed_if_it_has_as_many_as_expected(filled: Client) -> No
     for query in ("", "prefix=", "prefix=[]", "all=false", "expect=3"):
         assert refusal(filled.ask("DELETE", f"entries?{query}")) == (400, "invalid", ["prefix"])
     assert filled.ask("DELETE", "entries?all=true&expect=3").headers["kvasir-count"] == "3"
+
+
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+def test_writes_of_many_entries_refuse_the_conditions_of_one_and_name_their_own(filled: Client, header: str) -> None:
+    set_one = json.dumps({"mutations": [{"type": "set", "key": ["a"], "value": 8}]}).encode()
+    line = json.dumps({"key": ["a"], "value": 8}).encode()
+    for method, path, content, own in (
+        ("DELETE", "entries?prefix=a", None, "expect"),
+        ("POST", "atomic", set_one, "checks"),
+        ("POST", "import", line, "mode"),
+    ):
+        for text in ("*", '"00000000000000000001"', ""):
+            answer = filled.ask(method, path, content=content, headers={header: text})
+            assert refusal(answer) == (400, "invalid", [header.lower()])
+            assert own in answer.json()["detail"]
+    assert filled.ask("GET", "count").json() == {"count": 7}
+    assert filled.get("a").json() == 6

@@ -24,6 +24,7 @@ from kvasir.dialects.native import (
     keytext,
     listings,
     parameters,
+    preconditions,
     problems,
     rendering,
     routes,
@@ -204,6 +205,8 @@ class NativeDialect:
             authorization = request.header("authorization")
             principal = NOBODY if operation.anonymous else await self._auth.authenticate(authorization, None)
             query = parameters.read(request.query, operation.parameters, operation.repeated)
+            if operation.instead:
+                preconditions.refuse(request, operation.instead)
             if name in READS:
                 request.reads_only()
             call = Call(request, operation, principal, id, key, query)
@@ -229,7 +232,9 @@ class NativeDialect:
         return response
 
     def _get_nowait(self, request: Request, principal: Principal, space: Space, packed: bytes) -> bool:
-        if request.query or request.is_head or request.header("if-none-match") or request.header("if-match"):
+        if request.query or request.is_head:
+            return False
+        if request.header("if-none-match") is not None or request.header("if-match") is not None:
             return False
         self._store.limits.check_key(packed)
         found = self._store.get_nowait(principal, space, (packed,))

@@ -16,7 +16,9 @@ from kvasir.model import Entry
 
 ANY = ("*",)
 
-_tags = re.compile(r'\s*(?:(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*"))?\s*(?:,|\Z))')
+#: One member of a list of tags, which may be empty, and what ends it. Nothing in it is tried twice: blanks before what
+#: is no tag would be given up one by one.
+MEMBER = re.compile(r'\s*+(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*+")\s*+)?(?:,|\Z)')
 
 
 class ConditionNotMet(Conflicting):
@@ -36,7 +38,8 @@ def entry_tag(entry: Entry) -> str:
 def tags(request: Request, header: str) -> tuple[str, ...]:
     """The tags in a header, quotes included, or `ANY`; () without the header.
 
-    Raises `Invalid` for what is no list of tags, and for a weak one in If-Match.
+    Raises `Invalid` for what is no list of tags, for one without a tag, which would otherwise be no condition at all,
+    and for a weak tag in If-Match.
     """
     text = request.header(header)
     if text is None:
@@ -46,19 +49,32 @@ def tags(request: Request, header: str) -> tuple[str, ...]:
     found: list[str] = []
     at = 0
     while at < len(text):
-        match = _tags.match(text, at)
+        match = MEMBER.match(text, at)
         if match is None:
-            what = 'must be "*" or a list of ETags, each in double quotes'
-            raise Invalid(f"the header {header} {what}", fields=((header, what),))
+            found.clear()
+            break
         if match[1] and header == "if-match":
-            what = (
-                "has a weak ETag (W/…), which matches nothing; a proxy that compresses answers has probably made it so"
+            raise _blame(
+                header,
+                "has a weak ETag (W/…), which matches nothing; a proxy that compresses answers has probably made it so",
             )
-            raise Invalid(f"the header {header} {what}", fields=((header, what),))
         if match[2]:
             found.append(match[2])
         at = match.end()
+    if not found:
+        raise _blame(header, 'must be "*" or a list of ETags, each in double quotes')
     return tuple(found)
+
+
+def refuse(request: Request, instead: str) -> None:
+    """Raises `Invalid` for a condition in a header of a request that has its own way to say one: `instead`."""
+    for header in ("if-match", "if-none-match"):
+        if request.header(header) is not None:
+            raise _blame(header, f"has no effect in this request; {instead}")
+
+
+def _blame(header: str, what: str) -> Invalid:
+    return Invalid(f"the header {header} {what}", fields=((header, what),))
 
 
 def versionstamp(tag: str) -> int:

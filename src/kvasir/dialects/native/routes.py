@@ -28,6 +28,8 @@ class Operation(Struct, frozen=True, gc=False):
     repeated: str = ""
     #: Whether it takes no credential
     anonymous: bool = False
+    #: Of a write of many entries: what it has in place of If-Match and If-None-Match
+    instead: str = ""
 
 
 _WRITE = ("ttl", "expires_at", "refresh", "keep")
@@ -50,11 +52,17 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("SetEntryByKey", "PUT", "spaces/{id}/entry", ("key", *_WRITE)),
     Operation("DeleteEntryByKey", "DELETE", "spaces/{id}/entry", ("key",)),
     Operation("ListEntries", "GET", "spaces/{id}/entries", (*_PREFIX, *_LISTING)),
-    Operation("DeletePrefix", "DELETE", "spaces/{id}/entries", (*_PREFIX, "expect")),
+    Operation(
+        "DeletePrefix",
+        "DELETE",
+        "spaces/{id}/entries",
+        (*_PREFIX, "expect"),
+        instead="say by expect how many entries there must be",
+    ),
     Operation("ListChildren", "GET", "spaces/{id}/children", (*_PREFIX, "from", "after", "limit")),
     Operation("CountEntries", "GET", "spaces/{id}/count", _PREFIX),
     Operation("GetMany", "POST", "spaces/{id}/get", ("extend",)),
-    Operation("Atomic", "POST", "spaces/{id}/atomic"),
+    Operation("Atomic", "POST", "spaces/{id}/atomic", instead="conditions go into checks, in the body"),
     Operation("ListKeys", "GET", "keys"),
     Operation("CreateKey", "POST", "keys"),
     Operation("RevokeKey", "DELETE", "keys/{id}"),
@@ -66,7 +74,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("Stats", "GET", "stats", ("window",)),
     Operation("Watch", "GET", "spaces/{id}/watch", (*_PREFIX, "key"), "key"),
     Operation("Export", "GET", "spaces/{id}/export", _PREFIX),
-    Operation("Import", "POST", "spaces/{id}/import", ("mode", "dry_run")),
+    Operation(
+        "Import",
+        "POST",
+        "spaces/{id}/import",
+        ("mode", "dry_run"),
+        instead="say by mode what to do with keys that exist",
+    ),
 )
 
 _METHODS: dict[str, dict[str, Operation]] = {}
