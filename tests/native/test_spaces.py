@@ -135,6 +135,12 @@ def test_nothing_else_is_served(v1: httpx.Client, path: str) -> None:
     assert refusal(v1.get(path)) == (404, "route_not_found", [])
 
 
+def test_a_slash_that_is_percent_encoded_separates_nothing(v1: httpx.Client, server: Server) -> None:
+    for path in ("/v1%2Fspaces", f"/v1%2fspaces%2f{server.store}%2Fentries%2Fa", "/v1%2F", "/%761/spaces"):
+        answer = httpx.get(server.url + path, headers=v1.headers, trust_env=False)
+        assert refusal(answer) == (404, "route_not_found", [])
+
+
 def test_other_methods_are_answered_with_those_that_are_served(kv: Client) -> None:
     answer = kv.ask("POST", "entries/a")
     assert refusal(answer) == (405, "method_not_allowed", [])

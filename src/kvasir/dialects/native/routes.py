@@ -98,7 +98,7 @@ class MethodNotAllowed(Invalid):
 
 def route(method: str, raw_path: str) -> tuple[Operation, str, str]:
     """(operation, the id in the path or "", the key in the path as it came or ""). Raises `NotFound`."""
-    _, _, *rest = raw_path.split("/", 5)
+    _, root, *rest = raw_path.split("/", 5)
     id = key = template = ""
     if rest:
         template = rest[0]
@@ -114,7 +114,8 @@ def route(method: str, raw_path: str) -> tuple[Operation, str, str]:
             template += "/{key}"
             key = rest[3]
     methods = _METHODS.get(template)
-    if methods is None or (not id and "{id}" in template):
+    # The decoded path begins with /v1, but a slash that is percent-encoded separates nothing.
+    if root != "v1" or methods is None or (not id and "{id}" in template):
         raise NotFound("there is nothing at this path; /v1/openapi.json says what there is", code="route_not_found")
     operation = methods.get(method)
     if operation is None:
