@@ -8,7 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from kvasir.metrics import BUCKETS, percentile
+from kvasir.dialects.native import stats
+from kvasir.dialects.native.rendering import instant
+from kvasir.metrics import BUCKETS, Totals, percentile
+from kvasir.model import Stats
 from tests.support.http_client import client
 from tests.support.native import refusal
 from tests.support.serving import serving, wait_until
@@ -21,16 +24,16 @@ def test_samples_of_all_workers_together(tmp_path: Path) -> None:
             assert client.put(path, content=b"1", headers=server.headers).status_code in (200, 201)
         client.get(path + "/none", headers=server.headers)
 
-        stats: dict[str, Any] = {}
+        found: dict[str, Any] = {}
 
         def told() -> bool:
-            stats.update(client.get(f"{server.url}/v1/stats?window=900", headers=server.headers).json())
-            return bool(sum(5 * sample["writes"] for sample in stats["samples"]) >= 30)
+            found.update(client.get(f"{server.url}/v1/stats?window=900", headers=server.headers).json())
+            return bool(sum(5 * sample["writes"] for sample in found["samples"]) >= 30)
 
         wait_until(told, "every worker's writes are in the samples of any of them")
-        assert stats["interval"] == 5
-        assert stats["since"] == stats["samples"][0]["from"]
-        sample = max(stats["samples"], key=lambda sample: sample["writes"])
+        assert found["interval"] == 5
+        assert found["since"] == found["samples"][0]["from"]
+        sample = max(found["samples"], key=lambda sample: sample["writes"])
         assert set(sample) == {
             "from", "to", "dialects", "writes", "commits", "queue_depth", "connections", "entries", "database_bytes",
         }  # fmt: skip
@@ -48,6 +51,17 @@ def test_stats_are_for_those_who_administer(v1: httpx.Client) -> None:
     key = v1.post("keys", json={"name": "x", "role": "developer"}).json()["key"]
     answer = v1.get("stats", headers={"Authorization": f"Bearer {key}"})
     assert refusal(answer) == (403, "forbidden", [])
+
+
+def test_a_window_has_the_samples_that_reach_into_it() -> None:
+    """The timer is late each time, so a sample is a little longer than the least window."""
+    history = stats.History()
+    assert history.samples(5) == []
+    for number in range(200):
+        history.add(stats.Moment(number * 5_001, Totals({}, number, number, 0, 0), Stats(0, 0, 0)))
+    assert [len(history.samples(window)) for window in (5, 6, 10, 11, 900)] == [1, 2, 2, 3, 180]
+    (last,) = history.samples(5)
+    assert last["to"] == instant(199 * 5_001)
 
 
 @pytest.mark.parametrize(

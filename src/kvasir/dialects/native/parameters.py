@@ -161,7 +161,7 @@ PARAMETERS: dict[str, Parameter] = {
     "window": Parameter(
         whole(5, 900),
         {"type": "integer", "minimum": 5, "maximum": 900, "default": 900},
-        "Only samples of so many seconds before the last one.",
+        "Only samples that reach into so many seconds before the end of the last one.",
     ),
     "expect": Parameter(
         whole(0, 2**53),

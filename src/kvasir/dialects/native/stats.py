@@ -42,11 +42,14 @@ class History:
         self._moments.append(moment)
 
     def samples(self, window_seconds: int) -> list[dict[str, Any]]:
-        """What happened between each two moments of the window, oldest first."""
+        """What happened between each two moments, oldest first, as far as that reaches into the window.
+
+        There is the last sample at least: timers are late, so no sample fits into a window as long as one is to be.
+        """
         moments = list(self._moments)
         since = moments[-1].at - window_seconds * 1_000 if moments else 0
         pairs = itertools.pairwise(moments)
-        return [_sample(before, after) for before, after in pairs if before.at >= since and after.at > before.at]
+        return [_sample(before, after) for before, after in pairs if after.at > max(since, before.at)]
 
 
 async def show(services: Services, call: Call) -> Response:
