@@ -68,7 +68,7 @@ def test_answers_and_failures_carry_the_headers(shared: Server, origin: str) -> 
                 answer = ask(shared, method, path, origin, **headers)
                 assert answer.headers["access-control-allow-origin"] == origin
                 exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
-                assert {"etag", "retry-after", "x-request-id"} <= set(exposed)
+                assert {"etag", "retry-after", "x-request-id", "kvasir-warning"} <= set(exposed)
                 kvasir = {name for name in answer.headers if name.startswith("kvasir-")}
                 assert kvasir <= set(exposed)
                 assert answer.headers["vary"] == "Origin"

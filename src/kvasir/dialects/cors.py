@@ -16,7 +16,7 @@ from kvasir.errors import KvasirError
 
 ALLOWED_METHODS = "GET, HEAD, PUT, POST, PATCH, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Kvasir-Metadata"
-EXPOSED_HEADERS = "ETag, Retry-After, X-Request-Id, Kvasir-Created-At, Kvasir-Expires-At, Kvasir-Count"
+EXPOSED_HEADERS = "ETag, Retry-After, X-Request-Id, Kvasir-Created-At, Kvasir-Expires-At, Kvasir-Count, Kvasir-Warning"
 
 #: Seconds for which a browser may remember the answer to a preflight.
 MAX_AGE_SECONDS = 600

@@ -95,7 +95,7 @@ PARAMETERS: dict[str, Parameter] = {
     "key": Parameter(
         str,
         _TEXT | {"examples": ['["products","1"]']},
-        'A key: a JSON array of strings, as `["products","1"]`, or a text written like a path, as `products/1`.',
+        'A key: a JSON array of strings, as `["products","1"]`. A watch takes a text written like a path, too.',
     ),
     "extend": Parameter(flag, _BOOLEAN | {"default": True}, "`false`: reading does not extend a sliding life."),
     "form": Parameter(
