@@ -158,6 +158,24 @@ def test_delete_with_a_prefix_counts_first_and_asks(kv: Kv) -> None:
     assert kv.json("count") == {"count": 0}
 
 
+def test_a_prefix_that_is_empty_by_mistake_deletes_nothing(kv: Kv) -> None:
+    kv("set", "k", "1")
+    for options in (("--yes",), ("--dry-run",), ()):
+        assert "`/`" in kv.complaint("delete", "", "--prefix", *options, status=2)
+    assert kv("count") == "1\n"
+
+
+def test_a_dry_run_of_delete_minds_the_condition(kv: Kv) -> None:
+    versionstamp = kv.json("set", "k", "1")["versionstamp"]
+    wrong = ("--if-version", "0" * 20)
+    assert kv.json("delete", "k", "--if-version", versionstamp, "--dry-run") == {"would_delete": 1}
+    for key in ("k", "no"):
+        kv.complaint("delete", key, *wrong, status=5)
+        kv.complaint("delete", key, *wrong, "--dry-run", status=5)
+    kv.complaint("delete", "k", "--if-version", "é", "--dry-run", status=2)
+    assert kv("get", "k") == "1"
+
+
 def test_list_and_its_filters(kv: Kv) -> None:
     for n, key in enumerate(("b", "a/2", "a/1")):
         kv("set", key, str(n), "--metadata", json.dumps({"n": n}), *(["--ttl", "1h"] if n else []))
@@ -305,7 +323,7 @@ def test_contexts(kv: Kv, server: Server, tmp_path: Path) -> None:
     kv.run("use", "home", group="context")
     kv.complaint("get", "k", "--store", "s", status=3, variables=none)
     assert kv("get", "k", "--context", "work", variables=none) == '"here"'
-    assert b"home, " in kv.run("use", "nowhere", group="context", status=1).stderr.replace(b"work, home", b"home, ")
+    assert b"home, " in kv.run("use", "nowhere", group="context", status=4).stderr.replace(b"work, home", b"home, ")
     kv.run("remove", "home", group="context")
     assert file.stat().st_mode & 0o777 == 0o600
     assert "kv_other" not in file.read_text()
@@ -320,6 +338,80 @@ def test_a_kept_key_is_sent_to_its_own_server_alone(kv: Kv, server: Server) -> N
     assert kv("get", "k") == "1"
 
 
+def test_not_even_a_context_that_is_named_lends_its_key(kv: Kv, server: Server) -> None:
+    kv("set", "k", "1")
+    kv.run("add", "one", "--key", "-", "--url", "http://127.0.0.1:1/", group="context", input=server.key.encode())
+    kv.run("add", "here", "--key", "-", "--url", server.url, group="context", input=server.key.encode())
+    for none in ({}, {"KVASIR_URL": "", "KVASIR_KEY": ""}):
+        said = kv.complaint("get", "k", "--context", "one", "--url", server.url, status=2, variables=none)
+        assert "'one'" in said
+        assert "--key" in said
+    given = ("get", "k", "--context", "one", "--url", server.url, "--key", server.key)
+    assert kv(*given) == "1"
+    # The same address in other letters is no other server.
+    same = server.url.replace("http:", "HTTP:") + "/"
+    assert kv("get", "k", "--context", "here", "--url", same) == "1"
+    assert kv("get", "k", "--url", same, variables={"KVASIR_KEY": "", "KVASIR_URL": ""}, status=2) == ""
+    kv.run("use", "here", group="context")
+    assert kv("get", "k", "--url", same, variables={"KVASIR_KEY": "", "KVASIR_URL": ""}) == "1"
+
+
+def test_the_variable_names_the_store_where_a_context_does_not(kv: Kv, server: Server) -> None:
+    kv("set", "k", "1")
+    kv.run("add", "bare", "--key", "-", "--url", server.url, group="context", input=server.key.encode())
+    assert kv("get", "k", "--context", "bare") == "1"
+    default = ("--store", "default")
+    kv.run("add", "full", "--key", "-", "--url", server.url, *default, group="context", input=server.key.encode())
+    kv.complaint("get", "k", "--context", "full", status=4)
+
+
+def test_the_json_of_contexts_is_one_line_each(kv: Kv, server: Server) -> None:
+    def told(*arguments: str) -> list[dict[str, object]]:
+        lines = kv.run(*arguments, "--json", group="context").stdout.decode().splitlines()
+        return [json.loads(line) for line in lines]
+
+    one = {"name": "one", "url": server.url, "store": None, "current": True}
+    two = {"name": "zwei é", "url": server.url, "store": "s", "current": False}
+    assert told("list") == []
+    assert told("add", "one", "--url", server.url) == [one]
+    assert told("add", "zwei é", "--url", server.url, "--store", "s") == [two]
+    assert told("list") == [one, two]
+    assert told("use", "zwei é") == [two | {"current": True}]
+    assert told("remove", "zwei é") == [two]
+
+
+def test_names_of_contexts(kv: Kv, server: Server) -> None:
+    for name in ("", " ", "a\nb", "\x1b[2J"):
+        assert b"name" in kv.run("add", name, "--url", server.url, group="context", status=2).stderr
+    for verb in ("use", "remove"):
+        assert b"no context" in kv.run(verb, "nowhere", group="context", status=4).stderr
+    assert "no context" in kv.complaint("get", "k", "--context", "nowhere", status=4)
+
+
+def test_contexts_may_be_kept_elsewhere(kv: Kv, server: Server, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    (tmp_path / "kvasir").mkdir()
+    (tmp_path / "kvasir" / "contexts.json").symlink_to(kept)
+    for name in ("one", "two"):
+        kv.run("add", name, "--url", server.url, group="context")
+    assert (tmp_path / "kvasir" / "contexts.json").is_symlink()
+    assert list(json.loads(kept.read_bytes())["contexts"]) == ["one", "two"]
+
+
+def test_others_who_can_read_the_access_keys_are_told_of(kv: Kv, server: Server, tmp_path: Path) -> None:
+    kv("set", "k", "1")
+    kv.run("add", "one", "--url", server.url, group="context")
+    file = tmp_path / "kvasir" / "contexts.json"
+    none = {"KVASIR_KEY": "", "KVASIR_URL": ""}
+    assert b"chmod" not in kv.run("get", "k", variables=none).stderr
+    file.chmod(0o640)
+    assert b"chmod 600" in kv.run("get", "k", variables=none).stderr
+    assert b"chmod 600" in kv.run("list", group="context").stderr
+    assert b"chmod" not in kv.run("get", "k").stderr
+    kv.run("use", "one", group="context")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_without_a_key_it_says_how_to_get_one(kv: Kv, server: Server, tmp_path: Path) -> None:
     none = {"KVASIR_URL": "", "KVASIR_KEY": "", "KVASIR_DATA_DIR": str(tmp_path)}
     assert "kvasir context add" in kv.complaint("get", "k", status=2, variables=none)
@@ -332,8 +424,13 @@ def test_without_a_key_it_says_how_to_get_one(kv: Kv, server: Server, tmp_path: 
 
 def test_a_broken_file_of_contexts_is_told(kv: Kv, tmp_path: Path) -> None:
     (tmp_path / "kvasir").mkdir()
-    (tmp_path / "kvasir" / "contexts.json").write_text("{")
-    assert "contexts.json" in kv.complaint("get", "k", status=2, variables={"KVASIR_KEY": "", "KVASIR_URL": ""})
+    context = '{"contexts": {"a": {"url": %s, "key": %s}}, "current": %s}'
+    wrong = [context % values for values in (('"u"', "5", '"a"'), ("{}", '"k"', '"a"'), ('"u"', '"k"', "[]"))]
+    for text in ("{", "[]", '{"contexts": [1]}', '{"contexts": {"a": 5}}', "[" * 100_000, "\xff", *wrong):
+        (tmp_path / "kvasir" / "contexts.json").write_text(text, encoding="latin-1")
+        said = kv.complaint("get", "k", status=2, variables={"KVASIR_KEY": "", "KVASIR_URL": ""})
+        assert "contexts.json is not a file of contexts" in said
+        assert b"not a file of contexts" in kv.run("list", group="context", status=2).stderr
 
 
 def test_a_short_command_loads_no_more_than_it_needs(kv: Kv) -> None:

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from kvasir.errors import Invalid
-from kvasir.printable import printable, printable_json
+from kvasir.printable import printable, printable_json, printable_lines
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+
+
+#: What a shell calls a command that Ctrl-C has ended.
+INTERRUPTED = 130
+
+
+def complain(message: str) -> None:
+    """Say something on standard error. Where nobody can read it, the exit status tells all the same."""
+    with contextlib.suppress(OSError):
+        typer.echo(f"kvasir: {printable_lines(message)}", err=True)
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[None]:
+    """Around a question of typer's, which takes Ctrl-C for a no: here it ends the command as it does elsewhere."""
+    try:
+        yield
+    except typer.Abort as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        typer.echo(err=True)  # the cursor stands behind the question
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def check_texts(arguments: Sequence[str]) -> None:
@@ -45,4 +68,5 @@ def confirm(question: str, *, yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise Invalid("there is no terminal to ask on: add --yes to go ahead without asking")
-        typer.confirm(question, abort=True, err=True)
+        with asking():
+            typer.confirm(question, abort=True, err=True)

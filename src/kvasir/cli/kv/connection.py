@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from kvasir_client import Client, Store
+from kvasir_client.transport import DEFAULT_URL
 
+from kvasir.cli import COMPLETE
 from kvasir.cli.kv import contexts
 from kvasir.cli.kv.contexts import Context
+from kvasir.cli.terminal import complain
 from kvasir.errors import Invalid
 
 #: Where a server that was started without settings keeps its data.
@@ -29,6 +33,8 @@ def chosen(choice: Choice) -> Context:
     """What `found` gives. Raises `Invalid` if there is no access key."""
     context = found(choice)
     if not context.key:
+        if choice.context is not None and choice.url:
+            raise Invalid(f"the access key of the context {choice.context!r} is for its own server: add --key")
         raise Invalid(_no_key())
     return context
 
@@ -42,20 +48,47 @@ def found(choice: Choice) -> Context:
     environ = os.environ
     url, key, store = choice.url, choice.key, choice.store
     if choice.context is not None:
-        base = contexts.load().named(choice.context)
+        base = loaded().named(choice.context)
+        base = Context(base.url, base.key, base.store or environ.get("KVASIR_STORE"))
     elif environ.get("KVASIR_URL") or environ.get("KVASIR_KEY"):
         base = Context(environ.get("KVASIR_URL", ""), environ.get("KVASIR_KEY", ""), environ.get("KVASIR_STORE"))
     else:
         base = _current()
         if environ.get("KVASIR_STORE"):
             base = Context(base.url, base.key, environ["KVASIR_STORE"])
-    if url and url != base.url and choice.context is None and not environ.get("KVASIR_KEY"):
+    kept = choice.context is not None or not environ.get("KVASIR_KEY")
+    if url and kept and not _same_server(url, base.url):
         base = Context("", "", base.store)
     return Context(url or base.url, key or base.key, store or base.store)
 
 
+def loaded() -> contexts.Contexts:
+    """The contexts, with a warning if others can read the access keys. Raises what `contexts.load` does."""
+    found = contexts.load()
+    if found.exposed and COMPLETE not in os.environ:  # nothing may write into a line that is being typed
+        complain(f"other users can read the access keys in {contexts.location()}: chmod 600 it")
+    return found
+
+
+def _same_server(one: str, other: str) -> bool:
+    """Whether two addresses lead to the same place, however they are written."""
+    try:
+        return _place(one) == _place(other)
+    except ValueError:  # it is no address, and will be refused as such
+        return False
+
+
+def _place(url: str) -> tuple[str, str, int | None, str]:
+    parts = urlsplit((url or DEFAULT_URL).strip())
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
+
+
 def _current() -> Context:
-    kept = contexts.load()
+    try:
+        kept = loaded()
+    except contexts.NoHome:
+        return Context("", "")
     return kept.by_name.get(kept.current or "", Context("", ""))
 
 

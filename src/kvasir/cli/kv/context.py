@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from kvasir.cli.kv import contexts
 from kvasir.cli.kv.completing import complete_context
-from kvasir.cli.kv.contexts import Context
-from kvasir.cli.terminal import Json, print_json, print_table
-from kvasir.errors import Invalid
+from kvasir.cli.kv.contexts import Context, Contexts
+from kvasir.cli.terminal import Json, asking, complain, print_table
+from kvasir.errors import Invalid, NotFound
+from kvasir.printable import printable_json
 
 app = typer.Typer(help="Keep servers with access keys under names, for `kvasir kv`.", no_args_is_help=True)
 
@@ -38,16 +42,15 @@ def add(
     json: Json = False,
 ) -> None:
     """Add a context, or replace the one of this name. The first one is used from then on."""
-    from kvasir_client.transport import Address
-
-    secret = _secret(key)
-    Address(url, secret)  # refuses what is none
-    found = contexts.load()
-    found.by_name[name] = Context(url, secret, store)
-    found.current = found.current or name
-    contexts.save(found)
+    if not name.isprintable() or not name.strip():
+        raise Invalid("a context needs a name, of characters that can be seen")
+    with _changed() as found:
+        secret = _secret(key)
+        _check(url, secret)
+        found.by_name[name] = Context(url, secret, store)
+        found.current = found.current or name
     if json:
-        print_json({"name": name, "url": url, "store": store, "current": found.current == name})
+        _print(found, name)
     else:
         use = "" if found.current == name else f"; `kvasir context use {name}` uses it"
         typer.echo(f"added {name} to {contexts.location()}{use}", err=True)
@@ -56,12 +59,11 @@ def add(
 @app.command("use")
 def use(name: _Name, json: Json = False) -> None:
     """Use a context from now on."""
-    found = contexts.load()
-    context = found.named(name)
-    found.current = name
-    contexts.save(found)
+    with _changed() as found:
+        context = found.named(name)
+        found.current = name
     if json:
-        print_json({"name": name, "url": context.url, "store": context.store, "current": True})
+        _print(found, name)
     else:
         typer.echo(f"using {name}: {context.url}", err=True)
 
@@ -70,13 +72,11 @@ def use(name: _Name, json: Json = False) -> None:
 def list_(json: Json = False) -> None:
     """List the contexts; the one in use has a star. Access keys are not shown."""
     found = contexts.load()
+    if found.exposed:
+        complain(f"other users can read the access keys in {contexts.location()}: chmod 600 it")
     if json:
-        print_json(
-            [
-                {"name": name, "url": context.url, "store": context.store, "current": name == found.current}
-                for name, context in found.by_name.items()
-            ]
-        )
+        for name in found.by_name:
+            _print(found, name)
         return
     rows = [
         ("*" if name == found.current else "", name, context.url, context.store or "")
@@ -88,16 +88,46 @@ def list_(json: Json = False) -> None:
 @app.command("remove")
 def remove(name: _Name, json: Json = False) -> None:
     """Remove a context, and the access key in it, from this machine. The key itself stays valid."""
-    found = contexts.load()
-    context = found.named(name)
-    del found.by_name[name]
-    if found.current == name:
-        found.current = None
-    contexts.save(found)
+    with _changed() as found:
+        removed = found.named(name)
+        del found.by_name[name]
+        if found.current == name:
+            found.current = None
     if json:
-        print_json({"name": name, "url": context.url, "store": context.store, "current": False})
+        _print(Contexts({name: removed}), name)
     else:
         typer.echo(f"removed {name}", err=True)
+
+
+@contextlib.contextmanager
+def _changed() -> Iterator[Contexts]:
+    """All contexts, to be changed and saved; one that is not there ends the command as a key does that is not there."""
+    found = contexts.load()
+    try:
+        yield found
+    except NotFound as error:
+        from kvasir.cli.kv.outcomes import NOT_FOUND, fail
+
+        fail(error.message, NOT_FOUND)
+    contexts.save(found)
+
+
+def _check(url: str, key: str) -> None:
+    """Raises `Invalid` for what is no address, or no access key."""
+    from kvasir_client.errors import Invalid as Refused
+    from kvasir_client.transport import Address
+
+    try:
+        Address(url, key)
+    except Refused as error:
+        raise Invalid(error.message) from None
+
+
+def _print(found: Contexts, name: str) -> None:
+    """A context as a line of JSON, without its access key."""
+    context = found.by_name[name]
+    members = {"name": name, "url": context.url, "store": context.store, "current": name == found.current}
+    typer.echo(printable_json(json.dumps(members, ensure_ascii=False, separators=(",", ":"))))
 
 
 def _secret(given: str | None) -> str:
@@ -105,7 +135,8 @@ def _secret(given: str | None) -> str:
         given = sys.stdin.readline().strip()
     given = given or os.environ.get("KVASIR_KEY")
     if not given and sys.stdin.isatty():
-        given = str(typer.prompt("access key", hide_input=True, err=True))
+        with asking():
+            given = str(typer.prompt("access key", hide_input=True, err=True))
     if not given:
         raise Invalid("no access key is given: --key -, with the key on standard input, or the variable KVASIR_KEY")
     return given

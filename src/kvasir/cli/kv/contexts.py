@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from kvasir.errors import Invalid, NotFound
 
@@ -27,6 +29,8 @@ class Contexts:
     by_name: dict[str, Context]
     #: The one in use
     current: str | None = None
+    #: Whether other users of the machine can read the file, and the access keys in it.
+    exposed: bool = False
 
     def named(self, name: str) -> Context:
         """Raises `NotFound`."""
@@ -36,28 +40,48 @@ class Contexts:
         return self.by_name[name]
 
 
+class NoHome(Invalid):
+    """The user has no directory in which the file could be."""
+
+
 def location() -> Path:
-    """Where the file is, or would be."""
+    """Where the file is, or would be. Raises `NoHome`."""
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "kvasir" / "contexts.json"
+    try:
+        return (Path(base) if base else Path.home() / ".config") / "kvasir" / "contexts.json"
+    except RuntimeError:  # no HOME, and no entry of this user in the system's list
+        raise NoHome("there is no home directory to keep contexts in: set HOME or XDG_CONFIG_HOME") from None
 
 
 def load() -> Contexts:
-    """What the file says; nothing if there is none. Raises `Invalid` if it is broken."""
+    """What the file says; nothing if there is none. Raises `Invalid` if it is broken, and `NoHome`."""
     file = location()
     try:
-        found = json.loads(file.read_bytes())
-        by_name = {name: Context(**context) for name, context in found["contexts"].items()}
-        return Contexts(by_name, found.get("current"))
+        with file.open("rb") as opened:
+            exposed = bool(stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077)
+            found = json.loads(opened.read())
+        by_name = {name: _context(**context) for name, context in found["contexts"].items()}
+        return Contexts(by_name, _text(found.get("current")), exposed)
     except FileNotFoundError:
         return Contexts({})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid(f"{file} is not a file of contexts: mend it, or remove it and add the contexts again") from None
 
 
+def _context(url: Any, key: Any, store: Any = None) -> Context:
+    return Context(_text(url) or "", _text(key) or "", _text(store))
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("neither a text nor null")
+    return value
+
+
 def save(contexts: Contexts) -> None:
-    """Replace the file. It is never readable by others, not for a moment."""
-    file = location()
+    """Replace the file. It is never readable by others, not for a moment. Raises `NoHome`."""
+    # Where a link leads: who keeps the file elsewhere finds it there afterwards.
+    file = location().resolve()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = {
         "current": contexts.current,

@@ -9,7 +9,8 @@ from typing import NoReturn
 import typer
 from kvasir_client import errors
 
-from kvasir.printable import printable_lines
+from kvasir.cli.terminal import complain
+from kvasir.errors import NotFound
 
 DONE, FAILED, USAGE, UNAVAILABLE, NOT_FOUND, CONDITION, NOT_ALLOWED, UNKNOWN = range(8)
 
@@ -33,6 +34,8 @@ def reported() -> Iterator[None]:
     """Failures of the client become a message on standard error and an exit status."""
     try:
         yield
+    except NotFound as error:  # a context
+        fail(error.message, NOT_FOUND)
     except errors.KvasirError as error:
         request = f" (request {error.request_id})" if error.request_id and type(error) not in STATUSES else ""
         fail(f"{error.message}{request}", STATUSES.get(type(error), FAILED))
@@ -40,5 +43,5 @@ def reported() -> Iterator[None]:
 
 def fail(message: str, status: int = FAILED) -> NoReturn:
     """End with a message and an exit status."""
-    typer.echo(f"kvasir: {printable_lines(message)}", err=True)
+    complain(message)
     raise typer.Exit(status)

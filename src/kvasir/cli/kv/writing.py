@@ -9,8 +9,9 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 from kvasir_client import Raw, Store, keys
+from kvasir_client.wire import stamp
 
-from kvasir.cli.kv.outcomes import DONE, NOT_FOUND, fail
+from kvasir.cli.kv.outcomes import CONDITION, DONE, NOT_FOUND, fail
 from kvasir.cli.kv.reading import json_object
 from kvasir.cli.kv.verbs import ExpiresAt, IfVersion, KeyText, Results, Ttl, moment
 from kvasir.cli.terminal import Yes, confirm
@@ -105,14 +106,25 @@ def delete(
     if prefix:
         if if_version is not None:
             raise Invalid("--if-version is a condition on one key: leave --prefix out")
+        if not key:
+            # What a variable that nobody has set becomes.
+            raise Invalid("the prefix is empty: write `/` for every key")
         _delete_prefix(kv, results, keys.parse_prefix(key), yes=yes, dry_run=dry_run)
         return
     parts = keys.parse(key)
-    there = kv.get(parts, extend=False) is not None if dry_run else kv.delete(parts, if_version=if_version)
+    there = _would_delete(kv, parts, if_version) if dry_run else kv.delete(parts, if_version=if_version)
     if not there:
         below = next(kv.children(parts, limit=1), None) is not None
         fail("there is no entry with this key" + below * ", but there are some below it: see --prefix", NOT_FOUND)
     results(None, **{"would_delete" if dry_run else "deleted": 1})
+
+
+def _would_delete(kv: Store, parts: tuple[str, ...], if_version: str | None) -> bool:
+    """Whether a deletion would find the key; a condition that it would not meet ends the command as it would end it."""
+    entry = kv.get(parts, extend=False)
+    if if_version is not None and (entry is None or entry.versionstamp != stamp(if_version)):
+        fail("the key has another versionstamp" if entry else "the key does not exist", CONDITION)
+    return entry is not None
 
 
 def _delete_prefix(kv: Store, results: Results, prefix: tuple[str, ...], *, yes: bool, dry_run: bool) -> None:
