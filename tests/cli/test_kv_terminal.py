@@ -149,7 +149,8 @@ def test_edit_without_a_change_writes_nothing(kv: Kv, store: Store, tmp_path: Pa
 
 def test_a_conflict_in_edit_shows_the_difference_and_loses_nothing_typed(kv: Kv, store: Store, tmp_path: Path) -> None:
     store.set("k", {"n": 1}, metadata={"m": 1})
-    steps = (other_write(kv, '{"n":"theirs"}') + '; echo \'{"n":"mine"}\' > {file}', "grep -q mine {file}", "true")
+    again = 'grep -q mine {file} && echo \' {"n":"mine"}\' > {file}'
+    steps = (other_write(kv, '{"n":"theirs"}') + '; echo \'{"n":"mine"}\' > {file}', again)
     with kv.terminal("edit", "k", variables={"EDITOR": editor(tmp_path, *steps)}) as seen:
         seen.expect(r"-.*theirs")
         seen.expect(r"\+.*mine")
@@ -159,6 +160,92 @@ def test_a_conflict_in_edit_shows_the_difference_and_loses_nothing_typed(kv: Kv,
     entry = store.get("k")
     assert entry
     assert (entry.value, entry.metadata) == ({"n": "mine"}, {"m": 1})
+
+
+@pytest.mark.parametrize(("answer", "value", "status"), [("y", "mine", 0), ("\n", "theirs", 5)])
+def test_to_leave_the_editor_after_a_conflict_replaces_nothing_unasked(
+    kv: Kv, store: Store, tmp_path: Path, answer: str, value: str, status: int
+) -> None:
+    store.set("k", "before")
+    steps = (other_write(kv, '"theirs"') + "; echo '\"mine\"' > {file}", "true")
+    with kv.terminal("edit", "k", variables={"EDITOR": editor(tmp_path, *steps), "TMPDIR": str(tmp_path)}) as seen:
+        seen.expect(r"Edit again\?")
+        seen.type("y\n")
+        seen.expect(r"Replace theirs with it\? \[y/N\]")
+        seen.type(answer + "\n")
+        assert seen.end() == status, seen.shown
+    entry = store.get("k")
+    assert entry
+    assert entry.value == value
+    assert len(list(tmp_path.glob("kvasir-*.json"))) == (status != 0)
+
+
+def test_the_difference_is_harmless_to_the_terminal(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", 1)
+    store.set("theirs", Raw('"\x9b2J\u202e\u2028"'.encode()))
+    meanwhile = f"{KVASIR} kv get theirs | {KVASIR} kv set k -; echo 2 > {{file}}"
+    said = kv.complaint("edit", "k", status=5, variables={"EDITOR": editor(tmp_path, meanwhile)})
+    assert r'-"\x9b2J\u202e\u2028"' in said
+    assert "\x9b" not in said
+
+
+#: An editor that takes Ctrl-C for something of its own.
+DEAF = """#!{python}
+import signal, sys
+signal.signal(signal.SIGINT, lambda *_: print("not now", flush=True))
+print("editing", flush=True)
+sys.stdin.readline()
+open(sys.argv[1], "w").write('"typed"')
+"""
+
+
+def test_ctrl_c_belongs_to_the_editor(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", 1)
+    script = tmp_path / "deaf"
+    script.write_text(DEAF.format(python=sys.executable))
+    script.chmod(0o755)
+    with kv.terminal("edit", "k", variables={"EDITOR": str(script)}) as seen:
+        seen.expect("editing")
+        seen.type("\x03")
+        seen.expect("not now")
+        seen.type("\n")
+        assert seen.end() == 0, seen.shown
+    entry = store.get("k")
+    assert entry
+    assert entry.value == "typed"
+
+
+def test_an_editor_that_ctrl_c_ends_leaves_what_was_typed(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", 1)
+    step = "echo '\"typed\"' > {file}; echo editing; exec cat"
+    with kv.terminal("edit", "k", variables={"EDITOR": editor(tmp_path, step), "TMPDIR": str(tmp_path)}) as seen:
+        seen.expect("editing")
+        seen.type("\x03")
+        assert seen.end() == 1
+    assert "by signal 2" in seen.shown
+    (draft,) = tmp_path.glob("kvasir-*.json")
+    assert f"what you have typed is in {draft}" in seen.shown
+    assert draft.read_text() == '"typed"\n'
+
+
+def test_ctrl_c_at_a_question(kv: Kv, store: Store, tmp_path: Path) -> None:
+    store.set("k", 1)
+    variables = {"EDITOR": editor(tmp_path, "echo no >> {file}"), "TMPDIR": str(tmp_path)}
+    with kv.terminal("edit", "k", variables=variables) as seen:
+        seen.expect(r"Edit again\?")
+        seen.type("\x03")
+        assert seen.end() == 130
+    (draft,) = tmp_path.glob("kvasir-*.json")
+    assert f"what you have typed is in {draft}" in seen.shown
+    with kv.terminal("delete", "k", "--prefix") as seen:
+        seen.expect("Delete 1 entry")
+        seen.type("\x03")
+        assert seen.end() == 130
+    with kv.terminal("add", "c", group="context", variables={"KVASIR_KEY": ""}) as seen:
+        seen.expect("access key: ")
+        seen.type("\x03")
+        assert seen.end() == 130
+    assert store.count() == 1
 
 
 @pytest.mark.parametrize("in_terminal", [True, False])
@@ -199,12 +286,20 @@ def test_what_is_no_json_is_edited_again(kv: Kv, store: Store, tmp_path: Path) -
 def test_failures_of_edit(kv: Kv, store: Store, tmp_path: Path) -> None:
     assert "kvasir kv set" in kv.complaint("edit", "no", status=4)
     store.set("k", 1)
-    assert "EDITOR" in kv.complaint("edit", "k", status=1, variables={"EDITOR": "/no/such/editor"})
-    assert "status 3" in kv.complaint("edit", "k", status=1, variables={"EDITOR": editor(tmp_path, "exit 3")})
+    variables = {"TMPDIR": str(tmp_path)}
+    assert "EDITOR" in kv.complaint("edit", "k", status=1, variables=variables | {"EDITOR": "/no/such/editor"})
+    failing = variables | {"EDITOR": editor(tmp_path, "exit 3")}
+    assert "status 3" in kv.complaint("edit", "k", status=1, variables=failing)
+    assert list(tmp_path.glob("kvasir-*.json")) == []
+    (tmp_path / "calls").unlink()
+    said = kv.complaint("edit", "k", status=1, variables=variables | {"EDITOR": editor(tmp_path, "rm {file}")})
+    assert "removed the file" in said
+    assert "typed is in" not in said
     gone = f"{KVASIR} kv delete k; echo 5 > {{file}}"
     (tmp_path / "calls").unlink()
     said = kv.complaint("edit", "k", status=5, variables={"EDITOR": editor(tmp_path, gone)})
-    assert "deleted" in said
+    assert "no longer there" in said
+    assert "somebody" not in said
     assert Path(said.rsplit(" ", 1)[1].strip()).read_text() == "5\n"
 
 

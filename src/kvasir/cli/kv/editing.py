@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,6 +19,8 @@ from kvasir_client import ConditionNotMet, Entry, Raw, Store, UnknownOutcome, ke
 
 from kvasir.cli.kv.outcomes import CONDITION, FAILED, NOT_FOUND, UNKNOWN, USAGE, fail
 from kvasir.cli.kv.verbs import KeyText, Results
+from kvasir.cli.terminal import asking, complain
+from kvasir.printable import printable
 
 
 def edit(kv: Store, results: Results, key: KeyText) -> None:
@@ -24,80 +29,135 @@ def edit(kv: Store, results: Results, key: KeyText) -> None:
     entry = kv.get(parts, extend=False)
     if entry is None:
         fail("there is no entry with this key; `kvasir kv set` makes one", NOT_FOUND)
-    handle, name = tempfile.mkstemp(prefix="kvasir-", suffix=".json")  # 0600
-    os.close(handle)
-    draft = Path(name)
-    draft.write_bytes(_pretty(entry.raw))
-    before = draft.read_bytes()
+    draft = _Draft(_pretty(entry.raw))
     try:
-        saved = _session(kv, entry, draft, before)
-    except typer.Exit:
-        raise
+        saved = _session(kv, entry, draft)
     except BaseException:
-        typer.echo(f"kvasir: what you have typed is in {draft}", err=True)
+        draft.leave()
         raise
-    draft.unlink()
+    draft.remove()
     if saved is None:
         typer.echo("nothing was changed", err=True)
     results(None, versionstamp=saved or entry.versionstamp, changed=saved is not None)
 
 
-def _session(kv: Store, entry: Entry, draft: Path, before: bytes) -> str | None:
+class _Draft:
+    """The file that is edited."""
+
+    def __init__(self, content: bytes) -> None:
+        handle, name = tempfile.mkstemp(prefix="kvasir-", suffix=".json")  # 0600
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        self._path = Path(name)
+        self._given = content
+
+    def edited(self) -> bytes | None:
+        """What the editor makes of it; None: it leaves it as it was at first. Ends the command if it fails."""
+        _run_editor(self._path)
+        try:
+            typed = self._path.read_bytes()
+        except FileNotFoundError:
+            fail("the editor has removed the file that it was to edit: nothing was saved", FAILED)
+        return None if typed == self._given else typed
+
+    def leave(self) -> None:
+        """Say where it is, if there is anything in it that somebody has typed."""
+        try:
+            untouched = self._path.read_bytes() == self._given
+        except FileNotFoundError:
+            return
+        if untouched:
+            self.remove()
+        else:
+            complain(f"what you have typed is in {self._path}")
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _session(kv: Store, entry: Entry, draft: _Draft) -> str | None:
     """Edit and save until it is done; the new versionstamp, None if nothing was changed."""
+    #: What was in the draft when somebody else was found to have changed the value.
+    refused: bytes | None = None
     while True:
-        _run_editor(draft)
-        typed = draft.read_bytes()
-        if typed == before:
+        typed = draft.edited()
+        if typed is None:
             return None
+        if typed == refused:
+            # To leave the editor is no decision against what somebody else has written.
+            _ask("yours is as it was", "Replace theirs with it?", CONDITION, default=False)
         try:
             msgspec.json.decode(typed)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            _again_or_leave(f"this is no JSON: {error}", draft, USAGE)
+            _ask(f"this is no JSON: {error}", "Edit again?", USAGE)
             continue
         try:
             return kv.set(
                 entry.key, Raw(_like(typed, entry.raw)), if_version=entry.versionstamp, keep=("expiry", "metadata")
             )
         except UnknownOutcome as error:
-            fail(f"{error.message}; what you have typed is in {draft}", UNKNOWN)
+            fail(error.message, UNKNOWN)
         except ConditionNotMet:
-            entry = _conflict(kv, entry, draft, typed)
+            entry = _conflict(kv, entry, typed)
+            refused = typed
 
 
-def _conflict(kv: Store, entry: Entry, draft: Path, typed: bytes) -> Entry:
+def _conflict(kv: Store, entry: Entry, typed: bytes) -> Entry:
     """Show what somebody else has done meanwhile, and ask. The entry on whose present state to save next."""
     theirs = kv.get(entry.key, extend=False)
     if theirs is None:
-        fail(f"somebody has deleted the key meanwhile; what you have typed is in {draft}", CONDITION)
+        fail("the key is no longer there: it has been deleted meanwhile, or its life has ended", CONDITION)
     typer.echo("somebody has changed the value meanwhile:", err=True)
     shown = difflib.unified_diff(
-        _pretty(theirs.raw).decode().splitlines(),
-        typed.decode().splitlines(),
+        _pretty(theirs.raw).decode().split("\n"),
+        typed.decode().split("\n"),
         "theirs (in the store)",
         "yours (not saved)",
         lineterm="",
     )
     for line in shown:
-        typer.echo(line, err=True)
-    _again_or_leave("edit yours once more, then it replaces theirs", draft, CONDITION)
+        # A stranger's text.
+        typer.echo(printable(line), err=True)
+    _ask("edit yours once more, then it replaces theirs", "Edit again?", CONDITION)
     return theirs
 
 
-def _again_or_leave(why: str, draft: Path, status: int) -> None:
-    """Ask whether to go on editing; a no, or nobody to ask, ends the command. The draft stays either way."""
-    typer.echo(f"kvasir: {why}", err=True)
-    if not sys.stdin.isatty() or not typer.confirm("Edit again?", default=True, err=True):
-        fail(f"nothing was saved; what you have typed is in {draft}", status)
+def _ask(why: str, question: str, status: int, *, default: bool = True) -> None:
+    """Ask whether to go on; a no, or nobody to ask, ends the command. The draft stays either way."""
+    complain(why)
+    with asking():
+        if sys.stdin.isatty() and typer.confirm(question, default=default, err=True):
+            return
+    fail("nothing was saved", status)
 
 
 def _run_editor(draft: Path) -> None:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
-        done = subprocess.run([*shlex.split(editor), str(draft)], check=False)  # noqa: S603 - the user's own program
+        with _signals_are_the_editors():
+            done = subprocess.run([*shlex.split(editor), str(draft)], check=False)  # noqa: S603 - the user's own program
     except (OSError, ValueError) as error:
-        fail(f"the editor {editor!r} cannot be run: {error}; set EDITOR. The value is in {draft}", FAILED)
+        fail(f"the editor {editor!r} cannot be run: {error}; set EDITOR", FAILED)
     if done.returncode:
-        fail(f"the editor ended with status {done.returncode}: nothing was saved; the draft is in {draft}", FAILED)
+        how = f"with status {done.returncode}" if done.returncode > 0 else f"by signal {-done.returncode}"
+        fail(f"the editor ended {how}: nothing was saved", FAILED)
+
+
+@contextlib.contextmanager
+def _signals_are_the_editors() -> Iterator[None]:
+    """A terminal sends Ctrl-C and Ctrl-\\ to both programs: they mean the editor, which has its own use for them.
+
+    A handler that does nothing, where to ignore the signals would have the editor ignore them, too.
+    """
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGQUIT)}
+    for each, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(each, lambda *_: None)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _pretty(raw: bytes) -> bytes:
