@@ -8,14 +8,17 @@ import re
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kvasir_client import Client
 
+from kvasir.cli.kv import feeding
+from kvasir.cli.kv.feeding import without_pauses
 from tests.support.cli import run
 from tests.support.kv import Kv
-from tests.support.serving import KVASIR, Server, free_ports, serving
+from tests.support.serving import KVASIR, Server, free_ports, serving, wait_until
 
 _names = itertools.count(1)
 
@@ -254,10 +257,117 @@ def test_an_import_says_what_it_refuses(kv: Kv) -> None:
     assert b"\nline 2: " in done.stderr
     assert kv.json("count") == {"count": 1}
     cut = kv("export").splitlines()[0] + "\n"
-    assert b"may have been cut" in kv.run("import", input=cut.encode()).stderr
+    for options, said in (((), b"its lines are imported"), (("--dry-run",), b"would be imported")):
+        assert said in kv.run("import", *options, status=1, input=cut.encode()).stderr
+    assert kv.json("import", status=1, input=cut.encode())["whole"] is None
+    assert kv.json("import", input=kv.run("export").stdout)["whole"] is True
     wrong = cut + '{"end":{"entries":2}}\n'
+    assert kv.json("import", status=1, input=wrong.encode())["whole"] is False
     assert b"not whole" in kv.run("import", status=1, input=wrong.encode()).stderr
     assert "No such file" in kv.complaint("import", "/no/such", status=1)
+
+
+def test_an_import_that_ends_in_the_middle_has_changed_something(kv: Kv) -> None:
+    lines = [b'{"key":["k","%d"],"value":1}\n' % n for n in range(1_500)]
+    repeated = b"".join([*lines, lines[0]])
+    assert b"stay imported" in kv.run("import", "--mode", "fail", status=1, input=repeated).stderr
+    left = kv.json("count")["count"]
+    assert left >= 500
+    again = ("import", "--mode", "fail")
+    kv.run(*again, status=5, input=lines[0])
+    # A dry run changes nothing, however far it comes.
+    kv("delete", "/", "--prefix", "--yes")
+    kv("set", "k/1499", "1")
+    kv.run(*again, "--dry-run", status=5, input=b"".join(lines))
+    assert kv.json("count")["count"] == 1
+
+
+def test_what_a_pipe_has_is_imported_while_more_is_to_come(kv: Kv) -> None:
+    command = [str(KVASIR), "kv", "import"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=kv.environment(None)) as process:
+        assert process.stdin is not None
+        # A batch of the server's.
+        process.stdin.write(b"".join(b'{"key":["k","%d"],"value":1}\n' % n for n in range(500)))
+        process.stdin.flush()
+        wait_until(lambda: kv("count") == "500\n", "the first batch is imported")
+        assert process.communicate(b'{"key":["last"],"value":1}', timeout=60)[1] == b"set 501, kept 0, refused 0\n"
+    assert kv("count") == "501\n"
+
+
+def test_a_pause_between_lines_is_filled_with_what_means_nothing(kv: Kv) -> None:
+    more, last = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield b'{"key":["a"],"value":1}\nno\n{"key":["b"],'
+        more.wait()
+        yield b'"value":" x"}\n'
+        last.wait()
+        yield b"no\n"
+
+    fed = without_pauses(slowly(), 0.01)
+    first = next(fed)
+    # The line that has begun comes when it is whole.
+    assert (first, next(fed), next(fed)) == (b'{"key":["a"],"value":1}\nno\n', b" ", b" ")
+    more.set()
+    pieces = [first, b" ", *itertools.takewhile(bytes.isspace, fed)]
+    pieces += [b'{"key":["b"],"value":" x"}\n', next(fed)]
+    last.set()
+    pieces += fed
+    done = kv.run("import", status=1, input=b"".join(pieces)).stderr.decode()
+    assert re.search(r"set 2, kept 0, refused 2\nline 2: .*\nline 4: ", done)
+    assert kv("get", "b") == '" x"'
+
+
+def test_a_line_that_does_not_end_is_not_held_back_for_ever() -> None:
+    part = b"x" * (feeding.HELD_BYTES // 2 + 1)
+    waits = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        yield part
+        yield part
+        waits.wait()
+        yield b"\nend"
+
+    fed = without_pauses(endless(), 0.01)
+    assert next(fed) == part + part
+    threading.Timer(0.05, waits.set).start()
+    # No space may come in the midst of the line.
+    assert b"".join(fed).startswith(b"\n")
+
+
+def test_failures_of_what_is_imported_are_told() -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"a\n"
+        raise OSError("the disk is gone")
+
+    fed = without_pauses(broken())
+    assert next(fed) == b"a\n"
+    with pytest.raises(OSError, match="gone"):
+        next(fed)
+
+
+def test_an_export_from_another_service_prints_nothing(kv: Kv, server: Server) -> None:
+    """A portal that answers everything with a page of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def portal() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                page = b"<html>Welcome</html>"
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n"
+                connection.sendall(head % len(page) + page)
+
+        thread = threading.Thread(target=portal)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert "Kvasir server" in kv.complaint("export", "--url", url, "--store", server.store, status=1)
+        thread.join()
+
+
+def test_the_help_of_import_names_one_default(kv: Kv) -> None:
+    assert kv("import", "--help").count("default: standard input") == 1
+    assert "default: -" not in kv("import", "--help")
 
 
 def test_watch_prints_lines_of_json(kv: Kv) -> None:

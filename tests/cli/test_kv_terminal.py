@@ -319,6 +319,17 @@ def test_export_and_import_draw_a_bar(kv: Kv, store: Store, tmp_path: Path) -> N
     assert shown(kv, "export", "k/7").splitlines()[0].startswith('{"key":["k","7"]')
 
 
+def test_lines_are_typed_and_one_ctrl_d_ends_them(kv: Kv, store: Store) -> None:
+    with kv.terminal("import") as seen:
+        seen.expect("Ctrl-D")
+        seen.type('{"key":["k"],"value":1}\n\x04')
+        seen.expect("set 1, kept 0, refused 0")
+        assert seen.end() == 0
+    assert "kB" not in seen.shown
+    assert "bytes" not in seen.shown
+    assert store.count() == 1
+
+
 def test_watch_goes_on_until_it_is_interrupted(kv: Kv, store: Store) -> None:
     with kv.terminal("watch") as seen:
         seen.expect('"event":"ready"')

@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -96,7 +96,9 @@ def _opened(path: Path) -> Iterator[bytes]:
 
 
 def _read(file: BinaryIO) -> Iterator[bytes]:
-    while piece := file.read(PIECE_BYTES):
+    # What a slow pipe or a terminal has now, and not the whole of a piece, for which the server would wait too long.
+    read: Callable[[int], bytes] = getattr(file, "read1", file.read)
+    while piece := read(PIECE_BYTES):
         yield _bytes(piece)
 
 

@@ -241,7 +241,9 @@ class Operations:
     def export(self, prefix: Key = ()) -> Steps[None]:
         """Gives pieces of NDJSON. Raises `Unavailable` if the stream is cut: the last line tells."""
         request = yield from self._request("GET", "export", _under(prefix))
-        yield from self._exchange(request, send=Open(request, SILENCE))
+        answer = yield from self._exchange(request, send=Open(request, SILENCE))
+        if answer.headers.get("content-type", "").partition(";")[0].strip().lower() != NDJSON["Content-Type"]:
+            raise unreadable(answer, request)
         tail = b""
         while True:
             try:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from kvasir_client import Store, keys
+from kvasir_client import Loaded, Store, keys
+from kvasir_client.errors import KvasirError
 from kvasir_client.files import pieces_of, written
 
-from kvasir.cli.kv.outcomes import FAILED, fail
+from kvasir.cli.kv.feeding import without_pauses
+from kvasir.cli.kv.outcomes import CONDITION, FAILED, STATUSES, UNAVAILABLE, fail
 from kvasir.cli.kv.verbs import PrefixText, Results
 
 
@@ -45,7 +48,8 @@ def import_(
     kv: Store,
     results: Results,
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="What `export` has written. [default: standard input]")
+        str,
+        typer.Argument(metavar="FILE", help="What `export` has written. [default: standard input]", show_default=False),
     ] = "-",
     mode: Annotated[
         Literal["replace", "keep", "fail"], typer.Option("--mode", help="What becomes of keys that exist.")
@@ -53,12 +57,32 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every line and set nothing.")] = False,
 ) -> None:
     """Set entries from lines of JSON (NDJSON)."""
-    if source == "-" and sys.stdin.isatty():
+    typed = source == "-" and sys.stdin.isatty()
+    if typed:
         typer.echo("type lines of JSON, and Ctrl-D at the end", err=True)
     total = Path(source).stat().st_size if source != "-" else None
-    with _bar("bytes", total, draws=sys.stderr.isatty()) as moved:
-        done = kv.load(_counted(sys.stdin.buffer if source == "-" else source, moved), mode=mode, dry_run=dry_run)
-    would = "would have " if dry_run else ""
+    pieces = without_pauses(pieces_of(sys.stdin.buffer if source == "-" else source))
+    # However long it takes to come: the server waits for a body from the moment that a request begins.
+    first = next(pieces, b"")
+    with _bar("bytes", total, draws=sys.stderr.isatty() and not typed) as moved, _told_what_stays(dry_run=dry_run):
+        done = kv.load(_counted(itertools.chain([first] if first else [], pieces), moved), mode=mode, dry_run=dry_run)
+    _report(done, results, would="would have " if dry_run else "")
+
+
+@contextlib.contextmanager
+def _told_what_stays(*, dry_run: bool) -> Iterator[None]:
+    """An import that ends early has changed something: it may not end like a command that has changed nothing."""
+    try:
+        yield
+    except KvasirError as error:
+        imported = error.details.get("imported")
+        stays = isinstance(imported, dict) and (imported.get("lines") or imported.get("set"))
+        if stays and not dry_run and STATUSES.get(type(error)) in (CONDITION, UNAVAILABLE):
+            fail(error.message, FAILED)
+        raise
+
+
+def _report(done: Loaded, results: Results, *, would: str) -> None:
     typer.echo(f"{would}set {done.set:,}, kept {done.kept:,}, refused {done.refused:,}", err=True)
     for refusal in done.refusals:
         typer.echo(f"line {refusal.line}: {refusal.reason}", err=True)
@@ -67,19 +91,21 @@ def import_(
         set=done.set,
         kept=done.kept,
         refused=done.refused,
+        whole=done.whole,
         refusals=[{"line": each.line, "reason": each.reason} for each in done.refusals],
     )
     if done.whole is False:
         fail("the last line tells another number of entries: the file is not whole", FAILED)
     if done.whole is None and "versionstamp" in done.ignored:
-        typer.echo("kvasir: this looks like an export, but its last line is missing: it may have been cut", err=True)
+        taken = "would be imported" if would else "are imported"
+        fail(f"this looks like an export without its last line: the file is not whole, but its lines {taken}", FAILED)
     if done.refused:
         fail("not every line was taken", FAILED)
 
 
-def _counted(source: str | BinaryIO, moved: Any) -> Iterator[bytes]:
+def _counted(pieces: Iterable[bytes], moved: Any) -> Iterator[bytes]:
     number = 0
-    for piece in pieces_of(source):
+    for piece in pieces:
         yield piece
         number += len(piece)
         moved(number)
