@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -381,9 +383,50 @@ def test_the_access_key_is_asked_for_and_not_shown(kv: Kv, server: Server) -> No
     assert kv("count", variables=none) == "0\n"
 
 
+def test_what_no_word_can_be_is_not_offered(kv: Kv, store: Store) -> None:
+    for key in ("-dash", "=equals", "plain", ("p", "plain"), ("p", "", "x"), ("", "x")):
+        store.set(key, 1)
+
+    def offered(typed: str) -> list[str]:
+        variables = {"_KVASIR_COMPLETE": "complete_bash", "COMP_WORDS": f"kvasir kv get {typed}"}
+        done = subprocess.run([KVASIR], env=kv.environment(variables), capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert offered("p") == ["p/", "plain"]
+    assert offered("") == ["p/", "plain"]
+    assert offered("p/") == ["p/plain"]
+    for nothing in ("p//", "p//pl", "/", "/pl", "//", "-d", "=e"):
+        assert not any(each.strip("-").startswith(("p", "/", "d", "=")) for each in offered(nothing)), nothing
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
+def test_zsh_completes_keys_part_by_part(kv: Kv, store: Store, server: Server) -> None:
+    for key in (("one", "two", "three"), "user:17", "plain"):
+        store.set(key, 1)
+    variables = kv.environment({}) | {"PATH": f"{KVASIR.parent}:{os.environ['PATH']}"}
+    with terminal([str(shutil.which("zsh")), "-f", "-i"], variables) as zsh:
+        zsh.type("autoload -Uz compinit; compinit -u -D; PROMPT='ready> '\n")
+        zsh.type('eval "$(kvasir completion zsh)"; echo "loaded"\n')
+        zsh.expect("loaded\n")
+        for typed, wanted in (
+            ("kvasir kv get on\ttw\tth\t", "one/two/three"),
+            ("kvasir kv get user\t", "user:17"),
+            ("kvasir kv get --store=defa\t x", "--store=default x"),
+            ("kvasir kv list --order=n\t", "--order=newest"),
+        ):
+            # What is on the line, by the shell itself: it draws completions piece by piece.
+            zsh.type(typed + "\x01print -r -- '<\x05>'\n")
+            zsh.expect(f"[\\n\\r]<kvasir kv [a-z]+ {wanted} ?>")
+        zsh.type("exit\n")
+        zsh.end()
+
+
 def test_bash_completes_commands_contexts_stores_and_keys(kv: Kv, store: Store, server: Server) -> None:
     for key in ("plain", ("products", "1"), ("products", "2"), ("products", "$(touch injected)"), ("prod;ls",)):
         store.set(key, 1)
+    for other in (("one", "two", "three"), ("user:17",), ("n=1", "x"), ("n=1", "y")):
+        store.set(other, 1)
     kv.run("add", "working", "--key", server.key, "--url", server.url, group="context")
     variables = kv.environment({}) | {"PATH": f"{KVASIR.parent}:{os.environ['PATH']}", "PS1": "ready> "}
     with terminal(["/bin/bash", "--norc", "--noprofile", "-i"], variables) as bash:
@@ -395,6 +438,16 @@ def test_bash_completes_commands_contexts_stores_and_keys(kv: Kv, store: Store, 
             ("kvasir kv get --store defa", "kvasir kv get --store default "),
             ("kvasir kv get pla", "kvasir kv get plain "),
             ("kvasir kv get pro", "kvasir kv get products/"),
+            # Nothing ends behind a slash: the next part follows at once.
+            ("kvasir kv get on\ttw\tth", "kvasir kv get one/two/three "),
+            # Bash takes ":" and "=" for ends of words.
+            (f"kvasir kv get --url {server.url} pla", f"kvasir kv get --url {server.url} plain "),
+            (f"kvasir kv get --url={server.url} pla", f"kvasir kv get --url={server.url} plain "),
+            ("kvasir kv get user:", "kvasir kv get user:17 "),
+            ("kvasir kv get n=1/x", "kvasir kv get n=1/x "),
+            ("kvasir kv get --store=defa", "kvasir kv get --store=default "),
+            ("kvasir kv list --order=n", "kvasir kv list --order=newest "),
+            ("COMP_WORDBREAKS=' '; kvasir kv list --order=n", "; kvasir kv list --order=newest "),
         ):
             # A completion gives up after a moment, so as not to hold up who types.
             bash.type(typed + "\t")

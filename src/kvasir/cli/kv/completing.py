@@ -19,7 +19,8 @@ LOOKED_AT = 5_000
 #: Nobody waits longer for a list while typing.
 SECONDS = 2.0
 
-_harmless = re.compile(r"[\w.@%+=,/-]+").fullmatch
+#: No word that begins with "-" is a key to a command, and "=" at the beginning means something to zsh.
+_harmless = re.compile(r"[\w.@%+,/:][\w.@%+=,/:-]*").fullmatch
 
 
 def complete_context(incomplete: str) -> list[str]:
@@ -70,13 +71,15 @@ def _keys(ctx: Any, incomplete: str) -> Iterator[str]:
 
     found = _chosen(ctx)
     above, slash, begun = incomplete.rpartition("/")
+    if slash and "" in above.split("/"):
+        return  # slashes cannot express a key with an empty part
     with Client(found.url or None, key=found.key, timeout=SECONDS, attempts=1) as client:
         store, prefix = client.store(found.store), parse_prefix(above)
         for child in store.children(prefix, limit=LOOKED_AT):
             # They come in order.
             if child.part > begun and not child.part.startswith(begun):
                 return
-            if child.part.startswith(begun) and "/" not in child.part:
+            if child.part and child.part.startswith(begun) and "/" not in child.part:
                 if child.entry:
                     yield f"{above}{slash}{child.part}"
                 if child.below:
