@@ -40,6 +40,17 @@ def test_what_is_no_key_is_refused_with_the_form_that_takes_any_key(text: str) -
         keys.parse(text)
 
 
+def test_a_key_of_too_many_brackets_is_none() -> None:
+    with pytest.raises(Invalid, match=r"JSON array"):
+        keys.parse("[" * 100_000)
+
+
+def test_an_instant_that_is_another_year_in_utc() -> None:
+    for text in ("0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"):
+        with pytest.raises(ValueError, match="in UTC"):
+            times.instant(text)
+
+
 def test_a_prefix_may_be_empty_and_may_end_with_a_slash() -> None:
     assert keys.parse_prefix("") == keys.parse_prefix("/") == ()
     assert keys.parse_prefix("a/b/") == ("a", "b")

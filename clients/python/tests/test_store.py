@@ -117,6 +117,29 @@ def test_metadata_may_have_any_letters(kv: Store) -> None:
     assert entry.metadata == metadata
 
 
+def test_metadata_may_be_text(kv: Store) -> None:
+    text = '\r\n{"colour":\n"grün𝄞\x7f"%s}'
+    expected = {"colour": "grün𝄞\x7f"}
+    for more in ("", ', "long":"%s"' % ("é" * 5_000)):
+        kv.set("k", 1, metadata=Raw((text % more).encode()))
+        with kv.transaction() as t:
+            t.set("t", 1, metadata=Raw((text % more).encode()))
+        for key in ("k", "t"):
+            entry = kv.get(key)
+            assert entry
+            assert entry.metadata is not None
+            assert entry.metadata["colour"] == expected["colour"]
+            assert ("long" in entry.metadata) == bool(more)
+    for wrong in (b"[]", b"1", b"", b'{"n":NaN}', b'{}},{"type":"delete","key":["k"]', b"{" * 5_000, b'{"n":"\xff"}'):
+        with pytest.raises(Invalid):
+            kv.set("k", 2, metadata=Raw(wrong))
+        with pytest.raises(Invalid), kv.transaction() as t:
+            t.set("k", 2, metadata=Raw(wrong))
+    entry = kv.get("k")
+    assert entry
+    assert entry.value == 1
+
+
 def test_conditions(kv: Store) -> None:
     first = kv.set("k", 1, if_absent=True)
     with pytest.raises(ConditionNotMet) as refused:

@@ -15,7 +15,7 @@ import httpx2
 
 from kvasir_client import spaces, transport
 from kvasir_client.answers import Retries
-from kvasir_client.entries import Child, Committed, Entry, Event, Loaded, Space
+from kvasir_client.entries import Child, Committed, Entry, Event, Loaded, Raw, Space
 from kvasir_client.errors import Invalid
 from kvasir_client.files import pieces_of, written
 from kvasir_client.keys import Key
@@ -198,7 +198,7 @@ class AsyncStore:
         ttl: Ttl | None = None,
         expires_at: datetime | None = None,
         refresh: bool = False,
-        metadata: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | Raw | None = None,
         keep: Iterable[Keep] = (),
         if_absent: bool = False,
         if_present: bool = False,

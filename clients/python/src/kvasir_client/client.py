@@ -15,7 +15,7 @@ import httpx2
 
 from kvasir_client import spaces, transport
 from kvasir_client.answers import Retries
-from kvasir_client.entries import Child, Committed, Entry, Event, Loaded, Space
+from kvasir_client.entries import Child, Committed, Entry, Event, Loaded, Raw, Space
 from kvasir_client.errors import Invalid
 from kvasir_client.files import pieces_of, written
 from kvasir_client.keys import Key
@@ -199,7 +199,7 @@ class Store:
         ttl: Ttl | None = None,
         expires_at: datetime | None = None,
         refresh: bool = False,
-        metadata: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | Raw | None = None,
         keep: Iterable[Keep] = (),
         if_absent: bool = False,
         if_present: bool = False,
@@ -207,8 +207,9 @@ class Store:
     ) -> str:
         """Replace value, metadata and expiry of a key as one; returns the new versionstamp.
 
-        `value` is what JSON can express, or `Raw` with JSON text. `ttl` is a text such as "24h", or a timedelta;
-        with `refresh`, reading starts the life afresh. `keep` names what stays as it is: "expiry", "metadata".
+        `value` is what JSON can express, or `Raw` with JSON text; so is `metadata`, an object. `ttl` is a text such as
+        "24h", or a timedelta; with `refresh`, reading starts the life afresh. `keep` names what stays as it is:
+        "expiry", "metadata".
         Raises `ConditionNotMet`, `UnknownOutcome`.
         """
         return self._client._run(

@@ -49,7 +49,7 @@ def parse(text: str) -> tuple[str, ...]:
     if text.startswith("["):
         try:
             parts = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             parts = None
         if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
             raise Invalid(f'{text!r} is no key: a key that begins with [ is a JSON array of texts, as ["a/b","c"]')

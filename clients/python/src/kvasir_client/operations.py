@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar
 
 from kvasir_client import spaces, watching
 from kvasir_client.answers import Retries, exchange, read, read_text, told, unreadable
-from kvasir_client.entries import Child, Committed, Entry, Loaded, Refusal, entries_in, entry_in
+from kvasir_client.entries import Child, Committed, Entry, Loaded, Raw, Refusal, entries_in, entry_in
 from kvasir_client.errors import ConditionNotMet, Invalid, KvasirError, NotFound, Unavailable
 from kvasir_client.keys import Key, json_text, parts_of, prefix_of
 from kvasir_client.times import Ttl, instant_text, ttl_text
-from kvasir_client.transactions import Changes, committed, text_of
+from kvasir_client.transactions import Changes, committed, metadata_header, text_of
 from kvasir_client.wire import JSON, NDJSON, Answer, Give, Lost, Open, Pause, Read, Request, Send, Steps, dumps, stamp
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Operations:
         ttl: Ttl | None = None,
         expires_at: datetime | None = None,
         refresh: bool = False,
-        metadata: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | Raw | None = None,
         keep: Iterable[Keep] = (),
         if_absent: bool = False,
         if_present: bool = False,
@@ -78,7 +78,7 @@ class Operations:
         if if_absent + if_present + (if_version is not None) > 1:
             raise Invalid("if_absent, if_present and if_version are conditions of which a write can have one")
         kept = sorted(keep)
-        in_header = json.dumps(metadata, separators=(",", ":"), allow_nan=False) if metadata is not None else ""
+        in_header = "" if metadata is None else metadata_header(metadata)
         if len(in_header) > METADATA_HEADER_BYTES:
             changes = Changes()
             if if_absent or if_present or if_version is not None:

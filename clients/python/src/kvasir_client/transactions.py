@@ -11,7 +11,7 @@ from kvasir_client.entries import Committed, Raw
 from kvasir_client.errors import Invalid
 from kvasir_client.keys import Key, parts_of, prefix_of
 from kvasir_client.times import Ttl, instant_text, ttl_text
-from kvasir_client.wire import dumps, stamp
+from kvasir_client.wire import ascii_json, dumps, stamp
 
 #: A transaction with so many mutations, or with so many bytes, is best sent: what takes more begins another one.
 FULL, FULL_BYTES = 1_000, 8_388_608
@@ -20,6 +20,22 @@ FULL, FULL_BYTES = 1_000, 8_388_608
 def text_of(value: Any) -> bytes:
     """The JSON text to store for a value; that of a `Raw` as it is. Raises TypeError, ValueError."""
     return bytes(value) if isinstance(value, Raw) else dumps(value)
+
+
+def metadata_text(metadata: dict[str, Any] | Raw) -> bytes:
+    """The JSON text of metadata; that of a `Raw` as it is. Raises `Invalid` for one that is no object."""
+    if not isinstance(metadata, Raw):
+        return dumps(metadata)
+    if not _one_value(metadata).lstrip(b" \t\r\n").startswith(b"{"):
+        raise Invalid("metadata must be a JSON object")
+    return bytes(metadata)
+
+
+def metadata_header(metadata: dict[str, Any] | Raw) -> str:
+    """Metadata as a header has it: on one line, in ASCII, otherwise as it is."""
+    if isinstance(metadata, Raw):
+        return ascii_json(metadata_text(metadata).decode()).replace("\r", " ").replace("\n", " ").strip(" \t")
+    return json.dumps(metadata, separators=(",", ":"), allow_nan=False)
 
 
 def _one_value(text: bytes) -> bytes:
@@ -80,18 +96,18 @@ class Changes:
         ttl: Ttl | None = None,
         expires_at: datetime | None = None,
         refresh: bool = False,
-        metadata: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | Raw | None = None,
         keep: Iterable[str] = (),
     ) -> None:
         """Set a key, as `Store.set` does."""
         options = _life(ttl, expires_at)
         if refresh:
             options["refresh"] = True
-        if metadata is not None:
-            options["metadata"] = metadata
         if kept := sorted(keep):
             options["keep"] = kept
-        self._add("set", parts_of(key), options, _one_value(value) if isinstance(value, Raw) else dumps(value))
+        texts = {} if metadata is None else {b"metadata": metadata_text(metadata)}
+        texts[b"value"] = _one_value(value) if isinstance(value, Raw) else dumps(value)
+        self._add("set", parts_of(key), options, texts)
 
     def delete(self, key: Key) -> None:
         """Remove a key, if it is there."""
@@ -127,11 +143,17 @@ class Changes:
         self._add("increment", parts_of(key), options)
 
     def _add(
-        self, kind: str, key: tuple[str, ...], options: dict[str, Any] | None = None, text: bytes | None = None
+        self,
+        kind: str,
+        key: tuple[str, ...],
+        options: dict[str, Any] | None = None,
+        texts: dict[bytes, bytes] | None = None,
     ) -> None:
         mutation = dumps({"type": kind, "key": key} | (options or {}))
-        # The text goes in as it is: printing it anew would change digits.
-        self._append(self._mutations, mutation if text is None else b'%b,"value":%b}' % (mutation[:-1], text))
+        for name, text in (texts or {}).items():
+            # The text goes in as it is: printing it anew would change digits.
+            mutation = b'%b,"%b":%b}' % (mutation[:-1], name, text)
+        self._append(self._mutations, mutation)
 
     def _append(self, to: list[bytes], what: bytes) -> None:
         if self._sent:

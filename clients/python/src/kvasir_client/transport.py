@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,8 @@ IDLE_SECONDS = 5.0
 
 #: Before any byte of a request goes out.
 _BEFORE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
+
+_BY_HTTP = re.compile(r"https?://", re.IGNORECASE).match
 
 #: A request waits while so many are being sent.
 CONNECTIONS = 100
@@ -108,7 +111,20 @@ class Connections(Generic[Http]):
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._made: dict[int | None, Http] = {CONNECTIONS: self._make(CONNECTIONS)}
+        self._made: dict[int | None, Http] = {CONNECTIONS: self._make_one(CONNECTIONS)}
+
+    def _make_one(self, connections: int | None) -> Http:
+        try:
+            return self._make(connections)
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            variables = _proxy_variables()
+            if not variables:
+                raise
+            # Not the value: it may hold a password.
+            raise Invalid(
+                f"{variables} names no proxy that can be used, which is one by http:// or https://: change it, or have "
+                "NO_PROXY name the server"
+            ) from error
 
     def requests(self) -> Http:
         """For what is answered at once. Raises `Invalid` once they are closed."""
@@ -126,7 +142,7 @@ class Connections(Generic[Http]):
             self._begin()
         found = self._made.get(connections)
         # Threads may both make one: the first stays.
-        return found or self._made.setdefault(connections, self._make(connections))
+        return found or self._made.setdefault(connections, self._make_one(connections))
 
     def end(self) -> list[Http]:
         """What is to be closed."""
@@ -136,6 +152,14 @@ class Connections(Generic[Http]):
 
 #: What the HTTP client raises when it cannot send a request or read an answer.
 FAILURES = (httpx2.RequestError, httpx2.StreamError)
+
+
+def _proxy_variables() -> str:
+    """Those that name a proxy of another kind than HTTP; if all name one of HTTP, all of them."""
+    names = {"http_proxy", "https_proxy", "all_proxy"}
+    found = {name: value for name, value in os.environ.items() if name.lower() in names and value}
+    others = [name for name, value in found.items() if "://" in value and not _BY_HTTP(value)]
+    return ", ".join(sorted(others or found))
 
 
 def _reason(error: Exception) -> str:

@@ -20,6 +20,9 @@ T = TypeVar("T")
 #: What an entity tag may hold (RFC 9110, 8.8.3), in ASCII
 _STAMP = re.compile(r"[!#-~]+").fullmatch
 
+#: And what is no visible sign of ASCII, which a header may not have either.
+_NOT_ASCII = re.compile(r"[^\x00-\x7e]")
+
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -117,6 +120,16 @@ def stamp(versionstamp: str) -> str:
     if not _STAMP(versionstamp):
         raise Invalid(f"{versionstamp!r} is no versionstamp: give the one of an entry, as it is")
     return versionstamp
+
+
+def ascii_json(text: str) -> str:
+    r"""A JSON text that means the same, in ASCII: other characters, which only texts in it have, as \uXXXX."""
+    return _NOT_ASCII.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def dumps(value: Any) -> bytes:
