@@ -11,6 +11,7 @@ import re
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: The same, without what every JSON text has escaped already or may have between its values.
 _UNFIT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_NOT_ASCII = re.compile("[^\x00-\x7e]")
 
 
 def printable(text: str) -> str:
@@ -28,5 +29,11 @@ def printable_json(text: str) -> str:
     return text if text.isascii() and "\x7f" not in text else _UNFIT_IN_JSON.sub(_escape, text)
 
 
+def ascii_json(text: str) -> str:
+    """The same, in ASCII."""
+    return _NOT_ASCII.sub(_escape, text)
+
+
 def _escape(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

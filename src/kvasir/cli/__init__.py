@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
-import typer
+try:
+    import typer
 
-from kvasir import __version__
-from kvasir.cli.terminal import check_texts
-from kvasir.errors import Invalid, KvasirError
-from kvasir.printable import printable_lines
+    from kvasir import __version__
+    from kvasir.cli.terminal import INTERRUPTED, check_texts, complain
+    from kvasir.errors import Invalid, KvasirError
+except KeyboardInterrupt:  # half the time that a short command takes
+    sys.exit(130)
 
 #: Those with the file locks, forked workers and shared ports that Kvasir needs; `sys.platform` of each.
 SYSTEMS = ("linux", "darwin")
@@ -98,8 +101,28 @@ def command_line(words: Sequence[str]) -> typer.Typer:
 
 def main() -> None:
     """Run the command line, then end the process."""
+    try:
+        _prepare_streams()
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _prepare_streams() -> None:
+    """Have all three standard streams, and a standard output that takes every text.
+
+    A file opened later would take the place of a stream that the caller has closed, and have in it what is said there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _run() -> None:
     if sys.platform not in SYSTEMS:
-        typer.echo(f"kvasir: runs on Linux and macOS, not on this system ({sys.platform})", err=True)
+        complain(f"runs on Linux and macOS, not on this system ({sys.platform})")
         sys.exit(1)
     try:
         words = sys.argv[1:]
@@ -112,10 +135,10 @@ def main() -> None:
             _run_briefly(words)
         command_line(words)(prog_name="kvasir")
     except KvasirError as error:
-        typer.echo(f"kvasir: {printable_lines(error.message)}", err=True)
+        complain(error.message)
         sys.exit(2 if isinstance(error, Invalid) else 1)
     except OSError as error:
-        typer.echo(f"kvasir: {printable_lines(str(error))}", err=True)
+        complain(str(error))
         sys.exit(1)
 
 

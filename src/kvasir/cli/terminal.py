@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kvasir.errors import Invalid
-from kvasir.printable import printable, printable_json, printable_lines
+from kvasir.printable import ascii_json, printable, printable_json, printable_lines
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
@@ -52,7 +52,13 @@ def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
     import msgspec
 
-    typer.echo(printable_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+    typer.echo(for_output(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+
+
+def for_output(text: str) -> str:
+    """A JSON text as standard output takes it: harmless, and in ASCII unless that is read as UTF-8."""
+    encoding = str(sys.stdout.encoding).lower().replace("-", "").replace("_", "")
+    return printable_json(text) if encoding == "utf8" else ascii_json(text)
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

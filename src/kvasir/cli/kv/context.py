@@ -14,9 +14,8 @@ import typer
 from kvasir.cli.kv import contexts
 from kvasir.cli.kv.completing import complete_context
 from kvasir.cli.kv.contexts import Context, Contexts
-from kvasir.cli.terminal import Json, asking, complain, print_table
+from kvasir.cli.terminal import Json, asking, complain, for_output, print_table
 from kvasir.errors import Invalid, NotFound
-from kvasir.printable import printable_json
 
 app = typer.Typer(help="Keep servers with access keys under names, for `kvasir kv`.", no_args_is_help=True)
 
@@ -127,7 +126,7 @@ def _print(found: Contexts, name: str) -> None:
     """A context as a line of JSON, without its access key."""
     context = found.by_name[name]
     members = {"name": name, "url": context.url, "store": context.store, "current": name == found.current}
-    typer.echo(printable_json(json.dumps(members, ensure_ascii=False, separators=(",", ":"))))
+    typer.echo(for_output(json.dumps(members, ensure_ascii=False, separators=(",", ":"))))
 
 
 def _secret(given: str | None) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from kvasir_client import Event, Store, keys
 from kvasir_client.times import instant_text
+from kvasir_client.wire import dumps
 
 from kvasir.cli.kv.interrupting import end_when_interrupted
 from kvasir.cli.kv.outcomes import FAILED, NOT_FOUND, fail
@@ -183,6 +184,9 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text)
+        dumps(found)  # what no JSON can say: infinity, half a character
+    except RecursionError:
+        raise Invalid(f"{option} is nested too deeply") from None
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from kvasir.cli.kv.completing import complete_context, complete_key, complete_store
 from kvasir.cli.kv.connection import Choice, store_of
 from kvasir.cli.kv.outcomes import reported
-from kvasir.printable import printable_json
+from kvasir.cli.terminal import for_output
 
 KeyText = Annotated[
     str,
@@ -92,7 +92,7 @@ class Results:
     def __call__(self, text: str | None, **members: Any) -> None:
         """One result: a line of text (None: nothing), or a JSON object on a line of its own."""
         if self.as_json:
-            sys.stdout.write(printable_json(json_line(members)) + "\n")
+            sys.stdout.write(for_output(json_line(members)) + "\n")
         elif text is not None:
             sys.stdout.write(text + "\n")
 
