@@ -17,6 +17,7 @@ from kvasir_client import Client
 from kvasir.cli.kv import feeding
 from kvasir.cli.kv.feeding import without_pauses
 from tests.support.cli import run
+from tests.support.http_client import client as client_of_http
 from tests.support.kv import Kv
 from tests.support.serving import KVASIR, Server, free_ports, serving, wait_until
 
@@ -65,6 +66,7 @@ def test_texts(kv: Kv) -> None:
 def test_what_is_no_json_is_a_usage_error_that_names_text(kv: Kv) -> None:
     for value in ("hello", "{", "NaN", "'x'", ""):
         assert "--text" in kv.complaint("set", "k", value, status=2)
+    assert "nested too deeply" in kv.complaint("set", "k", "[" * 1_100 + "]" * 1_100, status=2)
     assert kv.run("get", "k", status=4).stdout == b""
 
 
@@ -113,6 +115,42 @@ def test_a_negative_number_is_a_value_and_no_option(kv: Kv) -> None:
     kv("set", "--", "n", "-0.5e1")
     assert kv("get", "n") == "-0.5e1"
     assert "No such option" in kv.complaint("set", "n", "-x", status=2)
+    for flag, stored in (("--text", '"-5"'), ("--keep", "-5")):
+        for words in (("n", flag, "-5"), (flag, "n", "-5"), ("n", "-5", flag)):
+            kv("set", *words)
+            assert kv("get", "n") == stored
+    kv("set", "--ttl", "1h", "n", "--metadata", "{}", "--keep", "-6")
+    assert kv("get", "n") == "-6"
+    assert kv("incr", "n", "--by", "-5") == "-11\n"
+    assert kv("incr", "--initial", "-5", "m", "--by", "-5") == "-10\n"
+    assert "No such option" in kv.complaint("set", "--text", "-5", status=2)
+
+
+def test_a_dash_behind_two_dashes_is_a_text(kv: Kv) -> None:
+    kv("set", "k", "--text", "--", "-", input=b"from the pipe")
+    assert kv("get", "k") == '"-"'
+    kv("set", "--text", "--", "k", "--", input=b"from the pipe")
+    assert kv("get", "k") == '"--"'
+    for words in (("k", "-", "--text"), ("--text", "k", "-")):
+        kv("set", *words, input=b"from the pipe")
+        assert kv("get", "k") == '"from the pipe"'
+    kv("set", "--", "k", "-", input=b"5")
+    assert kv("get", "k") == "5"
+
+
+def test_metadata_goes_to_the_server_as_it_is(kv: Kv, server: Server) -> None:
+    with Client(server.url, key=server.key) as client:
+        space = client.store(kv.variables["KVASIR_STORE"]).show().id
+    long = '"long":"%s"' % ("x" * 5_000)
+    for more in ('"short":1', long):
+        text = f'{{"p":0.12345678901234567890123,\r\n"a":1, "b":2,"text":"é🍯\x7f",{more}}}'
+        kv("set", "k", "1", "--metadata", text)
+        parameters = {"key": '["k"]', "form": "entry"}
+        answer = client_of_http.get(f"{server.url}/v1/spaces/{space}/entry", params=parameters, headers=server.headers)
+        stored = answer.text.partition('"metadata":')[2]
+        in_header = text.replace("\r\n", "  ").replace("é🍯\x7f", "\\u00e9\\ud83c\\udf6f\\u007f")
+        assert stored.startswith(text if more == long else in_header)
+    assert "twice" in kv.complaint("set", "k", "1", "--metadata", '{"a":1,"a":2}', status=2)
 
 
 def test_the_exit_status_tells_what_went_wrong(kv: Kv, server: Server) -> None:

@@ -97,14 +97,29 @@ class Results:
             sys.stdout.write(text + "\n")
 
 
+#: In `meta` of a verb's context: whether there is a "-" behind "--".
+LITERAL_DASH = "kvasir.literal_dash"
+
+
 class Verb(TyperCommand):
     """A command whose arguments, but for the first, may be negative numbers: no option looks like one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for at in range(1, len(args)):
-            if _NEGATIVE(args[at]) and not args[at - 1].startswith("-"):
-                args = [*args[:at], *args[at + 1 :], *(["--"] if "--" not in args else []), args[at]]
+        """Have the first negative number that is no option's value stand behind "--"."""
+        with_value = {name for each in self.params if not getattr(each, "is_flag", True) for name in each.opts}
+        options = args[: args.index("--")] if "--" in args else args
+        ctx.meta[LITERAL_DASH] = "-" in args[len(options) :]
+        seen, is_value = 0, False
+        for at, word in enumerate(options):
+            if is_value:
+                is_value = False
+            elif seen and _NEGATIVE(word):
+                args = [*args[:at], *args[at + 1 :], *(["--"] if "--" not in args else []), word]
                 break
+            elif word.startswith("-") and word != "-":
+                is_value = word in with_value
+            else:
+                seen += 1
         return super().parse_args(ctx, args)
 
 

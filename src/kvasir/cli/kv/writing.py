@@ -13,7 +13,7 @@ from kvasir_client.wire import stamp
 
 from kvasir.cli.kv.outcomes import CONDITION, DONE, NOT_FOUND, fail
 from kvasir.cli.kv.reading import json_object
-from kvasir.cli.kv.verbs import ExpiresAt, IfVersion, KeyText, Results, Ttl, moment
+from kvasir.cli.kv.verbs import LITERAL_DASH, ExpiresAt, IfVersion, KeyText, Results, Ttl, moment
 from kvasir.cli.terminal import Yes, confirm
 from kvasir.errors import Invalid
 
@@ -21,6 +21,7 @@ from kvasir.errors import Invalid
 def set_(
     kv: Store,
     results: Results,
+    ctx: typer.Context,
     key: KeyText,
     value: Annotated[
         str | None,
@@ -51,11 +52,11 @@ def set_(
         kept.append("metadata")
     versionstamp = kv.set(
         keys.parse(key),
-        Raw(_given(value, as_text=text)),
+        Raw(_given(value, as_text=text, literal=ctx.meta.get(LITERAL_DASH, False))),
         ttl=ttl,
         expires_at=moment(expires_at),
         refresh=refresh,
-        metadata=json_object(metadata, "--metadata"),
+        metadata=_metadata(metadata),
         keep=kept,
         if_absent=if_absent,
         if_present=if_present,
@@ -64,16 +65,22 @@ def set_(
     results(None, versionstamp=versionstamp)
 
 
-def _given(value: str | None, *, as_text: bool) -> bytes:
-    """The JSON text to store. Raises `Invalid`."""
+def _metadata(text: str | None) -> Raw | None:
+    """What --metadata has, as it is: printing it anew would change digits. Raises `Invalid`."""
+    json_object(text, "--metadata")
+    return None if text is None else Raw(text.encode())
+
+
+def _given(value: str | None, *, as_text: bool, literal: bool) -> bytes:
+    """The JSON text to store; `literal`: a text "-" is meant as it is. Raises `Invalid`."""
     if value is None and sys.stdin.isatty():
         raise Invalid("the value is missing: write it behind the key, or `-` to type it and end with Ctrl-D")
-    if value in (None, "-"):
+    if value is None or (value == "-" and not (as_text and literal)):
         found, source = sys.stdin.buffer.read(), "standard input"
-    elif value is not None and value.startswith("@") and not as_text:
+    elif value.startswith("@") and not as_text:
         found, source = Path(value[1:]).read_bytes(), value[1:]
     else:
-        found, source = str(value).encode(), "the value"
+        found, source = value.encode(), "the value"
     if as_text:
         try:
             return json.dumps(found.decode(), ensure_ascii=False).encode()
@@ -82,7 +89,9 @@ def _given(value: str | None, *, as_text: bool) -> bytes:
     found = found.strip(b" \t\r\n")
     try:
         json.loads(found, parse_int=str, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise Invalid(f"{source} is nested too deeply") from None
+    except ValueError:
         raise Invalid(f"{source} is no JSON: correct it, or add --text to store it as a text") from None
     return found
 
