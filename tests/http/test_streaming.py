@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import httpx
 import pytest
@@ -80,6 +80,9 @@ class Toy:
                 return Response(400, error.message.encode(), "toy", error.code)
             return Response(200, b"%d" % sum(self.pieces), "toy")
         self.streams.append(pieces := Pieces(request.path))
+        if request.path == "/gone":  # the connection learns of it before the answer has its first turn
+            owner = cast("Any", request).owner
+            getattr(owner, "_connection", owner).abort()
         return Stream(200, b"", "toy", chunks=pieces, endless=request.path == "/endless")
 
 
@@ -175,6 +178,17 @@ def test_a_stream_ends_with_its_client(told: Callable[..., None], path: str) -> 
             await anext(answer.aiter_bytes())
         await house.client.aclose()
         await house.until(lambda: house.toy.streams[0].closed)
+        await house.until(lambda: not house.listener.connections)
+
+    told(story)
+
+
+def test_a_stream_whose_client_leaves_before_its_first_piece_is_closed(told: Callable[..., None]) -> None:
+    async def story(house: House) -> None:
+        with pytest.raises(httpx.TransportError):
+            await house.client.get("/gone")
+        await house.until(lambda: house.toy.streams[0].closed)
+        assert house.toy.streams[0].made == 0
         await house.until(lambda: not house.listener.connections)
 
     told(story)

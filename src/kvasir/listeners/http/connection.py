@@ -78,8 +78,6 @@ class Connection(Incoming):
         self.count_unread(0)
         if self._current is not None:
             self._current.abandon()
-            if self._current.streaming is not None:
-                self._current.streaming.cancel()
         if self._http2 is not None:
             self._http2.lost()
         elif self._http1.receiving is not None:
@@ -124,7 +122,7 @@ class Connection(Incoming):
 
     def _leave(self, request: Request) -> None:
         """The client closed its side a while ago, so it has probably left."""
-        if self._current is request:
+        if self._current is request and request.streaming is None:
             request.abandon()
 
     def pause_writing(self) -> None:
@@ -181,7 +179,7 @@ class Connection(Incoming):
 
     def is_gone(self, request: Request) -> bool:
         """Whether nobody waits for a streamed answer any more."""
-        return self._current is not request
+        return self._current is not request or self._transport is None
 
     def end(self, request: Request) -> None:
         """A streamed answer is whole."""

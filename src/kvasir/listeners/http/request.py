@@ -145,9 +145,11 @@ class Request(Timed):
             raise asyncio.CancelledError
 
     def abandon(self) -> None:
-        """The client is gone, or the time to drain is over: cancel what only reads."""
+        """The client is gone, or the time to drain is over: cancel what only reads, or sends an answer."""
         self._is_left = True
-        if self._only_reads and self.task is not None:
+        if self.streaming is not None:
+            self.streaming.cancel()
+        elif self._only_reads and self.task is not None:
             self.task.cancel()
 
     def answer(self, response: Response) -> None:

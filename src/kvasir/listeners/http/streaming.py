@@ -21,7 +21,7 @@ class Streaming:
 
     def __init__(self, request: Request, stream: Stream) -> None:
         self._request, self._stream = request, stream
-        self.is_endless = stream.endless
+        self.is_endless, self._begun = stream.endless, False
         self._room: asyncio.Future[None] | None = None
         self.task = asyncio.get_running_loop().create_task(self._send())
 
@@ -31,11 +31,12 @@ class Streaming:
             self._room.set_result(None)
 
     def cancel(self) -> None:
-        """The client is gone."""
-        self.task.cancel()
+        """The client is gone. A task that is cancelled before its first step would never close the pieces."""
+        if self._begun:
+            self.task.cancel()
 
     async def _send(self) -> None:
-        request, owner = self._request, self._request.owner
+        request, owner, self._begun = self._request, self._request.owner, True
         try:
             async with contextlib.aclosing(self._stream.chunks) as chunks:
                 if owner.is_gone(request):
