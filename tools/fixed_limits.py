@@ -448,7 +448,8 @@ INNER = {
     "listeners.http.http2": "FRAME_BYTES",
     "listeners.http.http2_answers": "IDLE_FRAMES_A_REQUEST TURN_BYTES",
     "listeners.http.outgoing": "PIECE_BYTES PROGRESS_BYTES",
-    "listeners.http.request": "COUNTED_BYTES KNOWN_GET_BYTES KNOWN_HEAD_BYTES LATE_SECONDS SLOW_SECONDS",
+    "listeners.http.request": "COUNTED_BYTES GATHERED_BYTES KNOWN_GET_BYTES KNOWN_HEAD_BYTES LATE_SECONDS SLOW_SECONDS "
+    "SMALL_BYTES",
     "listeners.websocket": "ROUND_SECONDS",
     "listeners.websocket.connection": "BUFFER_BYTES",
     "server.run": "LARGE_BLOCK_BYTES KEPT_BYTES",

@@ -6,6 +6,7 @@ The cases are those of RFC 9112, and of the test suites of h11 and llhttp.
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from typing import Any, cast
 
 import pytest
@@ -243,6 +244,21 @@ def test_an_endless_trailer_or_extension_ends_the_request(start: bytes) -> None:
         http.feed(b"x" * 10)
     assert request._failure is not None
     assert http.ended
+
+
+def test_a_body_in_crumbs_takes_little_more_memory_than_its_bytes() -> None:
+    http, many = http1(), 100_000
+    http.feed(put(CHUNKED))
+    tracemalloc.start()
+    try:
+        for _ in range(many // 1_000):
+            http.feed(b"2\r\nab\r\n" * 1_000)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * 2 * many
+    http.feed(b"5000\r\n%b\r\n1\r\nc\r\n0\r\n\r\n" % (b"x" * 0x5000))
+    assert body_of(http.requests[0]) == b"ab" * many + b"x" * 0x5000 + b"c"
 
 
 def test_an_endless_row_of_short_trailers_ends_the_request() -> None:

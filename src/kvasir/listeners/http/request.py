@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: off. After one that took more than these seconds, the dialect is called again.
 DRAINED_BODIES, LATE_SECONDS = 4, 1.0
 
+#: A piece of a body of fewer bytes is put to the one before it, up to so many: each object costs some forty bytes.
+SMALL_BYTES, GATHERED_BYTES = 1_024, 65_536
+
 #: What only reads for so long is slow.
 SLOW_SECONDS = 0.1
 
@@ -74,7 +77,7 @@ class Request(Timed):
         self.header = headers.get
         self.declared = declared
         self.complete = declared == 0
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
 
     async def body(self, limit: int | None = None) -> bytes:
         most = self._listener.limits.body_bytes
@@ -201,7 +204,11 @@ class Request(Timed):
         self.received += len(data)
         if self.dropping:
             return
-        self._chunks.append(data)
+        if len(data) < SMALL_BYTES and self._chunks and len(last := self._chunks[-1]) < GATHERED_BYTES:
+            self._chunks[-1] = gathered = last if isinstance(last, bytearray) else bytearray(last)
+            gathered += data
+        else:
+            self._chunks.append(data)
         if self.piecewise:
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(b"")
