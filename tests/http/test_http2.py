@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import h2.config
 import h2.connection
@@ -14,7 +15,7 @@ import h2.settings
 import pytest
 from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, PriorityFrame, SettingsFrame
 
-from kvasir.dialects.http import Response
+from kvasir.dialects.http import Response, Stream
 from kvasir.limits import Limits
 from kvasir.listeners.http.http2 import IDLE_FRAMES, PREFACE, STREAMS, Http2
 from kvasir.listeners.http.request import Request
@@ -347,6 +348,56 @@ def test_a_stream_that_is_reset_cuts_its_body_off() -> None:
     (request,) = house.requests
     assert request.dropping
     house.http.answer(request, Response(200, b"", "Op"))  # which goes nowhere
+    assert not house.closed
+
+
+def late() -> float:
+    """A time at which no body may come in any more."""
+    return time.perf_counter() + 1_000
+
+
+def test_a_stream_that_is_cut_is_not_ended_again_for_its_late_body() -> None:
+    silent = House(lambda _: None)
+    silent.client.send_headers(1, PUT)
+    silent.exchange()
+    (request,) = silent.requests
+    request.drop()
+    silent.http.cut(request)
+    silent.http.look_after(late(), idle=False)
+    assert [event.stream_id for event in silent.exchange() if isinstance(event, h2.events.StreamReset)] == [1]
+    assert not silent.closed
+
+
+def test_an_answer_that_waits_for_windows_is_not_ended_for_a_late_body() -> None:
+    large = House(lambda _: Response(200, b"x" * 100_000, "Op"))
+    large.client.send_headers(1, PUT)
+    large.exchange()
+    large.requests[0].drop()
+    large.http.look_after(late(), idle=False)
+    large.client.send_headers(3, HEADERS, end_stream=True)
+    large.client.increment_flow_control_window(1 << 20)
+    large.client.increment_flow_control_window(1 << 20, 1)
+    events = large.exchange()
+    assert not large.closed
+    assert status_of(events, 3) == b"200"
+    assert any(isinstance(event, h2.events.StreamEnded) and event.stream_id == 1 for event in events)
+    large.http.look_after(late(), idle=False)
+    assert [event.stream_id for event in large.exchange() if isinstance(event, h2.events.StreamReset)] == [1]
+
+
+def test_a_body_without_end_ends_the_answer_that_is_sent_meanwhile() -> None:
+    house = House(lambda _: None)
+    house.limits = Limits(body_bytes=10)
+    house.client.send_headers(1, PUT)
+    house.exchange()
+    (request,) = house.requests
+    request.drop()
+    house.http.answer(request, Stream(200, b"", "Op", chunks=cast("Any", None)))
+    house.http.send(request, b"one")
+    house.client.send_data(1, b"x" * 50)
+    house.exchange()
+    assert house.http.is_gone(request)
+    house.http.send(request, b"two")
     assert not house.closed
 
 

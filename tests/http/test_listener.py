@@ -293,6 +293,30 @@ def test_what_says_nothing_ends_and_half_a_head_is_told() -> None:
     told(story, Limits(head_seconds=0.5, idle_seconds=0.5))
 
 
+def test_a_connection_that_fails_is_ended_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_after, failing = Connection.look_after, list[Connection]()
+
+    def fails(connection: Connection, now: float) -> None:
+        if connection in failing:
+            raise RuntimeError("planted")
+        look_after(connection, now)
+
+    monkeypatch.setattr(Connection, "look_after", fails)
+
+    async def story(house: House) -> None:
+        one = await house.connect()
+        await house.until(lambda: any(house.listener._parts))
+        failing.extend(set[Connection]().union(*house.listener._parts))
+        other = await house.connect()
+        assert await one.ended()
+        await house.until(lambda: house.listener.connections == 1)
+        other.send(get("/a"))
+        assert (await other.answer())[0] == 200
+        assert not house.listener.running[0].done()
+
+    told(story)
+
+
 def test_a_head_byte_by_byte_has_no_more_time_than_another() -> None:
     async def story(house: House) -> None:
         client = await house.connect()

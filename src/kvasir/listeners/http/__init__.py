@@ -28,7 +28,6 @@ from kvasir.dialects.eager import start
 from kvasir.dialects.http import Disconnected, HttpDialect, Response, Stream
 from kvasir.limits import Limits, refused
 from kvasir.listeners.http.connection import Connection
-from kvasir.listeners.http.outgoing import Outgoing
 from kvasir.listeners.http.request import CameLate, KnownHeads, Request
 from kvasir.listeners.http.streaming import Streaming
 from kvasir.metrics import Metrics
@@ -100,15 +99,13 @@ class HttpListener:
         """The first dialect that serves a path answers, `fallback` where none does."""
         self.limits = limits
         self.ids = map((secrets.token_hex(6) + "-%x").__mod__, itertools.count(1))
-        #: Connections that are open or shaking hands, and requests that are being answered.
-        self.connections = self.in_flight = 0
-        #: Those of the connections that are over TLS
-        self.secured = 0
+        #: Connections that are open or shaking hands, those of them over TLS, and requests that are being answered.
+        self.connections = self.secured = self.in_flight = 0
         self.heads = KnownHeads(self)
         #: Bytes of request bodies in memory, and of large answers not taken by clients.
         self.held = self.unread = 0
         #: Connections of which nothing is read now
-        self.paused: set[Outgoing] = set()
+        self.paused: set[Any] = set()
         self.draining = False
         self.now, self.date = time.perf_counter(), b""
         self._dialects = tuple(dialects)
@@ -276,10 +273,12 @@ class HttpListener:
         for turn in itertools.cycle(range(PARTS)):
             self.now = now = time.perf_counter()
             self.date = email.utils.formatdate(usegmt=True).encode()
-            for connection in list(self._parts[turn]):
-                connection.look_after(now)
-            for paused in list(self.paused):
-                paused.notice_end()
+            for connection in self.paused.union(self._parts[turn]):
+                try:
+                    connection.look_after(now)
+                except Exception:  # whatever is wrong with one, the others are to be served on
+                    log.exception("a connection failed, and is ended")
+                    connection.abort()
             await asyncio.sleep(TICK_SECONDS)
 
     async def stop(self, seconds: float) -> bool:

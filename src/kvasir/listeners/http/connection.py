@@ -221,6 +221,8 @@ class Connection(Incoming):
 
     def look_after(self, now: float) -> None:
         """Once in a while: end what takes too long."""
+        if not self._reading:
+            self.notice_end()
         limits, receiving = self._listener.limits, self._http1.receiving
         idle = now - self._since > limits.idle_seconds
         late = receiving is not None and receiving.is_late(now)

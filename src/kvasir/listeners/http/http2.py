@@ -129,7 +129,7 @@ class Http2(Http2Answers):
         request.feed(event.data)
         request.unacknowledged += event.flow_controlled_length
         if request.is_endless:
-            self._cancel(request)
+            self._reset_stream(request.stream, ErrorCodes.CANCEL)
         elif not request.is_unasked:
             self.wanted(request)
 
@@ -139,28 +139,18 @@ class Http2(Http2Answers):
 
     def _reset(self, event: Any) -> None:
         self._idle(event)
-        self.unsent.pop(event.stream_id, None)
-        if (gone := self._open.pop(event.stream_id, None)) is not None:
-            gone.abandon()
-            if gone.streaming is not None:
-                gone.streaming.cancel()
-        if (request := self._receiving.pop(event.stream_id, None)) is not None:
-            request.cut_off()
+        self._forget(event.stream_id)
 
     def _idle(self, _event: Any) -> None:
         self._idle_frames += 1
         if self._idle_frames > IDLE_FRAMES:
             self._end(ErrorCodes.ENHANCE_YOUR_CALM)
 
-    def _cancel(self, request: Request) -> None:
-        del self._receiving[request.stream]
-        self._h2.reset_stream(request.stream, ErrorCodes.CANCEL)
-
     def look_after(self, now: float, *, idle: bool) -> None:
         """Once in a while: end what takes too long."""
-        for request in list(self._receiving.values()):
-            if request.is_late(now) and request.stream not in self._open:
-                self._cancel(request)
+        for stream, request in list(self._receiving.items()):
+            if request.is_late(now) and stream not in self._open and stream not in self.unsent:
+                self._reset_stream(stream, ErrorCodes.CANCEL)
         self._flush()
         if idle and not self._open:
             self._end(ErrorCodes.NO_ERROR)

@@ -105,9 +105,21 @@ class Http2Answers:
     def cut(self, request: Request) -> None:
         """The answer ends before its end, or there is none."""
         if self._open.pop(request.stream, None) is not None:
-            self.unsent.pop(request.stream, None)
-            self._h2.reset_stream(request.stream, ErrorCodes.INTERNAL_ERROR)
+            self._reset_stream(request.stream, ErrorCodes.INTERNAL_ERROR)
             self._send()
+
+    def _reset_stream(self, stream: int, code: ErrorCodes) -> None:
+        """End a stream."""
+        self._forget(stream)
+        self._h2.reset_stream(stream, code)
+
+    def _forget(self, stream: int) -> None:
+        """A stream has ended. Nothing of it may be kept: h2 takes no second end, and sends nothing behind one."""
+        self.unsent.pop(stream, None)
+        if (gone := self._open.pop(stream, None)) is not None:
+            gone.abandon()
+        if (request := self._receiving.pop(stream, None)) is not None:
+            request.cut_off()
 
     def wake(self) -> None:
         """There may be room for more of the streamed answers, and of long ones."""
@@ -155,15 +167,8 @@ class Http2Answers:
     def lost(self) -> None:
         """The connection is gone, or as good as gone."""
         self._ended = True
-        for request in self._open.values():
-            request.abandon()
-            if request.streaming is not None:
-                request.streaming.cancel()
-        self._open.clear()
-        self.unsent.clear()
-        for request in self._receiving.values():
-            request.cut_off()
-        self._receiving.clear()
+        for stream in [*self._open, *self._receiving, *self.unsent]:
+            self._forget(stream)
 
     def _end(self, code: ErrorCodes | None) -> None:
         if not self._ended:
