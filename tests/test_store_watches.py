@@ -106,6 +106,58 @@ def test_a_watch_ends_when_its_access_key_expires_or_is_revoked() -> None:
     bench.run(story)
 
 
+def test_what_fails_for_once_does_not_keep_watches_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite may raise anything while the guard asks whether something was revoked."""
+    bench = Bench()
+    refresh, asked, failing, failed = bench.store.refresh, 0, True, False
+
+    async def fails() -> int:
+        nonlocal asked
+        asked += 1
+        if failing:
+            raise OSError("planted")
+        return await refresh()
+
+    async def revoked() -> Principal:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise OSError("planted")
+        raise Unauthenticated("the access key has been revoked")
+
+    async def story() -> None:
+        nonlocal failing
+        monkeypatch.setattr(bench.store, "refresh", fails)
+        watch = await begun(await bench.store.watch(OWNER, bench.space, [WHOLE], recheck=revoked))
+        async with asyncio.timeout(10):
+            while asked < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        failing = False
+        with pytest.raises(Unauthenticated):
+            await asyncio.wait_for(anext(watch), 10)
+        watch.close()
+        assert failed
+
+    bench.run(story)
+
+
+def test_watches_are_looked_at_together() -> None:
+    """One after the other, ten thousand would take a round trip to PostgreSQL each."""
+    bench = Bench()
+    both = asyncio.Barrier(2)
+
+    async def revoked() -> Principal:
+        await both.wait()
+        raise Unauthenticated("the access key has been revoked")
+
+    async def story() -> None:
+        watches = [await begun(await bench.store.watch(OWNER, bench.space, [WHOLE], recheck=revoked)) for _ in range(2)]
+        for watch in watches:
+            assert isinstance(await end_of(watch), Unauthenticated)
+
+    bench.run(story)
+
+
 def test_a_watch_outside_the_keys_of_the_principal_is_refused() -> None:
     bench = Bench()
 

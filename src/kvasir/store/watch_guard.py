@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,12 @@ from kvasir.store.permissions import READERS, confine, require
 if TYPE_CHECKING:
     from kvasir.store.store import Store
 
+log = logging.getLogger("kvasir.store")
+
 #: How often it looks whether anything may have been revoked or ended.
 SECONDS = 0.5
+#: So many are looked at together: what each of them asks the database for the engine asks in one round trip.
+TOGETHER = 100
 
 Recheck = Callable[[], Awaitable[Principal]]
 
@@ -65,6 +70,9 @@ class WatchGuard:
                 epoch = await self._store.refresh()
             except KvasirError:
                 continue  # the database is away; its watches say so themselves
+            except Exception:  # whatever it is, what is revoked later must end, too
+                log.exception("watches could not be looked at; this is tried again")
+                continue
             changed = epoch != self._epoch
             self._epoch = epoch
             # Unless something has changed, only what ends by itself needs a look.
@@ -73,16 +81,24 @@ class WatchGuard:
                 for each in self._guarded
                 if changed or not each.checked or each.principal.expires_at or each.space.expires_at
             ]
-            for guarded in due:
-                try:
-                    await self._check(guarded, changed=changed or not guarded.checked)
-                    guarded.checked = True
-                except Unavailable:
-                    guarded.checked = False  # next time
-                except KvasirError as error:
-                    self._guarded.discard(guarded)
-                    guarded.watch.fail(error)
+            for start in range(0, len(due), TOGETHER):
+                some = due[start : start + TOGETHER]
+                await asyncio.gather(*(self._look_at(each, changed=changed or not each.checked) for each in some))
         self._task = None
+
+    async def _look_at(self, guarded: _Guarded, *, changed: bool) -> None:
+        """End a watch if its caller may not see it any more."""
+        try:
+            await self._check(guarded, changed=changed)
+            guarded.checked = True
+        except Unavailable:
+            guarded.checked = False  # next time
+        except KvasirError as error:
+            self._guarded.discard(guarded)
+            guarded.watch.fail(error)
+        except Exception:
+            log.exception("a watch could not be looked at; this is tried again")
+            guarded.checked = False
 
     async def _check(self, guarded: _Guarded, *, changed: bool) -> None:
         """Raise what the caller would get if it asked now."""
