@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from kvasir.engine import Engine
+from kvasir.engines.postgres import changelog as postgres_changelog
+from kvasir.engines.postgres import watches as postgres_watches
 from kvasir.engines.sqlite import SqliteEngine, changelog, watches
 from kvasir.engines.sqlite.seqlocks import WATCHED_UNTIL
 from kvasir.errors import Unavailable
@@ -51,6 +53,39 @@ def test_a_write_that_nobody_logged_is_missed_aloud(durable_lab: Lab, monkeypatc
         late = await engine.watch(space, [WHOLE], first.upto)
         assert (await anext(late)).resync
         late.close()
+
+    durable_lab.run(story)
+
+
+def test_a_watch_that_begins_again_behind_many_bytes_is_told_so(
+    durable_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a log have a megabyte and more; those who watch on are told all of it, a bounded part at a time."""
+    for module in (changelog, postgres_watches):
+        monkeypatch.setattr(module, "REPLAY_BYTES", 60_000)
+    monkeypatch.setattr(postgres_changelog, "READ_BYTES", 10_000)
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        watch = await engine.watch(space, [WHOLE])
+        first = await anext(watch)
+        keys = [[k(f"{n}.{m}" + "x" * 500) for m in range(9)] for n in range(20)]
+        done = [await commit(engine, space, *map(put, some)) for some in keys]
+        told: list[bytes] = []
+        while len(told) < 9 * 20:
+            changes = await asyncio.wait_for(anext(watch), 10)
+            assert not changes.resync
+            told += [change.key for change in changes.changes]
+        assert told == [key for some in keys for key in some]
+        far = await engine.watch(space, [WHOLE], first.upto)
+        assert (await anext(far)).resync
+        near = await engine.watch(space, [WHOLE], done[9].versionstamp)
+        told = []
+        while len(told) < 9 * 10:
+            told += [change.key for change in (await asyncio.wait_for(anext(near), 10)).changes]
+        assert told == [key for some in keys[10:] for key in some]
+        for each in (watch, far, near):
+            each.close()
 
     durable_lab.run(story)
 

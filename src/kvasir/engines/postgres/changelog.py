@@ -39,16 +39,29 @@ FUNCTION = f"""
 
 WATCH = "select kvasir_watch($1, $2)"
 LAST = "select space, last from kvasir_head where space = any($1) and not ended"
-#: The last number of a space beside each of the next rows of its log, all in one snapshot
-NEXT = """
-    select h.last, c.since, c.upto, c.kinds, c.stamps, c.keys, c.ends from kvasir_head h
+#: What a change takes in memory beside its keys, roughly
+CHANGE_BYTES = 32
+#: The last number of a space beside each of the next rows of its log, all in one snapshot: the first of them, and those
+#: behind it up to so many bytes; and how many there were to choose from.
+NEXT = f"""
+    select h.last, c.since, c.upto, c.kinds, c.stamps, c.keys, c.ends, c.bytes, c.found from kvasir_head h
     left join lateral (
-        select * from kvasir_change c where c.space = $1 and c.upto > $2 order by c.upto limit $3
+        select * from (
+            select c.*, b.bytes, count(*) over () as found, coalesce(sum(b.bytes)
+                over (order by c.upto rows between unbounded preceding and 1 preceding), 0) as before
+            from (
+                select * from kvasir_change c where c.space = $1 and c.upto > $2 order by c.upto limit $3
+            ) as c
+            cross join lateral (
+                select coalesce(sum({CHANGE_BYTES} + coalesce(octet_length(key), 0)), 0)::bigint as bytes
+                from unnest(c.keys || c.ends) as key
+            ) as b
+        ) as c where c.before < $4::bigint
     ) as c on true
-    where h.space = $1 and not h.ended order by c.upto"""
+    where h.space = $1 and not h.ended order by c.upto"""  # noqa: S608
 
-#: Rows read at a time
-ROWS = 200
+#: Rows, and bytes, read at a time
+ROWS, READ_BYTES = 200, 4 << 20
 
 
 class News(Struct):
@@ -60,6 +73,8 @@ class News(Struct):
     upto: int | None
     #: The last number of the space; None: it is gone
     last: int | None
+    #: What was read for it, whoever watches that
+    bytes: int = 0
 
 
 async def last(pool: Pool, spaces: Sequence[int]) -> dict[int, int]:
@@ -71,9 +86,9 @@ async def last(pool: Pool, spaces: Sequence[int]) -> dict[int, int]:
     return found
 
 
-async def read(pool: Pool, watchers: Watchers, space: int, position: int) -> News:
-    """What was committed behind `position`: the next rows."""
-    rows = await pool.fetch_of(NEXT, space, position, ROWS)
+async def read(pool: Pool, watchers: Watchers, space: int, position: int, most: int) -> News:
+    """What was committed behind `position`: the next rows, up to so many bytes and the rest of the row they end in."""
+    rows = await pool.fetch_of(NEXT, space, position, ROWS, most)
     if not rows:
         return News([], None, None)
     last = int(rows[0][0])
@@ -88,9 +103,9 @@ async def read(pool: Pool, watchers: Watchers, space: int, position: int) -> New
             return News([], None, last)
         changes += watchers.concerning(_logged(space, row), position)
         upto = row["upto"]
-    if upto < last and len(rows) < ROWS:
+    if upto < last and (not rows or len(rows) == rows[0]["found"] < ROWS):
         return News([], None, last)
-    return News(changes, upto, last)
+    return News(changes, upto, last, sum(row["bytes"] for row in rows))
 
 
 def _logged(space: int, row: Any) -> list[Logged]:

@@ -26,7 +26,7 @@ PAUSE_SECONDS = 0.02
 #: How often it says that a space is watched.
 RENEW_SECONDS = 15.0
 #: A watch that begins again further back than this is told that it missed something.
-REPLAY_ROWS = 2_000
+REPLAY_ROWS, REPLAY_BYTES = 2_000, 4 << 20
 
 
 class Watches:
@@ -83,11 +83,12 @@ class Watches:
 
     async def _replay(self, watcher: Watcher, space: int, since: int) -> None:
         """Tell a watch what the others have been told since."""
-        position, until = since, self._positions[space]
+        position, until, room = since, self._positions[space], REPLAY_BYTES
         changes: list[Logged] = []
         for _ in range(REPLAY_ROWS // changelog.ROWS):
-            news = await changelog.read(self._pool, self._watchers, space, position)
-            if news.upto is None:
+            news = await changelog.read(self._pool, self._watchers, space, position, room)
+            room -= news.bytes
+            if news.upto is None or room < 0:
                 break
             changes += [change for change in news.changes if change[2] <= until]
             position = news.upto
@@ -118,6 +119,7 @@ class Watches:
         self._task = None
         self._queue.on_resolved = None
         self._positions.clear()
+        self._renewed.clear()
 
     async def _renew(self) -> None:
         now = time.monotonic()
@@ -132,6 +134,7 @@ class Watches:
             watched = self._watchers.spaces
             for space in self._positions.keys() - set(watched):
                 del self._positions[space]
+                self._renewed.pop(space, None)
             found = await changelog.last(self._pool, watched)
             for space in watched:
                 if space not in found:
@@ -142,7 +145,8 @@ class Watches:
 
     async def _tell(self, space: int) -> None:
         while space in self._positions:
-            news = await changelog.read(self._pool, self._watchers, space, self._positions[space])
+            position = self._positions[space]
+            news = await changelog.read(self._pool, self._watchers, space, position, changelog.READ_BYTES)
             if news.last is None:
                 return
             entries = None if news.upto is None else await self._entries(news.changes)
