@@ -105,6 +105,31 @@ def test_one_that_cannot_start_now_while_another_serves_is_replaced() -> None:
             process.kill()
 
 
+def test_a_successor_that_the_system_has_no_room_for_is_started_later() -> None:
+    plan = (
+        "import os; fork = os.fork; os.forks = 0",
+        "def failing():",
+        "    os.forks += 1",
+        "    if os.forks == 3: raise BlockingIOError(11, 'planted')",
+        "    return fork()",
+        "os.fork = failing",
+    )
+    die = "if worker == 1 and os.forks == 2: up(); os.write(1, b'died\\n'); os._exit(1)"
+    script = "\n".join(plan) + SCRIPT.format(on_stop=die)
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert sorted(process.stdout.readline() for _ in range(3)) == ["died\n", "up\n", "up\n"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            assert process.stderr is not None
+            assert "worker 1 could not be started (planted); trying again" in process.stderr.read()
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_can_be_stopped_while_its_workers_die_again_and_again(number: signal.Signals) -> None:
     script = SCRIPT.format(on_stop="up(); os.write(1, b'died\\n'); os._exit(1)")

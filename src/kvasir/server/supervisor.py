@@ -90,7 +90,17 @@ class _Workers:
     def start_missing(self) -> None:
         missing, self._missing = self._missing, []
         for worker in missing:
-            self.start(worker)
+            try:
+                self.start(worker)
+            except OSError as error:  # the system may have no process or memory for it now; the others serve on
+                log.error("worker %d could not be started (%s); trying again", worker, error.strerror)
+                self._miss(worker)
+
+    def _miss(self, worker: int) -> None:
+        """Have this worker started after the pause."""
+        if not self._missing:
+            signal.setitimer(signal.ITIMER_REAL, RESPAWN_SECONDS)
+        self._missing.append(worker)
 
     def stop(self) -> None:
         self._stopping = True
@@ -113,9 +123,7 @@ class _Workers:
                 self.stop()
             else:
                 log.error("worker %d exited unexpectedly (status %d); starting another", worker, status)
-                if not self._missing:
-                    signal.setitimer(signal.ITIMER_REAL, RESPAWN_SECONDS)
-                self._missing.append(worker)
+                self._miss(worker)
 
     def _may_succeed(self, worker: int, exit_code: int) -> bool:
         """Whether its successor may serve: it has served itself, or was killed, or met what others had not met."""
