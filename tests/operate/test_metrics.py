@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -15,9 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from websockets.sync.client import connect
 
 from kvasir.dialects.operations.health import wants_open_metrics
+from kvasir.errors import Unavailable
 from kvasir.limits import BOUNDS, Limits, NemesisLimits, WebSocketLimits
 from kvasir.metrics import FAMILIES, PLACES, Metrics
 from kvasir.model import Histogram
+from kvasir.server import vitals
+from kvasir.server.vitals import Vitals
+from kvasir.server.worker import again_and_again
 from tests.support.http_client import client
 from tests.support.serving import Server, serving, wait_until
 
@@ -153,6 +159,36 @@ def test_processes_are_told_apart(server: Server) -> None:
     wait_until(lambda: value(server, "kvasir_event_loop_lag_seconds_count") > 0, "the lag of the loop is measured")
     listening = [dict(labels)["url"] for name, labels in scraped(server) if name == "kvasir_listener_info"]
     assert server.url in listening
+
+
+def test_a_worker_without_open_files_left_goes_on_with_its_chores(monkeypatch: pytest.MonkeyPatch) -> None:
+    none_left = OSError(errno.EMFILE, "Too many open files")
+
+    def refused(_: str) -> list[str]:
+        raise none_left
+
+    async def story() -> None:
+        times, enough = 0, asyncio.Event()
+
+        async def look() -> None:
+            nonlocal times
+            times += 1
+            if times < 3:
+                raise (none_left, Unavailable("the database is away"))[times - 1]
+            enough.set()
+
+        chore = asyncio.create_task(again_and_again(0.001, look))
+        async with asyncio.timeout(10):
+            await enough.wait()
+        chore.cancel()
+
+    asyncio.run(story())
+    nothing: Any = None
+    looking = Vitals(nothing, nothing, lambda: None, Limits(), None)
+    counted = looking._open_files()
+    monkeypatch.setattr(vitals, "FILES_SECONDS", -1.0)
+    monkeypatch.setattr(os, "listdir", refused)
+    assert looking._open_files() == counted > 0
 
 
 def test_a_worker_that_takes_the_place_of_another_goes_on_counting(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import time
@@ -97,7 +98,8 @@ class Vitals:
 
     def _open_files(self) -> int:
         if time.monotonic() - self._files[0] > FILES_SECONDS:
-            self._files = time.monotonic(), len(os.listdir("/dev/fd"))  # noqa: PTH208  # names, not paths
+            with contextlib.suppress(OSError):  # to look takes a file, of which there may be none left
+                self._files = time.monotonic(), len(os.listdir("/dev/fd"))  # noqa: PTH208  # names, not paths
         return self._files[1]
 
     async def measure_lag(self) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -14,7 +13,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -248,11 +247,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 50)
-        chores = [loop.create_task(each) for each in (self._publish(), self._sample(), self._vitals.measure_lag())]
-        if isinstance(self._engine, MemoryEngine):
-            chores.append(loop.create_task(self._sweep()))
-        if self._metrics.worker == 0:
-            chores.append(loop.create_task(self._watch_clock()))
+        chores = [loop.create_task(each) for each in self._chores()]
         log.info("listening on %s", ", ".join(each for found in addresses.values() for each in found))
         if on_ready is None or on_ready():
             await self._tell_ready(addresses, os.getpid() if parent is None else os.getppid())
@@ -297,26 +292,31 @@ class Worker:
         self._metrics.publish()
         log.info("stopped")
 
+    def _chores(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What is done all the time that the worker serves."""
+        yield self._vitals.measure_lag()
+        yield again_and_again(PUBLISH_SECONDS, self._publish)
+        yield again_and_again(stats.INTERVAL_SECONDS, self._sample)
+        if isinstance(self._engine, MemoryEngine):
+            yield again_and_again(MEMORY_SWEEP_SECONDS, self._engine.sweep)
+        if self._metrics.worker == 0:
+            yield again_and_again(CLOCK_SECONDS, ClockLog(self._engine).look)
+
     async def _publish(self) -> None:
-        while True:
-            self._metrics.publish()
-            await asyncio.sleep(PUBLISH_SECONDS)
+        self._metrics.publish()
 
     async def _sample(self) -> None:
-        while True:
-            with contextlib.suppress(KvasirError):  # there is no sample of a time without the database
-                database = await self._engine.stats()
-                self._native.history.add(stats.Moment(self._engine.clock(), self._metrics.totals(), database))
-            await asyncio.sleep(stats.INTERVAL_SECONDS)
+        database = await self._engine.stats()
+        self._native.history.add(stats.Moment(self._engine.clock(), self._metrics.totals(), database))
 
-    async def _watch_clock(self) -> None:
-        clock_log = ClockLog(self._engine)
-        while True:
-            with contextlib.suppress(KvasirError):  # whoever needs the database will be told
-                await clock_log.look()
-            await asyncio.sleep(CLOCK_SECONDS)
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(MEMORY_SWEEP_SECONDS)
-            await self._engine.sweep()
+async def again_and_again(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do this for ever. What fails, most often for want of the database or of open files, may go well the next time."""
+    while True:
+        try:
+            await work()
+        except KvasirError:
+            pass  # whoever needs the database will be told
+        except Exception:
+            log.exception("something that is done every %g s failed", seconds)
+        await asyncio.sleep(seconds)
