@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from kvasir.server import whole_file
 from kvasir.server.save_directory import SaveDirectory
 
 OWNER = "01JZX0W7M2Q4T8V6B3N5C9D1EF"
@@ -65,3 +67,36 @@ def test_what_killed_saves_have_left_goes_with_the_next_one(tmp_path: Path) -> N
     asyncio.run(save(tmp_path, b"{}"))
     assert [path.exists() for path in (left, running, growing)] == [False, True, True]
     assert asyncio.run(loaded(tmp_path)) == [b"{}"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_save_whose_client_leaves_as_it_is_finished_is_there_or_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    finishing, go_on, sync = threading.Event(), threading.Event(), whole_file.sync
+
+    def held_up(path: Path) -> None:
+        sync(path)
+        if path.name.endswith(".part"):
+            finishing.set()
+            assert go_on.wait(30)
+            if fails:
+                raise OSError("planted")
+
+    monkeypatch.setattr(whole_file, "sync", held_up)
+
+    async def leave() -> None:
+        saving = asyncio.create_task(save(tmp_path, b"{}"))
+        await asyncio.to_thread(finishing.wait, 30)
+        for _ in range(2):
+            saving.cancel()
+            await asyncio.wait([saving], timeout=0.2)
+        assert list((tmp_path / "x").glob(".*.part/md/md.json")), "nothing is removed while it is written"
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+
+    asyncio.run(leave())
+    assert len(list((tmp_path / "x").iterdir())) == (0 if fails else 1)
+    if not fails:
+        assert asyncio.run(loaded(tmp_path)) == [b"{}"]

@@ -9,19 +9,22 @@ module, a record is the text of a JSON object: it knows no sessions and no keys.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
 from kvasir.server import whole_file
+
+T = TypeVar("T")
 
 #: The names that a save may have; none of them leads out of the directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -58,11 +61,11 @@ class SaveDirectory:
         async with self._saving:
             working, final = await asyncio.to_thread(_begin, self._of(owner) / name)
             try:
-                writer = await asyncio.to_thread(_Writer, working)
+                writer = await _to_the_end(_Writer, working)
                 async for record in records:
-                    await asyncio.to_thread(writer.add, record)
-                await asyncio.to_thread(writer.finish, final, {"name": name, "start": started})
-            except BaseException:
+                    await _to_the_end(writer.add, record)
+                await _to_the_end(writer.finish, final, {"name": name, "start": started})
+            except BaseException:  # also of whoever asked and has left; if it was finished by then, it stays
                 await asyncio.to_thread(shutil.rmtree, working, ignore_errors=True)
                 raise
 
@@ -75,6 +78,19 @@ class SaveDirectory:
 
     def _of(self, owner: str) -> Path:
         return self._directory if owner == self._first_organisation else self._directory / f"_{owner}"
+
+
+async def _to_the_end(work: Callable[..., T], *arguments: Any) -> T:
+    """Have this done in a thread. Whoever is cancelled meanwhile learns of it once the thread is done with its files:
+    removed while they were written and renamed, they would be a save with holes that passes for a whole one."""
+    done = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        while not done.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
+        raise
 
 
 def _begin(saves: Path) -> tuple[Path, Path]:
