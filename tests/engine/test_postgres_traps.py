@@ -423,6 +423,19 @@ def test_a_session_ends_by_its_severity_not_by_its_state(state: str) -> None:
     assert not failures.connection_lost(of_node(state, "planted"))
 
 
+@pytest.mark.parametrize("severity", ["FATAL", "PANIC"])
+@pytest.mark.parametrize("state", ["53100", "53200", "58030"])
+def test_what_ends_the_server_amid_a_commit_leaves_its_outcome_unknown(state: str, severity: str) -> None:
+    """A full disk under the log is a PANIC: the commit may be in what was written of it."""
+    assert isinstance(failures.failed_writing(of_node(state, "planted", severity)), UnknownOutcome)
+    assert isinstance(failures.failed_writing(of_node(state, "planted")), Unavailable)
+
+
+@pytest.mark.parametrize("state", ["53300", "57P03"])
+def test_what_keeps_a_session_from_beginning_has_not_happened(state: str) -> None:
+    assert isinstance(failures.failed_writing(of_node(state, "planted", "FATAL")), Unavailable)
+
+
 def test_an_error_inside_the_server_is_never_told_as_nothing_written() -> None:
     assert isinstance(failures.failed_writing(of_node("XX000", "could not commit on all nodes")), UnknownOutcome)
     assert isinstance(failures.failed_writing(of_node("XX001", "planted")), UnknownOutcome)

@@ -31,6 +31,8 @@ ENDED = ("57P01", "57P02", "57P05", "08")
 #: With these severities the server says that this session has ended. A node of a cluster passes on what another node
 #: told it as an ERROR, whatever that one has ended.
 FATAL = ("FATAL", "PANIC")
+#: States that come with FATAL where a session has not begun, and nowhere else.
+UNBEGUN = ("53300", "57P03")
 #: States of which nobody can say what has happened: XX is an error inside the server, and Citus uses it for a commit
 #: that failed on another node.
 UNKNOWABLE = (*ENDED, "XX")
@@ -119,7 +121,7 @@ def failed_writing(error: Exception) -> KvasirError:
         node = node_of(error)
         if node and _NOTHING_SENT.search(str(error)):
             return Unavailable(f"the node {node} of the database cannot be reached; nothing was written, try again")
-        if retryable := _retryable(error):
+        if not _ended_amid(error) and (retryable := _retryable(error)):
             return retryable
         if not connection_lost(error) and not (error.sqlstate or "").startswith(UNKNOWABLE):
             # The server refused a statement and so rolled back its transaction.
@@ -147,6 +149,11 @@ def failed_connecting(error: Exception) -> Unavailable:
         detail = f": {error}" if isinstance(error, asyncpg.exceptions.ClientConfigurationError) else ""
         return Unavailable(f"a PG… variable or the service file has a value that cannot be used{detail}")
     return Unavailable("the database cannot be reached; nothing was written, try again")
+
+
+def _ended_amid(error: asyncpg.PostgresError) -> bool:
+    """Whether the server ended the session over this. A full disk under its log ends all of it, amid commits."""
+    return (error.severity_en or error.severity) in FATAL and (error.sqlstate or "") not in UNBEGUN
 
 
 def _retryable(error: Exception) -> Unavailable | None:
