@@ -451,6 +451,7 @@ INNER = {
     "listeners.http.request": "COUNTED_BYTES GATHERED_BYTES KNOWN_GET_BYTES KNOWN_HEAD_BYTES LATE_SECONDS SLOW_SECONDS "
     "SMALL_BYTES",
     "listeners.websocket": "ROUND_SECONDS",
+    "listeners.websocket.accepting": "REPEAT_SECONDS",
     "listeners.websocket.connection": "BUFFER_BYTES",
     "server.run": "LARGE_BLOCK_BYTES KEPT_BYTES",
     "server.slow_log": "HASH_BYTES SECRET_BYTES",

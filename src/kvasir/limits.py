@@ -259,7 +259,12 @@ class WebSocketLimits:
         least=64,
         most=2**30,
     )
-    connections: int = row(20_000, "count", "Number of open connections to one process", "HTTP 503: try again later")
+    connections: int = row(
+        20_000,
+        "count",
+        "Number of open connections to one process; those before the upgrade may be a sixteenth more with them",
+        "HTTP 503: try again later; those before the upgrade are closed",
+    )
     in_flight: int = row(
         1_024, "count", "Number of messages not answered yet", "nothing more is read until half of them are answered"
     )
@@ -306,6 +311,11 @@ class WebSocketLimits:
         "Time without anything from a client, even an answer to the ping",
         "the connection is closed with 1001",
     )
+
+    @property
+    def accepted(self) -> int:
+        """Connections that have a file: with those that have not asked for the upgrade yet, or are being refused it."""
+        return self.connections + max(16, self.connections // 16)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -173,6 +173,8 @@ def test_saves_elsewhere_are_their_owners_only(tmp_path: Path) -> None:
         (10_200, ("--no-nemesis", "--limit-connections", "10100"), False),
         (10_200, ("--no-nemesis", "--limit-connections", "10100", "--https", "127.0.0.1:0"), False),
         (10_200, ("--limit-connections", "1"), True),
+        (10_725, ("--limit-connections", "1", "--nemesis-connections", "10000"), True),
+        (10_726, ("--limit-connections", "1", "--nemesis-connections", "10000"), False),
     ],
 )
 @pytest.mark.only_sqlite(reason="connections to PostgreSQL count too")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -17,6 +19,7 @@ from websockets.exceptions import InvalidStatus
 from kvasir.dialects.nemesis.commands import find
 from kvasir.dialects.nemesis.conversation import requests
 from kvasir.limits import WebSocketLimits
+from kvasir.listeners.websocket.accepting import Accepted, Accepting
 from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
 from tests.support.serving import wait_until
 from tests.support.waiting_engine import WaitingEngine
@@ -180,6 +183,55 @@ def test_connections_are_counted() -> None:
             assert first.ask(ALL)
         wait_until(lambda: server.call(lambda: server.listener.connections) == 0, "both are gone")
         assert serves(server)
+
+
+def test_connections_that_have_not_asked_for_the_upgrade_are_bounded_too() -> None:
+    limits = WebSocketLimits(connections=2, handshake_seconds=600)
+    with local(sockets=limits) as server:
+        address = "127.0.0.1", server.port
+
+        def opened() -> int:
+            return int(server.call(lambda: len(server.listener._opened)))
+
+        with client(server.url) as first:
+            with contextlib.ExitStack() as silent:
+                for _ in range(limits.accepted - 1):
+                    silent.enter_context(socket.create_connection(address))
+                wait_until(lambda: opened() == limits.accepted, "all are accepted")
+                with socket.create_connection(address, timeout=30) as one_more:
+                    assert one_more.recv(1) == b""
+                assert opened() == limits.accepted
+                assert first.ask(ALL)
+            wait_until(lambda: opened() == 1, "the silent ones are gone")
+            assert serves(server)
+        wait_until(lambda: opened() == 0, "all are gone")
+
+
+def test_a_connection_for_which_there_is_no_file_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left waiting, it would have the event loop call again and again, until somebody leaves."""
+    accept, asked = socket.socket.accept, 0
+
+    def refused_at_first(listening: socket.socket) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", refused_at_first)
+    opened: WeakSet[Accepted] = WeakSet()
+    with socket.create_server(("127.0.0.1", 0)) as listening, Accepting(listening, opened, 1) as accepting:
+        for closed in (True, False, True):
+            with socket.create_connection(listening.getsockname(), timeout=30) as caller:
+                if closed:
+                    with pytest.raises(ConnectionAbortedError):
+                        accepting.accept()
+                    assert caller.recv(1) == b""
+                else:
+                    accepted, _ = accepting.accept()
+                    assert len(opened) == 1
+        accepted.close()
+        assert not opened
 
 
 def test_a_handshake_that_never_arrives_ends() -> None:

@@ -96,7 +96,7 @@ def _allow_files(config: Config) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
     needed = OTHER_FILES + config.limits.connections
     if config.nemesis:
-        needed += config.websocket_limits.connections
+        needed += config.websocket_limits.accepted
     if config.engine_name == "postgresql":
         needed += config.postgres_connections
     if allowed != resource.RLIM_INFINITY and allowed < needed:

@@ -17,11 +17,13 @@ import socket
 import ssl
 import urllib.parse
 from typing import Any
+from weakref import WeakSet
 
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
 
 from kvasir.dialects.websocket import Dialect
 from kvasir.limits import WebSocketLimits, refused
+from kvasir.listeners.websocket.accepting import Accepted, Accepting
 from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
 from kvasir.listeners.websocket.upgrade import accept, members, names, origin_allowed, refuse, trace_of
 
@@ -68,6 +70,9 @@ class WebSocketListener:
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]
         self._turn = 0
         self._servers: list[Any] = []
+        self._listening: tuple[socket.socket, ...] = ()
+        #: Connections that have a file, upgraded or not
+        self._opened: WeakSet[Accepted] = WeakSet()
         self._ticking: asyncio.TimerHandle | None = None
         #: What runs until `stop`: whatever ends before has failed, and is why the listener cannot go on.
         self.running: list[asyncio.Task[None]] = []
@@ -89,10 +94,11 @@ class WebSocketListener:
         of_tls: dict[str, Any] = (
             {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": SHUTDOWN_SECONDS} if tls else {}
         )
+        self._listening = listening
         for each in listening:
             server = await ws_create_server(
                 self._upgrade,
-                sock=each,
+                sock=Accepting(each, self._opened, self.limits.accepted),
                 backlog=1024,
                 websocket_handshake_timeout=seconds,
                 logger_name=_frames_log,
@@ -118,7 +124,7 @@ class WebSocketListener:
         for task in self.running:
             task.cancel()
         self._stopping = True
-        for server in self._servers:
+        for server in (*self._servers, *self._listening):
             server.close()
         connections = [connection for part in self._parts for connection in part]
         if connections:
