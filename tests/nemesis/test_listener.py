@@ -20,6 +20,7 @@ from kvasir.dialects.nemesis.commands import find
 from kvasir.dialects.nemesis.conversation import requests
 from kvasir.limits import WebSocketLimits
 from kvasir.listeners.websocket.accepting import Accepted, Accepting
+from kvasir.listeners.websocket.connection import Connection
 from tests.support.nemesis import BINARY, CLOSE, MORE, PING, PONG, TEXT, Local, Raw, client, frame, local
 from tests.support.serving import wait_until
 from tests.support.waiting_engine import WaitingEngine
@@ -205,6 +206,26 @@ def test_connections_that_have_not_asked_for_the_upgrade_are_bounded_too() -> No
             wait_until(lambda: opened() == 1, "the silent ones are gone")
             assert serves(server)
         wait_until(lambda: opened() == 0, "all are gone")
+
+
+def test_a_connection_that_fails_is_ended_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_after, failing, looked = Connection.look_after, list[Connection](), threading.Event()
+
+    def fails(connection: Connection, now: float) -> None:
+        if connection in failing:
+            raise RuntimeError("planted")
+        look_after(connection, now)
+        if failing:
+            looked.set()
+
+    monkeypatch.setattr(Connection, "look_after", fails)
+    with local(round_seconds=0.1) as server, Raw(server.port) as one:
+        server.call(lambda: failing.extend(set[Connection]().union(*server.listener._parts)))
+        with client(server.url) as other:
+            assert one.socket.recv(1) == b""
+            looked.clear()
+            assert looked.wait(30), "the others are still looked after"
+            assert other.ask(ALL)
 
 
 def test_a_connection_for_which_there_is_no_file_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

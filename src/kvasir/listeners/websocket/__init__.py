@@ -16,6 +16,8 @@ import logging
 import socket
 import ssl
 import urllib.parse
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -28,6 +30,8 @@ from kvasir.listeners.websocket.connection import BUFFER_BYTES, Connection
 from kvasir.listeners.websocket.upgrade import accept, members, names, origin_allowed, refuse, trace_of
 
 __all__ = ["WebSocketListener"]
+
+log = logging.getLogger("kvasir.websocket")
 
 # Clients learn of their mistakes on the wire; in the log these would be noise that any stranger can make. An adapter
 # also keeps picows from creating a logger for every connection.
@@ -181,9 +185,16 @@ class WebSocketListener:
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         self._turn = (self._turn + 1) % _PARTS
-        now = loop.time()
-        for connection in list(self._parts[self._turn]):
-            connection.look_after(now)
-        for connection in list(self.paused):
-            connection.prod()
         self._ticking = loop.call_later(self._round_seconds / _PARTS, self._tick)
+        for connection in list(self._parts[self._turn]):
+            self._guard(connection, partial(connection.look_after, loop.time()))
+        for connection in list(self.paused):
+            self._guard(connection, connection.prod)
+
+    def _guard(self, connection: Connection, look: Callable[[], None]) -> None:
+        """Whatever is wrong with one connection, the others are to be looked after."""
+        try:
+            look()
+        except Exception:
+            log.exception("a connection failed, and is ended")
+            connection.abort()
