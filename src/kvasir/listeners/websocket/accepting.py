@@ -1,4 +1,4 @@
-"""Listening sockets at which no more than so many connections are open at a time, whether they have said anything or not.
+"""Listening sockets at which at most so many connections are open at a time, whether they have said anything or not.
 
 picows tells of a connection when it asks for its upgrade. Before that it has a file, too, for as long as it may take.
 """
@@ -62,7 +62,7 @@ class Accepting(socket.socket):
         return accepted, address
 
     def _turn_away(self, error: OSError) -> None:
-        """Close the next connection, for which there is no file. Until somebody takes it, the loop would ask and ask."""
+        """Close the next connection, for which there is no file. Left waiting, it would be told of again and again."""
         if time.monotonic() - self._told > REPEAT_SECONDS:
             self._told = time.monotonic()
             log.warning("a connection could not be accepted: %s", error.strerror)
