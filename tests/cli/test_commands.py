@@ -188,7 +188,8 @@ def test_the_memory_engine_cannot_be_administered(tmp_path: Path) -> None:
 @pytest.mark.only_sqlite("about its file")
 def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "kvasir.db").write_bytes(b"something else\n" * 1_000)
-    assert run("check", "--data-dir", str(tmp_path), status=1).stderr
+    assert "no SQLite database, or is damaged" in run("check", "--data-dir", str(tmp_path), status=1).stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["kvasir.db"]
 
 
 @pytest.mark.only_sqlite("names its file")

@@ -23,8 +23,10 @@ from websockets.sync.client import connect
 
 import kvasir.cli
 from kvasir.config.table import SETTINGS, Config
+from kvasir.errors import Unavailable
 from kvasir.listeners.websocket import WebSocketListener
 from kvasir.metrics import Metrics
+from kvasir.server.data_directory import refuse_other_files
 from kvasir.server.run import operations_of
 from kvasir.server.worker import Worker
 from tests.support.cli import run
@@ -154,6 +156,42 @@ def test_a_data_directory_that_holds_other_things_keeps_its_rights(tmp_path: Pat
     with serving(tmp_path) as server:
         assert "remains so: it contains other files too" in server.log
         assert data.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.only_sqlite(reason="about the database's files")
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("directory", "is a directory; name a file"),
+        ("text", "is no SQLite database, or is damaged: name another file, or restore a backup"),
+        ("pipe", "is neither a file nor a directory; name a file"),
+    ],
+)
+def test_what_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path, kind: str, told: str) -> None:
+    place = tmp_path / "place" / "other"
+    place.parent.mkdir()
+    if kind == "directory":
+        place.mkdir()
+    elif kind == "text":
+        place.write_text("of somebody else")
+    else:
+        os.mkfifo(place)
+    beside = set(place.parent.iterdir())
+    for path in beside:
+        path.chmod(0o755)
+    refused = run("serve", f"--engine=sqlite:{place}", f"--data-dir={tmp_path}/data", "--http=127.0.0.1:0", status=1)
+    assert refused.stderr.splitlines()[-1] == f"kvasir: {place} {told}"
+    assert set(place.parent.iterdir()) == beside
+    assert {path.stat().st_mode & 0o777 for path in beside} == {0o755}
+
+
+def test_a_database_whose_head_is_torn_is_opened_if_it_has_a_log(tmp_path: Path) -> None:
+    file = tmp_path / "kvasir.db"
+    file.write_bytes(b"torn by a power failure")
+    with pytest.raises(Unavailable, match="no SQLite database"):
+        refuse_other_files(file)
+    (tmp_path / "kvasir.db-wal").write_bytes(b"pages")
+    refuse_other_files(file)
 
 
 def test_saves_elsewhere_are_their_owners_only(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvasir.config.table import Config
 from kvasir.engine import Engine
+from kvasir.server.data_directory import refuse_other_files
 
 if TYPE_CHECKING:
     from kvasir.engines.postgres import PostgresEngine
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def create_engine(config: Config) -> Engine:
-    """The engine that the settings name, not yet open. Makes the data directory if it is missing."""
+    """The engine that the settings name, not yet open. Makes the data directory if it is missing.
+
+    Raises `Invalid` or `Unavailable` if they name something as the database that is none.
+    """
     if config.engine_name == "postgresql":
         return create_postgres_engine(config)
     if config.database is None:
@@ -29,6 +33,7 @@ def create_engine(config: Config) -> Engine:
         return MemoryEngine()
     from kvasir.engines.sqlite import SqliteEngine
 
+    refuse_other_files(config.database)
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Values are nobody else's business. SQLite gives its other files the mode of this one.
     os.close(os.open(config.database, os.O_RDWR | os.O_CREAT, 0o600))
