@@ -95,6 +95,13 @@ def restore(source: Path, data_dir: Path) -> None:
     asyncio.run(backup.restore(Config(data_dir=data_dir), source, lambda *_: None, overwrite=False))
 
 
+def back_up(data_dir: Path, target: Path) -> None:
+    """As the command does it, in this process, into a file."""
+    config = Config(data_dir=data_dir)
+    with contextlib.closing(backup.snapshot(config)) as state:
+        asyncio.run(backup.make(config, state, target, None, lambda *_: None, directory=False, overwrite=False))
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -263,6 +270,62 @@ def test_a_damaged_backup_is_refused(large: Path, backed_up: Path, tmp_path: Pat
     with pytest.raises(Invalid, match=r"has no backup\.json"):
         restore(copied, tmp_path / "d")
     assert not list((tmp_path / "d").iterdir())
+
+
+class Full(apsw.Connection):
+    """A database that is written on a disk with room for a hundred pages."""
+
+    def __init__(self, path: str, *, flags: int) -> None:
+        super().__init__(path, flags=flags)
+        if flags == apsw.SQLITE_OPEN_READWRITE:
+            self.pragma("max_page_count", 100)
+
+
+def test_no_room_for_a_copy_says_nothing_against_what_is_copied(
+    large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apsw, "Connection", Full)
+    with pytest.raises(Unavailable, match=r"the disk is full .*make room and try again"):
+        restore(large / "kvasir.db", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+    with pytest.raises(Unavailable, match=r"the disk is full .*make room and try again"):
+        back_up(large, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(apsw.FullError("planted"), "the disk is full"), (apsw.CorruptError("planted"), "is damaged or was cut short")],
+)
+def test_no_room_to_upgrade_a_copy_says_nothing_against_what_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: apsw.Error, told: str
+) -> None:
+    def migrate(_: apsw.Connection) -> None:
+        raise error
+
+    monkeypatch.setattr("kvasir.engines.sqlite.backup.migrate", migrate)
+    with pytest.raises((Unavailable, Invalid), match=told):
+        restore(STORED / "sqlite-version-3.db", tmp_path / "data")
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_copy_that_may_not_grow_ends_in_one_sentence(large: Path, tmp_path: Path, command: str) -> None:
+    """In a process whose files may have no more than 2 or 4 MiB; it depends on the shell."""
+    data = large if command == "backup" else tmp_path / "data"
+    place = tmp_path / "b" if command == "backup" else large / "kvasir.db"
+    words = [str(KVASIR), command, str(place), "--data-dir", str(data)]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *words],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("kvasir: the database has reached the largest size that the system allows for a file")
+    assert done.stderr.endswith("make room and try again\n")
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_backup_can_be_read_where_nothing_can_be_written(large: Path, tmp_path: Path) -> None:

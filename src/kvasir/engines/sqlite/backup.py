@@ -18,7 +18,7 @@ from pathlib import Path
 import apsw
 
 from kvasir.engines.numbering import wall_clock
-from kvasir.engines.sqlite import checking, reading
+from kvasir.engines.sqlite import checking, failures, reading
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite.schema import MIGRATIONS, migrate
 from kvasir.engines.sqlite.seqlocks import WritersLock
@@ -38,6 +38,9 @@ CACHE_KIBIBYTES = 4_096
 #: The byte of the file `-shm` on which everyone who has the database open holds a shared lock ("deadman switch").
 OPEN_LOCK_BYTE = 128
 
+#: What only the file fails with that is written, never the one that is read.
+NOT_WRITTEN = {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_TRUNCATE}
+
 
 def snapshot(database: Path) -> apsw.Connection:
     """The last committed state of a database that this process has open, for as long as the connection lives."""
@@ -52,7 +55,7 @@ async def copy_closed(database: Path, target: Path, progress: Callable[[int, int
 
     The copy is not synced.
 
-    Raises `Invalid` if it is no whole database of Kvasir, `Unavailable` if it is a newer one.
+    Raises `Invalid` if it is no whole database of Kvasir, `Unavailable` if it is a newer one or the copy finds no room.
     """
     try:
         with contextlib.closing(_open_closed(database)) as source:
@@ -71,6 +74,7 @@ async def copy(
     """Copy a snapshot into an empty file, which is not synced.
 
     `bytes_a_second` bounds the pace (None: none); `progress` gets the bytes of each step and of the whole.
+    Raises `Unavailable` if there is no room for it.
     """
     page_bytes = int(source.pragma("page_size"))
     descriptor = os.open(target, os.O_RDWR)
@@ -193,11 +197,29 @@ def _in_use(database: Path) -> Unavailable:
 
 @contextlib.contextmanager
 def _exclusive(database: Path) -> Iterator[apsw.Connection]:
-    """A file that nobody else opens, which needs no shared memory beside it."""
+    """A file that nobody else opens, which needs no shared memory beside it.
+
+    Raises `Unavailable` if what is done with it fails because it cannot be written.
+    """
     with contextlib.closing(apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
         connection.pragma("locking_mode", "exclusive")
         connection.pragma("journal_mode", "off")
-        yield connection
+        try:
+            yield connection
+        except apsw.Error as error:
+            reason = _why_not_written(error, connection)
+            if reason is None:
+                raise
+            raise Unavailable(f"{reason} ({database.parent}); nothing was changed, make room and try again") from None
+
+
+def _why_not_written(error: apsw.Error, copied: apsw.Connection) -> str | None:
+    """Why a copy could not be written; None: something else failed, such as reading what is copied."""
+    if reason := failures.no_room(error, copied):
+        return reason
+    if getattr(error, "extendedresult", 0) in NOT_WRITTEN:
+        return f"the disk cannot be written: {os.strerror(copied.system_errno)}"
+    return None
 
 
 def _open_closed(database: Path) -> apsw.Connection:
