@@ -292,9 +292,13 @@ def test_what_a_command_writes_is_safe_from_the_next_copy(tmp_path: Path, comman
 
 
 @pytest.mark.only_sqlite
-@pytest.mark.parametrize("command", WRITING, ids=" ".join)
-def test_no_command_writes_to_an_incomplete_copy(tmp_path: Path, command: tuple[str, ...]) -> None:
-    on_a_copy(tmp_path, _make)
+@pytest.mark.parametrize(
+    ("command", "again"), [(command, True) for command in WRITING + READING] + [(command, False) for command in READING]
+)
+def test_no_command_uses_an_incomplete_copy(tmp_path: Path, command: tuple[str, ...], again: bool) -> None:
+    """`again`: there are the records of an earlier run; otherwise it could pass for an empty database."""
+    if again:
+        on_a_copy(tmp_path, _make)
     engine = ("--engine", on_a_copy(tmp_path, _claim))
     refused = run(*command, *engine, status=1)
     assert "let it finish, or run it again" in refused.stderr

@@ -65,7 +65,7 @@ class Where(NamedTuple):
         """Do some work on the database of a server, which may be running. Raises any `KvasirError`.
 
         Work that writes begins the use of a copy, as the start of a server does: otherwise the next `kvasir copy` or
-        `load` would remove what it writes. It refuses an incomplete copy. Read-only work (`writes=False`) does neither.
+        `load` would remove what it writes. Read-only work (`writes=False`) does not. An incomplete copy is refused.
         `act`: what the audit file calls it, and the id of what it is done to, "" for what is made.
         """
         chosen = self.settings()
@@ -133,12 +133,12 @@ async def _administer(
     writes: bool,
 ) -> T:
     from kvasir.control import audit
-    from kvasir.control.copy_mark import begin_use
+    from kvasir.control.copy_mark import begin_use, refuse_incomplete
     from kvasir.control.organisation import first_organisation
 
     async with opened(chosen) as engine:
-        if writes:
-            await begin_use(engine)
+        # First: to whoever asks for its organisation, a database that is being filled looks empty.
+        await (begin_use if writes else refuse_incomplete)(engine)
         owner = _organisation_id(organisation) if organisation else await first_organisation(engine)
         operator = Principal(owner, "owner", audit.COMMAND_LINE)
         database = Database(engine, Store(engine, chosen.limits, engine.clock), operator)

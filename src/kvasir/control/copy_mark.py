@@ -108,6 +108,13 @@ async def begin_use(engine: Engine) -> None:
             return
 
 
+async def refuse_incomplete(engine: Engine) -> None:
+    """Raise `Unavailable` for an incomplete copy, as `begin_use` does, and change nothing."""
+    mark, _ = await _read(engine)
+    if mark is not None and not mark.complete:
+        raise incomplete()
+
+
 def _in_use() -> Conflicting:
     return Conflicting(
         "the target database has data of its own, perhaps from a server or a command that has just started to use it;"
