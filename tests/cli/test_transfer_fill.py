@@ -14,7 +14,7 @@ import pytest
 from kvasir.config.table import Config
 from kvasir.control import access_keys, bootstrap, copy_mark
 from kvasir.engine import Engine
-from kvasir.errors import Conflicting, NotFound, Unavailable
+from kvasir.errors import Conflicting, KvasirError, NotFound, Unavailable, UnknownOutcome
 from kvasir.keys import pack
 from kvasir.model import SYSTEM_SPACE, Alias, Delete, DeleteRange, Entry, Mutation, Page, Query, Space, Touch
 from kvasir.transfer import source as sources
@@ -328,6 +328,40 @@ def test_the_next_run_makes_up_for_an_interruption_anywhere(
         assert report.removed == 0
         assert report.written <= report.entries - max(0, there_already - 1)
         assert await contents(new, sequences=True) == await contents(old, sequences=True)
+
+    toys.run(story)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            Unavailable("the disk is full; nothing was written, make room and try again"),
+            "the disk is full. The target database is",
+        ),
+        (UnknownOutcome("the disk failed"), "the disk failed. The target database may be"),
+    ],
+)
+def test_a_target_that_gives_out_half_way_is_told_to_be_incomplete(
+    toys: Pair, monkeypatch: pytest.MonkeyPatch, error: KvasirError, told: str
+) -> None:
+    monkeypatch.setattr("kvasir.transfer.target.BATCH_ENTRIES", 40)
+
+    async def story(old: Engine, new: Engine) -> None:
+        await furnished(old, toys)
+        calls = itertools.count(1)
+
+        def gives_out(entries: Sequence[Entry]) -> list[Entry]:
+            if next(calls) > 2:
+                raise error
+            return list(entries)
+
+        with pytest.raises(Unavailable) as caught:
+            await toys.fill(old, Leaky(new, gives_out))  # type: ignore[arg-type]
+        assert caught.value.message.startswith(f"{told} incomplete")
+        assert "nothing was written" not in caught.value.message
+        assert (await new.stats()).entries > 40
+        assert (await toys.fill(old, new)).differences == []
 
     toys.run(story)
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kvasir.control import copy_mark
 from kvasir.engine import Engine
-from kvasir.errors import KvasirError, NotFound
+from kvasir.errors import KvasirError, NotFound, Unavailable, UnknownOutcome
 from kvasir.model import SYSTEM_SPACE, Alias, Delete, Entry, Space, Write
 from kvasir.transfer.source import SYSTEM, OnEntries, Section, Source, checksum_of, entries_of, spaces_of
 
@@ -45,6 +45,13 @@ async def fill(source: Source, target: Engine, on_entries: OnEntries) -> Report:
     target has data of its own, and whatever the engines raise; then call it again.
     """
     claim = await copy_mark.claim(target, source.origin)
+    try:
+        return await _fill_claimed(source, target, claim, on_entries)
+    except (Unavailable, UnknownOutcome) as error:
+        raise _broken_off(error) from None
+
+
+async def _fill_claimed(source: Source, target: Engine, claim: int, on_entries: OnEntries) -> Report:
     report = Report()
     existing_spaces = spaces_of(target)
     existing = await anext(existing_spaces, None)
@@ -60,6 +67,17 @@ async def fill(source: Source, target: Engine, on_entries: OnEntries) -> Report:
     if not report.differences:
         await copy_mark.complete(target, source.origin, claim)
     return report
+
+
+def _broken_off(error: KvasirError) -> Unavailable:
+    # What an engine adds is meant for a client: that nothing of this one write was written.
+    why = error.message.partition("; nothing ")[0]
+    # The outcome that is unknown may be that of the last write, which makes it complete.
+    found = "may be incomplete" if isinstance(error, UnknownOutcome) else "is incomplete"
+    return Unavailable(
+        f"{why}. The target database {found}, and nothing uses it before it is whole: run the same command again"
+        " when that is mended, and it carries on, or remove that database"
+    )
 
 
 async def _sync_space(section: Section, target: Engine, on_entries: OnEntries, report: Report) -> None:
