@@ -477,6 +477,26 @@ def test_contexts(kv: Kv, server: Server, tmp_path: Path) -> None:
     assert "kv_other" not in file.read_text()
 
 
+def test_a_key_from_the_variable_is_kept_for_the_address_beside_it(kv: Kv, tmp_path: Path) -> None:
+    def kept(*options: str, input: bytes = b"") -> tuple[str, str]:
+        variables = {"KVASIR_URL": "http://127.0.0.1:1", "KVASIR_KEY": "kv_variable"}
+        kv.run("add", "here", *options, group="context", input=input, variables=variables)
+        found = json.loads((tmp_path / "kvasir" / "contexts.json").read_bytes())["contexts"]["here"]
+        return found["url"], found["key"]
+
+    assert kept() == ("http://127.0.0.1:1", "kv_variable")
+    assert kept("--url", "http://127.0.0.1:2") == ("http://127.0.0.1:2", "kv_variable")
+    assert kept("--key", "kv_given") == ("http://127.0.0.1:8901", "kv_given")
+    assert kept("--key", "-", input=b"kv_piped\n") == ("http://127.0.0.1:8901", "kv_piped")
+
+
+def test_an_empty_input_is_no_access_key(kv: Kv, tmp_path: Path) -> None:
+    for nothing in (b"", b"\n"):
+        refused = kv.run("add", "here", "--key", "-", group="context", input=nothing, status=2)
+        assert b"no access key on standard input" in refused.stderr
+    assert not (tmp_path / "kvasir").exists()
+
+
 def test_a_kept_key_is_sent_to_its_own_server_alone(kv: Kv, server: Server) -> None:
     none = {"KVASIR_URL": "", "KVASIR_KEY": ""}
     kv.run("add", "one", "--key", "-", "--url", "http://127.0.0.1:1", group="context", input=server.key.encode())

@@ -19,13 +19,23 @@ from kvasir.errors import Invalid, NotFound
 
 app = typer.Typer(help="Keep servers with access keys under names, for `kvasir kv`.", no_args_is_help=True)
 
+#: Where a server listens that is told nothing else.
+LOCAL = "http://127.0.0.1:8901"
+
 _Name = Annotated[str, typer.Argument(help="Name of the context.", autocompletion=complete_context)]
 
 
 @app.command("add")
 def add(
     name: _Name,
-    url: Annotated[str, typer.Option("--url", metavar="URL", help="Address of the server.")] = "http://127.0.0.1:8901",
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help=f"Address of the server. [default: KVASIR_URL if the key is KVASIR_KEY, otherwise {LOCAL}]",
+        ),
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +54,7 @@ def add(
     if not name.isprintable() or not name.strip():
         raise Invalid("a context needs a name, of characters that can be seen")
     with _changed() as found:
+        url = url or _address_beside(key)
         secret = _secret(key)
         _check(url, secret)
         found.by_name[name] = Context(url, secret, store)
@@ -129,9 +140,17 @@ def _print(found: Contexts, name: str) -> None:
     typer.echo(for_output(json.dumps(members, ensure_ascii=False, separators=(",", ":"))))
 
 
+def _address_beside(key: str | None) -> str:
+    """The address that goes with a key: the variables are a pair, and the key in them is for no other server."""
+    from_variable = not key and os.environ.get("KVASIR_KEY")
+    return (os.environ.get("KVASIR_URL") if from_variable else None) or LOCAL
+
+
 def _secret(given: str | None) -> str:
     if given == "-":
         given = sys.stdin.readline().strip()
+        if not given:
+            raise Invalid("--key -: there is no access key on standard input")
     given = given or os.environ.get("KVASIR_KEY")
     if not given and sys.stdin.isatty():
         with asking():
