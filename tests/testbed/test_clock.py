@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from kvasir.testing import Server
+from kvasir.testing.controls import ControlFailed
 from tests.support.testbed import DAY_MS, LIVES, Failed, Nemesis, Versori, Voximplant, opened
 
 
@@ -110,6 +111,38 @@ def test_a_frozen_clock_stands_and_runs_on(kvasir_server: Server) -> None:
         assert clock.now_ms() == 1_893_456_001_500
         clock.run()
         assert 0 <= clock.now_ms() - 1_893_456_001_500 < 60_000
+
+
+@pytest.mark.parametrize("instant", ["nonsense", "", "2026-06-01", "2026-06-01T00:00:00", "2026-13-01T00:00:00Z"])
+def test_an_instant_that_is_none_is_refused_with_one_that_is(kvasir_server: Server, instant: str) -> None:
+    with opened(kvasir_server, "versori") as door:
+        before = door.space.clock.now_ms()
+        told = 'freeze must be "now" or a date-time as 2026-06-01T00:00:00Z'
+        with pytest.raises(ControlFailed, match=f": {told}$|^{told}$"):
+            door.space.clock.freeze(instant)
+        assert 0 <= door.space.clock.now_ms() - before < 60_000
+
+
+def test_clocks_show_1970_to_9999(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "versori") as door:
+        clock = door.space.clock
+        for good, bad in (
+            ("1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999-00:01"),
+        ):
+            clock.freeze(good)
+            at = clock.now_ms()
+            with pytest.raises(ControlFailed, match="freeze must leave every clock within the years 1970 to 9999"):
+                clock.freeze(bad)
+            assert clock.now_ms() == at
+        with pytest.raises(ControlFailed, match="advance must leave every clock"):
+            clock.advance("1ms")
+        clock.freeze("9900-01-01T00:00:00Z")
+        clock.run()
+        # It goes along with the clock of the server, to which this would be nothing.
+        with pytest.raises(ControlFailed, match="advance must leave every clock"):
+            kvasir_server.clock.advance("36525d")
+        assert kvasir_server.clock.now_ms() < 9_000_000_000_000
 
 
 def test_whatever_is_cached_about_a_session_ends_with_it(kvasir_server: Server) -> None:

@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from kvasir.config.table import SETTINGS
 from kvasir.testing import Server
+from kvasir.testing.controls import ControlFailed
 from kvasir.testing.server import KVASIR
 from tests.support.serving import PATIENCE_SECONDS, environment, serving, wait_until
 from tests.support.testbed import KINDS, Versori, opened
@@ -76,6 +77,30 @@ def test_the_journal_knows_keys_that_are_in_a_body(kvasir_server: Server) -> Non
         httpx.post(f"{address}/atomic", json={"mutations": mutations}, headers=headers)
         httpx.get(f"{address}/entry", params={"key": '["e/f"]'}, headers=headers)
         assert [each["keys"] for each in door.space.requests()] == [[["a"], ["b", "c"]], [["d"]], [["e/f"]]]
+
+
+@pytest.mark.parametrize(
+    ("method", "control", "query", "words"),
+    [
+        ("GET", "requests", {"api": "bogus"}, "api must be one of: versori, "),
+        ("GET", "requests", {"operation": "SetKx"}, r"operation must be one .* such as SetKV"),
+        ("GET", "requests", {"api": "native", "operation": "SetKV"}, "operation must be one of: "),
+        ("GET", "requests", {"space": "01JZ"}, "space must be a ULID"),
+        ("DELETE", "requests", {"space": "01JZ"}, "space must be a ULID"),
+        ("DELETE", "faults", {"space": "01JZ"}, "space must be a ULID"),
+    ],
+)
+def test_what_matches_nothing_is_refused_by_name(
+    kvasir_server: Server, method: str, control: str, query: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ControlFailed, match=words):
+        kvasir_server.controls.call(method, control, **query)
+
+
+def test_the_journal_finds_a_space_in_any_case(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "versori") as door:
+        door.set(1)
+        assert kvasir_server.controls.call("GET", "requests", space=door.space.id.lower()) == door.space.requests()
 
 
 def test_a_reset_goes_back_to_the_seed_and_keys_stay_good(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ import pytest
 
 from kvasir import errors
 from kvasir.dialects.native import problems
+from kvasir.dialects.native.app import NativeDialect
 from kvasir.dialects.nemesis import statuses
 from kvasir.dialects.versori import responses
+from kvasir.dialects.versori.app import VersoriDialect
+from kvasir.dialects.voximplant import VoximplantDialect
 from kvasir.dialects.voximplant import errors as voximplant
-from kvasir.errors import KvasirError
+from kvasir.errors import Invalid, KvasirError
+from kvasir.testbed.faults import Faults, Rule
 from kvasir.testing import Server
 from kvasir.testing.controls import ControlFailed
 from tests.support.testbed import KINDS, Disconnected, Failed, opened
@@ -137,6 +141,25 @@ def test_a_delay_answers_as_ever_but_later(kvasir_server: Server) -> None:
         assert (first["fault"], second["fault"]) == (True, False)
 
 
+def test_a_rule_names_any_operation_of_what_is_served_and_a_space_in_any_case(kvasir_server: Server) -> None:
+    with opened(kvasir_server, "versori") as door:
+        for operations in (VersoriDialect.operations, NativeDialect.operations, VoximplantDialect.operations):
+            for operation in operations:
+                door.space.faults.add("delay", operation=operation)
+        door.space.faults.clear()
+        door.space.faults.add("unavailable", space=door.space.id.lower(), operation="SetKV")
+        with pytest.raises(Failed):
+            door.set(1)
+
+
+def test_an_operation_of_an_api_that_is_not_served_says_so() -> None:
+    faults = Faults({"versori": ("SetKV",)})
+    with pytest.raises(
+        Invalid, match="operation is of nemesis, which is not served: start `kvasir dev` with --nemesis"
+    ):
+        faults.add([Rule(outcome="drop", api="nemesis", operation="KV_SET")])
+
+
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
@@ -149,6 +172,10 @@ def test_a_delay_answers_as_ever_but_later(kvasir_server: Server) -> None:
         ({"outcome": "drop", "probability": 2}, "probability"),
         ({"outcome": "delay", "delay_ms": -1}, "delay_ms"),
         ({"outcome": "drop", "operatoin": "SetKV"}, "operatoin"),
+        ({"outcome": "drop", "operation": "SetKv"}, r"operation must be one .* such as SetKV"),
+        ({"outcome": "drop", "api": "native", "operation": "SetKV"}, r"operation must be one of: .*SetEntry"),
+        ({"outcome": "drop", "api": "nemesis", "operation": "KV_GTE"}, r"operation must be one of: .*KV_GET"),
+        ({"outcome": "drop", "space": "01JZ"}, "fault 1: space must be a ULID"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused_by_name(kvasir_server: Server, rule: dict[str, Any], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from kvasir.errors import Invalid
 from kvasir.limits import Limits
 from kvasir.model import Principal, Space
 from kvasir.store.store import Store
+from kvasir.testbed.calls import APIS
 from kvasir.testbed.engine import Snapshot, TestBedEngine
 from kvasir.testbed.faults import Faults
 from kvasir.testbed.journal import Journal
@@ -36,10 +38,13 @@ class TestBed:
 
     __test__ = False  # for pytest
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, operations: Mapping[str, tuple[str, ...]]) -> None:
+        """`operations`: those of each dialect that is served."""
+        #: Those that requests may be of which are struck and remembered, by API
+        self.operations = {api: names for api, names in operations.items() if api in APIS}
         self.engine = TestBedEngine()
         self.store = TestBedStore(self.engine, limits)
-        self.faults = Faults()
+        self.faults = Faults(self.operations)
         self.journal = Journal()
         #: An owner of the only organisation, once there is one
         self.operator = Principal("", "owner", "test bed")

@@ -38,6 +38,14 @@ class SettableClock:
             self._ahead = self._at - self._base()
             self._at = None
 
+    def kept(self) -> tuple[int, int | None]:
+        """What `put_back` takes."""
+        return self._ahead, self._at
+
+    def put_back(self, kept: tuple[int, int | None]) -> None:
+        """Let it go as if it had not been set since."""
+        self._ahead, self._at = kept
+
     def reset(self) -> None:
         """Let it show again what the clock below shows."""
         self._ahead, self._at = 0, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -16,13 +16,18 @@ from msgspec import Struct
 
 from kvasir import __version__
 from kvasir.access.authenticator import is_bearer
+from kvasir.config import parsers
 from kvasir.dialects import timestamps
 from kvasir.dialects.http import Request, Response
 from kvasir.dialects.native import durations
 from kvasir.errors import Invalid, KvasirError, NotFound, Unauthenticated
 from kvasir.testbed.bed import TestBed
+from kvasir.testbed.calls import APIS, wrong_operation
+from kvasir.testbed.clock import SettableClock
 from kvasir.testbed.engine import Snapshot
 from kvasir.testbed.faults import Rule
+
+T = TypeVar("T")
 
 PATH = "/_kvasir/"
 
@@ -152,15 +157,24 @@ class Controls:
         number = await self._space(query)
         clock = self._bed.engine.clock_of(number)
         before = self._bed.engine.living(number)
-        if change.advance is not None:
-            clock.advance(_read(durations.parse, change.advance, "advance"))
-        elif change.freeze is not None:
-            clock.freeze(clock() if change.freeze == "now" else _read(timestamps.parse, change.freeze, "freeze"))
-        else:
-            clock.run()
+        self._move(number, clock, change)
         self._bed.engine.clock_was_set()
         shown = await self._show_clock(request, query)
         return shown | {"expired": max(0, before - self._bed.engine.living(number))}
+
+    def _move(self, number: int | None, clock: SettableClock, change: ClockChange) -> None:
+        kept = clock.kept()
+        if change.advance is not None:
+            clock.advance(_read(durations.parse, change.advance, "advance"))
+        elif change.freeze is not None:
+            clock.freeze(clock() if change.freeze == "now" else _read(_instant, change.freeze, "freeze"))
+        else:
+            clock.run()
+        # Times that the APIs could not write.
+        if not all(0 <= shown <= timestamps.LATEST for shown in self._bed.engine.shown(number)):
+            clock.put_back(kept)
+            field = "freeze" if change.advance is None else "advance"
+            raise Invalid(f"{field} must leave every clock within the years 1970 to 9999")
 
     # -- faults and the journal ---------------------------------------------------------------------------
 
@@ -170,24 +184,28 @@ class Controls:
     async def _add_faults(self, request: Request, query: dict[str, str]) -> object:
         rules = await _body(request, list[Rule])
         await self._space(query)
-        for rule in rules:
-            rule.space = rule.space or query.get("space")
+        for at, rule in enumerate(rules, 1):
+            rule.space = _ulid(query) if rule.space is None else _read(parsers.ulid, rule.space, f"fault {at}: space")
         self._bed.faults.add(rules)
         return self._bed.faults.rules()
 
     async def _clear_faults(self, _request: Request, query: dict[str, str]) -> object:
-        self._bed.faults.clear(query.get("space"))
+        self._bed.faults.clear(_ulid(query))
         return self._bed.faults.rules()
 
     async def _requests(self, _request: Request, query: dict[str, str]) -> object:
         after = query.get("after", "0")
         if not (after.isascii() and after.isdecimal()):
             raise Invalid("after must be the number of a request")
-        names = {name: query.get(name) for name in ("space", "api", "operation")}
-        return self._bed.journal.records(after=int(after), **names)
+        api, operation = query.get("api"), query.get("operation")
+        if api is not None and api not in APIS:
+            raise Invalid(f"api must be one of: {', '.join(APIS)}")
+        if operation is not None and (words := wrong_operation(self._bed.operations, api, operation)):
+            raise Invalid(f"operation {words}")
+        return self._bed.journal.records(after=int(after), space=_ulid(query), api=api, operation=operation)
 
     async def _forget_requests(self, _request: Request, query: dict[str, str]) -> object:
-        self._bed.journal.clear(query.get("space"))
+        self._bed.journal.clear(_ulid(query))
         return {}
 
     async def _space(self, query: dict[str, str]) -> int | None:
@@ -209,7 +227,20 @@ async def _body(request: Request, kind: Any) -> Any:
         raise Invalid(f"the body is not what this control takes: {error}") from None
 
 
-def _read(parse: Callable[[str], int], text: str, field: str) -> int:
+def _ulid(query: dict[str, str]) -> str | None:
+    """The ULID of the space that the query names, which may be gone by now. Raises `Invalid`."""
+    id = query.get("space")
+    return None if id is None else _read(parsers.ulid, id, "space")
+
+
+def _instant(text: str) -> int:
+    try:
+        return timestamps.parse(text)
+    except ValueError:
+        raise ValueError('"now" or a date-time as 2026-06-01T00:00:00Z') from None
+
+
+def _read(parse: Callable[[str], T], text: str, field: str) -> T:
     try:
         return parse(text)
     except ValueError as error:

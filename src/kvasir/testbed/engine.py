@@ -51,6 +51,10 @@ class TestBedEngine(MemoryEngine):
             clock = self._clocks[number] = SettableClock(self.server_clock)
         return clock
 
+    def shown(self, number: int | None) -> list[int]:
+        """What all the clocks show that change with the one of a space, or with the server's (None)."""
+        return [clock() for clock in (self.clock_of(number), *(self._clocks.values() if number is None else ()))]
+
     def now(self, number: int) -> int:
         clock = self._clocks.get(number)
         return self.server_clock() if clock is None else clock()

@@ -6,14 +6,13 @@ The same seed and the same requests always strike the same ones.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from kvasir import errors
 from kvasir.errors import Invalid, KvasirError
-from kvasir.testbed.calls import Call
+from kvasir.testbed.calls import Api, Call, wrong_operation
 
 #: How many rules there may be at a time, and the longest delay: ten minutes.
 MAX_RULES, MAX_DELAY_MS = 1_000, 600_000
@@ -42,7 +41,7 @@ class Rule(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What strikes which requests. A member that is left out strikes any."""
 
     outcome: str = DELAY
-    api: Literal["versori", "voximplant", "nemesis", "native"] | None = None
+    api: Api | None = None
     operation: str | None = None
     #: ULID
     space: str | None = None
@@ -73,13 +72,17 @@ class Strike(Struct, frozen=True):
 class Faults:
     """The rules in force, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, operations: Mapping[str, tuple[str, ...]]) -> None:
+        """`operations`: by API, those that a rule may name."""
+        self._operations = operations
         self._active: list[_Active] = []
 
     def add(self, rules: Sequence[Rule]) -> None:
         """Add rules, all or none. Raises `Invalid` that names the rule and the member."""
         for at, rule in enumerate(rules):
             _check(rule, at)
+            if rule.operation is not None and (words := wrong_operation(self._operations, rule.api, rule.operation)):
+                raise _wrong(at, "operation", words)
         if len(self._active) + len(rules) > MAX_RULES:
             raise Invalid(f"there may be {MAX_RULES:,} faults at a time; DELETE those that are no longer needed")
         self._active += [_Active(rule) for rule in rules]
@@ -154,5 +157,8 @@ def _check(rule: Rule, at: int) -> None:
     elif not 0 <= rule.delay_ms <= MAX_DELAY_MS:
         wrong = "delay_ms", f"must be from 0 to {MAX_DELAY_MS:,}"
     if wrong is not None:
-        field, words = wrong
-        raise Invalid(f"fault {at + 1}: {field} {words}", fields=((f"[{at}].{field}", words),))
+        raise _wrong(at, *wrong)
+
+
+def _wrong(at: int, field: str, words: str) -> Invalid:
+    return Invalid(f"fault {at + 1}: {field} {words}", fields=((f"[{at}].{field}", words),))

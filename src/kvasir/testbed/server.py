@@ -78,11 +78,12 @@ class DevWorker(Worker):
         self._private_key = private_key
         self._options = options
         self._credential_clock = wall_clock
-        self._bed = TestBed(config.limits)
+        operations = operations_of(config)
+        self._bed = TestBed(config.limits, operations)
         self._token = secrets.token_urlsafe(32)
         self._facts: dict[str, Any] = {}
         controls = Controls(self._bed, self._token)
-        metrics = Metrics({**operations_of(config), controls.name: controls.operations}, 1)
+        metrics = Metrics({**operations, controls.name: controls.operations}, 1)
         config, given = sockets.with_free_ports(config, {})
         super().__init__(config, metrics, given)
         self._controls = HttpListener([controls], metrics, config.limits, fallback=controls)
