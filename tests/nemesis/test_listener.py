@@ -16,7 +16,7 @@ from weakref import WeakSet
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from kvasir.dialects.nemesis.commands import find
+from kvasir.dialects.nemesis.commands import update
 from kvasir.dialects.nemesis.conversation import requests
 from kvasir.limits import WebSocketLimits
 from kvasir.listeners.websocket.accepting import Accepted, Accepting
@@ -679,13 +679,13 @@ def test_what_was_not_begun_when_its_client_left_is_not_written(monkeypatch: pyt
 
 def test_many_who_change_one_large_value_do_not_make_each_other_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     rewritten: list[str] = []
-    rewrite = find._rewritten
+    rewrite = update._rewritten
 
     def counted(context: Any, name: str, *more: Any) -> Any:
         rewritten.append(name)
         return rewrite(context, name, *more)
 
-    monkeypatch.setattr(find, "_rewritten", counted)
+    monkeypatch.setattr(update, "_rewritten", counted)
     with local() as server, client(server.url) as caller:
         token = caller.session()
         caller.do("KV_SET", tkn=token, keys={"k": [{"n": 0}] * 5_000})

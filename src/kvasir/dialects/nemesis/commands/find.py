@@ -1,30 +1,28 @@
-"""KV_FIND, KV_UPDATE and KV_APPEND: the commands that look into values, the first two of them in two forms.
+"""KV_FIND, in two forms.
 
-The first form, of version 0.3.0, takes a JSON Pointer, the second, of its successors, a JSONPath. The second form is a
-KV_FIND with `rsp`, or a KV_UPDATE with `path` and `value` next to its key. What may take long runs in a thread.
+The first form, of version 0.3.0, takes a JSON Pointer, the second, of its successors, which has `rsp`, a JSONPath. What
+may take long runs in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from kvasir.beside.thread import in_thread
 from kvasir.dialects.nemesis import json_pointer
-from kvasir.dialects.nemesis.commands.context import INLINE_BYTES, Command, CommandContext, OtherCommand, chunks
-from kvasir.dialects.nemesis.commands.keyvalues import name_of, setter, strings
-from kvasir.dialects.nemesis.frames import Malformed, Refusal, Shape, error, parse, refused, reply, token
+from kvasir.dialects.nemesis.commands.context import Command, CommandContext, OtherCommand, chunks
+from kvasir.dialects.nemesis.commands.evaluating import evaluate
+from kvasir.dialects.nemesis.commands.keyvalues import name_of, strings
+from kvasir.dialects.nemesis.frames import Refusal, Shape, error, refused, reply, token
 from kvasir.dialects.nemesis.jsonpath import compiler
-from kvasir.dialects.nemesis.jsonpath.compiler import Budget, TooMuch
+from kvasir.dialects.nemesis.jsonpath.compiler import Budget
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.errors import TooLarge
-from kvasir.keys import pack
-from kvasir.model import Entry, Mutation, Query, Set, Space
+from kvasir.model import Entry, Query, Space
 
 _decode = msgspec.json.decode
 
@@ -32,40 +30,14 @@ _decode = msgspec.json.decode
 _PAGE = 32
 #: How often all entries are read anew to get keys and values of the same moment; then those of different ones will do.
 _ATTEMPTS = 20
-#: An evaluation of more steps, or more bytes of values, runs in a thread.
-_INLINE_STEPS = 2_000
-
-T = TypeVar("T")
 
 
-def _syntax(command: str, message: str = "") -> bytes:
-    return refused(command, Refusal(Status.COMMAND_SYNTAX, message))
+def _syntax(message: str = "") -> bytes:
+    return refused("KV_FIND", Refusal(Status.COMMAND_SYNTAX, message))
 
 
-def _wrong_type(command: str, name: str) -> bytes:
-    return refused(command, Refusal(Status.VALUE_TYPE_INVALID, name))
-
-
-async def _evaluate(context: CommandContext, size: int, budget: Budget, work: Callable[[Budget], T]) -> T:
-    """The result of `work`, computed here if that is quick, else in a thread. Raises `TooLarge` beyond the budget."""
-    if size <= INLINE_BYTES and budget.left >= _INLINE_STEPS:
-        inline = Budget(_INLINE_STEPS)
-        try:
-            result = work(inline)
-        except TooMuch:
-            pass
-        else:
-            budget.left -= _INLINE_STEPS - inline.left
-            return result
-    try:
-        budget.spend(size // 64)
-        return await asyncio.get_running_loop().run_in_executor(context.threads, work, budget)
-    except asyncio.CancelledError:
-        budget.left = -(2**62)  # which ends it at its next step
-        raise
-    except TooMuch:
-        message = f"the path takes more than {context.limits.path_steps:,} steps; search fewer keys or be more specific"
-        raise TooLarge(message) from None
+def _wrong_type(name: str) -> bytes:
+    return refused("KV_FIND", Refusal(Status.VALUE_TYPE_INVALID, name))
 
 
 async def _batches(
@@ -142,11 +114,11 @@ async def _find(context: CommandContext, body: dict[str, Any]) -> bytes:
 async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> bytes:
     conditions = {name: value for name, value in body.items() if name not in ("tkn", "path")}
     if len(body) != 3:
-        return _syntax("KV_FIND")
+        return _syntax()
     if "path" not in body:
         return refused("KV_FIND", Refusal(Status.FIND_NO_PATH))
     if body["path"].__class__ is not str:
-        return _wrong_type("KV_FIND", "path")
+        return _wrong_type("path")
     ((operator, operand),) = conditions.items()
     if operator not in json_pointer.OPERATORS:
         return refused("KV_FIND", Refusal(Status.FIND_INVALID_OPERATOR))
@@ -172,7 +144,7 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
                     found.append(name)
             return found
 
-        names += await _evaluate(context, _size(batch), budget, matching)
+        names += await evaluate(context, _size(batch), budget, matching)
     return reply("KV_FIND", {"tkn": body["tkn"], "keys": names})
 
 
@@ -183,20 +155,20 @@ def _size(batch: list[tuple[str, Entry]]) -> int:
 def _path_fault(body: dict[str, Any]) -> bytes | None:
     """The reply to parameters of the second form that are wrong, in its order of checks."""
     if not 3 <= len(body) <= 4:
-        return _syntax("KV_FIND")
+        return _syntax()
     path, rsp = body.get("path"), body["rsp"]
     if "path" not in body:
         return refused("KV_FIND", Refusal(Status.PATH_NOT_EXIST))
     if path.__class__ is not str:
-        return _wrong_type("KV_FIND", "path")
+        return _wrong_type("path")
     if not path:
         return refused("KV_FIND", Refusal(Status.VALUE_SIZE, "path"))
     if rsp.__class__ is not str:
-        return _wrong_type("KV_FIND", "rsp")
+        return _wrong_type("rsp")
     if rsp not in ("keys", "kv", "paths"):
-        return _syntax("KV_FIND", "rsp")
+        return _syntax("rsp")
     if body.get("keys", []).__class__ is not list:
-        return _wrong_type("KV_FIND", "keys")
+        return _wrong_type("keys")
     return None
 
 
@@ -227,7 +199,7 @@ async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
                     found.append((name, entry, texts))
             return found
 
-        for name, entry, texts in await _evaluate(context, _size(batch), budget, matching):
+        for name, entry, texts in await evaluate(context, _size(batch), budget, matching):
             names.append(name)
             paths += texts
             if rsp == "kv":
@@ -240,142 +212,6 @@ async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
     return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if rsp == "paths" else "keys": results[rsp]})
 
 
-def _rewritten(context: CommandContext, name: str, value: Any, old: Entry) -> Set:
-    """The mutation that replaces an entry's value and nothing else. Raises `Invalid` and `TooLarge`."""
-    max_depth = context.store.limits.json_depth
-    try:
-        new = setter(name, value)
-        # Neither value is too deep, but together they may be.
-        parse(new.value, max_depth)
-    except (Malformed, RecursionError):
-        raise TooLarge(f"the value of {name[:100]!r} would be nested deeper than {max_depth} levels") from None
-    if old.slides:  # reading it has extended its life
-        return Set(new.key, new.value, old.metadata, ttl=old.refresh, refresh=True)
-    return Set(new.key, new.value, old.metadata, expires_at=old.expires_at)
-
-
-# -- KV_UPDATE ------------------------------------------------------------------------------------------------
-
-
-async def _update(context: CommandContext, body: dict[str, Any]) -> bytes:
-    # A command of three members is of the first form, even if its pointer is called "path".
-    by_path = "path" in body and "value" in body and len(body) > 3
-    return await (_update_by_path if by_path else _update_by_pointer)(context, body)
-
-
-async def _update_by_pointer(context: CommandContext, body: dict[str, Any]) -> bytes:
-    if len(body) != 3:
-        return _syntax("KV_UPDATE")
-    if "key" not in body:
-        return refused("KV_UPDATE", Refusal(Status.PARAM_MISSING))
-    name = body["key"]
-    if name.__class__ is not str:
-        return _wrong_type("KV_UPDATE", "key")
-    ((pointer, new),) = ((member, value) for member, value in body.items() if member not in ("tkn", "key"))
-    space = await context.session(body["tkn"])
-    status = Status.OK
-
-    def change(entries: list[Entry | None]) -> list[Mutation]:
-        nonlocal status
-        entry, status = entries[0], Status.OK
-        if entry is None:
-            status = Status.KEY_NOT_EXIST
-            return []
-        try:
-            replaced = json_pointer.replaced(_decode(entry.value), json_pointer.parts_of(pointer), new)
-            return [_rewritten(context, name, replaced, entry)]
-        except json_pointer.BadPointer:
-            status = Status.PATH_INVALID
-        except LookupError:
-            status = Status.PATH_NOT_EXIST
-        return []
-
-    await context.change(space, [pack((name,))], change)
-    return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status})
-
-
-async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
-    if len(body) != 4:
-        return _syntax("KV_UPDATE")
-    if "key" not in body:
-        return refused("KV_UPDATE", Refusal(Status.PARAM_MISSING, "key"))
-    for member in ("key", "path"):
-        if body[member].__class__ is not str:
-            return _wrong_type("KV_UPDATE", member)
-    space = await context.session(body["tkn"])
-    try:
-        path = compiler.compile(body["path"])
-    except compiler.BadPath:
-        return error(Status.UNKNOWN)
-    name = body["key"]
-    budget = Budget(context.limits.path_steps)
-    status, count = Status.OK, 0
-    async with context.alone(space, [pack((name,))]):
-        while True:
-            entry = (await context.get(space, [name]))[0]
-            if entry is None:
-                status, count = Status.KEY_NOT_EXIST, 0
-                break
-
-            def replacing(budget: Budget, text: bytes = entry.value) -> tuple[Any, int]:
-                return compiler.replace(path, _decode(text), body["value"], budget)
-
-            with context.preparing():
-                value, count = await _evaluate(context, len(entry.value), budget, replacing)
-                if not count:
-                    break
-                new = await in_thread(partial(_rewritten, context, name, value, entry))
-            if await context.put_if_unchanged(space, [entry.key], [entry], [new]):
-                break
-    return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status, "cnt": count})
-
-
-# -- KV_APPEND ------------------------------------------------------------------------------------------------
-
-
-async def _append(context: CommandContext, body: dict[str, Any]) -> bytes | None:
-    """One reply per key, in order; the first value of another type ends the command."""
-    space = await context.session(body["tkn"])
-    additions = [(name, addition) for name, addition in body.items() if name != "tkn"]
-    for chunk in chunks(additions, context.store.limits.batch_keys):
-        statuses = await _append_all(context, space, chunk)
-        for (name, _), status in zip(chunk, statuses, strict=False):
-            context.send(reply("KV_APPEND", {"st": status, "k": name, "tkn": body["tkn"]}))
-        if len(statuses) < len(chunk):
-            return error(Status.UNKNOWN)
-    return None
-
-
-async def _append_all(context: CommandContext, space: Space, additions: Sequence[tuple[str, Any]]) -> list[Status]:
-    """Append in one write, up to the first stored value that is of another type; the statuses of those before it."""
-    statuses: list[Status] = []
-
-    def change(entries: list[Entry | None]) -> list[Mutation]:
-        statuses.clear()
-        mutations: list[Mutation] = []
-        for (name, addition), entry in zip(additions, entries, strict=True):
-            if entry is None:
-                statuses.append(Status.KEY_NOT_EXIST)
-            elif addition.__class__ not in (str, list, dict):
-                statuses.append(Status.VALUE_TYPE_INVALID)
-            else:
-                try:
-                    mutations.append(
-                        _rewritten(context, name, json_pointer.appended(_decode(entry.value), addition), entry)
-                    )
-                except json_pointer.Mismatch:
-                    break
-                statuses.append(Status.OK)
-        return mutations
-
-    await context.change(space, [pack((name,)) for name, _ in additions], change)
-    return statuses
-
-
 _FIND = dict.fromkeys(("path", "rsp", "keys", *json_pointer.OPERATORS))
 
-COMMANDS: tuple[Command, ...] = (
-    OtherCommand("KV_FIND", Shape(token(), optional=_FIND), _find),
-    OtherCommand("KV_UPDATE", Shape(token(), any_names=True), _update),
-    OtherCommand("KV_APPEND", Shape(token(), any_names=True), _append),
-)
+COMMANDS: tuple[Command, ...] = (OtherCommand("KV_FIND", Shape(token(), optional=_FIND), _find),)

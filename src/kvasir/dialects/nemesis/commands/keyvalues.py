@@ -1,4 +1,4 @@
-"""The KV_ commands of the session profile, except those that look into values (see `find`)."""
+"""The KV_ commands of the session profile, except those that look into values (see `find` and `update`)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from kvasir.dialects.ignored import Tables
 from kvasir.dialects.nemesis import frames
-from kvasir.dialects.nemesis.commands import find, keyvalues, profile_09, saves, sessions
+from kvasir.dialects.nemesis.commands import find, keyvalues, profile_09, saves, sessions, update
 from kvasir.dialects.nemesis.commands.context import Command, CommandContext
 from kvasir.model import Space
 
@@ -42,7 +42,7 @@ def _known(commands: dict[str, Command]) -> Tables:
     return Tables({name: command.shape.known for name, command in commands.items()})
 
 
-_SESSION = _table(sessions.COMMANDS, saves.COMMANDS, keyvalues.COMMANDS, find.COMMANDS)
+_SESSION = _table(sessions.COMMANDS, saves.COMMANDS, keyvalues.COMMANDS, find.COMMANDS, update.COMMANDS)
 _KEYSPACE = _table(profile_09.COMMANDS)
 
 _ALL = (
