@@ -111,6 +111,18 @@ FIXED: dict[str, tuple[Row, ...]] = {
             "status 4",
         ),
         (
+            "dialects.nemesis.jsonpath.compiler:PATH_INSTRUCTIONS",
+            "Size of the regular expressions of a JSONPath, in instructions of RE2: ten or twenty for most of them",
+            "count",
+            "status 4",
+        ),
+        (
+            "dialects.nemesis.jsonpath.functions:PATTERN_BYTES",
+            "Memory of RE2 for one of them: some 10,900 instructions",
+            "bytes",
+            "status 4",
+        ),
+        (
             "dialects.nemesis.jsonpath.functions:PATTERN_CHARACTERS",
             "Length of a regular expression in a JSONPath",
             "characters",
@@ -404,6 +416,7 @@ INNER = {
     "dialects.nemesis.commands.saves": "_ENTRIES",
     "dialects.rounds": "SHARE_SECONDS",
     "dialects.nemesis.conversation.requests": "LIGHT_KEYS",
+    "dialects.nemesis.jsonpath.compiler": "_KEPT _KEPT_CHARACTERS _KEPT_INSTRUCTIONS",
     "dialects.nemesis.turn": "LARGE_REPLY_BYTES ROUND_BYTES SECONDS",
     "dialects.operations.console": "COMPRESSED_FROM_BYTES",
     "dialects.versori.app": "REMEMBERED_CHARACTERS",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvasir.dialects.nemesis.jsonpath import compiler
+from kvasir.dialects.nemesis.jsonpath import compiler, functions
 from kvasir.dialects.nemesis.jsonpath.compiler import BadPath, Budget, TooMuch, find, replace
 
 VALUE: dict[str, Any] = {
@@ -127,6 +127,9 @@ def paths(path: str, value: Any = VALUE) -> list[str]:
         ("$[?(sum(@) == 6)]", [[3, 1, 2]]),
         ("$.access[?(to_number('3') == @.level)].level", [3]),
         ("$[?(tokenize(@, ' ')[1] == 'smith')]", ["dave smith"]),
+        ("$[?(tokenize(@, $.tags[0])[1] == 've smith')]", ["dave smith"]),
+        ("$[?(tokenize(@, '(')[0] == 'dave smith')]", []),
+        ("$[?(tokenize(@, @.none)[0] == 'dave smith')]", []),
         # a call at the top
         ("sum($.nums[*])", [6.0]),
         ("length($.tags)", [3]),
@@ -153,6 +156,57 @@ def test_selects(path: str, expected: list[Any]) -> None:
 def test_refuses(path: str) -> None:
     with pytest.raises(BadPath):
         compiler.compile(path)
+
+
+def any_of(*patterns: str) -> str:
+    return "$[?(" + " || ".join(f"@ =~ /{pattern}/" for pattern in patterns) + ")]"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        any_of(*(rf"\pL{{30}}{number}" for number in range(300))),
+        any_of(*(rf"\pL{{5}}{number}" for number in range(300))),
+        any_of(r"\pL{30}"),
+        "$[?(" + "||".join(rf"tokenize(@, '\\pL{{5}}{number}')[0] == 'a'" for number in range(150)) + ")]",
+    ],
+)
+def test_regular_expressions_that_are_long_to_compile_are_refused(path: str) -> None:
+    with pytest.raises(BadPath) as refusal:
+        compiler.compile(path)
+    assert "20,000 instructions" in refusal.value.message
+
+
+def test_the_size_of_all_regular_expressions_of_a_path_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = functions.pattern(r"\d{4}-\d{2}", False).programsize
+    monkeypatch.setattr(compiler, "PATH_INSTRUCTIONS", 3 * size)
+    alike = [r"\d{4}-\d{2}"] * 4
+    assert compiler.compile(any_of(*alike[:3]))
+    with pytest.raises(BadPath, match="too large"):
+        compiler.compile(any_of(*alike))
+    with pytest.raises(BadPath, match="too large"):
+        compiler.compile(rf"$[?(@ =~ /{alike[0]}/i || {any_of(*alike[:2])[4:-2]} || tokenize(@, '\\d{{4}}-\\d{{2}}'))]")
+
+
+def test_a_path_that_takes_much_memory_is_not_kept() -> None:
+    cheap, long, large = "$.kept", "$" + "." * 2 + "a" * 300, any_of(r"\pL+")
+    assert compiler.compile(cheap) is compiler.compile(cheap)
+    assert compiler.compile(any_of("da.*")) is compiler.compile(any_of("da.*"))
+    assert compiler.compile(long) is not compiler.compile(long)
+    assert compiler.compile(large) is not compiler.compile(large)
+    first = compiler.compile(cheap)
+    for number in range(1_000):
+        compiler.compile(f"$.forgotten{number}")
+    assert compiler.compile(cheap) is not first
+
+
+def test_a_regular_expression_found_in_a_value_is_paid_for() -> None:
+    """Nothing is known of it before: it is compiled for every value."""
+    path = compiler.compile("$[?(tokenize(@[0], @[1])[1] == 'b')]")
+    assert [node.value for node in find(path, [["a,b", ","]] * 20, Budget(2_000))] == [["a,b", ","]] * 20
+    for costly in (r"\pL{9}", r"\pL{900}", r"\pL" * 300):
+        with pytest.raises(TooMuch):
+            find(path, [["a", costly]] * 20, Budget(20_000))
 
 
 def test_normalized_paths() -> None:

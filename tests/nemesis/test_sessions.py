@@ -303,6 +303,22 @@ def test_a_search_has_a_bound_and_delays_no_one() -> None:
         assert slowest < 1
 
 
+def test_a_path_whose_regular_expressions_are_too_large_says_so() -> None:
+    with local() as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"a": ["x"]})
+        path = "$[?(" + " || ".join(rf"@ =~ /\pL{{30}}{number}/" for number in range(300)) + ")]"
+        refused = caller.do("KV_FIND", tkn=token, path=path, rsp="keys")
+        assert refused.keys() == {"tkn", "st", "m"}
+        assert (refused["st"], "20,000 instructions" in refused["m"]) == (4, True)
+        assert caller.do("KV_FIND", tkn=token, path="$[", rsp="keys") == {"tkn": token, "st": 4}
+        refused = caller.ask({"KV_UPDATE": {"tkn": token, "key": "a", "path": path, "value": 1}})["ERR"]
+        assert (refused["st"], "20,000 instructions" in refused["m"]) == (1000, True)
+        assert caller.ask({"KV_UPDATE": {"tkn": token, "key": "a", "path": "$[", "value": 1}}) == {
+            "ERR": {"st": 1000, "m": ""}
+        }
+
+
 # -- expiry -------------------------------------------------------------------------------------------
 
 

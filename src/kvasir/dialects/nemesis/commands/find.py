@@ -178,8 +178,9 @@ async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
     space = await context.session(body["tkn"])
     try:
         path = compiler.compile(body["path"])
-    except compiler.BadPath:
-        return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.PATH_INVALID})
+    except compiler.BadPath as refusal:
+        why = {"m": refusal.message} if refusal.message else {}  # NemesisDB said nothing
+        return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.PATH_INVALID, **why})
     budget = Budget(context.limits.path_steps)
     room = context.limits.reply_bytes
     names: list[str] = []

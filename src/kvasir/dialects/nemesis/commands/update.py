@@ -101,8 +101,8 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
     space = await context.session(body["tkn"])
     try:
         path = compiler.compile(body["path"])
-    except compiler.BadPath:
-        return error(Status.UNKNOWN)
+    except compiler.BadPath as refusal:
+        return error(Status.UNKNOWN, refusal.message)
     name = body["key"]
     budget = Budget(context.limits.path_steps)
     status, count = Status.OK, 0

@@ -8,13 +8,12 @@ has a `Budget`, and regular expressions run on RE2 in linear time, so that no pa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import jsonpath
 from jsonpath import token as kinds
 from jsonpath.exceptions import JSONPathError, JSONPathSyntaxError
-from jsonpath.filter import NIL, BaseExpression
+from jsonpath.filter import NIL, BaseExpression, StringLiteral
 from jsonpath.parse import Parser
 from jsonpath.segments import JSONPathChildSegment, JSONPathSegment
 from jsonpath.selectors import Filter, IndexSelector, JSONPathSelector, NameSelector, WildcardSelector
@@ -42,11 +41,41 @@ from kvasir.dialects.nemesis.jsonpath.tokens import DIVIDE, MINUS, MODULO, PAREN
 
 #: Longest path that is compiled
 PATH_CHARACTERS = 8_192
+#: Size of the programs that RE2 makes of all regular expressions of a path: a thousand take a millisecond to make.
+PATH_INSTRUCTIONS = 20_000
+#: Paths that are kept, and what each may have at most. What RE2 learns of texts stays with a path: some 130 KB for each
+#: regular expression, of which there are no more than a handful to so few instructions.
+_KEPT, _KEPT_CHARACTERS, _KEPT_INSTRUCTIONS = 128, 256, 64
 
 __all__ = ["PATH_CHARACTERS", "BadPath", "Budget", "Node", "TooMuch", "compile", "find", "replace"]
 
 
 # -- grammar --------------------------------------------------------------------------------------------------
+
+
+class _Tokens(TokenStream):
+    """The tokens of a path, and how large its regular expressions are together."""
+
+    instructions = 0
+
+    def regex(self, text: str, *, ignore_case: bool) -> Any:
+        """A regular expression of the path, compiled; None if it is invalid. Raises `BadPath` if there is too much."""
+        try:
+            compiled = functions.pattern(text, ignore_case)
+        except functions.TooLargePattern:
+            raise _too_many_instructions() from None
+        if compiled is not None:
+            self.instructions += compiled.programsize
+            if self.instructions > PATH_INSTRUCTIONS:
+                raise _too_many_instructions()
+        return compiled
+
+
+def _too_many_instructions() -> BadPath:
+    return BadPath(
+        f"the regular expressions of the path are too large: {PATH_INSTRUCTIONS:,} instructions of RE2 are allowed,"
+        " half of them in each; have fewer expressions, fewer repetitions like {30}, or smaller classes than \\pL"
+    )
 
 
 class _Parser(Parser):
@@ -179,7 +208,7 @@ class _Parser(Parser):
 
     def parse_regex(self, stream: TokenStream) -> BaseExpression:
         text = stream.next().value
-        pattern = functions.pattern(text[1 : text.rindex("/")], text.endswith("i"))
+        pattern = cast("_Tokens", stream).regex(text[1 : text.rindex("/")], ignore_case=text.endswith("i"))
         if pattern is None:
             raise BadPath
         return Value(value=pattern)
@@ -209,7 +238,8 @@ class _Parser(Parser):
         return Query(Path(env=self.env, segments=self.parse_query(stream)), absolute=False)
 
     def parse_function_extension(self, stream: TokenStream) -> BaseExpression:
-        function, min_arguments, max_arguments = functions.FUNCTIONS.get(stream.next().value, (None, 0, 0))
+        name = stream.next().value
+        function, min_arguments, max_arguments = functions.FUNCTIONS.get(name, (None, 0, 0))
         stream.eat(kinds.TOKEN_LPAREN)
         arguments: list[BaseExpression] = []
         while stream.current().kind != kinds.TOKEN_RPAREN:
@@ -219,6 +249,8 @@ class _Parser(Parser):
         stream.eat(kinds.TOKEN_RPAREN)
         if function is None or not min_arguments <= len(arguments) <= max_arguments:
             raise BadPath
+        if name == "tokenize" and isinstance(arguments[1], StringLiteral):
+            arguments[1] = Value(value=cast("_Tokens", stream).regex(arguments[1].value, ignore_case=False))
         call = Call(function, arguments)
         if stream.current().kind in (kinds.TOKEN_DOT, kinds.TOKEN_DDOT, kinds.TOKEN_LBRACKET):
             return Onward(call, Path(env=self.env, segments=self.parse_query(stream)))
@@ -260,21 +292,39 @@ def _escaped(name: str) -> str:
     return name.replace("\\", "\\\\").replace("'", "\\'")
 
 
-@lru_cache(maxsize=256)
-def compile(path: str) -> Path | BaseExpression:
+Compiled = Path | BaseExpression
+
+#: By their texts, oldest first
+_kept: dict[str, Compiled] = {}
+
+
+def compile(path: str) -> Compiled:
     """A path, or the expression of a function call at the top, compiled. Raises `BadPath`."""
+    if (known := _kept.get(path)) is not None:
+        return known
     if len(path) > PATH_CHARACTERS:
-        raise BadPath(path[:100])
+        raise BadPath(f"the path is longer than {PATH_CHARACTERS:,} characters")
     try:
-        stream = TokenStream(_ENVIRONMENT.lexer.tokenize(path))
-        if stream.current().kind == kinds.TOKEN_FUNCTION:
-            call = _ENVIRONMENT.parser.parse_function_extension(stream)
-            if stream.current().kind != kinds.TOKEN_EOF:
-                raise BadPath(path)
-            return call
-        return Path(env=_ENVIRONMENT, segments=_ENVIRONMENT.parser.parse(stream))
+        stream = _Tokens(_ENVIRONMENT.lexer.tokenize(path))
+        compiled = _parsed(stream)
+    except BadPath:
+        raise
     except (JSONPathError, JSONPathSyntaxError, RecursionError, IndexError, ValueError):
-        raise BadPath(path[:100]) from None
+        raise BadPath from None
+    if len(path) <= _KEPT_CHARACTERS and stream.instructions <= _KEPT_INSTRUCTIONS:
+        if len(_kept) >= _KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[path] = compiled
+    return compiled
+
+
+def _parsed(stream: _Tokens) -> Compiled:
+    if stream.current().kind != kinds.TOKEN_FUNCTION:
+        return Path(env=_ENVIRONMENT, segments=_ENVIRONMENT.parser.parse(stream))
+    call = _ENVIRONMENT.parser.parse_function_extension(stream)
+    if stream.current().kind != kinds.TOKEN_EOF:
+        raise BadPath
+    return call
 
 
 class _Context:
@@ -287,7 +337,7 @@ class _Context:
         self.extra_context = {SPENT: budget, "root": value}
 
 
-def find(path: Path | BaseExpression, value: Any, budget: Budget) -> list[Node]:
+def find(path: Compiled, value: Any, budget: Budget) -> list[Node]:
     """The nodes of a value that a path selects, each once, in the order of the walk. Raises `TooMuch`."""
     context = _Context(value, budget)
     try:
@@ -303,7 +353,7 @@ def find(path: Path | BaseExpression, value: Any, budget: Budget) -> list[Node]:
         raise TooMuch from None
 
 
-def replace(path: Path | BaseExpression, value: Any, new: Any, budget: Budget) -> tuple[Any, int]:
+def replace(path: Compiled, value: Any, new: Any, budget: Budget) -> tuple[Any, int]:
     """(the value with `new` at every node selected, number of these nodes). Never creates a node. Raises `TooMuch`."""
     if not isinstance(path, Path):
         return value, 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import re2
 
 #: Longest regular expression that is compiled
 PATTERN_CHARACTERS = 1_000
+#: Memory that RE2 may take for one: for its program, which is refused beyond some 10,900 instructions, and for what it
+#: learns of texts, of which it forgets the rest.
+PATTERN_BYTES = 2**18
 
 
 class TooMuch(Exception):
@@ -62,18 +64,26 @@ def bounded(value: int | float) -> int | float:
     return float(value) if value.__class__ is int and not -(2**63) <= value < 2**64 else value
 
 
-@lru_cache(maxsize=256)
+class TooLargePattern(ValueError):
+    """A regular expression that RE2 refuses because its program would be too large."""
+
+
 def pattern(text: str, ignore_case: bool) -> Any:
-    """A compiled regular expression; None if it is invalid, or if RE2 refuses it for its cost."""
+    """A compiled regular expression; None if it is invalid. Raises `TooLargePattern`.
+
+    Nothing is kept here: the library itself keeps the 128 that were compiled last.
+    """
     if len(text) > PATTERN_CHARACTERS:
         return None
     options = re2.Options()
-    options.max_mem = 2**20
+    options.max_mem = PATTERN_BYTES
     options.log_errors = False
     options.case_sensitive = not ignore_case
     try:
         return re2.compile(text, options)
-    except re2.error:
+    except re2.error as error:
+        if "too large" in str(error):
+            raise TooLargePattern from None
         return None
 
 
@@ -239,12 +249,32 @@ def _to_number(_: Budget, value: Any) -> Any:
     return found if math.isfinite(found) else None
 
 
+def _computed(budget: Budget, text: str) -> Any:
+    """A regular expression that is not in the path but found in a value, compiled and paid for; None if there is none.
+
+    To read one takes RE2 some ten microseconds a character at most, to compile it one an instruction.
+    """
+    budget.spend(16 * min(len(text), PATTERN_CHARACTERS))
+    try:
+        compiled = pattern(text, False)
+    except TooLargePattern:
+        budget.spend(1_000)  # what there was of it until it was too large
+        return None
+    if compiled is not None:
+        budget.spend(compiled.programsize)
+    return compiled
+
+
 def _tokenize(budget: Budget, text: Any, regex: Any) -> Any:
-    if text.__class__ is not str or regex.__class__ is not str or (compiled := pattern(regex, False)) is None:
+    if text.__class__ is not str:
+        return None
+    if regex.__class__ is str:
+        regex = _computed(budget, regex)
+    if not hasattr(regex, "finditer"):
         return None
     budget.spend(1 + len(text))
     pieces, start = [], 0
-    for found in compiled.finditer(text):
+    for found in regex.finditer(text):
         pieces.append(text[start : found.start()])
         start = found.end()
     return [*pieces, text[start:]]

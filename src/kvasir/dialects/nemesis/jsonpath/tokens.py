@@ -31,7 +31,11 @@ _OPERANDS = {
 
 
 class BadPath(ValueError):
-    """The text is not a JSONPath."""
+    """The text is not a JSONPath, or one that would take too much: then a message says so."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
 
 
 _NAME = r"[0-9A-Za-z_\u0080-\U0010FFFF]+"
@@ -90,7 +94,7 @@ class PathLexer(Lexer):
         while position < len(path):
             found = _LEXER.match(path, position)
             if found is None or found.lastgroup is None:
-                raise BadPath(path)
+                raise BadPath
             kind, text = found.lastgroup, found.group()
             if kind == kinds.TOKEN_RE_PATTERN and last != kinds.TOKEN_RE:
                 kind, text = DIVIDE, "/"
