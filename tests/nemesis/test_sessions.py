@@ -16,7 +16,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kvasir.dialects.nemesis.commands import saves
+from kvasir.dialects.nemesis.commands import saves, update
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
@@ -301,6 +301,30 @@ def test_a_search_has_a_bound_and_delays_no_one() -> None:
         assert refused["st"] == 42
         assert "200,000 steps" in refused["m"]
         assert slowest < 1
+
+
+def test_a_value_that_would_be_too_large_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand times 500 KB would be 500 MB, and a search may end at 500,000 places."""
+    encoded: list[str] = []
+    monkeypatch.setattr(update, "_rewritten", lambda _context, name, *_: encoded.append(name))
+    with local() as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"a": [0] * 1_000, "few": [0] * 3})
+        for key, path in (("a", "$[*]"), ("a", "$..*"), ("few", "$[*]")):
+            refused = caller.do("KV_UPDATE", tkn=token, key=key, path=path, value="x" * 500_000)
+            assert (refused["st"], "at most 1,048,576" in refused["m"]) == (42, True)
+        assert not encoded
+        assert caller.do("KV_GET", tkn=token, keys=["few"])["keys"] == {"few": [0] * 3}
+
+
+def test_the_size_of_a_value_counts_what_is_replaced_within_what_is_replaced_once() -> None:
+    text = "x" * 498
+    with local(limits=Limits(value_bytes=1_010, body_bytes=65_536)) as server, client(server.url) as caller:
+        token = caller.session()
+        for value, st in (([0, 0], 1), ([0, 0, 0], 42), ([[0, [0, 0]], 0], 1)):
+            caller.do("KV_SET", tkn=token, keys={"a": value})
+            assert caller.do("KV_UPDATE", tkn=token, key="a", path="$..*", value=text)["st"] == st
+        assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": [text, text]}
 
 
 def test_a_path_whose_regular_expressions_are_too_large_says_so() -> None:

@@ -17,12 +17,13 @@ from kvasir.dialects.nemesis import json_pointer
 from kvasir.dialects.nemesis.commands.context import Command, CommandContext, OtherCommand, chunks
 from kvasir.dialects.nemesis.commands.evaluating import evaluate
 from kvasir.dialects.nemesis.commands.keyvalues import setter
-from kvasir.dialects.nemesis.frames import Malformed, Refusal, Shape, error, parse, refused, reply, token
+from kvasir.dialects.nemesis.frames import Malformed, Refusal, Shape, encode, error, parse, refused, reply, token
 from kvasir.dialects.nemesis.jsonpath import compiler
 from kvasir.dialects.nemesis.jsonpath.compiler import Budget
 from kvasir.dialects.nemesis.statuses import Status
 from kvasir.errors import TooLarge
 from kvasir.keys import pack
+from kvasir.limits import refused as count_refusal
 from kvasir.model import Entry, Mutation, Set, Space
 
 _decode = msgspec.json.decode
@@ -114,7 +115,10 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
                 break
 
             def replacing(budget: Budget, text: bytes = entry.value) -> tuple[Any, int]:
-                return compiler.replace(path, _decode(text), body["value"], budget)
+                replaced, count = compiler.replace(path, _decode(text), body["value"], budget)
+                if count > 1:
+                    _check_size(context, replaced, count, body["value"])
+                return replaced, count
 
             with context.preparing():
                 value, count = await evaluate(context, len(entry.value), budget, replacing)
@@ -124,6 +128,32 @@ async def _update_by_path(context: CommandContext, body: dict[str, Any]) -> byte
             if await context.put_if_unchanged(space, [entry.key], [entry], [new]):
                 break
     return reply("KV_UPDATE", {"tkn": body["tkn"], "st": status, "cnt": count})
+
+
+def _check_size(context: CommandContext, replaced: Any, count: int, new: Any) -> None:
+    """Raises `TooLarge` if a value that has `new` at `count` places is too large for that alone: before it is encoded,
+    it is hardly larger than the old one."""
+    size = len(encode(new))
+    most = context.store.limits.value_bytes
+    # Some of the places may be within others, which have been replaced as well.
+    if count * size > most and (least := _occurrences(new, replaced) * size) > most:
+        count_refusal("value_bytes")
+        message = f"the value would be more than {least:,} bytes of JSON; at most {most:,} are allowed"
+        raise TooLarge(message, subject="value")
+
+
+def _occurrences(new: Any, value: Any) -> int:
+    """How often the very same object is in a value."""
+    count, todo = 0, [value]
+    while todo:
+        here = todo.pop()
+        if here is new:
+            count += 1
+        elif here.__class__ is dict:
+            todo += here.values()
+        elif here.__class__ is list:
+            todo += here
+    return count
 
 
 # -- KV_APPEND ------------------------------------------------------------------------------------------------
