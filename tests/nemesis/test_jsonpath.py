@@ -209,6 +209,42 @@ def test_a_regular_expression_found_in_a_value_is_paid_for() -> None:
             find(path, [["a", costly]] * 20, Budget(20_000))
 
 
+def steps(path: str, value: Any) -> int:
+    budget = Budget(10**12)
+    find(compiler.compile(path), value, budget)
+    return 10**12 - budget.left
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["da.*", "^Lon", r"[\w.]+@[\w.]+\.[a-z]{2,}", r"\d{4}-\d{2}-\d{2}", "[а-яё]+", r"^\+?[0-9]{7,15}$", "x.{4}"],
+)
+def test_most_regular_expressions_cost_what_the_text_costs(pattern: str) -> None:
+    assert functions.pattern(pattern, False).programsize < 50
+    none = steps(any_of(pattern), [""])
+    for length in (63, 64, 6_400):
+        assert steps(any_of(pattern), ["y" * length]) == none + length // 64
+
+
+def test_a_large_regular_expression_costs_as_much_as_it_takes() -> None:
+    """So that it leaves the event loop, and ends when the budget does."""
+    sizes = [functions.pattern(pattern, False).programsize for pattern in (r"\pL+", "(?:x.{0,40}){20}y")]
+    assert sizes == sorted(sizes)
+    small, large = (steps(any_of(pattern), ["x" * 16_000]) for pattern in (r"\pL+", "(?:x.{0,40}){20}y"))
+    assert small >= sizes[0] * 16_000 // 2_000
+    assert large >= sizes[1] * 16_000 // 2_000
+    with pytest.raises(TooMuch):
+        find(compiler.compile(any_of("(?:x.{0,40}){20}y")), ["x" * 1_000_000], Budget(1_000_000))
+
+
+def test_tokens_that_are_looked_for_to_the_end_each_time_are_paid_for() -> None:
+    assert steps("$[?(tokenize(@, ','))]", ["a,b" * 300]) < 2 * 900
+    with pytest.raises(TooMuch):
+        find(compiler.compile("$[?(tokenize(@, 'a(.*z)?'))]"), ["a" * 100_000], Budget(1_000_000))
+    with pytest.raises(TooMuch):
+        find(compiler.compile(r"$[?(tokenize(@, '(?:x.{0,40}){20}y'))]"), ["x" * 250_000], Budget(1_000_000))
+
+
 def test_normalized_paths() -> None:
     assert paths("$.tags[-1]") == ["$['tags'][2]"]
     assert paths("$..year") == ["$['address']['year']"]

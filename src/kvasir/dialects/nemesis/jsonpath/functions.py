@@ -20,7 +20,10 @@ class TooMuch(Exception):
 
 
 class Budget:
-    """The steps an evaluation may take: nodes visited, values compared, characters read (64 to a step)."""
+    """The steps an evaluation may take: nodes visited, values compared, characters read (64 to a step).
+
+    Characters in which a large regular expression is looked for count several times: see `_weight`.
+    """
 
     __slots__ = ("left",)
 
@@ -85,6 +88,14 @@ def pattern(text: str, ignore_case: bool) -> Any:
         if "too large" in str(error):
             raise TooLargePattern from None
         return None
+
+
+def _weight(regex: Any) -> int:
+    """How many times as long as an ordinary one a regular expression may take for a text: most weigh 1.
+
+    RE2 may look at every instruction for every character.
+    """
+    return max(1, int(regex.programsize) // 25)
 
 
 # -- operators ------------------------------------------------------------------------------------------------
@@ -152,7 +163,7 @@ def _remain(a: Any, b: Any) -> Any:
 def _matches(text: Any, pattern: Any, budget: Budget) -> bool:
     if text.__class__ is not str or not hasattr(pattern, "search"):
         return False
-    budget.spend_on(text)
+    budget.spend(1 + len(text) * _weight(pattern) // 64)
     return pattern.search(text) is not None
 
 
@@ -272,9 +283,12 @@ def _tokenize(budget: Budget, text: Any, regex: Any) -> Any:
         regex = _computed(budget, regex)
     if not hasattr(regex, "finditer"):
         return None
-    budget.spend(1 + len(text))
+    weight = _weight(regex)
+    budget.spend(1 + max(len(text), len(text) * weight // 64))
     pieces, start = [], 0
     for found in regex.finditer(text):
+        # It may have read to the end of the text to find no longer one: quickly, but then for each of them.
+        budget.spend((len(text) - start) * weight // 1_024)
         pieces.append(text[start : found.start()])
         start = found.end()
     return [*pieces, text[start:]]
