@@ -252,6 +252,14 @@ def test_normalized_paths() -> None:
     assert paths("$", 5) == ["$"]
 
 
+def test_the_length_of_a_normalized_path_is_known_before_it_is_made() -> None:
+    value = {"it's": [{"a\\b": {"": 1}}] * 11, "ä": 0}
+    nodes = find(compiler.compile("$..*"), value, Budget(1_000))
+    assert len(nodes) == 35
+    assert [node.path_characters for node in nodes] == [len(node.path) for node in nodes]
+    assert find(compiler.compile("$"), value, Budget(1_000))[0].path_characters == 1
+
+
 def test_a_string_at_the_root_is_not_parsed() -> None:
     assert values("$", '{"a":1}') == ['{"a":1}']
     assert values("$.a", '{"a":1}') == []

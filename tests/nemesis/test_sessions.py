@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kvasir.dialects.nemesis.commands import saves, update
+from kvasir.dialects.nemesis.jsonpath import compiler
 from kvasir.engine import Outcome
 from kvasir.engines.memory import MemoryEngine
 from kvasir.errors import KvasirError, Unavailable, UnknownOutcome
@@ -301,6 +302,32 @@ def test_a_search_has_a_bound_and_delays_no_one() -> None:
         assert refused["st"] == 42
         assert "200,000 steps" in refused["m"]
         assert slowest < 1
+
+
+def test_paths_that_do_not_fit_into_a_reply_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    path = vars(compiler.Node)["path"].fget
+
+    def counted(node: compiler.Node) -> str:
+        made.append(node.path_characters)
+        return str(path(node))
+
+    monkeypatch.setattr(compiler.Node, "path", property(counted))
+    with local(commands=NemesisLimits(reply_bytes=20_000)) as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"many": {"n" * 990: [0] * 1_000}, "few": {"n" * 990: [0] * 19}})
+        assert caller.do("KV_FIND", tkn=token, path="$.*.*", rsp="paths", keys=["many"])["st"] == 42
+        assert sum(made) <= 20_000
+        assert len(caller.do("KV_FIND", tkn=token, path="$.*.*", rsp="paths", keys=["few"])["paths"]) == 19
+        assert caller.do("KV_FIND", tkn=token, path="$.*.*", rsp="paths", keys=["few", "many"])["st"] == 42
+        assert caller.do("KV_FIND", tkn=token, path="$.*.*", rsp="keys")["keys"] == ["many", "few"]
+    made.clear()
+    with local(commands=NemesisLimits(path_steps=20_000)) as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"many": {"n" * 100_000: [0] * 1_000}})
+        refused = caller.do("KV_FIND", tkn=token, path="$.*.*", rsp="paths")
+        assert (refused["st"], "20,000 steps" in refused["m"]) == (42, True)
+        assert sum(made) <= 2 * 20_000 * 64
 
 
 def test_a_value_that_would_be_too_large_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,13 +190,15 @@ async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
     names_given = body.get("keys")  # missing or empty: all
     async for batch in _batches(context, space, strings(names_given) if names_given else None):
 
-        def matching(budget: Budget, batch: list[tuple[str, Entry]] = batch) -> list[tuple[str, Entry, list[str]]]:
-            found = []
+        def matching(
+            budget: Budget, batch: list[tuple[str, Entry]] = batch, room: int = room
+        ) -> list[tuple[str, Entry, list[str]]]:
+            found, used = [], 0
             for name, entry in batch:
                 nodes = compiler.find(path, _decode(entry.value), budget)
                 if nodes:
-                    texts = [node.path for node in nodes] if rsp == "paths" else []
-                    budget.spend(sum(len(text) // 64 for text in texts))
+                    texts = _paths_of(context, nodes, room - used, budget) if rsp == "paths" else []
+                    used += sum(map(len, texts))
                     found.append((name, entry, texts))
             return found
 
@@ -211,6 +213,22 @@ async def _find_by_path(context: CommandContext, body: dict[str, Any]) -> bytes:
             raise context.reply_too_long()
     results: dict[str, Any] = {"keys": names, "kv": values, "paths": paths}
     return reply("KV_FIND", {"tkn": body["tkn"], "st": Status.OK, "paths" if rsp == "paths" else "keys": results[rsp]})
+
+
+def _paths_of(context: CommandContext, nodes: list[compiler.Node], room: int, budget: Budget) -> list[str]:
+    """The normalized paths of these nodes; each is paid for before it is made, since it may be as long as a value.
+
+    Raises `TooLarge` if they come to more characters than `room`.
+    """
+    texts = []
+    for node in nodes:
+        characters = node.path_characters
+        budget.spend(characters // 64)
+        room -= characters
+        if room < 0:
+            raise context.reply_too_long()
+        texts.append(node.path)
+    return texts
 
 
 _FIND = dict.fromkeys(("path", "rsp", "keys", *json_pointer.OPERATORS))

@@ -287,6 +287,15 @@ class Node:
             f"[{step}]" if step.__class__ is int else f"['{_escaped(str(step))}']" for step in self.steps
         )
 
+    @property
+    def path_characters(self) -> int:
+        """The length of its normalized path, which may be that of the value, without making it."""
+        length = 1
+        for step in self.steps:
+            name = str(step)
+            length += len(name) + (2 if step.__class__ is int else 4 + name.count("\\") + name.count("'"))
+        return length
+
 
 def _escaped(name: str) -> str:
     return name.replace("\\", "\\\\").replace("'", "\\'")
