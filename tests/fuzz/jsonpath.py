@@ -80,8 +80,10 @@ def check_pointer(text: str, document: Any) -> None:
         value = json_pointer.resolve(document, parts)
     except LookupError:
         return
-    assert json_pointer.order(value, value) == 0
-    assert json_pointer.order(value, document) == -json_pointer.order(document, value)
+    budget = Budget(10**9)
+    assert json_pointer.Operand(value).order(value, budget.spend) == 0
+    least = json_pointer.Operand(document).order(value, budget.spend)
+    assert least == -json_pointer.Operand(value).order(document, budget.spend)
     changed = json_pointer.replaced(copy.deepcopy(document), parts, "new")
     assert json_pointer.resolve(changed, parts) == "new"
     try:

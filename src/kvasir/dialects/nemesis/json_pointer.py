@@ -68,43 +68,55 @@ OPERATORS: dict[str, Callable[[int], bool]] = {
 }
 
 
-def order(a: Any, b: Any) -> int:
-    """-1, 0 or 1: null < booleans < numbers < objects < arrays < strings; arrays are compared item by item.
+class Operand:
+    """A value that many others are compared with: its objects are sorted once."""
 
-    Objects are compared as arrays of their names and values, sorted by name.
-    """
-    todo = [(a, b)]
-    while todo:
-        left, right = todo.pop()
-        rank = _RANK[left.__class__]
-        other = _RANK[right.__class__]
-        if rank != other:
-            return -1 if rank < other else 1
-        if rank in (3, 4):
-            pairs, tail = _paired(left, right)
-            # To be compared from first to last, so pushed from last to first; the lengths decide if all else is equal.
-            todo.append((tail, 0))
-            todo += reversed(pairs)
-        elif left != right:
-            return -1 if _before(left, right) else 1
-    return 0
+    __slots__ = ("_sorted", "_value")
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        #: Objects within it, by their identity, as arrays of their names and values
+        self._sorted: dict[int, list[Any]] = {}
+
+    def order(self, value: Any, spend: Callable[[int], None]) -> int:
+        """-1, 0 or 1, as the value is less, equal or greater.
+
+        null < booleans < numbers < objects < arrays < strings; arrays are compared item by item, and objects as arrays
+        of their names and values, sorted by name. `spend` is told of what is sorted and compared, before it is.
+        """
+        todo = [(value, self._value)]
+        while todo:
+            left, right = todo.pop()
+            rank = _RANK[left.__class__]
+            other = _RANK[right.__class__]
+            if rank != other:
+                return -1 if rank < other else 1
+            if rank in (3, 4):
+                # The lengths decide if all else is equal. They come last, so they are pushed first.
+                todo.append((len(left) - len(right), 0))
+                if left and right:
+                    todo += reversed(self._pairs(left, right, spend))
+                continue
+            if rank == 5:
+                spend(min(len(left), len(right)) // 64)
+            if left != right:
+                return -1 if left < right else 1
+        return 0
+
+    def _pairs(self, left: Any, right: Any, spend: Callable[[int], None]) -> list[tuple[Any, Any]]:
+        spend(len(left) + min(len(left), len(right)))
+        if left.__class__ is dict:
+            left = _sorted_parts(left)
+            if (known := self._sorted.get(id(right))) is None:
+                spend(len(right))
+                known = self._sorted[id(right)] = _sorted_parts(right)
+            right = known
+        return list(zip(left, right, strict=False))
 
 
-def _paired(left: Any, right: Any) -> tuple[list[tuple[Any, Any]], int]:
-    if left.__class__ is dict:
-        left = [part for member in sorted(left.items(), key=_name) for part in member]
-        right = [part for member in sorted(right.items(), key=_name) for part in member]
-    return list(zip(left, right, strict=False)), len(left) - len(right)
-
-
-def _name(member: tuple[str, Any]) -> bytes:
-    return member[0].encode()
-
-
-def _before(left: Any, right: Any) -> bool:
-    if left.__class__ is str:
-        return bool(left.encode() < right.encode())
-    return bool(left < right) if left is not None else False
+def _sorted_parts(value: dict[str, Any]) -> list[Any]:
+    # Texts in the order of their characters are in the order of their bytes in UTF-8, too.
+    return [part for name in sorted(value) for part in (name, value[name])]
 
 
 # -- append ---------------------------------------------------------------------------------------------------

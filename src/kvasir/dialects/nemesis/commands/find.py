@@ -119,7 +119,7 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
         return refused("KV_FIND", Refusal(Status.FIND_NO_PATH))
     if body["path"].__class__ is not str:
         return _wrong_type("path")
-    ((operator, operand),) = conditions.items()
+    ((operator, value),) = conditions.items()
     if operator not in json_pointer.OPERATORS:
         return refused("KV_FIND", Refusal(Status.FIND_INVALID_OPERATOR))
     space = await context.session(body["tkn"])
@@ -127,7 +127,7 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
         parts = json_pointer.parts_of(body["path"])
     except json_pointer.BadPointer:
         return error(Status.UNKNOWN)
-    test = json_pointer.OPERATORS[operator]
+    test, operand = json_pointer.OPERATORS[operator], json_pointer.Operand(value)
     budget = Budget(context.limits.path_steps)
     names: list[str] = []
     async for batch in _batches(context, space, None):
@@ -140,7 +140,7 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
                     value = json_pointer.resolve(_decode(entry.value), parts)
                 except LookupError:
                     continue
-                if test(json_pointer.order(value, operand)):
+                if test(operand.order(value, budget.spend)):
                     found.append(name)
             return found
 
