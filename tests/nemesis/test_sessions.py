@@ -304,6 +304,20 @@ def test_a_search_has_a_bound_and_delays_no_one() -> None:
         assert slowest < 1
 
 
+def test_the_keys_that_a_search_finds_have_a_bound() -> None:
+    with local(commands=NemesisLimits(reply_bytes=10_000)) as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={f"{number:0100}": 1 for number in range(100)})
+        forms: tuple[dict[str, Any], ...] = ({"path": "", ">=": 1}, {"path": "$", "rsp": "keys"})
+        for form in forms:
+            assert len(caller.do("KV_FIND", tkn=token, **form)["keys"]) == 100
+        caller.do("KV_SET", tkn=token, keys={"x": 1})
+        for form in forms:
+            refused = caller.do("KV_FIND", tkn=token, **form)
+            assert (refused["st"], "10,000 bytes" in refused["m"]) == (42, True)
+        assert caller.do("KV_FIND", tkn=token, path="", **{"<": 1})["keys"] == []
+
+
 def test_paths_that_do_not_fit_into_a_reply_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     path = vars(compiler.Node)["path"].fget

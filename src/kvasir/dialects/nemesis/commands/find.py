@@ -129,6 +129,7 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
         return error(Status.UNKNOWN)
     test, operand = json_pointer.OPERATORS[operator], json_pointer.Operand(value)
     budget = Budget(context.limits.path_steps)
+    room = context.limits.reply_bytes
     names: list[str] = []
     async for batch in _batches(context, space, None):
 
@@ -144,7 +145,11 @@ async def _find_by_pointer(context: CommandContext, body: dict[str, Any]) -> byt
                     found.append(name)
             return found
 
-        names += await evaluate(context, _size(batch), budget, matching)
+        found = await evaluate(context, _size(batch), budget, matching)
+        room -= sum(map(len, found))
+        if room < 0:
+            raise context.reply_too_long()
+        names += found
     return reply("KV_FIND", {"tkn": body["tkn"], "keys": names})
 
 
