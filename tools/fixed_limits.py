@@ -155,6 +155,12 @@ FIXED: dict[str, tuple[Row, ...]] = {
             "they wait",
         ),
         (
+            "dialects.nemesis.commands.context:HEAVY_SEARCHES",
+            "Number of searches among them that go on at a time after that",
+            "count",
+            "they wait",
+        ),
+        (
             "engines.commit_queue:GROUP_MUTATIONS",
             "Number of mutations with which a commit is full",
             "count",

@@ -16,8 +16,10 @@ from weakref import WeakSet
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from kvasir.dialects.nemesis.commands import update
+from kvasir.dialects.nemesis.commands import find, update
+from kvasir.dialects.nemesis.commands.context import HEAVY_REQUESTS, HEAVY_SEARCHES, INLINE_BYTES
 from kvasir.dialects.nemesis.conversation import requests
+from kvasir.dialects.nemesis.jsonpath import compiler
 from kvasir.limits import WebSocketLimits
 from kvasir.listeners.websocket.accepting import Accepted, Accepting
 from kvasir.listeners.websocket.connection import Connection
@@ -675,6 +677,50 @@ def test_what_was_not_begun_when_its_client_left_is_not_written(monkeypatch: pyt
         assert len(other.do("KV_SET", tkn=token, keys=keys("other"))["keys"]) == 1_500
         count = other.do("KV_COUNT", tkn=token)["cnt"]
     assert count == 2_500
+
+
+def test_searches_keep_no_other_long_message_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are; and only so many are held after they have been parsed."""
+    go = threading.Event()
+    parsed: list[str] = []
+    searching: list[int] = []
+    parse, search, find_by_path = requests.parse_heavy, compiler.find, find._find_by_path
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        request = await parse(*args, **kwargs)
+        parsed.append(request.name)
+        return request
+
+    async def begun(*args: Any) -> bytes:
+        searching.append(1)
+        return await find_by_path(*args)
+
+    def slow(*args: Any) -> Any:
+        assert go.wait(60)
+        return search(*args)
+
+    monkeypatch.setattr(requests, "parse_heavy", counted)
+    monkeypatch.setattr(find, "_find_by_path", begun)
+    monkeypatch.setattr(compiler, "find", slow)
+    many = HEAVY_SEARCHES + HEAVY_REQUESTS + 1
+    with local() as server, client(server.url) as caller, contextlib.ExitStack() as stack:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"large": ["x" * 2 * INLINE_BYTES]})  # so that it is searched in a thread
+        sent = {"tkn": token, "path": "$[0]", "rsp": "keys", "keys": ["large", *map(str, range(3_000))]}
+        raws = [stack.enter_context(Raw(server.port)) for _ in range(many)]
+        for raw in raws:
+            raw.send(frame(TEXT, json.dumps({"KV_FIND": sent}).encode()))
+        wait_until(lambda: len(parsed) == many, "all have been parsed")
+        wait_until(lambda: len(searching) == HEAVY_SEARCHES, "as many as may be are carried out")
+        keys = {f"k{number}": number for number in range(3_000)}
+        assert len(caller.do("KV_SET", tkn=token, keys=keys)["keys"]) == 3_000
+        assert len(searching) == HEAVY_SEARCHES
+        go.set()
+        for raw in raws:
+            reply = raw.receive()
+            assert reply is not None
+            assert json.loads(reply[1])["KV_FIND_RSP"]["keys"] == ["large"]
+    assert parsed.count("KV_FIND") == many + many - HEAVY_SEARCHES
 
 
 def test_many_who_change_one_large_value_do_not_make_each_other_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,9 @@ class Saves(Protocol):
 
 #: Requests at a time, of all connections, that are slow to parse: in memory each takes some ten times its size.
 HEAVY_REQUESTS = 4
+#: Searches among them that go on at a time after they are parsed: each has its parameters in memory, but takes nothing
+#: that other requests need.
+HEAVY_SEARCHES = 8
 
 #: Values of more bytes are looked into beside the event loop.
 INLINE_BYTES = 16_384
@@ -60,6 +63,14 @@ Change = Callable[[list[Entry | None]], Sequence[Mutation]]
 
 #: (dialect, operation, outcome, seconds, how many): counts commands.
 Observe = Callable[[str, str, str, float, int], None]
+
+
+class HeavyPlaces:
+    """Taken by requests that are large to hold and slow to parse. See `conversation.requests.held`."""
+
+    def __init__(self) -> None:
+        self.requests = asyncio.Semaphore(HEAVY_REQUESTS)
+        self.searches = asyncio.Semaphore(HEAVY_SEARCHES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +91,7 @@ class Shared:
     strict: bool = False
     #: Who wants to know how long commands take
     watcher: Watcher | None = None
-    #: Taken by requests that are large to hold and slow to parse
-    heavy: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(HEAVY_REQUESTS))
+    heavy: HeavyPlaces = dataclasses.field(default_factory=HeavyPlaces)
     #: Counts what takes long to send
     large: LargeReplies = dataclasses.field(default_factory=LargeReplies)
     #: Taken by commands that change large values

@@ -26,8 +26,8 @@ from kvasir.dialects.nemesis.conversation.requests import (
     Request,
     Result,
     WriteRequest,
+    held,
     is_light,
-    parse_heavy,
     parse_request,
     render_failure,
 )
@@ -280,8 +280,7 @@ class Conversation:
         if self._reads is not None:
             await self._read(self._reads)
         with self._context.preparing():
-            async with self._heavy:
-                request = await parse_heavy(self._profile, self._context, message, started, strict=self._strict)
+            async with held(self._profile, self._context, self._heavy, message, started, self._strict) as request:
                 await self._run(request)
                 await self._settle_writes()
 

@@ -6,6 +6,7 @@ much as they do. No order of replies.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from kvasir.dialects.ignored import Notes, log_once
 from kvasir.dialects.nemesis.commands.context import (
     Command,
     CommandContext,
+    HeavyPlaces,
     OtherCommand,
     ReadCommand,
     WriteCommand,
@@ -43,6 +45,9 @@ ABANDONED = frozenset(
     {"KV_GET", "KV_CONTAINS", "KV_COUNT", "KV_KEYS", "KV_FIND", "SH_EXISTS", "SH_INFO", "SH_INFO_ALL"}
     | {"SH_SAVE", "SH_LOAD", "KV_SAVE", "KV_LOAD"}
 )
+
+#: Commands that spend their time on looking into values, in a thread of their own
+SEARCHES = frozenset({"KV_FIND"})
 
 #: In place of the number of a space: that there are no writes yet, or that nobody knows it yet.
 _NOT_PREPARED, _UNKNOWN = -1, -2
@@ -216,6 +221,33 @@ class JoinedReads(Struct):
 def is_light(message: bytes | None) -> bool:
     """Whether a message is parsed in a moment."""
     return message is None or jsontext.is_light(message)
+
+
+@contextlib.asynccontextmanager
+async def held(
+    profile: Profile, context: CommandContext, places: HeavyPlaces, message: bytes, started: float, strict: bool
+) -> AsyncIterator[Request]:
+    """A request that takes long to parse, while it is carried out; only so many are in memory at a time.
+
+    A search may take long for other reasons, so it has a place of its own and leaves that of the others. If there is
+    none, it is let go of, and parsed once more when there is: a place is never waited for in another one.
+    """
+    async with contextlib.AsyncExitStack() as place:
+        request: Request | None = None
+        async with places.requests:
+            request = await parse_heavy(profile, context, message, started, strict=strict)
+            if request.name not in SEARCHES:
+                yield request
+                return
+            if places.searches.locked():
+                request = None
+            else:
+                await place.enter_async_context(places.searches)
+        if request is None:
+            await place.enter_async_context(places.searches)
+            async with places.requests:
+                request = await parse_heavy(profile, context, message, started, strict=strict)
+        yield request
 
 
 async def parse_heavy(
