@@ -130,6 +130,10 @@ def paths(path: str, value: Any = VALUE) -> list[str]:
         ("$[?(tokenize(@, $.tags[0])[1] == 've smith')]", ["dave smith"]),
         ("$[?(tokenize(@, '(')[0] == 'dave smith')]", []),
         ("$[?(tokenize(@, @.none)[0] == 'dave smith')]", []),
+        # numbers beyond a double
+        ("ceil(1e999)", [None]),
+        ("floor(-1e999)", [None]),
+        ("ceil(1e999 - 1e999)", [None]),
         # a call at the top
         ("sum($.nums[*])", [6.0]),
         ("length($.tags)", [3]),
@@ -142,6 +146,13 @@ def paths(path: str, value: Any = VALUE) -> list[str]:
 )
 def test_selects(path: str, expected: list[Any]) -> None:
     assert values(path) == expected
+
+
+@pytest.mark.parametrize("function", ["sum", "prod", "avg"])
+def test_what_is_beyond_a_double_is_null(function: str) -> None:
+    huge = [1e308, 1e308]
+    assert values(f"{function}($)", huge) == [None]
+    assert values(f"$[?({function}($) == null)]", huge) == huge
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ PATTERN_BYTES = 2**18
 
 
 class TooMuch(Exception):
-    """An evaluation has spent its budget."""
+    """An evaluation has spent its budget, or what the message says."""
 
 
 class Budget:
@@ -189,7 +189,10 @@ BINARY: dict[str, Callable[[Any, Any, Budget], Any]] = {
 
 def _of_number(compute: Callable[[Any], Any]) -> Callable[..., Any]:
     def apply(_: Budget, value: Any) -> Any:
-        return compute(value) if is_number(value) else None
+        try:
+            return compute(value) if is_number(value) else None
+        except (ArithmeticError, ValueError):  # of an infinite number, which a literal may be
+            return None
 
     return apply
 
@@ -199,7 +202,10 @@ def _of_numbers(compute: Callable[[list[float]], Any]) -> Callable[..., Any]:
         budget.spend_on(values)
         if values.__class__ is not list or not all(is_number(value) for value in values):
             return None
-        result = compute([float(value) for value in values])
+        try:
+            result = compute([float(value) for value in values])
+        except (ArithmeticError, ValueError):  # too large, or infinities that are none together
+            return None
         return result if result is not None and math.isfinite(result) else None
 
     return apply
