@@ -368,6 +368,18 @@ def test_the_size_of_a_value_counts_what_is_replaced_within_what_is_replaced_onc
         assert caller.do("KV_GET", tkn=token, keys=["a"])["keys"] == {"a": [text, text]}
 
 
+def test_a_path_of_too_many_steps_says_so() -> None:
+    with local() as server, client(server.url) as caller:
+        token = caller.session()
+        caller.do("KV_SET", tkn=token, keys={"a": {"a": 1}})
+        path = "$" + ".a" * 3_000
+        for refused in (
+            caller.do("KV_FIND", tkn=token, path=path, rsp="keys"),
+            caller.do("KV_UPDATE", tkn=token, key="a", path=path, value=1),
+        ):
+            assert (refused["st"], "the path is too long or nested too deeply" in refused["m"]) == (42, True)
+
+
 def test_a_path_whose_regular_expressions_are_too_large_says_so() -> None:
     with local() as server, client(server.url) as caller:
         token = caller.session()

@@ -33,6 +33,6 @@ async def evaluate(context: CommandContext, size: int, budget: Budget, work: Cal
     except asyncio.CancelledError:
         budget.left = -(2**62)  # which ends it at its next step
         raise
-    except TooMuch:
-        message = f"the path takes more than {context.limits.path_steps:,} steps; search fewer keys or be more specific"
-        raise TooLarge(message) from None
+    except TooMuch as reason:
+        steps = f"the path takes more than {context.limits.path_steps:,} steps; search fewer keys or be more specific"
+        raise TooLarge(str(reason) or steps) from None

@@ -359,7 +359,9 @@ def find(path: Compiled, value: Any, budget: Budget) -> list[Node]:
             found.setdefault(steps, Node(steps, match.obj))
         return list(found.values())
     except RecursionError:
-        raise TooMuch from None
+        raise TooMuch(
+            "the path is too long or nested too deeply for a value; have fewer steps or parentheses"
+        ) from None
 
 
 def replace(path: Compiled, value: Any, new: Any, budget: Budget) -> tuple[Any, int]:
