@@ -90,6 +90,11 @@ TOKENS: list[tuple[str, Callable[[World], str], int | None]] = [
     ("no iat", claims(iat=None), 447),
     ("exp as text", claims(exp=str(NOW + 60)), 447),
     ("exp without end", claims(exp=10**300), 447),
+    ("exp beyond a double", claims(exp=10**400), 447),
+    ("iat beyond a double", claims(iat=-(10**400)), 447),
+    ("nbf beyond a double", claims(nbf=10**400), 447),
+    ("exp infinite", claims(exp=float("inf")), 447),
+    ("iat no number", claims(iat=float("nan")), 447),
     ("fractions", claims(iat=NOW - 0.5, exp=NOW + 60.5), None),
     ("wrong signature", lambda world: world.sign()[:-8] + "AAAAAAAA", 100),
     (
