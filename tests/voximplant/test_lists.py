@@ -115,6 +115,12 @@ def test_count_and_offset(method: str, given: dict[str, Any], code: int | None, 
     assert ("next_cursor" in answer) == (bool(shown) and shown[-1] < 59)
 
 
+def test_a_count_out_of_range_is_told_the_largest_page() -> None:
+    error = filled("a").call("GetKeyValueKeys", count=-1)["error"]
+    assert "in range of 0..50" in error["msg"]
+    assert filled("a").call("GetKeyValueKeys", count="9" * 100)["count"] == 1
+
+
 def test_default_and_largest_page_are_settings() -> None:
     world = filled(*(f"k{number}" for number in range(9)), settings=settings_with(page_default=3, page_maximum=5))
     assert world.call("GetKeyValueKeys")["count"] == 3

@@ -110,13 +110,14 @@ class Parameters:
             raise self._too_long("value", self._settings.value_characters)
         return value
 
-    def integer(self, name: str, low: int, high: int, default: int) -> int:
-        """A decimal integer in this range."""
+    def integer(self, name: str, low: int, high: int, default: int, *, clamped: bool = False) -> int:
+        """A decimal integer in this range; one above it is refused, or counts as `high` if it is `clamped`."""
         if (text := self._texts.get(name)) is None:
             return default
         if INTEGER.fullmatch(text) is None:
             raise self.invalid(name)
-        if not low <= (number := int(text)) <= high:
+        number = min(int(text), high) if clamped else int(text)
+        if not low <= number <= high:
             raise ApiError(RANGE, name, low, high, field=self._path + name)
         return number
 
@@ -147,7 +148,8 @@ class Parameters:
 
     def count(self) -> int:
         """The number of items on a page; more than the maximum means the maximum."""
-        return min(self.integer("count", 0, 10**100, self._settings.page_default), self._settings.page_maximum)
+        most = self._settings.page_maximum
+        return self.integer("count", 0, most, min(self._settings.page_default, most), clamped=True)
 
     def offset(self) -> int:
         """The number of items to skip."""
