@@ -13,6 +13,7 @@ from kvasir.dialects.http import Response
 
 #: The refusal of a head beyond the limits
 LONG_HEAD = 431, "the head of the request is too long, or has too many lines"
+NOT_ASCII = 400, "path and query must be ASCII: percent-encode the UTF-8 of other characters"
 
 #: Headers by lower-case name
 Headers = dict[str, str]

@@ -16,7 +16,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
-from kvasir.listeners.http.heads import LONG_HEAD, Headers, Line, join, long_target, refusal
+from kvasir.listeners.http.heads import LONG_HEAD, NOT_ASCII, Headers, Line, join, long_target, refusal
 from kvasir.listeners.http.http2_answers import Http2Answers
 from kvasir.listeners.http.request import Request
 
@@ -95,11 +95,8 @@ class Http2(Http2Answers):
             headers[name] = join(name, headers[name], value) if name in headers else value
         declared = 0 if event.stream_ended else int(headers.get("content-length", "0")) or None
         method, target = headers[":method"], headers.get(":path", "*")
-        if len(target) > limits.target_bytes:
-            self._refuse(event, *long_target(limits.target_bytes))
-            return
-        if not target.isascii():
-            self._refuse(event, 400, "path and query must be ASCII: percent-encode the UTF-8 of other characters")
+        if (long := len(target) > limits.target_bytes) or not target.isascii():
+            self._refuse(event, *(long_target(limits.target_bytes) if long else NOT_ASCII))
             return
         request = self._open[stream] = Request(self._listener, self, Line.of(method, target), headers, declared)
         request.stream = stream
