@@ -94,4 +94,4 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> No
     with pytest.raises(Unavailable, match="cannot be opened"):
         asyncio.run(SqliteEngine(tmp_path / "kvasir.db").open())
     (line,) = run("check", "--data-dir", str(tmp_path), status=1).stderr.splitlines()
-    assert line.startswith("kvasir: the database")
+    assert line.startswith(f"kvasir: {tmp_path / 'kvasir.db'} is no SQLite database")
