@@ -10,7 +10,7 @@ import { html } from "./html.js";
 import { keyText, parseKey } from "./keys.js";
 import { caller, session } from "./session.js";
 import { Secret, Sheet, useLoaded } from "./sheet.js";
-import { SpaceChoice, SpaceNames } from "./spacechoice.js";
+import { someOrAll, SpaceChoice, SpaceNames } from "./spacechoice.js";
 import { closeDialog, Dialog, Icon, KeyText, openDialog, tell, Text } from "./ui.js";
 
 /**
@@ -101,7 +101,7 @@ function MakeKey({ done }) {
   const life = useLife(who?.expires_at ? "in" : "never", who?.expires_at ? "1" : "90", who?.expires_at ? "h" : "d");
   const work = useWork(async () => {
     const parts = prefix.trim() === "" ? null : parseKey(prefix);
-    const json = { name, role, spaces: spaces?.length ? spaces : null, prefix: parts, ...life.end() };
+    const json = { name, role, spaces: someOrAll(spaces), prefix: parts, ...life.end() };
     /** @type {AccessKey} */
     const made = await (await request("POST", "/keys", { json })).json();
     done();

@@ -8,7 +8,7 @@ import { moment } from "./format.js";
 import { html } from "./html.js";
 import { caller, limited } from "./session.js";
 import { Secret, Sheet, useLoaded } from "./sheet.js";
-import { SpaceChoice, SpaceNames } from "./spacechoice.js";
+import { someOrAll, SpaceChoice, SpaceNames } from "./spacechoice.js";
 import { save } from "./transfer.js";
 import { closeDialog, Dialog, Icon, openDialog, tell, Text } from "./ui.js";
 
@@ -96,7 +96,7 @@ function Make({ done }) {
   const [description, setDescription] = useState("");
   const open = caller.value?.role === "owner" ? ROLES : ROLES.slice(0, -1);
   const work = useWork(async () => {
-    const json = { roles, applications: applications?.length ? applications : null, description };
+    const json = { roles, applications: someOrAll(applications, "application"), description };
     const text = await (await request("POST", "/service-accounts", { json })).text();
     done();
     openDialog(

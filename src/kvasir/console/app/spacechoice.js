@@ -16,6 +16,15 @@ export function SpaceNames({ ids, all = "all spaces" }) {
 }
 
 /**
+ * What was chosen, to be sent: null is all, those to come too, so none must not become that.
+ * @param {string[] | null} chosen @param {string} [kind]
+ */
+export function someOrAll(chosen, kind = "space") {
+  if (chosen?.length === 0) throw new Error(`Choose at least one ${kind}.`);
+  return chosen;
+}
+
+/**
  * All spaces, or some. What there is to choose from is what has been loaded of each kind.
  * @param {{ chosen: string[] | null, onChange: (chosen: string[] | null) => void, kind?: string }} props
  */
