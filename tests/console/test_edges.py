@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
-from tests.support.console import sign_in
+from tests.support.console import place, sign_in
+from tests.support.native import Client
 from tests.support.serving import Server
+
+
+def answering(status: int, body: str) -> Callable[[Route], None]:
+    """What `Page.route` takes: this answer in place of the server's."""
+    return lambda route: route.fulfill(status=status, body=body)
+
 
 # -- administer -------------------------------------------------------------------------------------------
 
@@ -33,3 +42,35 @@ def test_no_space_chosen_is_not_all_of_them(
     expect(page.get_by_text("It is shown this once.")).to_be_visible()
     made = http.get(path).json()[path.replace("-", "_")][-1]
     assert made.get("spaces", made.get("applications")) == [chosen]
+
+
+# -- move data --------------------------------------------------------------------------------------------
+
+
+def of_lines(content: bytes) -> FilePayload:
+    """A file to import."""
+    return {"name": "some.ndjson", "mimeType": "application/x-ndjson", "buffer": content}
+
+
+def test_an_import_ends_whatever_a_proxy_answers(page: Page, server: Server, kv: Client) -> None:
+    sign_in(page, server.key, place(kv))
+    page.get_by_role("button", name="Import").click()
+    page.get_by_label("A file of lines").set_input_files(of_lines(b'{"key": ["a"], "text": "1"}\n'))
+    dialog = page.get_by_role("dialog")
+    for status, body in ((413, "<html><h1>413 Request Entity Too Large</h1></html>"), (502, "null"), (200, "")):
+        page.route("**/import?*", answering(status, body))
+        dialog.get_by_role("button", name="Import").click()
+        expect(dialog.get_by_role("alert")).to_have_text(f"The server answered {status}.")
+        expect(dialog.get_by_role("button", name="Import")).to_be_enabled()
+        page.unroute("**/import?*")
+    dialog.get_by_role("button", name="Import").click()
+    expect(page.locator("#report")).to_contain_text("1 entry set")
+    # A key that has ended meanwhile ends the session, as it does everywhere.
+    page.route("**/import?*", answering(401, "<html></html>"))
+    dialog.get_by_role("button", name="Import").click()
+    expect(page.get_by_role("alert")).to_contain_text("no longer takes this access key")
+    page.unroute("**/import?*")
+    page.get_by_label("Access key").fill(server.key)
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("header.top").wait_for()
+    expect(dialog).to_have_count(0)

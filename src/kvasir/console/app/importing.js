@@ -1,7 +1,7 @@
 // Import from a file, with progress, and what became of its lines.
 
 import { useEffect, useRef, useState } from "../vendor/preact.js";
-import { address, credential, Problem } from "./api.js";
+import { address, credential, Problem, refused } from "./api.js";
 import { Buttons, useWork } from "./changes.js";
 import { Choice } from "./fields.js";
 import { counted, size } from "./format.js";
@@ -91,6 +91,17 @@ function Outcome({ report }) {
   </div>`;
 }
 
+/** What the server said; a proxy before it may say anything. @param {XMLHttpRequest} http */
+function answerOf({ status, responseText }) {
+  const unknown = { status, detail: `The server answered ${status}.` };
+  try {
+    const answer = JSON.parse(responseText);
+    return answer && typeof answer === "object" ? { ...unknown, ...answer } : unknown;
+  } catch {
+    return unknown;
+  }
+}
+
 /**
  * XMLHttpRequest, since fetch does not tell how much of a body has gone.
  * @param {string} space
@@ -112,12 +123,13 @@ function send(space, file, mode, dry, running, told) {
     http.onerror = () => reject(new Error("The connection broke. What went in before that stays."));
     http.onabort = () => reject(new Error("Stopped. What went in before that stays."));
     http.onload = () => {
-      const answer = JSON.parse(http.responseText);
-      if (http.status === 200) return resolve(answer);
+      const answer = answerOf(http);
+      if (http.status === 200 && "set" in answer) return resolve(answer);
+      if (http.status === 401) refused();
       const { line, imported } = answer;
       const before = imported ? ` ${counted(imported.set, "entry")} went in before that.` : "";
       const where = line ? ` (line ${line})` : "";
-      reject(new Problem({ ...answer, detail: `${answer.detail}${where}.${before}` }));
+      reject(new Problem({ ...answer, detail: `${String(answer.detail).replace(/\.$/, "")}${where}.${before}` }));
     };
     http.send(file);
   });

@@ -13,7 +13,7 @@ import { begin, caller, manages, session, signOut } from "./session.js";
 import { SignIn } from "./signin.js";
 import { forgetSpaces } from "./spaces.js";
 import { SpacesAdmin } from "./spacesadmin.js";
-import { Dialogs, Notices, Text } from "./ui.js";
+import { closeDialog, Dialogs, Notices, Text } from "./ui.js";
 import { followRoute } from "./workspace.js";
 
 function Page() {
@@ -71,7 +71,9 @@ addEventListener("beforeunload", (event) => {
 });
 
 effect(() => {
-  if (!session.value) forgetSpaces();
+  if (session.value) return;
+  forgetSpaces();
+  closeDialog();
 });
 
 // Browsers keep titles in their history: no space and no key is in one.
