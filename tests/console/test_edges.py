@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import httpx
 import pytest
 from playwright.sync_api import FilePayload, Page, Route, expect
 
-from tests.support.console import place, sign_in
+from tests.support.console import new_space, place, put, sign_in
 from tests.support.native import Client
 from tests.support.serving import Server
 
@@ -16,6 +17,37 @@ from tests.support.serving import Server
 def answering(status: int, body: str) -> Callable[[Route], None]:
     """What `Page.route` takes: this answer in place of the server's."""
     return lambda route: route.fulfill(status=status, body=body)
+
+
+# -- remove -----------------------------------------------------------------------------------------------
+
+
+def test_a_selection_that_is_removed_in_part_says_how_much(page: Page, server: Server, http: httpx.Client) -> None:
+    kv = new_space(http)
+    lines = (json.dumps({"key": [f"{number:04}"], "value": number}) for number in range(700))
+    assert kv.ask("POST", "import", content="\n".join(lines)).json()["set"] == 700
+    sign_in(page, server.key, place(kv, "list"))
+    page.get_by_label("Order").select_option("key")
+    rows = page.locator("#list").get_by_role("option")
+    rows.first.wait_for()
+    while rows.first.get_attribute("aria-setsize") == "-1":
+        page.locator("#list").press("End")
+    page.locator("#list").press("Control+a")
+    page.locator("#list").press("Delete")
+    dialog = page.get_by_role("dialog", name="Delete 700 entries")
+    expect(dialog).to_be_visible()
+    # One of the second transaction changes: the first is done.
+    put(kv, ["0600"], '"changed"')
+    page.get_by_role("button", name="Delete 700 entries").click()
+    alert = page.get_by_role("dialog").get_by_role("alert")
+    expect(alert).to_contain_text("500 entries are deleted, 200 are not: 1 entry of these changed since you looked.")
+    assert kv.ask("GET", "count").json() == {"count": 200}
+    expect(page.get_by_role("dialog", name="Delete 200 entries")).to_contain_text("0500")
+    # Pressed again, it counts on from there, and does none twice.
+    page.get_by_role("button", name="Delete 200 entries").click()
+    expect(alert).to_contain_text("500 entries are deleted, 200 are not")
+    page.get_by_role("button", name="Delete 200 entries").wait_for()
+    assert kv.ask("GET", "count").json() == {"count": 200}
 
 
 # -- administer -------------------------------------------------------------------------------------------

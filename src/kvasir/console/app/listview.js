@@ -1,12 +1,12 @@
 // The list on screen: a table of entries in an order, filtered by metadata, with a selection that can be deleted.
 
 import { useCallback, useRef, useState } from "../vendor/preact.js";
-import { Problem } from "./api.js";
+import { Problem, said } from "./api.js";
 import { Buttons, useWork } from "./changes.js";
 import { now } from "./clock.js";
 import { mistakes } from "./code.js";
 import { removeAll } from "./entries.js";
-import { counted, duration, moment } from "./format.js";
+import { count, counted, duration, moment } from "./format.js";
 import { classes, html } from "./html.js";
 import { sameKey } from "./keys.js";
 import { go, route } from "./route.js";
@@ -236,28 +236,40 @@ const deleteSelected = (listing) =>
 function DeleteSelected({ listing, chosen }) {
   const [seen] = useState(chosen);
   const [done, setDone] = useState(0);
+  // What runs for long reads it here: `done` is what it was when that began.
+  const gone = useRef(0);
   const work = useWork(async () => {
+    const before = gone.current;
     try {
-      await removeAll(listing.space, seen.slice(done), (gone) => setDone(done + gone));
+      await removeAll(listing.space, seen.slice(before), (more) => setDone((gone.current = before + more)));
     } catch (error) {
-      if (!(error instanceof Problem) || error.status !== 412) throw error;
-      const changed = error.document.failed?.length ?? 1;
-      throw new Error(
-        `${counted(changed, "entry")} changed since you looked, so none of these was deleted. Look again.`,
-        {
-          cause: error,
-        },
-      );
+      throw new Error(stopped(error, gone.current, seen.length - gone.current), { cause: error });
     }
     closeDialog();
     tell(`${counted(seen.length, "entry")} deleted.`);
   });
-  return html`<${Dialog} title=${`Delete ${counted(seen.length, "entry")}`} onSubmit=${work.run} busy=${work.busy}>
+  const left = seen.slice(done);
+  const title = `Delete ${counted(left.length, "entry")}`;
+  return html`<${Dialog} title=${title} onSubmit=${work.run} busy=${work.busy}>
     <ul class="some">
-      ${seen.slice(0, 8).map((item) => html`<li><${KeyText} parts=${item.key} /></li>`)}
-      ${seen.length > 8 && html`<li class="soft">and ${seen.length - 8} more</li>`}
+      ${left.slice(0, 8).map((item) => html`<li><${KeyText} parts=${item.key} /></li>`)}
+      ${left.length > 8 && html`<li class="soft">and ${left.length - 8} more</li>`}
     </ul>
     <p class="soft">Each is deleted only as you have seen it. This cannot be undone.</p>
-    <${Buttons} work=${work} label=${`Delete ${counted(seen.length, "entry")}`} danger />
+    <${Buttons} work=${work} label=${title} danger />
   <//>`;
+}
+
+/** Why not all were deleted, and how many are. @param {unknown} error @param {number} gone @param {number} left */
+function stopped(error, gone, left) {
+  const is = (/** @type {number} */ number) => (number === 1 ? "is" : "are");
+  const before = gone ? `${counted(gone, "entry")} ${is(gone)} deleted, ${count(left)} ${is(left)} not` : "";
+  if (error instanceof Problem && error.status === 412) {
+    const changed = counted(error.document.failed?.length ?? 1, "entry");
+    if (before) return `${before}: ${changed} of these changed since you looked. Look again.`;
+    return `${changed} changed since you looked, so none of these was deleted. Look again.`;
+  }
+  if (!before) return said(error);
+  if (error instanceof Problem) return `${before}. ${said(error)}`;
+  return `${counted(gone, "entry")} ${is(gone)} deleted; some of the other ${count(left)} may be, too. ${said(error)}`;
 }
