@@ -9,7 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import FilePayload, Page, Route, expect
 
-from tests.support.console import new_space, place, put, sign_in
+from tests.support.browser import Browsing
+from tests.support.console import EXACT, check_access, new_space, place, put, sign_in, value_shown
 from tests.support.native import Client
 from tests.support.serving import Server
 
@@ -48,6 +49,59 @@ def test_a_selection_that_is_removed_in_part_says_how_much(page: Page, server: S
     expect(alert).to_contain_text("500 entries are deleted, 200 are not")
     page.get_by_role("button", name="Delete 200 entries").wait_for()
     assert kv.ask("GET", "count").json() == {"count": 200}
+
+
+# -- sign in ----------------------------------------------------------------------------------------------
+
+
+def test_a_link_is_followed_where_the_console_is_open(
+    page: Page, browsing: Browsing, server: Server, kv: Client, http: httpx.Client
+) -> None:
+    links = [http.post("console/links").json()["path"] for _ in range(2)]
+    codes = [link.partition("=")[2] for link in links]
+    old = http.post("keys", json={"name": "old", "role": "developer"}).json()
+    sign_in(page, old["key"], place(kv, key=["exact"]))
+    expect(page.locator(".who")).to_contain_text("developer")
+    before = page.evaluate("history.length")
+    with page.expect_response("**/v1/console/exchange") as exchange:
+        page.goto(links[0])
+    first = exchange.value.json()["id"]
+    expect(page.locator(".who")).to_contain_text("owner")
+    assert value_shown(page) == EXACT
+    assert page.url.endswith(place(kv, key=["exact"]))
+    # Used, it changes nothing.
+    page.goto(links[0])
+    refused = page.get_by_text("This link does not sign you in")
+    expect(refused).to_be_visible()
+    expect(page.locator(".who")).to_contain_text("owner")
+    page.get_by_role("button", name="Close the notice").click()
+    expect(refused).to_have_count(0)
+    # What is not saved is asked about first.
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Value").press("Control+a")
+    page.keyboard.type("[1, 2]")
+    page.goto(links[1])
+    dialog = page.get_by_role("dialog", name="Sign in by this link")
+    expect(dialog).to_contain_text("1 draft that is not saved")
+    assert codes[1] not in page.url
+    check_access(page, "link")
+    dialog.get_by_role("button", name="Cancel").click()
+    page.goto(links[0])
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(refused).to_be_visible()
+    assert value_shown(page) == "[1, 2]"
+    page.goto(links[1])
+    with page.expect_response("**/v1/console/exchange") as exchange:
+        dialog.get_by_role("button", name="Sign in").click()
+    assert exchange.value.status == 201
+    expect(page.locator(".pane .cm-content")).to_have_text(EXACT)
+    expect(page.locator(".who")).to_contain_text("owner")
+    # The key of the first link was this page's alone, and the code is in no history and no request's address.
+    assert first not in [key["id"] for key in http.get("keys").json()["keys"]]
+    for _ in range(page.evaluate("history.length") - before):
+        page.go_back()
+        assert not any(code in page.url for code in codes)
+    assert not any(code in url for url, _ in browsing.requests for code in codes)
 
 
 # -- administer -------------------------------------------------------------------------------------------

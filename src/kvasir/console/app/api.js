@@ -8,7 +8,8 @@ import { serverClock } from "./clock.js";
  *   expires_at: string | null }} Caller
  * @typedef {{ version: string, engine: string, durability: string, caller: Caller }} About
  * @typedef {Record<string, string | number | boolean | string[] | null | undefined>} Query
- * @typedef {{ query?: Query, body?: BodyInit, json?: unknown, headers?: Record<string, string>, signal?: AbortSignal }} Options
+ * @typedef {{ query?: Query, body?: BodyInit, json?: unknown, headers?: Record<string, string>, signal?: AbortSignal,
+ *   anonymous?: boolean }} Options anonymous: without the key, so that a 401 says nothing of it
  */
 
 let accessKey = "";
@@ -79,7 +80,7 @@ export const credential = () => ({ Authorization: `Bearer ${accessKey}` });
  * @param {string} path
  * @param {Options} [options]
  */
-export async function request(method, path, { query, body, json, headers, signal } = {}) {
+export async function request(method, path, { query, body, json, headers, signal, anonymous = false } = {}) {
   const sent = Date.now();
   /** @type {Response} */
   let response;
@@ -87,7 +88,11 @@ export async function request(method, path, { query, body, json, headers, signal
     response = await fetch(address(path, query), {
       method,
       body: json === undefined ? body : JSON.stringify(json),
-      headers: { ...credential(), ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
+      headers: {
+        ...(anonymous ? {} : credential()),
+        ...(json === undefined ? {} : { "Content-Type": "application/json" }),
+        ...headers,
+      },
       signal,
       cache: "no-store",
       credentials: "omit",
@@ -100,12 +105,12 @@ export async function request(method, path, { query, body, json, headers, signal
   }
   serverClock.observe(response.headers.get("Date"), sent, Date.now());
   if (response.ok) return response;
+  if (response.status === 401 && !anonymous) refused();
   throw await problem(response);
 }
 
 /** @param {Response} response */
 async function problem(response) {
-  if (response.status === 401) refused();
   const document = await response.json().catch(() => ({ title: `The server answered ${response.status}.` }));
   return new Problem({ status: response.status, ...document });
 }

@@ -6,6 +6,7 @@ import { Accounts } from "./accounts.js";
 import { Data } from "./data.js";
 import { html } from "./html.js";
 import { listenToKeys, openHelp } from "./keyboard.js";
+import { listenToLinks } from "./links.js";
 import { unsaved } from "./opened.js";
 import { Plots } from "./plots.js";
 import { fragment, route } from "./route.js";
@@ -84,6 +85,7 @@ effect(() => {
 });
 
 listenToKeys();
+listenToLinks();
 await begin();
 followRoute();
 const place = /** @type {HTMLElement} */ (document.getElementById("page"));

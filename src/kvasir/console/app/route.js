@@ -44,7 +44,28 @@ export function fragment({ page, space, view, base, key }) {
 
 export const route = signal(parse(location.hash));
 
-addEventListener("hashchange", () => (route.value = parse(location.hash)));
+/** What is done with the code of a one-time link. @type {(code: string) => void} */
+let whenLinked = () => {};
+
+/** @param {(code: string) => void} does */
+export const onLink = (does) => (whenLinked = does);
+
+/** The code of a one-time link, if the address has one. It leaves that at once: it must be in no history. */
+export function takeCode() {
+  const code = /^#code=(.+)$/s.exec(location.hash)?.[1];
+  if (code !== undefined) history.replaceState(null, "", fragment(route.value));
+  return code;
+}
+
+/** Wherever somebody has led the page. */
+function follow() {
+  const code = takeCode();
+  if (code === undefined) route.value = parse(location.hash);
+  else whenLinked(code);
+}
+
+addEventListener("hashchange", follow);
+addEventListener("popstate", follow);
 
 /** Go somewhere; what is not said stays. @param {Partial<Route>} changes @param {{ replace?: boolean }} [how] */
 export function go(changes, { replace = false } = {}) {
@@ -53,5 +74,3 @@ export function go(changes, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", fragment(next));
   route.value = next;
 }
-
-addEventListener("popstate", () => (route.value = parse(location.hash)));

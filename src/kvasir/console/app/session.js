@@ -2,6 +2,7 @@
 
 import { batch, computed, signal } from "../vendor/preact.js";
 import { getJson, request, said, useKey } from "./api.js";
+import { takeCode } from "./route.js";
 
 const STORED = "kvasir.console";
 
@@ -63,17 +64,29 @@ function forget(why) {
   });
 }
 
+/**
+ * Sign in by the code of a one-time link, in place of whoever is signed in.
+ * @param {string} code
+ * @param {() => void} [accepted] before anything else changes; a link that is refused takes nothing away
+ */
+export async function exchange(code, accepted) {
+  const made = await (await request("POST", "/console/exchange", { json: { code }, anonymous: true })).json();
+  accepted?.();
+  if (session.value) await signOut();
+  await signIn(made.key, { id: made.id });
+}
+
+/** @param {unknown} error */
+export const notByLink = (error) => `This link does not sign you in: ${said(error)}`;
+
 /** What this page was opened with: a one-time link, or what the tab keeps. */
 export async function begin() {
-  const code = /^#code=(.+)$/.exec(location.hash)?.[1];
+  const code = takeCode();
   if (code !== undefined) {
-    // Before anything else: it must be in no history.
-    history.replaceState(null, "", "#/");
     try {
-      const made = await (await request("POST", "/console/exchange", { json: { code } })).json();
-      await signIn(made.key, { id: made.id });
+      await exchange(code);
     } catch (error) {
-      refusal.value = `This link does not sign you in: ${said(error)}`;
+      refusal.value = notByLink(error);
     }
     return;
   }
