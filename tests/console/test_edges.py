@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import FilePayload, Page, Route, expect
 
 from tests.support.browser import Browsing
-from tests.support.console import EXACT, check_access, new_space, place, put, sign_in, value_shown
+from tests.support.console import EXACT, check_access, new_space, place, put, sign_in, stored, value_shown
 from tests.support.native import Client
 from tests.support.serving import Server
 
@@ -18,6 +18,42 @@ from tests.support.serving import Server
 def answering(status: int, body: str) -> Callable[[Route], None]:
     """What `Page.route` takes: this answer in place of the server's."""
     return lambda route: route.fulfill(status=status, body=body)
+
+
+# -- change -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("life", ["sliding", "past"])
+def test_an_entry_that_has_gone_is_made_again_with_its_life(page: Page, server: Server, kv: Client, life: str) -> None:
+    sliding = life == "sliding"
+    put(kv, ["exact"], EXACT, "&ttl=2h&refresh=true" if sliding else "&ttl=2h", kvasir_metadata='{"n":1.50}')
+    if not sliding:
+        # As if its end had come while somebody was writing.
+        end = kv.entry("exact")["expires_at"]
+
+        def expired(route: Route) -> None:
+            text = route.fetch().text()
+            route.fulfill(body=text.replace(end, "2020-01-01T00:00:00.000Z"), content_type="application/json")
+
+        page.route("**/entry?*", expired)
+    sign_in(page, server.key, place(kv, key=["exact"]))
+    page.get_by_role("button", name="Edit").click()
+    page.unroute("**/entry?*")
+    page.get_by_role("textbox", name="Value").press("Control+a")
+    page.keyboard.type("[1.0]")
+    kv.delete("exact")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("has been removed meanwhile, or has expired")
+    check_access(page, "make it again")
+    page.get_by_role("button", name="Make it again").click()
+    expect(page.get_by_text("Saved." if sliding else "Saved without an end")).to_be_visible()
+    entry = kv.entry("exact")
+    assert stored(kv, ["exact"]) == "[1.0]"
+    assert entry["metadata"] == {"n": 1.5}
+    if sliding:
+        assert entry["refresh"] == 7_200_000
+    else:
+        assert (entry["expires_at"], entry["refresh"]) == (None, None)
 
 
 # -- remove -----------------------------------------------------------------------------------------------

@@ -55,8 +55,9 @@ function DeleteDialog({ space, entry }) {
 /** @param {string} space @param {Entry} entry */
 async function undo(space, entry) {
   try {
+    const ended = entries.hasEnded(entry);
     await entries.restore(space, entry);
-    tell("The entry is back.");
+    tell(ended ? "The entry is back, without its end, which has passed." : "The entry is back.");
   } catch (error) {
     const back = error instanceof Problem && error.status === 412;
     tell(back ? "Not undone: somebody has made this key anew." : `Not undone: ${said(error)}`, {

@@ -3,6 +3,7 @@
 import { useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { said, Unreachable } from "./api.js";
 import * as code from "./code.js";
+import { hasEnded } from "./entries.js";
 import { html } from "./html.js";
 import { dropDraft, keepDraft, saveDraft } from "./opened.js";
 import { indented } from "./spans.js";
@@ -36,9 +37,10 @@ export function EditorPane({ draft, opened }) {
 
   /** @param {Draft} written */
   const saved = (written) => {
-    const { theirs } = written;
+    const { base, theirs } = written;
     void opened.load();
     backToKeys();
+    if (theirs === null && base && hasEnded(base)) return void tell("Saved without an end: that of before has passed.");
     if (!theirs) return void tell("Saved.");
     tell("Saved over their version.", {
       action: { label: "Open theirs as a draft", run: () => reopen(written, theirs.text) },
@@ -88,9 +90,7 @@ export function EditorPane({ draft, opened }) {
         Lay out
       </button>
       <span class="gap"></span>
-      <span class="soft"
-        >${draft.base ? "Expiry and metadata stay." : "A new key."} <kbd>Ctrl</kbd> <kbd>S</kbd> saves.</span
-      >
+      <span class="soft">${stays(draft)} <kbd>Ctrl</kbd> <kbd>S</kbd> saves.</span>
     </div>
     ${failure && html`<${Failure} text=${failure} />`}
     ${
@@ -106,7 +106,7 @@ export function EditorPane({ draft, opened }) {
         ${
           draft.theirs
             ? "Somebody was faster. Their version is on the left, yours on the right: take over what you want, then save."
-            : "Somebody has removed this entry meanwhile. Your text is here still."
+            : "This entry has been removed meanwhile, or has expired. Your text is here still."
         }
       </p>`
     }
@@ -115,6 +115,14 @@ export function EditorPane({ draft, opened }) {
         ? html`<${Merge} draft=${draft} latest=${latest} save=${save} />`
         : html`<${Editor} key=${draft.turn} draft=${draft} latest=${latest} save=${save} />`
     }`;
+}
+
+/** What a save keeps. @param {Draft} draft */
+function stays({ base, theirs }) {
+  if (!base) return "A new key.";
+  return theirs === null && hasEnded(base)
+    ? "Its end has passed: made again, it has none."
+    : "Expiry and metadata stay.";
 }
 
 /** @typedef {{ draft: Draft, latest: { current: Draft }, save: () => void }} Props */

@@ -1,6 +1,7 @@
 // Entries as they are stored, read and written through /v1. Values and metadata are texts from end to end.
 
 import { getJson, getText, Problem, request } from "./api.js";
+import { serverClock } from "./clock.js";
 import { itemsOf, membersOf } from "./spans.js";
 
 /** @typedef {import("./keys.js").Parts} Parts */
@@ -147,9 +148,17 @@ export async function removeBelow(space, prefix, expect) {
   return Number(response.headers.get("Kvasir-Count"));
 }
 
-/** Put back what was removed, unless the key has come back meanwhile. @param {string} space @param {Entry} entry */
+/** Whether the end of an entry has passed. One of a sliding life begins anew with it. @param {Entry} entry */
+export const hasEnded = ({ expires_at, refresh }) =>
+  refresh === null && expires_at !== null && Date.parse(expires_at) <= serverClock.now();
+
+/**
+ * Make an entry that was there again, unless the key has come back meanwhile. An end that has passed is left out.
+ * @param {string} space
+ * @param {Entry} entry
+ */
 export async function restore(space, entry) {
   const { key, text, metadata, expires_at, refresh } = entry;
-  const life = refresh === null ? { expires_at } : { ttl: `${refresh}ms`, refresh: true };
-  await set(space, key, text, null, { ...life, metadata });
+  const end = hasEnded(entry) ? {} : { expires_at };
+  await set(space, key, text, null, { ...(refresh === null ? end : { ttl: `${refresh}ms`, refresh: true }), metadata });
 }

@@ -3,7 +3,7 @@
 
 import { computed, signal } from "../vendor/preact.js";
 import { isAbort, Problem, said } from "./api.js";
-import { read, toldEntry, write } from "./entries.js";
+import { read, restore, toldEntry, write } from "./entries.js";
 import { idOf, sameKey, startsWith } from "./keys.js";
 
 /** @typedef {import("./keys.js").Parts} Parts */
@@ -48,7 +48,8 @@ export async function saveDraft(draft) {
   const { space, key, text } = draft;
   const over = draft.theirs === undefined ? draft.base : draft.theirs;
   try {
-    await write(space, key, text, over?.versionstamp ?? null, over ? {} : { ...draft.base, ...draft.more });
+    if (over || !draft.base) await write(space, key, text, over?.versionstamp ?? null, over ? {} : draft.more);
+    else await restore(space, { ...draft.base, text });
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== 412) throw error;
     const theirs = await read(space, key);
