@@ -87,6 +87,33 @@ def test_a_selection_that_is_removed_in_part_says_how_much(page: Page, server: S
     assert kv.ask("GET", "count").json() == {"count": 200}
 
 
+# -- find -------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_part_of_the_tree_goes_with_its_last_key(page: Page, server: Server, http: httpx.Client) -> None:
+    kv = new_space(http)
+    for key in (["a", "b", "c"], ["a", "b", "d"], ["e", "f"], ["g"]):
+        put(kv, key, "1")
+    sign_in(page, server.key, place(kv))
+    items = page.get_by_role("treeitem")
+    expect(items).to_have_text(["a", "e", "g"])
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    items.nth(0).locator(".twist").click()
+    expect(items).to_have_text(["a", "b", "e", "g"])
+    kv.ask("DELETE", "entries?prefix=a/b/c").raise_for_status()
+    kv.delete("e/f")
+    expect(items).to_have_text(["a", "b", "g"])
+    kv.delete("a/b/d")
+    expect(items).to_have_text(["g"])
+    # What went while nobody looked goes once it is opened.
+    put(kv, ["h", "i"], "1")
+    expect(items).to_have_text(["g", "h"])
+    page.get_by_role("button", name="Pause live changes").click()
+    kv.delete("h/i")
+    items.nth(1).locator(".twist").click()
+    expect(items).to_have_text(["g"])
+
+
 # -- sign in ----------------------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ export class Tree {
       }
       node.forgetIndex();
       node.next = page.next;
-      if (children.length === 0 && node.next === null && node.parent && !node.cut) node.below = false;
+      if (children.length === 0 && node.next === null && !node.cut) this.#emptied(node);
     } catch (error) {
       if (isAbort(error)) return;
       node.failure = said(error);
@@ -149,6 +149,18 @@ export class Tree {
       node.loading = false;
     }
     this.#redraw();
+  }
+
+  /** There is nothing below it any more. @param {Node} node */
+  #emptied(node) {
+    const { parent } = node;
+    if (!parent) return;
+    node.below = node.open = false;
+    node.forget();
+    if (node.entry || !parent.children) return;
+    parent.children = parent.children.filter((child) => child !== node);
+    parent.forgetIndex();
+    if (parent.children.length === 0 && parent.parent) this.probe(parent);
   }
 
   /** @param {Node} node @param {boolean} open */
@@ -193,9 +205,18 @@ export class Tree {
   /** The loaded node of a key; undefined if none is. @param {Parts} key */
   find(key) {
     if (!startsWith(key, this.base)) return undefined;
-    /** @type {Node | undefined} */
+    const node = this.#nearest(key);
+    return this.base.length + node.depth + 1 === key.length ? node : undefined;
+  }
+
+  /** The deepest loaded node on the way to a key. @param {Parts} key */
+  #nearest(key) {
     let node = this.root;
-    for (const part of key.slice(this.base.length)) node = node?.child(part);
+    for (const part of key.slice(this.base.length)) {
+      const next = node.child(part);
+      if (!next) break;
+      node = next;
+    }
     return node;
   }
 
@@ -286,6 +307,8 @@ export class Tree {
     }
     const node = this.find(key);
     if (node === this.root) this.reload();
+    // What is closed may have lost the last of what is below it.
+    if (!node && !this.#nearest(key).children) this.probe(this.#nearest(key));
     if (!node || node === this.root) return;
     node.entry = false;
     if (below) {
@@ -303,8 +326,7 @@ export class Tree {
       this.#probes.delete(node);
       const key = this.parts(node);
       try {
-        const parent = node.parent;
-        if (!parent) return;
+        if (!node.parent) return;
         const [page, found] = await Promise.all([
           getJson(`/spaces/${this.space}/children`, { query: { prefix: key, limit: 1 }, signal: this.#asked.signal }),
           getJson(`/spaces/${this.space}/entries`, {
@@ -314,15 +336,7 @@ export class Tree {
         ]);
         node.below = page.children.length > 0 || page.next !== null;
         node.entry = found.entries[0]?.key.length === key.length;
-        if (!node.below) {
-          node.open = false;
-          node.forget();
-        }
-        if (!node.below && !node.entry && parent.children) {
-          parent.children = parent.children.filter((child) => child !== node);
-          parent.forgetIndex();
-          if (parent.children.length === 0 && parent.parent) this.probe(parent);
-        }
+        if (!node.below) this.#emptied(node);
         this.#redraw();
       } catch {
         // The next change, or a look at the entry, tells.
