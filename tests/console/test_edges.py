@@ -114,6 +114,23 @@ def test_a_closed_part_of_the_tree_goes_with_its_last_key(page: Page, server: Se
     expect(items).to_have_text(["g"])
 
 
+def test_a_filtered_list_keeps_an_entry_whose_value_grows_long(page: Page, server: Server, kv: Client) -> None:
+    sign_in(page, server.key, place(kv, "list"))
+    page.get_by_label("Filter by metadata").fill('{"by": "ada"}')
+    page.get_by_role("button", name="Filter").click()
+    items = page.locator("#list").get_by_role("option")
+    expect(items).to_have_count(1)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    # Longer than what a watch tells.
+    put(kv, ["config", "mail"], json.dumps("x" * 70_000), kvasir_metadata='{"by":"ada"}')
+    expect(items).to_contain_text("(long)")
+    put(kv, ["exact"], json.dumps("x" * 70_000), kvasir_metadata='{"by":"ada"}')
+    expect(items).to_have_count(2)
+    put(kv, ["config", "mail"], json.dumps("x" * 70_000), kvasir_metadata='{"by":"bob"}')
+    expect(items.filter(has_text="config/mail")).to_have_count(0)
+    expect(items).to_have_count(1)
+
+
 # -- sign in ----------------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,9 @@ export function toldEntry(data) {
   return members.text === undefined ? null : entryOf(members);
 }
 
+/** The same with a text to stand for one that is too long. @param {string} data @param {string} instead @returns {Entry} */
+export const toldInPart = (data, instead) => toldEntry(data) ?? { ...entryOf(membersOf(data)), text: instead };
+
 /**
  * Looking changes nothing: sliding lives are not extended.
  * @param {string} space

@@ -3,7 +3,7 @@
 
 import { signal } from "../vendor/preact.js";
 import { isAbort, said } from "./api.js";
-import { page, toldEntry } from "./entries.js";
+import { page, toldInPart } from "./entries.js";
 import { compareKeys, idOf, startsWith } from "./keys.js";
 import { MARKED_MILLISECONDS } from "./tree.js";
 
@@ -135,8 +135,7 @@ export class Listing {
     for (const { name, data, text } of changes) {
       if (name === "resync") return this.reload();
       if (name === "set" && startsWith(data.key, this.base)) {
-        const entry = toldEntry(text) ?? { ...data, text: "(long)", metadata: null };
-        seen = this.#put(itemOf(entry)) || seen;
+        seen = this.#put(itemOf(toldInPart(text, "(long)"))) || seen;
       } else if (name === "expiry") {
         const item = this.#byKey.get(idOf(data.key));
         if (item) Object.assign(item, { expires_at: data.expires_at, changedAt: performance.now() });
