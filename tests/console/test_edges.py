@@ -114,6 +114,38 @@ def test_a_closed_part_of_the_tree_goes_with_its_last_key(page: Page, server: Se
     expect(items).to_have_text(["g"])
 
 
+#: Parts that look alike to whoever passes over spaces.
+ALIKE = ["a b", "a  b", "a\u00a0b", "a\u2003b", "a\u3000b", " a b", "a b ", "  a b"]
+
+
+def test_keys_that_differ_by_spaces_alone_look_different(page: Page, server: Server, http: httpx.Client) -> None:
+    kv = new_space(http)
+    for part in ALIKE:
+        put(kv, [part, "x"], ' "  spaces  "')
+        put(kv, [part], ' "\u2068\u206a\u3164\u00a0"')
+    sign_in(page, server.key, place(kv))
+    items = page.get_by_role("treeitem")
+    expect(items).to_have_count(len(ALIKE))
+    assert len(set(items.all_inner_texts())) == len(ALIKE)
+    # The same in the heading of the entry, the way up and the list.
+    headings, ways = set(), set()
+    for number in range(len(ALIKE)):
+        items.nth(number).click()
+        expect(page.locator(".pane .cm-content .cm-specialChar")).to_have_count(4)
+        headings.add(page.locator(".pane-head h1").inner_text())
+        page.goto(place(kv, base=[ALIKE[number]]))
+        expect(items).to_have_text(["x"])
+        ways.add(page.get_by_role("navigation", name="Where the keys begin").inner_text())
+        page.goto(place(kv))
+        expect(items).to_have_count(len(ALIKE))
+    assert (len(headings), len(ways)) == (len(ALIKE), len(ALIKE))
+    page.goto(place(kv, "list"))
+    keys = page.locator("#list .item-key")
+    expect(keys).to_have_count(2 * len(ALIKE))
+    assert len(set(keys.all_inner_texts())) == 2 * len(ALIKE)
+    expect(page.locator("#list .item-text").first).not_to_contain_text("U+0020")
+
+
 def test_a_filtered_list_keeps_an_entry_whose_value_grows_long(page: Page, server: Server, kv: Client) -> None:
     sign_in(page, server.key, place(kv, "list"))
     page.get_by_label("Filter by metadata").fill('{"by": "ada"}')

@@ -84,6 +84,9 @@ const wrappingOf = (text) =>
 /** @param {string} text */
 const wrapping = (text) => wrapped.of(wrappingOf(text));
 
+// What shows nothing, or turns around what follows, besides what CodeMirror knows as such.
+const UNSEEN = /[\u00a0\u202a-\u202c\u200c\u200d\u2060-\u2065\u2068\u206a-\u206f\u3164\u{e0001}\u{e0020}-\u{e007f}]/gu;
+
 /** @param {string} label */
 const shared = (label) => [
   EditorView.cspNonce.of(NONCE),
@@ -95,7 +98,7 @@ const shared = (label) => [
     autocapitalize: "off",
   }),
   lineNumbers(),
-  highlightSpecialChars({ addSpecialChars: /[\u202a-\u202c\u200c\u200d\u2060-\u2065\u{e0001}\u{e0020}-\u{e007f}]/gu }),
+  highlightSpecialChars({ addSpecialChars: UNSEEN }),
   drawSelection(),
   codeFolding(),
   foldGutter(),

@@ -2,9 +2,13 @@
 
 /** @typedef {string[]} Parts */
 
-// Characters that show nothing, or change how what follows is shown.
+// Characters that show nothing, look like a space and are none, or change how what follows is shown.
 const ODD =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc]|\u{e0001}|[\u{e0020}-\u{e007f}]/u;
+  /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc]|\u{e0001}|[\u{e0020}-\u{e007f}]/u;
+
+// Spaces count where nobody sees them: at either end.
+const MARKED_IN_CUT = new RegExp(`(${ODD.source}|(?<=^ *) )`, "u");
+const MARKED = new RegExp(`(${ODD.source}|(?<=^ *) | (?= *$))`, "u");
 
 /**
  * What a text is shown as: runs of plain characters, and odd ones alone by their code points.
@@ -15,10 +19,10 @@ const ODD =
 export function shown(text, most) {
   const cut = text.length > most ? text.slice(0, most) : text;
   return cut
-    .split(new RegExp(`(${ODD.source})`, "u"))
+    .split(text.length > most ? MARKED_IN_CUT : MARKED)
     .filter((piece) => piece !== "")
     .map((piece) =>
-      ODD.test(piece)
+      ODD.test(piece) || piece === " "
         ? {
             text: `U+${/** @type {number} */ (piece.codePointAt(0)).toString(16).toUpperCase().padStart(4, "0")}`,
             odd: true,

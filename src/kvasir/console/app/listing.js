@@ -24,7 +24,11 @@ const itemOf = ({ key, text, versionstamp, expires_at, created_at, metadata }) =
   key,
   id: idOf(key),
   // Outside of strings, where alone JSON may have line ends, one space stands for all white space.
-  preview: text.slice(0, PREVIEW).replace(/[\n\r\t]\s*/g, " "),
+  preview: text
+    .trimStart()
+    .slice(0, PREVIEW)
+    .replace(/[\n\r\t]\s*/g, " ")
+    .trimEnd(),
   versionstamp,
   expires_at,
   created_at,

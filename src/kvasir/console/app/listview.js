@@ -141,7 +141,7 @@ function Row({ listing, item, id, number, style, active, activate }) {
       <span class="item-key"><${KeyText} parts=${item.key} /></span>
       <span class="item-text">
         <span class="soft"><${When} item=${item} /></span>
-        <code><${Text} text=${item.preview || " "} most=${120} /></code>
+        <code><${Text} text=${item.preview} most=${120} /></code>
       </span>
     </span>
   </div>`;
