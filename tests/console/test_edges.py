@@ -163,6 +163,42 @@ def test_a_filtered_list_keeps_an_entry_whose_value_grows_long(page: Page, serve
     expect(items).to_have_count(1)
 
 
+# -- watch ------------------------------------------------------------------------------------------------
+
+
+def test_a_space_that_ends_is_no_longer_shown_as_if_it_were_there(
+    page: Page, server: Server, kv: Client, http: httpx.Client
+) -> None:
+    name = http.get(f"spaces/{kv.id}").json()["name"]
+    sign_in(page, server.key, place(kv, key=["config", "mail"]))
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    # What somebody is writing stays, to be copied.
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Value").press("Control+a")
+    page.keyboard.type("[1, 2]")
+    http.delete(f"spaces/{kv.id}").raise_for_status()
+    status = page.get_by_role("status").filter(has_text="This space has ended")
+    expect(status).to_be_visible()
+    expect(page.get_by_role("tree")).to_have_count(0)
+    expect(page.get_by_role("navigation", name="Spaces").get_by_role("link", name=name, exact=True)).to_have_count(0)
+    assert value_shown(page) == "[1, 2]"
+    check_access(page, "ended")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#entry")).to_have_count(0)
+    page.reload()
+    sign_in(page, server.key, place(kv))
+    expect(page.get_by_role("status").filter(has_text="No such space")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("none that this access key opens")
+
+
+def test_a_proxy_that_finds_no_server_ends_no_space(page: Page, server: Server, kv: Client) -> None:
+    page.route("**/watch*", answering(404, "<html></html>"))
+    sign_in(page, server.key, place(kv))
+    expect(page.get_by_text("Not reached; trying again")).to_be_visible()
+    page.unroute("**/watch*")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
 # -- sign in ----------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import { Below, EntryPane } from "./entryview.js";
 import { classes, html } from "./html.js";
 import { parseKey, startsWith } from "./keys.js";
 import { ListView } from "./listview.js";
+import { draftOf } from "./opened.js";
 import { fragment, go, route } from "./route.js";
 import { mayWrite } from "./session.js";
 import { lookUp, spaceOf, Spaces } from "./spaces.js";
@@ -32,7 +33,8 @@ const Welcome = () =>
 function Space({ id }) {
   useEffect(() => void lookUp(id), [id]);
   const space = spaceOf(id);
-  const { view, base, key } = route.value;
+  const state = live.value?.state.value;
+  const over = state === "ended" || state === "absent" ? state : null;
   return html`<main class="both">
     <section class="keys" aria-label="Keys">
       <header class="space-head">
@@ -42,26 +44,41 @@ function Space({ id }) {
         </h1>
         <${Following} />
       </header>
-      <${Jump} space=${id} />
-      <div class="bar views">
-        <div role="group" aria-label="View">
-          <button aria-pressed=${String(view === "tree")} onClick=${() => go({ view: "tree" })}>Tree</button
-          ><button aria-pressed=${String(view === "list")} onClick=${() => go({ view: "list" })}>List</button>
-        </div>
-        <${Crumbs} space=${id} base=${base} />
-      </div>
-      ${view === "tree" && tree.value && html`<${TreeOrNothing} key=${fragment({ ...route.value, key: null })} id=${id} />`}
-      ${view === "list" && listing.value && html`<${ListView} listing=${listing.value} />`}
-      <${Below} key=${fragment({ ...route.value, key: null })} space=${id} prefix=${base} />
+      ${over ? html`<p class="empty" role="alert">${ENDED[over]}</p>` : html`<${Keys} id=${id} />`}
     </section>
-    ${
-      key && opened.value
-        ? html`<${EntryPane} opened=${opened.value} />`
-        : html`<section class="pane nothing" aria-label="Entry">
-            <p class="soft">Choose a key to see its entry.</p>
-          </section>`
-    }
+    <${Pane} over=${Boolean(over)} />
   </main>`;
+}
+
+const ENDED = {
+  ended: "This space has ended, and all that was in it.",
+  absent: "There is no such space, or none that this access key opens.",
+};
+
+/** @param {{ id: string }} props */
+function Keys({ id }) {
+  const { view, base } = route.value;
+  return html`<${Jump} space=${id} />
+    <div class="bar views">
+      <div role="group" aria-label="View">
+        <button aria-pressed=${String(view === "tree")} onClick=${() => go({ view: "tree" })}>Tree</button
+        ><button aria-pressed=${String(view === "list")} onClick=${() => go({ view: "list" })}>List</button>
+      </div>
+      <${Crumbs} space=${id} base=${base} />
+    </div>
+    ${view === "tree" && tree.value && html`<${TreeOrNothing} key=${fragment({ ...route.value, key: null })} id=${id} />`}
+    ${view === "list" && listing.value && html`<${ListView} listing=${listing.value} />`}
+    <${Below} key=${fragment({ ...route.value, key: null })} space=${id} prefix=${base} />`;
+}
+
+/** What is open at the right. Of a space that has ended, only what somebody is writing is. @param {{ over: boolean }} props */
+function Pane({ over }) {
+  const shown = opened.value;
+  if (route.value.key && shown && !(over && !draftOf(shown.space, shown.key)))
+    return html`<${EntryPane} opened=${shown} />`;
+  return html`<section class="pane nothing" aria-label="Entry">
+    <p class="soft">${over ? "" : "Choose a key to see its entry."}</p>
+  </section>`;
 }
 
 /** @param {{ id: string }} props */
@@ -84,11 +101,21 @@ function TreeOrNothing({ id }) {
   />`;
 }
 
+const WORDS = {
+  live: "Live",
+  connecting: "Connecting …",
+  lost: "Not reached; trying again",
+  paused: "Paused",
+  ended: "This space has ended",
+  absent: "No such space",
+};
+
 /** Whether changes come, and the button that stops them. */
 function Following() {
   const state = live.value?.state.value ?? "connecting";
-  const words = { live: "Live", connecting: "Connecting …", lost: "Not reached; trying again", paused: "Paused" };
-  return html`<span class=${`live ${state}`} role="status"><span class="lamp"></span> ${words[state]}</span>
+  const status = html`<span class=${`live ${state}`} role="status"><span class="lamp"></span> ${WORDS[state]}</span>`;
+  if (live.value?.isOver()) return status;
+  return html`${status}
     <button
       class="icon-button"
       id="pause"

@@ -6,8 +6,12 @@ import { address, credential, isAbort, refused } from "./api.js";
 
 /**
  * @typedef {{ name: string, data: any, text: string }} Change name: set, delete, delete_prefix, expiry, resync or error
- * @typedef {"connecting" | "live" | "paused" | "lost"} State
+ * @typedef {"connecting" | "live" | "paused" | "lost" | "ended" | "absent"} State the last two are for good: there is no
+ *   such space any more, or there never was for this access key
  */
+
+/** The server itself, and no proxy before it, says that there is no such space. */
+class Gone extends Error {}
 
 // Work on changes at a time, before the page may draw and react.
 const SLICE_MILLISECONDS = 12;
@@ -18,6 +22,7 @@ export class Live {
   #space;
   #prefix;
   #tell;
+  #ended;
   #last = "";
   /** @type {AbortController | null} */
   #open = null;
@@ -26,21 +31,28 @@ export class Live {
    * @param {string} space
    * @param {string[]} prefix
    * @param {(changes: Change[]) => void} tell
+   * @param {() => void} ended once the space is no longer there
    */
-  constructor(space, prefix, tell) {
+  constructor(space, prefix, tell, ended) {
     this.#space = space;
     this.#prefix = prefix;
     this.#tell = tell;
+    this.#ended = ended;
     this.start();
   }
 
+  isOver() {
+    return this.state.value === "ended" || this.state.value === "absent";
+  }
+
   start() {
-    if (this.#open) return;
+    if (this.#open || this.isOver()) return;
     this.#open = new AbortController();
     void this.#run(this.#open.signal);
   }
 
   pause() {
+    if (this.isOver()) return;
     this.stop();
     this.state.value = "paused";
   }
@@ -61,11 +73,17 @@ export class Live {
         });
       } catch (error) {
         if (isAbort(error)) return;
+        if (error instanceof Gone) return this.#over();
       }
       if (aborted.aborted) return;
       const pause = Math.min(10_000, 250 * 2 ** failures) * (0.75 + Math.random() / 2);
       await new Promise((done) => setTimeout(done, pause));
     }
+  }
+
+  #over() {
+    this.state.value = this.#last ? "ended" : "absent";
+    this.#ended();
   }
 
   /** One connection, until it ends. @param {AbortSignal} signal @param {() => void} ready */
@@ -78,6 +96,7 @@ export class Live {
       credentials: "omit",
     });
     if (response.status === 401) refused();
+    if (/^40[34]$/.test(`${response.status}`) && isProblem(response)) throw new Gone();
     if (!response.ok || !response.body) throw new Error(`watch: ${response.status}`);
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
@@ -124,3 +143,6 @@ export class Live {
     return name ? { name, data: JSON.parse(text), text } : null;
   }
 }
+
+/** @param {Response} response */
+const isProblem = (response) => response.headers.get("Content-Type")?.startsWith("application/problem+json");

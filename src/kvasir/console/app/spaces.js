@@ -36,6 +36,12 @@ export async function loadSpaces(kind, anew = false) {
 
 export const loadAllKinds = () => Promise.all(KINDS.map((kind) => loadSpaces(kind, true)));
 
+/** Ask anew what there is, but for this one. @param {string} id */
+export async function spaceEnded(id) {
+  await loadAllKinds();
+  opened.value = { ...opened.value, [id]: null };
+}
+
 export const forgetSpaces = () => batch(() => ((kinds.value = {}), (opened.value = {})));
 
 /** What is known of a space; undefined before it is known, null if there is none. @param {string} id */

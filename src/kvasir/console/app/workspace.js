@@ -8,6 +8,7 @@ import { Live } from "./live.js";
 import { Opened } from "./opened.js";
 import { go, route } from "./route.js";
 import { caller, session } from "./session.js";
+import { spaceEnded } from "./spaces.js";
 import { Tree } from "./tree.js";
 
 /** @template T @typedef {import("@preact/signals").Signal<T | null>} Maybe */
@@ -60,7 +61,7 @@ export function followRoute() {
       kept.live.hold(
         live,
         here,
-        () => new Live(id, ownBase(), tellAll),
+        () => new Live(id, ownBase(), tellAll, () => void spaceEnded(id)),
         (old) => old.stop(),
       );
       if (isPaused) live.value?.pause();
