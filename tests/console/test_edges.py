@@ -199,6 +199,37 @@ def test_a_proxy_that_finds_no_server_ends_no_space(page: Page, server: Server, 
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
+#: As if the tab went behind another one, or came back.
+TURN = """(state) => {
+  Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_hidden_tab_has_no_watch_and_misses_nothing(
+    page: Page, browsing: Browsing, server: Server, kv: Client
+) -> None:
+    """Over HTTP/1.1 a browser has six connections to a host, for all tabs."""
+    sign_in(page, server.key, place(kv, key=["exact"]))
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    with page.expect_event("requestfailed", lambda request: "/watch" in request.url):
+        page.evaluate(TURN, "hidden")
+    put(kv, ["exact"], "[1.0]")
+    put(kv, ["new"], "1")
+    assert value_shown(page) == EXACT
+    with page.expect_request("**/watch*") as again:
+        page.evaluate(TURN, "visible")
+    assert again.value.headers["last-event-id"]
+    expect(page.locator(".pane .cm-line")).to_have_text("[1.0]")
+    expect(page.get_by_role("treeitem", name="new", exact=True)).to_be_visible()
+    # A look elsewhere that is shorter costs nothing; what somebody has paused stays so.
+    page.get_by_role("button", name="Pause live changes").click()
+    page.evaluate(TURN, "hidden")
+    page.evaluate(TURN, "visible")
+    expect(page.get_by_text("Paused", exact=True)).to_be_visible()
+    assert sum("/watch" in url for url, _ in browsing.requests) == 2
+
+
 # -- sign in ----------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,23 @@ export const live = signal(null);
 /** Paused for good, until somebody says otherwise. */
 export const paused = signal(false);
 
+/** Nobody looks: browsers open six connections to a host over HTTP/1.1, and each watch takes one of all tabs. */
+const resting = signal(false);
+
+const HIDDEN_MILLISECONDS = 5_000;
+
+/** Rest some time after the page is hidden; what has changed until it is shown is told then. */
+function restWhileHidden() {
+  let timer = 0;
+  const look = () => {
+    clearTimeout(timer);
+    if (document.visibilityState === "visible") resting.value = false;
+    else timer = setTimeout(() => (resting.value = true), HIDDEN_MILLISECONDS);
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
+}
+
 /** Keeps one thing for as long as what it is of stays the same. */
 class Kept {
   #id = "";
@@ -42,11 +59,12 @@ class Kept {
 export const ownBase = () => caller.value?.prefix ?? [];
 
 export function followRoute() {
+  restWhileHidden();
   const kept = { tree: new Kept(), listing: new Kept(), opened: new Kept(), live: new Kept() };
   effect(() => {
     const who = session.value?.key ?? "";
     const { page, space, view, base, key } = route.value;
-    const isPaused = paused.value;
+    const isPaused = paused.value || resting.value;
     const own = ownBase();
     if (who && page === "data" && space && !startsWith(base, own)) return go({ base: own }, { replace: true });
     untracked(() => {
