@@ -199,6 +199,32 @@ def test_a_proxy_that_finds_no_server_ends_no_space(page: Page, server: Server, 
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
+def test_what_is_open_stays_open_when_changes_were_missed(page: Page, server: Server, http: httpx.Client) -> None:
+    kv = new_space(http)
+    for key in (["a", "b", "c"], ["a", "d"], ["e", "f"], ["e", "f2"], ["g", "h"]):
+        put(kv, key, "1")
+    sign_in(page, server.key, place(kv, key=["a", "b", "c"]))
+    items = page.get_by_role("treeitem")
+    expect(items).to_have_text(["a", "b", "c", "d", "e", "g"])
+    items.nth(4).locator(".twist").click()
+    expect(items).to_have_text(["a", "b", "c", "d", "e", "f", "f2", "g"])
+    items.nth(2).click()
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Pause live changes").click()
+    kv.delete("e/f")
+    kv.delete("a/d")
+    put(kv, ["a", "b", "c2"], "1")
+    put(kv, ["g", "h2"], "1")
+    # As after a restart, the server no longer knows what came after the last event: it says `resync`.
+    future = {"last-event-id": "f" * 20}
+    page.route("**/watch*", lambda route: route.continue_(headers=route.request.headers | future))
+    page.get_by_role("button", name="Pause live changes").click()
+    expect(items).to_have_text(["a", "b", "c", "c2", "e", "f2", "g"])
+    expect(items.nth(2)).to_contain_class("active")
+    items.nth(6).locator(".twist").click()
+    expect(items).to_have_text(["a", "b", "c", "c2", "e", "f2", "g", "h", "h2"])
+
+
 #: As if the tab went behind another one, or came back.
 TURN = """(state) => {
   Object.defineProperty(document, "visibilityState", { value: state, configurable: true });

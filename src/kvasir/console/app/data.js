@@ -92,8 +92,8 @@ function TreeOrNothing({ id }) {
       <p class="failure" role="alert">${root.failure}</p>
       <button onClick=${() => void shown.load(root)}>Try again</button>
     </div>`;
-  if (!root.children) return html`<${Loading} />`;
-  if (root.children.length === 0 && root.next === null)
+  if (!root.children && !root.former) return html`<${Loading} />`;
+  if (root.children?.length === 0 && root.next === null)
     return html`<p class="empty">${route.value.base.length ? "There are no keys below this." : "No keys yet."}</p>`;
   return html`<${TreeView}
     tree=${shown}

@@ -31,11 +31,15 @@ export class Node {
     this.open = false;
     /** The first ones, in order; null before they are asked for. @type {Node[] | null} */
     this.children = null;
+    /** What was known before it was asked for anew, and stands until that has come. @type {Map<string, Node> | null} */
+    this.former = null;
     /** Where the next page begins; null if there is none. @type {string | null} */
     this.next = null;
     /** Whether there may be children before the first one that is loaded. */
     this.cut = false;
     this.loading = false;
+    /** How often it was forgotten: what was asked for before that is no answer. */
+    this.turn = 0;
     /** The last request for children. @type {Promise<void> | null} */
     this.asked = null;
     this.failure = "";
@@ -64,10 +68,16 @@ export class Node {
 
   /** As if nothing had been asked for yet. */
   forget() {
-    this.children = null;
+    this.children = this.former = null;
     this.next = null;
-    this.cut = false;
+    this.cut = this.loading = false;
+    this.turn += 1;
     this.#byPart = null;
+  }
+
+  /** What is shown as being below: what has come, or else what was there before. @returns {Iterable<Node>} */
+  shown() {
+    return this.children ?? this.former?.values() ?? [];
   }
 }
 
@@ -123,31 +133,33 @@ export class Tree {
 
   /** @param {Node} node @param {string} [from] */
   async #load(node, from) {
+    const { turn } = node;
     node.loading = true;
     node.failure = "";
     if (!node.children) this.#redraw();
     try {
-      const limit = node.children ? NEXT_PAGES : FIRST_PAGE;
+      const limit = node.children || node.former ? NEXT_PAGES : FIRST_PAGE;
       const prefix = this.parts(node);
       const query = { ...(prefix.length ? { prefix } : {}), from, after: node.next, limit };
       node.cut ||= from !== undefined;
       const page = await getJson(`/spaces/${this.space}/children`, { query, signal: this.#asked.signal });
+      if (node.turn !== turn) return;
       const children = (node.children ??= []);
       const last = children.at(-1)?.part;
       for (const { part, entry, below } of page.children) {
         // What came live meanwhile may be there already.
         if (last !== undefined && compareParts(part, last) <= 0 && node.child(part)) continue;
-        children.push(new Node(node, part, entry, below));
+        children.push(this.#known(node, part, entry, below) ?? new Node(node, part, entry, below));
       }
       node.forgetIndex();
       node.next = page.next;
+      if (node.next === null) node.former = null;
       if (children.length === 0 && node.next === null && !node.cut) this.#emptied(node);
     } catch (error) {
-      if (isAbort(error)) return;
+      if (isAbort(error) || node.turn !== turn) return;
       node.failure = said(error);
-    } finally {
-      node.loading = false;
     }
+    node.loading = false;
     this.#redraw();
   }
 
@@ -198,8 +210,26 @@ export class Tree {
 
   /** Begin anew, with what is open kept open. */
   reload() {
-    this.root.forget();
-    void this.load(this.root);
+    this.#renew(this.root);
+  }
+
+  /** @param {Node} node */
+  #renew(node) {
+    const former = node.children ? new Map(node.children.map((child) => [child.part, child])) : node.former;
+    const from = node.cut ? node.children?.[0]?.part : undefined;
+    node.forget();
+    node.former = former;
+    void this.load(node, from);
+  }
+
+  /** The child as it was before, if there was one. @param {Node} node @param {string} part @param {boolean} entry @param {boolean} below */
+  #known(node, part, entry, below) {
+    const child = node.former?.get(part);
+    if (!child) return undefined;
+    Object.assign(child, { entry, below, open: child.open && below });
+    if (child.open) this.#renew(child);
+    else child.forget();
+    return child;
   }
 
   /** The loaded node of a key; undefined if none is. @param {Parts} key */
@@ -226,11 +256,11 @@ export class Tree {
     /** @param {Node} node */
     const add = (node) => {
       if (node.cut) rows.push((node.rowBefore ??= { node, kind: "before" }));
-      for (const child of node.children ?? []) {
+      for (const child of node.shown()) {
         rows.push(child.row);
         if (child.open) add(child);
       }
-      if (node.next !== null || node.failure || (node.loading && !node.children))
+      if (node.next !== null || node.failure || (node.loading && !node.children && !node.former))
         rows.push((node.rowBehind ??= { node, kind: "behind" }));
     };
     add(this.root);
