@@ -365,3 +365,22 @@ def test_an_import_ends_whatever_a_proxy_answers(page: Page, server: Server, kv:
     page.get_by_role("button", name="Sign in").click()
     page.locator("header.top").wait_for()
     expect(dialog).to_have_count(0)
+
+
+def test_an_import_tells_what_became_of_this_try(page: Page, server: Server, kv: Client) -> None:
+    sign_in(page, server.key, place(kv))
+    page.get_by_role("button", name="Import").click()
+    lines = b'{"key": ["a"], "text": "1"}\n{"key": ["exact"], "text": "1"}\nnone\n'
+    page.get_by_label("A file of lines").set_input_files(of_lines(lines))
+    dialog = page.get_by_role("dialog")
+    page.route("**/import?*", answering(502, ""))
+    dialog.get_by_role("button", name="Import").click()
+    expect(dialog.get_by_role("alert")).to_have_text("The server answered 502.")
+    page.unroute("**/import?*")
+    dialog.get_by_role("button", name="Dry run").click()
+    expect(page.locator("#report p").first).to_have_text(
+        "Dry run, nothing was written: 2 entries would be set, 0 kept, 1 refused, of 3 lines."
+    )
+    expect(dialog.get_by_role("alert")).to_have_count(0)
+    dialog.get_by_role("button", name="Import").click()
+    expect(page.locator("#report p").first).to_have_text("2 entries set, 0 kept, 1 refused, of 3 lines.")

@@ -263,7 +263,7 @@ export function useWork(does) {
     running.current = false;
     setBusy(false);
   };
-  return { busy, failure, run };
+  return { busy, failure, run, forget: () => setFailure("") };
 }
 
 /** @param {{ work: ReturnType<typeof useWork>, label: string, danger?: boolean, disabled?: boolean }} props */

@@ -40,8 +40,13 @@ function ImportDialog({ space }) {
   const dry = useWork(() => start(true));
   const real = useWork(() => start(false));
   const busy = dry.busy || real.busy;
+  /** What the other one told is over then. @param {typeof dry} one @param {typeof dry} other */
+  const run = (one, other) => {
+    other.forget();
+    void one.run();
+  };
 
-  return html`<${Dialog} title="Import" onSubmit=${real.run} busy=${busy} wide>
+  return html`<${Dialog} title="Import" onSubmit=${() => run(real, dry)} busy=${busy} wide>
     <div class="field">
       <label for="file">A file of lines, as an export gives it</label>
       <input
@@ -65,7 +70,7 @@ function ImportDialog({ space }) {
     ${sent !== null && html`<${Progress} label="Sent" value=${sent} most=${file?.size ?? null} text=${`${size(sent)} of ${size(file?.size ?? 0)}`} />`}
     ${report && html`<${Outcome} report=${report} />`} ${dry.failure && html`<${Failure} text=${dry.failure} />`}
     <div class="buttons">
-      <button type="button" id="dry-run" disabled=${busy || !file} onClick=${dry.run}>Dry run</button>
+      <button type="button" id="dry-run" disabled=${busy || !file} onClick=${() => run(dry, real)}>Dry run</button>
     </div>
     <${Buttons} work=${real} label="Import" disabled=${!file || dry.busy} />
   <//>`;
@@ -74,11 +79,10 @@ function ImportDialog({ space }) {
 /** @param {{ report: Report }} props */
 function Outcome({ report }) {
   const { set, kept, refused, refusals, ignored, lines, whole, dry_run: dry } = report;
+  const told = `${counted(set, "entry")} ${dry ? "would be set" : "set"}, ${kept} kept, ${refused} refused, of ${counted(lines, "line")}.`;
   return html`<div class="outcome" role="status" id="report">
     <p>
-      <b>${dry ? "Dry run, nothing was written: " : ""}</b>
-      ${counted(set, "entry")} ${dry ? "would be set" : "set"}, ${kept} kept, ${refused} refused, of
-      ${counted(lines, "line")}.
+      ${dry && html`<b>Dry run, nothing was written: </b>`} ${told}
       ${whole === false && html` <b class="bad">The file is not whole: its last line tells another number of entries.</b>`}
     </p>
     ${ignored.length > 0 && html`<p class="soft">Made anew, not taken over: ${ignored.join(", ")}.</p>`}
