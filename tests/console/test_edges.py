@@ -335,6 +335,21 @@ def test_no_space_chosen_is_not_all_of_them(
     assert made.get("spaces", made.get("applications")) == [chosen]
 
 
+def test_the_key_that_is_signed_in_is_named_and_marked(page: Page, server: Server, http: httpx.Client) -> None:
+    key = http.post("keys", json={"name": "the cellar's", "role": "admin"}).json()
+    sign_in(page, key["key"], "/console/#/access")
+    who = page.locator(".who")
+    expect(who).to_have_text("the cellar's admin")
+    own = page.get_by_role("row").filter(has_text="the cellar's")
+    expect(own).to_contain_text("this page")
+    expect(own.get_by_role("button", name="Revoke")).to_have_count(0)
+    expect(page.get_by_text("this page")).to_have_count(1)
+    # By a link, it is the key that this made.
+    page.goto(http.post("console/links").json()["path"])
+    expect(who).to_have_text("console owner")
+    expect(page.get_by_role("row").filter(has_text="this page")).to_contain_text("console")
+
+
 # -- move data --------------------------------------------------------------------------------------------
 
 

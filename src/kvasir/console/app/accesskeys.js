@@ -8,7 +8,7 @@ import { Choice, TextField } from "./fields.js";
 import { duration, moment } from "./format.js";
 import { html } from "./html.js";
 import { keyText, parseKey } from "./keys.js";
-import { caller, session } from "./session.js";
+import { caller } from "./session.js";
 import { Secret, Sheet, useLoaded } from "./sheet.js";
 import { someOrAll, SpaceChoice, SpaceNames } from "./spacechoice.js";
 import { closeDialog, Dialog, Icon, KeyText, openDialog, tell, Text } from "./ui.js";
@@ -53,7 +53,7 @@ export function AccessKeys() {
 
 /** @param {{ of: AccessKey, done: () => void }} props */
 function Row({ of: key, done }) {
-  const own = session.value?.id === key.id;
+  const own = caller.value?.name === key.id;
   const over = key.expires_at !== null && Date.parse(key.expires_at) <= now.value;
   const revoke = () => openDialog(() => html`<${Revoke} of=${key} done=${done} />`);
   return html`<tr class=${over ? "over" : ""}>

@@ -10,7 +10,7 @@ import { listenToLinks } from "./links.js";
 import { unsaved } from "./opened.js";
 import { Plots } from "./plots.js";
 import { fragment, route } from "./route.js";
-import { begin, caller, manages, session, signOut } from "./session.js";
+import { begin, caller, keyName, manages, session, signOut } from "./session.js";
 import { SignIn } from "./signin.js";
 import { forgetSpaces } from "./spaces.js";
 import { SpacesAdmin } from "./spacesadmin.js";
@@ -57,8 +57,8 @@ function Head() {
     <a class="home" href="#/">Kvasir</a>
     <${Views} />
     <span class="gap"></span>
-    <span class="who" title=${`organisation ${who?.organisation}`}
-      ><${Text} text=${who?.name ?? ""} most=${40} /> <i>${who?.role}</i></span
+    <span class="who" title=${`${who?.name}, organisation ${who?.organisation}`}
+      ><${Text} text=${keyName.value} most=${40} /> <i>${who?.role}</i></span
     >
     <button class="icon-button" aria-label="Keyboard help" title="Keyboard help" onClick=${openHelp}>
       <b aria-hidden="true">?</b>

@@ -18,12 +18,29 @@ export const caller = computed(() => session.value?.caller);
 export const mayWrite = computed(() => ["developer", "admin", "owner"].includes(caller.value?.role ?? ""));
 export const manages = computed(() => ["admin", "owner"].includes(caller.value?.role ?? ""));
 
+/** What people call the key that is signed in; its id where that is all there is to know. */
+export const keyName = signal("");
+
+/** The list of keys, which admins and owners may see, has the name: `GET /v1` says whose id it is. */
+async function learnName() {
+  const who = caller.value;
+  if (!who || !manages.value || !/^[0-9A-HJKMNP-TV-Z]{26}$/.test(who.name)) return;
+  try {
+    /** @type {{ keys: { id: string, name: string }[] }} */
+    const { keys } = await getJson("/keys");
+    const name = keys.find(({ id }) => id === who.name)?.name;
+    if (name && caller.value === who) keyName.value = name;
+  } catch {
+    // The id is shown then.
+  }
+}
+
 /** Whether keys or spaces are open to the caller only in part. */
 export const limited = computed(() => Boolean(caller.value?.spaces || caller.value?.prefix));
 
 /**
  * @param {string} key
- * @param {{ id?: string | null, remember?: boolean }} [how] id: of a key that was made for this page alone
+ * @param {{ id?: string | null, remember?: boolean }} [how] id: of a key that was made for this page alone, by a link
  */
 export async function signIn(key, { id = null, remember = false } = {}) {
   useKey(key, () => session.value && forget("The server no longer takes this access key."));
@@ -33,7 +50,9 @@ export async function signIn(key, { id = null, remember = false } = {}) {
     batch(() => {
       refusal.value = "";
       session.value = { ...about, key, id };
+      keyName.value = id === null ? about.caller.name : "console";
     });
+    if (id === null) void learnName();
   } catch (error) {
     useKey("", () => {});
     throw error;
