@@ -72,7 +72,7 @@ class Joined(Struct, frozen=True, gc=False):
 
     `keys` and `values` are JSON strings: of the packed keys, whose parts have no backslash and no NUL, and of the
     values. `facts`: the decimal `created_at` of each and, unless all three are None, `expires_at`, `refresh` and
-    `metadata`, with commas between them and nothing for None. `versionstamps`: see `kvasir.keys.versionstamp_text`.
+    `metadata`, with commas between them and nothing for None. `versionstamps` are decimal, too.
     """
 
     count: int

@@ -17,7 +17,7 @@ import msgspec
 from kvasir.engine import Engine
 from kvasir.engines.memory import MemoryEngine
 from kvasir.engines.sqlite import SqliteEngine
-from kvasir.keys import pack, parse_versionstamp
+from kvasir.keys import pack
 from kvasir.limits import Limits
 from kvasir.model import (
     Alias,
@@ -208,7 +208,7 @@ def _entry_of(key: bytes, value: bytes, facts: bytes, versionstamp: bytes) -> En
     return Entry(
         key,
         value,
-        parse_versionstamp(versionstamp.decode()),
+        int(versionstamp),
         0,
         int(created_at),
         int(expires_at) if expires_at else None,
