@@ -44,8 +44,13 @@ class Secured:
         return socket.create_connection(("127.0.0.1", self.server.nemesis_port), timeout=30)
 
     def serves(self) -> bool:
-        with client(self.url, ssl=self.tls) as other:
-            return bool(other.ask(ALL.decode())["SH_INFO_ALL_RSP"])
+        """Whether it answers. Of a thousand connections to a busy machine, aiofastnet 1.2.0 passes on of one nothing of
+        what comes right behind the handshake, so that it ends in time as one that says nothing: then another is made.
+        """
+        for _ in range(3):
+            with contextlib.suppress(InvalidMessage), client(self.url, ssl=self.tls) as other:
+                return bool(other.ask(ALL.decode())["SH_INFO_ALL_RSP"])
+        return False
 
 
 @contextlib.contextmanager
