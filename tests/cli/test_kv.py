@@ -21,17 +21,6 @@ from tests.support.http_client import client as client_of_http
 from tests.support.kv import Kv
 from tests.support.serving import KVASIR, Server, free_ports, serving, wait_until
 
-_names = itertools.count(1)
-
-
-@pytest.fixture
-def kv(server: Server, tmp_path: Path) -> Kv:
-    """The commands, on a prefix-free store of their own."""
-    name = f"kv-{next(_names)}"
-    with Client(server.url, key=server.key) as client:
-        client.create_store(name)
-    return Kv(server, name, tmp_path)
-
 
 @pytest.mark.parametrize("text", ["9.50", '{"b": 1, "a": [1e2]}', '"\\u00e9"', "null", '"é"'])
 def test_get_prints_the_stored_bytes_and_nothing_else(kv: Kv, text: str) -> None:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from kvasir_client import Client
 
 from tests.support.kv import Kv
 from tests.support.serving import KVASIR, Server
 
-_names = itertools.count(1)
-
 #: No variable that names a server or an access key
 UNNAMED = {"KVASIR_URL": "", "KVASIR_KEY": ""}
-
-
-@pytest.fixture
-def kv(server: Server, tmp_path: Path) -> Kv:
-    """The commands, on a store of their own."""
-    name = f"surroundings-{next(_names)}"
-    with Client(server.url, key=server.key) as client:
-        client.create_store(name)
-    return Kv(server, name, tmp_path)
 
 
 def test_an_address_that_is_none(kv: Kv) -> None:

@@ -233,6 +233,18 @@ class Leaky:
         await self._engine.load(space, self._leak(entries))
 
 
+def giving_out(engine: Engine, at: int, error: KvasirError) -> Leaky:
+    """An engine that fails from the n-th load on."""
+    calls = itertools.count(1)
+
+    def leak(entries: Sequence[Entry]) -> list[Entry]:
+        if next(calls) >= at:
+            raise error
+        return list(entries)
+
+    return Leaky(engine, leak)
+
+
 def but(entry: Entry, **changes: object) -> Entry:
     return msgspec.structs.replace(entry, **changes)
 
@@ -313,15 +325,8 @@ def test_the_next_run_makes_up_for_an_interruption_anywhere(
 
     async def story(old: Engine, new: Engine) -> None:
         await furnished(old, toys)
-        calls = itertools.count(1)
-
-        def gives_out(entries: Sequence[Entry]) -> list[Entry]:
-            if next(calls) == at:
-                raise Unavailable("gone")
-            return list(entries)
-
         with pytest.raises(Unavailable, match="gone"):
-            await toys.fill(old, Leaky(new, gives_out))  # type: ignore[arg-type]
+            await toys.fill(old, giving_out(new, at, Unavailable("gone")))  # type: ignore[arg-type]
         there_already = (await new.stats()).entries
         report = await toys.fill(old, new)
         assert report.differences == []
@@ -349,15 +354,8 @@ def test_a_target_that_gives_out_half_way_is_told_to_be_incomplete(
 
     async def story(old: Engine, new: Engine) -> None:
         await furnished(old, toys)
-        calls = itertools.count(1)
-
-        def gives_out(entries: Sequence[Entry]) -> list[Entry]:
-            if next(calls) > 2:
-                raise error
-            return list(entries)
-
         with pytest.raises(Unavailable) as caught:
-            await toys.fill(old, Leaky(new, gives_out))  # type: ignore[arg-type]
+            await toys.fill(old, giving_out(new, 3, error))  # type: ignore[arg-type]
         assert caught.value.message.startswith(f"{told} incomplete")
         assert "nothing was written" not in caught.value.message
         assert (await new.stats()).entries > 40

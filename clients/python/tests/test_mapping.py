@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kvasir_client import Client, Store
+from kvasir_client import Client, Invalid, Store
 from kvasir_client.mapping import StoreMapping
 
 from tests.support.serving import Server
@@ -81,6 +81,15 @@ def test_keys_that_no_entry_can_have(mapping: StoreMapping) -> None:
         for failing in (mapping.__getitem__, mapping.__delitem__, mapping.pop):
             with pytest.raises(KeyError):
                 failing(key)
+
+
+def test_a_failure_to_ask_is_no_absent_key(server: Server) -> None:
+    client = Client(server.url, key=server.key)
+    mapping = StoreMapping(client.store(server.store))
+    client.close()
+    for ask in (mapping.get, mapping.pop, mapping.__contains__, mapping.__delitem__):
+        with pytest.raises(Invalid, match="closed"):
+            ask("k")
 
 
 def test_clearing_leaves_an_entry_that_comes_meanwhile(kv: Store) -> None:

@@ -29,9 +29,17 @@ class StoreMapping(MutableMapping[Key, Any]):
 
     def _get(self, key: Key, *, extend: bool) -> Entry | None:
         """The entry of a key; None also of one that no entry can have."""
+        whole = self._possible(key)
         try:
-            return self._store.get(self._whole(key), extend=extend)
-        except (Invalid, TooLarge):
+            return None if whole is None else self._store.get(whole, extend=extend)
+        except TooLarge:
+            return None
+
+    def _possible(self, key: Key) -> tuple[str, ...] | None:
+        """The whole key; None: no entry can have it. A failure to ask the server is no such answer."""
+        try:
+            return self._whole(key)
+        except Invalid:
             return None
 
     def __getitem__(self, key: Key) -> Any:
@@ -44,9 +52,10 @@ class StoreMapping(MutableMapping[Key, Any]):
         self._store.set(self._whole(key), value)
 
     def __delitem__(self, key: Key) -> None:
+        whole = self._possible(key)
         try:
-            there = self._store.delete(self._whole(key))
-        except (Invalid, TooLarge):
+            there = whole is not None and self._store.delete(whole)
+        except TooLarge:
             there = False
         if not there:
             raise KeyError(key)
