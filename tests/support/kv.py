@@ -128,11 +128,15 @@ class Terminal:
         self.shown += piece.decode(errors="replace").replace("\r\n", "\n")
         return bool(piece)
 
-    def end(self) -> int:
-        """Read until it ends; its exit status."""
+    def end(self, again: str = "") -> int:
+        """Read until it ends; its exit status. Types `again` every few seconds meanwhile."""
         deadline = time.monotonic() + PATIENCE_SECONDS
+        repeat = time.monotonic() + AGAIN_SECONDS
         while self._read():
             assert time.monotonic() < deadline, f"it does not end: {self.shown!r}"
+            if again and time.monotonic() > repeat:
+                self.type(again)
+                repeat = time.monotonic() + AGAIN_SECONDS
         if self._status is None:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         return self._status
