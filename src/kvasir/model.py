@@ -68,11 +68,11 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Joined(Struct, frozen=True, gc=False):
-    """Entries column by column, which costs less than an object each; FF is between the entries.
+    """Entries column by column, which costs less than an object each.
 
-    `keys` and `values` are JSON strings: of the packed keys, whose parts have no backslash and no NUL, and of the
-    values. `facts`: the decimal `created_at` of each and, unless all three are None, `expires_at`, `refresh` and
-    `metadata`, with commas between them and nothing for None. `versionstamps` are decimal, too.
+    Between `keys`, which are packed, there is DEL, which is in none of them; between `values` RS (1E), which is in no
+    JSON. `facts`, with FF between them: the decimal `created_at` of each and, unless all three are None, `expires_at`,
+    `refresh` and `metadata`, with commas between them and nothing for None. `versionstamps`: decimal, with commas.
     """
 
     count: int

@@ -178,7 +178,18 @@ def test_a_scan_gives_whole_entries_in_key_order(lab: Lab) -> None:
     lab.run(story)
 
 
-ODD = ["key", "NUL", "02", "backslash", "value", "escaped 00", "escaped 02", "long value", "long metadata"]
+ODD = [
+    "key",
+    "NUL",
+    "02",
+    "backslash",
+    "value",
+    "escaped 00",
+    "escaped 02",
+    "escaped 1e",
+    "long value",
+    "long metadata",
+]
 
 
 @pytest.mark.parametrize("odd", [None, *ODD, "all"])
@@ -200,6 +211,8 @@ def test_a_scan_gives_every_entry_whatever_it_is_like(lab: Lab, odd: str | None)
             puts[12] = put(k("k", "0012"), b'"\\u0000"', metadata=b'{"m":"\\u0000"}')
         if odd in ("escaped 02", "all"):
             puts[13] = put(k("k", "0013"), b'"\\u0002"', metadata=b'{"m":"\\u0002"}')
+        if odd in ("escaped 1e", "all"):
+            puts[14] = put(k("k", "0014\x1e"), b'"\\u001e"', metadata=b'{"m":"\\u001e"}')
         if odd in ("backslash", "all"):
             puts[10] = put(k("k", "0010", "\\u0000\x02", "\\", ""))
         if odd in ("value", "all"):

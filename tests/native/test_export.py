@@ -299,7 +299,7 @@ def test_a_viewer_exports_and_does_not_import(kv: Client, server: Server) -> Non
     assert refusal(kv.http.post("spaces/01HF0000000000000000000000/import"))[:2] == (404, "store_not_found")
 
 
-ODD = st.text(st.sampled_from('\x00\x01\x02\x03\\u0"n\n\x7fäé\u2028/,[]'), max_size=8)
+ODD = st.text(st.sampled_from('\x00\x01\x02\x03\x1e\\u01e"n\n\x7fäé\u2028/,[]'), max_size=8)
 
 
 PARTS = st.lists(ODD | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), min_size=1, max_size=3)
@@ -308,6 +308,7 @@ FOUND = st.lists(st.tuples(PARTS, ODD, st.booleans()), min_size=1, max_size=5)
 
 
 @given(FOUND)
+@example([(["k"], "what is between \x1e values", False), (["l"], "and \\u001e spelt out", True)])
 def test_entries_that_are_rendered_together_are_as_one_by_one(found: list[tuple[list[str], str, bool]]) -> None:
     batch = [
         Entry(
@@ -335,13 +336,22 @@ def test_entries_that_are_rendered_together_are_as_one_by_one(found: list[tuple[
 def test_an_instant_among_joined_entries_is_as_in_any_answer(instant: str) -> None:
     facts = f"{instant},{instant},,".encode()
     entry = Entry(pack(["k"]), b"1", 5, 0, int(instant), int(instant))
-    assert exporting.joined_lines(Joined(1, b'"\\u0002k\\u0000"', b'"1"', facts, b"%020x" % 5)) == exporting.lines(
-        [entry]
-    )
+    assert exporting.joined_lines(Joined(1, pack(["k"]), b"1", facts, b"5")) == exporting.lines([entry])
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\r", "\t", "\r\n"])
+def test_whitespace_in_joined_values_is_told_as_it_is(space: str) -> None:
+    values = [b"1", b'["a",%b2]' % space.encode()]
+    keys = [pack([str(n)]) for n in range(len(values))]
+    batch = Joined(len(values), b"\x7f".join(keys), b"\x1e".join(values), b"5\xff5", b"5,6")
+    entries = [Entry(key, value, 5 + n, 0, 5) for n, (key, value) in enumerate(zip(keys, values, strict=True))]
+    assert exporting.joined_lines(batch) == b"".join(b"{%b}\n" % exporting.members(entry) for entry in entries)
 
 
 @settings(max_examples=40)
 @given(FOUND)
+@example([(["k"], "what is between \x1e values", False), (["l"], "and \\u001e spelt out", True)])
+@example([(["k\x7f"], "what is between keys", False), (["l"], "", False)])
 @example([(["\\u0000\x02"], "a backslash, u0000 and 02", True)])
 @example([(["a", "\\"], "an escaped backslash, and the start of the next key", False)])
 def test_lines_that_the_database_joins_are_as_one_by_one(found: list[tuple[list[str], str, bool]]) -> None:

@@ -194,8 +194,8 @@ async def joined(engine: Engine, space: int, key_range: KeyRange | None = None) 
 def _entries_of(batch: list[Entry] | Joined) -> list[Entry]:
     if not isinstance(batch, Joined):
         return [unnumbered(entry) for entry in batch]
-    columns = (batch.keys[1:-1], batch.values[1:-1], batch.facts, batch.versionstamps)
-    rows = zip(*(column.split(b"\xff") for column in columns), strict=True)
+    columns = ((batch.keys, b"\x7f"), (batch.values, b"\x1e"), (batch.facts, b"\xff"), (batch.versionstamps, b","))
+    rows = zip(*(column.split(between) for column, between in columns), strict=True)
     entries = [_entry_of(*row) for row in rows]
     assert len(entries) == batch.count
     return entries
@@ -204,7 +204,6 @@ def _entries_of(batch: list[Entry] | Joined) -> list[Entry]:
 def _entry_of(key: bytes, value: bytes, facts: bytes, versionstamp: bytes) -> Entry:
     created_at, *others = facts.split(b",", 3)
     expires_at, refresh, metadata = others or [b""] * 3
-    key, value = (msgspec.json.decode(b'"%b"' % text, type=str).encode() for text in (key, value))
     return Entry(
         key,
         value,

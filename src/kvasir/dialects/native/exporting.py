@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from kvasir.dialects.http import Response, Stream
+from kvasir.dialects.json_keys import DEL, insides
 from kvasir.dialects.native import listings, problems, rendering, streams
 from kvasir.dialects.native.calls import Call, Services
 from kvasir.dialects.native.problems import HEADERS
@@ -26,11 +27,16 @@ TOGETHER = 100
 #: Unix milliseconds have so many digits from 2001 to 2286.
 DIGITS = 13
 
-#: What is between entries in `Joined`
-FF = b"\xff"
+#: What is between values
+RS = b"\x1e"
 
-#: Hardly any text has it.
-DEL = b"\x7f"
+#: What a string of JSON has to escape, of all that JSON itself may have, besides quotes.
+ESCAPED = (b"\\", b"\n", b"\r", b"\t")
+
+NUMBERS = msgspec.json.Decoder(list[int])
+
+#: What is between facts in `Joined`
+FF = b"\xff"
 
 #: What a line tells of an entry besides key and text, up to the versionstamp
 FACTS_TOLD = b'"metadata":%b,"refresh":%b,"created_at":%b,"expires_at":%b,"versionstamp":"'
@@ -74,18 +80,20 @@ async def _pieces(
     yield b'{"end":{"entries":%d}}\n' % count
 
 
-#: A line as `members` has it; what is empty are its key, text, facts and versionstamp.
-LINE = [b'{"key":["', b"", b'"],"text":"', b"", b"", b"", b'"}\n']
+#: Lines as `members` has them; what is empty are key, text, facts and versionstamp.
+LINE = [b'"}\n{"key":["', b"", b'"],"text":"', b"", b"", b""]
 
 
 def joined_lines(batch: Joined) -> bytes:
     """Each entry as one line, without a step of the interpreter for each."""
     pieces = LINE * batch.count
-    keys = batch.keys[len(b'"\\u0002') : -len(b'\\u0000"')].replace(b"\\u0000\\u0002", b'","')
-    pieces[1::7] = keys.split(b"\\u0000\xff\\u0002")
-    pieces[3::7] = batch.values[1:-1].split(FF)
-    pieces[4::7] = map(FACTS.__getitem__, batch.facts.split(FF))
-    pieces[5::7] = _hex(batch.versionstamps)
+    pieces[1::6] = insides(batch.keys)
+    pieces[3::6] = _texts(batch.values, batch.count)
+    pieces[4::6] = map(FACTS.__getitem__, batch.facts.split(FF))
+    pieces[5::6] = _hex(batch.versionstamps)
+    # The end of each line is the beginning of the next one.
+    pieces[0] = LINE[0].removeprefix(b'"}\n')
+    pieces.append(b'"}\n')
     return b"".join(pieces)
 
 
@@ -94,7 +102,7 @@ def _hex(versionstamps: bytes) -> list[bytes]:
 
     Made together: the database takes twice as long for a text of 20 digits as for a decimal one.
     """
-    numbers = list(map(int, versionstamps.split(FF)))
+    numbers = NUMBERS.decode(b"[%b]" % versionstamps)
     return struct.pack(f">{len(numbers)}Q", *numbers).hex(",", 8).encode().split(b",")
 
 
@@ -135,22 +143,21 @@ FACTS = Facts()
 
 def lines(batch: Sequence[Entry]) -> bytes:
     """Each entry as one line. In half the time that one after the other takes: keys and texts are encoded together."""
-    keys, values = DEL.join([entry.key for entry in batch]), DEL.join([entry.value for entry in batch])
-    if not keys.count(DEL) == values.count(DEL) == len(batch) - 1:
+    keys = DEL.join([entry.key for entry in batch])
+    if keys.count(DEL) != len(batch) - 1:
         return b"".join([b"{%b}\n" % members(entry) for entry in batch])
-    texts = rendering.json(values.decode())[1:-1].split(DEL)
-    pairs = zip(_keys(keys), texts, batch, strict=True)
-    return b"".join([b'{"key":["%b"],"text":"%b",%b}\n' % (key, text, _facts(entry)) for key, text, entry in pairs])
+    texts = _texts(RS.join([entry.value for entry in batch]), len(batch))
+    told = zip(insides(keys), texts, batch, strict=True)
+    return b"".join([b'{"key":["%b"],"text":"%b",%b}\n' % (key, text, _facts(entry)) for key, text, entry in told])
 
 
-def _keys(joined: bytes) -> list[bytes]:
-    """The parts of each key as JSON, without the first and the last quote."""
-    # In a packed key, 00 is followed by 02, or by FF where the text has it.
-    if b"\\" in joined or b"\x00\xff" in joined:
-        return [rendering.json(unpack(key))[2:-2] for key in joined.split(DEL)]
-    # Where no text has a backslash, each one begins an escape.
-    keys = rendering.json(joined.decode())[1:-1]
-    return keys[6:-6].replace(b"\\u0000\\u0002", b'","').split(b"\\u0000\x7f\\u0002")
+def _texts(joined: bytes, count: int) -> list[bytes]:
+    """So many values as JSON strings without the quotes. RS is between them."""
+    if not any(map(joined.__contains__, ESCAPED)):
+        return joined.replace(b'"', b'\\"').split(RS)
+    told = rendering.json(joined.decode())[1:-1].split(b"\\u001e")
+    # Unless any of them has it with a backslash of its own before that
+    return told if len(told) == count else [rendering.json(text.decode())[1:-1] for text in joined.split(RS)]
 
 
 def members(entry: Entry, *, text: bool = True) -> bytes:

@@ -47,40 +47,26 @@ CACHE_KIBIBYTES = 512
 #: So many batches are read together, and none more once they have so many bytes: to hand some over takes 0.2 ms.
 TOGETHER, TOGETHER_BYTES = 24, 2 * SCAN_BYTES
 
-#: Batches that one step of SQLite makes: behind each step the thread waits for the interpreter's lock, as long as two
-#: hundred entries take.
-A_STEP = 4
-
-#: `%s`: where it begins
 WHERE = f"""
     FROM entry INDEXED BY entry_key
-    WHERE space = :space AND key %s AND key < :end AND {ALIVE} ORDER BY key LIMIT :limit"""
+    WHERE space = :space AND key >= :start AND key < :end AND {ALIVE} ORDER BY key LIMIT :limit"""
 
-FROM_START = ">= :start"
+SCAN = f"SELECT {ENTRY} {WHERE}"
 
-SCAN = f"SELECT {ENTRY} {WHERE % FROM_START}"
-
-#: Entries as `Joined` has them. FF is in no text. To join columns costs less than to join the fields of each row, and
-#: to make a whole column JSON less than each value. What is too long is left out, and makes `count(short)` less.
+#: Entries as `Joined` has them, and whether any of them is too long for it. To join columns costs less than to join the
+#: fields of each row.
 BATCH = f"""
-    SELECT count(*), count(short), max(key) AS last,
-        CAST(json_quote(group_concat(key, x'ff')) AS BLOB), CAST(json_quote(group_concat(short, x'ff')) AS BLOB),
+    SELECT count(*), max(long), max(key) AS last,
+        CAST(group_concat(key, x'7f') AS BLOB), CAST(group_concat(iif(long, NULL, value), x'1e') AS BLOB),
         CAST(group_concat(iif(expires_at IS NULL AND refresh IS NULL AND metadata IS NULL, created_at,
             concat(created_at, ',', expires_at, ',', refresh, ',', metadata)), x'ff') AS BLOB),
-        CAST(group_concat(versionstamp, x'ff') AS BLOB)
+        CAST(group_concat(versionstamp) AS BLOB)
     FROM (
-        SELECT {ENTRY}, iif(length(value) > {JOINED_BYTES} OR length(metadata) > {JOINED_BYTES}, NULL, value) AS short
+        SELECT {ENTRY}, (length(value) > {JOINED_BYTES} OR length(metadata) > {JOINED_BYTES}) AS long
         {WHERE}
     )"""  # noqa: S608
 
-COLUMNS = 7
-
-#: Each batch begins behind the one before it.
-_STEPS = [
-    f"batch{n} AS MATERIALIZED ({BATCH % (f'> (SELECT last FROM batch{n - 1})' if n else FROM_START)})"  # noqa: S608
-    for n in range(A_STEP)
-]
-JOIN = f"WITH {', '.join(_STEPS)} SELECT * FROM {', '.join(f'batch{n}' for n in range(A_STEP))}"  # noqa: S608
+DEL = b"\x7f"
 
 Run = Callable[[Callable[[], T]], asyncio.Future[T]]
 
@@ -172,33 +158,26 @@ class _Scan:
                     self._connection.execute("BEGIN")
                 found: list[list[Entry] | Joined] = []
                 size = 0
-                while len(found) < TOGETHER and size < TOGETHER_BYTES and (batches := self._read(self._connection)):
-                    found += batches
-                    size += sum(map(_size, batches))
+                while len(found) < TOGETHER and size < TOGETHER_BYTES and (batch := self._read(self._connection)):
+                    found.append(batch)
+                    size += _size(batch)
                 return found
         finally:
             if self._ended is not None:
                 self.end(self._ended)
 
-    def _read(self, connection: apsw.Connection) -> list[list[Entry] | Joined]:
+    def _read(self, connection: apsw.Connection) -> list[Entry] | Joined | None:
         if not self._joined:
-            entries = self._entries(connection)
-            return [entries] if entries else []
+            return self._entries(connection)
         # There is no other row to ask for: each step gives up the interpreter's lock, and has to get it back.
-        row = next(connection.execute(JOIN, self._values))
-        found: list[list[Entry] | Joined] = []
-        for at in range(0, A_STEP * COLUMNS, COLUMNS):
-            count, short, last, keys, *others = row[at : at + COLUMNS]
-            if not count:
-                break
-            # A part with NUL in it has FF behind that; of a backslash and what follows it, JSON could make a false end.
-            if short != count or keys.count(b"\xff") != count - 1 or b"\\\\" in keys:
-                found.append(self._entries(connection))
-                break
-            batch = Joined(count, keys, *others)
-            found.append(batch)
-            self._values |= {"start": last + b"\x00", "limit": min(JOINED, TEXT_BYTES * count // _size(batch) + 1)}
-        return found
+        count, long, last, keys, *others = next(connection.execute(BATCH, self._values))
+        if not count:
+            return None
+        if long or keys.count(DEL) != count - 1:
+            return self._entries(connection)
+        batch = Joined(count, keys, *others)
+        self._values |= {"start": last + b"\x00", "limit": min(JOINED, TEXT_BYTES * count // _size(batch) + 1)}
+        return batch
 
     def _entries(self, connection: apsw.Connection) -> list[Entry]:
         entries: list[Entry] = []
