@@ -231,3 +231,20 @@ def test_a_scan_gives_every_entry_whatever_it_is_like(lab: Lab, odd: str | None)
         assert [entry.key for entry in await scanned(engine, space, upto)] == [put.key for put in puts[3:1_100]]
 
     lab.run(story)
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_a_scan_goes_on_behind_many_that_have_expired(lab: Lab, odd: bool) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        puts = [put(k(f"{n:04}"), ttl=None if n % 900 == 8 else 9) for n in range(2_703)]
+        if odd:  # read one by one, on from where others were joined
+            puts[908] = put(k("0908\x7f"))
+        await commit(engine, space, *puts)
+        lab.clock.now += 9
+        left = [puts[n].key for n in (8, 908, 1_808)]
+        assert [entry.key for entry in await joined(engine, space)] == left
+        assert [entry.key for entry in await scanned(engine, space)] == left
+        assert [entry.key for entry in await joined(engine, space, KeyRange(k("0010"), k("1500")))] == left[1:2]
+
+    lab.run(story)

@@ -47,24 +47,26 @@ CACHE_KIBIBYTES = 512
 #: So many batches are read together, and none more once they have so many bytes: to hand some over takes 0.2 ms.
 TOGETHER, TOGETHER_BYTES = 24, 2 * SCAN_BYTES
 
-WHERE = f"""
-    FROM entry INDEXED BY entry_key
-    WHERE space = :space AND key >= :start AND key < :end AND {ALIVE} ORDER BY key LIMIT :limit"""
+FROM = "FROM entry INDEXED BY entry_key WHERE space = :space AND key >= :start"
 
-SCAN = f"SELECT {ENTRY} {WHERE}"
+SCAN = f"SELECT {ENTRY} {FROM} AND key < :end AND {ALIVE} ORDER BY key LIMIT :limit"
 
-#: Entries as `Joined` has them, and whether any of them is too long for it. To join columns costs less than to join the
-#: fields of each row.
+#: Entries as `Joined` has them, with the key that the next ones begin at, and whether any is too long: it is left out.
+#: To join columns costs less than to join the fields of each row, and to look for the end beforehand less than a limit.
 BATCH = f"""
-    SELECT count(*), max(long), max(key) AS last,
-        CAST(group_concat(key, x'7f') AS BLOB), CAST(group_concat(iif(long, NULL, value), x'1e') AS BLOB),
-        CAST(group_concat(iif(expires_at IS NULL AND refresh IS NULL AND metadata IS NULL, created_at,
-            concat(created_at, ',', expires_at, ',', refresh, ',', metadata)), x'ff') AS BLOB),
+    WITH bound AS MATERIALIZED (
+        SELECT ifnull((SELECT key {FROM} AND key < :end ORDER BY key LIMIT 1 OFFSET :limit), :end) AS key
+    )
+    SELECT count(*), (SELECT key FROM bound), max(length(value) > {JOINED_BYTES} OR length(metadata) > {JOINED_BYTES}),
+        CAST(group_concat(key, x'7f') AS BLOB),
+        CAST(group_concat(iif(length(value) > {JOINED_BYTES}, NULL, value), x'1e') AS BLOB),
+        CAST(group_concat(
+            iif(expires_at IS NULL AND refresh IS NULL AND metadata IS NULL, created_at,
+                iif(length(metadata) > {JOINED_BYTES}, NULL,
+                    concat(created_at, ',', expires_at, ',', refresh, ',', metadata))),
+            x'ff') AS BLOB),
         CAST(group_concat(versionstamp) AS BLOB)
-    FROM (
-        SELECT {ENTRY}, (length(value) > {JOINED_BYTES} OR length(metadata) > {JOINED_BYTES}) AS long
-        {WHERE}
-    )"""  # noqa: S608
+    {FROM} AND key < (SELECT key FROM bound) AND {ALIVE}"""  # noqa: S608
 
 DEL = b"\x7f"
 
@@ -138,7 +140,7 @@ class _Scan:
         self._path = path
         self._joined = joined
         #: Of the statements; `start` moves behind what has been read.
-        self._values = {"space": space, "start": start, "end": end, "now": now, "limit": FIRST}
+        self._values: dict[str, Any] = {"space": space, "start": start, "end": end, "now": now, "limit": FIRST}
         self._connection: apsw.Connection | None = None
         self._ended: str | None = None
         self._lock = threading.Lock()
@@ -169,14 +171,17 @@ class _Scan:
     def _read(self, connection: apsw.Connection) -> list[Entry] | Joined | None:
         if not self._joined:
             return self._entries(connection)
-        # There is no other row to ask for: each step gives up the interpreter's lock, and has to get it back.
-        count, long, last, keys, *others = next(connection.execute(BATCH, self._values))
+        count, values = 0, self._values
+        while not count and values["start"] < values["end"]:
+            # There is no other row to ask for: each step gives up the interpreter's lock, and has to get it back.
+            count, upto, long, keys, *others = next(connection.execute(BATCH, values))
+            if long or (count and keys.count(DEL) != count - 1):
+                return self._entries(connection)
+            values["start"] = upto
         if not count:
             return None
-        if long or keys.count(DEL) != count - 1:
-            return self._entries(connection)
         batch = Joined(count, keys, *others)
-        self._values |= {"start": last + b"\x00", "limit": min(JOINED, TEXT_BYTES * count // _size(batch) + 1)}
+        values["limit"] = min(JOINED, TEXT_BYTES * count // _size(batch) + 1)
         return batch
 
     def _entries(self, connection: apsw.Connection) -> list[Entry]:
