@@ -174,13 +174,13 @@ FIXED: dict[str, tuple[Row, ...]] = {
         ),
         (
             "engines.paging:SCAN_ENTRIES",
-            "Number of entries of an export that are read at a time",
+            "Number of entries of an export that are read at a time, on PostgreSQL",
             "count",
             "the next batch has them",
         ),
         (
             "engines.paging:SCAN_BYTES",
-            "Size of the values of an export that are read at a time",
+            "Size of the values in one batch of an export",
             "bytes",
             "the next batch has them",
         ),

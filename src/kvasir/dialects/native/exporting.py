@@ -30,7 +30,7 @@ DIGITS = 13
 #: What is between values
 RS = b"\x1e"
 
-#: What a string of JSON has to escape, of all that JSON itself may have, besides quotes.
+#: What JSON may have, besides quotes, that has to be escaped in a JSON string
 ESCAPED = (b"\\", b"\n", b"\r", b"\t")
 
 NUMBERS = msgspec.json.Decoder(list[int])
@@ -156,7 +156,7 @@ def _texts(joined: bytes, count: int) -> list[bytes]:
     if not any(map(joined.__contains__, ESCAPED)):
         return joined.replace(b'"', b'\\"').split(RS)
     told = rendering.json(joined.decode())[1:-1].split(b"\\u001e")
-    # Unless any of them has it with a backslash of its own before that
+    # A value that spells out \u001e itself makes too many parts: then one by one.
     return told if len(told) == count else [rendering.json(text.decode())[1:-1] for text in joined.split(RS)]
 
 

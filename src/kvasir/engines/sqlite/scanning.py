@@ -51,8 +51,9 @@ FROM = "FROM entry INDEXED BY entry_key WHERE space = :space AND key >= :start"
 
 SCAN = f"SELECT {ENTRY} {FROM} AND key < :end AND {ALIVE} ORDER BY key LIMIT :limit"
 
-#: Entries as `Joined` has them, with the key that the next ones begin at, and whether any is too long: it is left out.
-#: To join columns costs less than to join the fields of each row, and to look for the end beforehand less than a limit.
+#: Entries as `Joined` has them, with the key that the next ones begin at, and whether any value or metadata is too
+#: long; that is left out of its column, so that such a batch is of no use. To join columns costs less than to join the
+#: fields of each row, and to look for the end beforehand less than a LIMIT around the rows.
 BATCH = f"""
     WITH bound AS MATERIALIZED (
         SELECT ifnull((SELECT key {FROM} AND key < :end ORDER BY key LIMIT 1 OFFSET :limit), :end) AS key
@@ -139,6 +140,8 @@ class _Scan:
         start, end = bounds(key_range)
         self._path = path
         self._joined = joined
+        #: Whether some of those that were read one by one are too long to be joined.
+        self._apart = False
         #: Of the statements; `start` moves behind what has been read.
         self._values: dict[str, Any] = {"space": space, "start": start, "end": end, "now": now, "limit": FIRST}
         self._connection: apsw.Connection | None = None
@@ -169,20 +172,27 @@ class _Scan:
                 self.end(self._ended)
 
     def _read(self, connection: apsw.Connection) -> list[Entry] | Joined | None:
-        if not self._joined:
+        if not self._joined or self._apart:
             return self._entries(connection)
-        count, values = 0, self._values
-        while not count and values["start"] < values["end"]:
+        values = self._values
+        while values["start"] < values["end"]:
+            if self._ended is not None:
+                raise snapshot_ended(self._ended)
             # There is no other row to ask for: each step gives up the interpreter's lock, and has to get it back.
             count, upto, long, keys, *others = next(connection.execute(BATCH, values))
             if long or (count and keys.count(DEL) != count - 1):
+                values["limit"] = FIRST
                 return self._entries(connection)
+            if count:
+                batch = Joined(count, keys, *others)
+                size = _size(batch)
+                values["limit"] = min(JOINED, TEXT_BYTES * count // size + 1)
+                if size > TEXT_BYTES * 4 and count > 1:
+                    continue  # too much at a time: as many again as fit, from the same start
+                values["start"] = upto
+                return batch
             values["start"] = upto
-        if not count:
-            return None
-        batch = Joined(count, keys, *others)
-        values["limit"] = min(JOINED, TEXT_BYTES * count // _size(batch) + 1)
-        return batch
+        return None
 
     def _entries(self, connection: apsw.Connection) -> list[Entry]:
         entries: list[Entry] = []
@@ -197,6 +207,8 @@ class _Scan:
         cursor.close(True)
         if entries:
             self._values["start"] = entries[-1].key + b"\x00"
+        # To try again to join them would be to read all of this, and more, a second time.
+        self._apart = any(max(len(each.value), len(each.metadata or b"")) > JOINED_BYTES for each in entries)
         return entries
 
     def end(self, why: str) -> None:
