@@ -69,7 +69,8 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
         local = commands("console", "--print", "--url", server.url).stdout.strip().partition("=")[2]
         exchanged = [_exchange(server, code) for code in (link, local, link, "A" * 43)]
         by_command = commands("key", "create", "--name", "x", "--role", "viewer")
-        token = commands("store", "share", store["id"], "--session", "shared").stdout.strip()
+        token = commands("store", "share", "a-name", "--session", "shared").stdout.strip()
+        commands("store", "unshare", store["name"], "--session", "shared")
         commands("key", "revoke", made["id"])
         commands("store", "delete", store["id"], "--yes")
         server.stop()
@@ -89,6 +90,7 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
         ("console-link.exchange", f"a link of {by_person}", "done"),
         ("key.create", by_person, "done"),
         ("space.share", by_person, "done"),
+        ("space.unshare", by_person, "done"),
         ("key.revoke", by_person, "done"),
         ("space.end", by_person, "done"),
         ("key.revoke", by_person, "refused"),
@@ -99,6 +101,7 @@ def test_servers_and_commands_write_the_same_file_and_never_a_secret(tmp_path: P
     found = lines(file)
     assert [line["subject"] for line in found[:2]] == ["", made["id"]]
     assert {line["subject"] for line in found if line["act"] == "console-link.create"} == {""}
+    assert {line["subject"] for line in found if line["act"].endswith("share")} == {store["id"]}
     assert [answer.status_code for answer in exchanged] == [201, 201, 401, 401]
     consoles = [answer.json() for answer in exchanged[:2]]
     given = [line["subject"] for line in found if line["act"] == "console-link.exchange"]

@@ -86,11 +86,12 @@ def share(
 ) -> None:
     """Let clients of the NemesisDB API open a store or an application as a shared session, and print its token."""
 
+    space = _find_shareable(where, store)
+
     async def work(database: Database) -> str:
-        space = await _find_shareable(database, store)
         return await sessions.share(database.engine, database.store.limits, space, session)
 
-    typer.echo(where.administer(work, act=("space.share", store)))
+    typer.echo(where.administer(work, act=("space.share", space.id)))
 
 
 @located
@@ -101,21 +102,24 @@ def unshare(
 ) -> None:
     """Undo `store share`. The last name takes the token with it; the store stays."""
 
-    async def work(database: Database) -> Space:
-        space = await _find_shareable(database, store)
-        await sessions.unshare(database.engine, space, session)
-        return space
+    space = _find_shareable(where, store)
 
-    space = where.administer(work, act=("space.unshare", store))
+    async def work(database: Database) -> None:
+        await sessions.unshare(database.engine, space, session)
+
+    where.administer(work, act=("space.unshare", space.id))
     typer.echo(f"{space.id} is no longer shared as {session!r}", err=True)
 
 
-async def _find_shareable(database: Database, name_or_id: str) -> Space:
-    application = await database.engine.resolve(applications.by_name(database.operator.organisation, name_or_id))
-    space = application or await stores.find(database.store, database.operator, name_or_id)
-    if space.kind == "session":
-        raise NotFound(f"{name_or_id!r} is a session; only stores and applications can be shared")
-    return space
+def _find_shareable(where: Where, name_or_id: str) -> Space:
+    async def find(database: Database) -> Space:
+        application = await database.engine.resolve(applications.by_name(database.operator.organisation, name_or_id))
+        space = application or await stores.find(database.store, database.operator, name_or_id)
+        if space.kind == "session":
+            raise NotFound(f"{name_or_id!r} is a session; only stores and applications can be shared")
+        return space
+
+    return where.administer(find, writes=False)
 
 
 def _end_of(space: Space) -> str:
