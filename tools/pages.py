@@ -58,7 +58,7 @@ BODIES: tuple[tuple[str, str, str], ...] = (
     ("SetKV", "set_body_bytes", "`value_bytes` + `metadata_bytes` + 4,096"),
     ("DeleteKV, ListKV, CountKV, CreateStore", "query_body_bytes", "6 × `key_bytes` + `metadata_bytes` + 4,096"),
     ("BatchGetKV, BatchDeleteKV", "keys_body_bytes", "3 × `batch_keys` × `key_bytes` + a body of ListKV"),
-    ("BatchSetKV", "batch_body_bytes", "the same for keys, and `batch_keys` × a body of SetKV"),
+    ("BatchSetKV", "batch_body_bytes", "`batch_keys` × (6 × `key_bytes` + 4,096 + a body of SetKV) + 4,096"),
 )
 
 _BODIES_HEAD = """

@@ -1,4 +1,4 @@
-"""Logins as sessions of NemesisDB: whoever does nothing for an hour has to log in again."""
+"""Logins as sessions of NemesisDB: an hour after the login one has to log in again."""
 
 from __future__ import annotations
 

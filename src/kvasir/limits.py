@@ -94,7 +94,7 @@ class Limits:
         33_554_432, "bytes", "Total size of the values that one batch request reads", "`too_large`: ask for fewer keys"
     )
     body_bytes: int = row(
-        16_777_216, "bytes", "Size of one HTTP request body; most operations allow less, see below", TOO_LARGE
+        16_777_216, "bytes", "Size of one HTTP request body, but of an import; most operations allow less", TOO_LARGE
     )
     bodies_in_flight_bytes: int = row(
         134_217_728, "bytes", "Total size of the HTTP request bodies in the memory of one process", UNAVAILABLE
@@ -111,7 +111,9 @@ class Limits:
         "Total size of such answers on the streams of one connection of HTTP/2",
         UNAVAILABLE,
     )
-    body_seconds: float = row(30.0, "seconds", "Time to receive one HTTP request body", INVALID)
+    body_seconds: float = row(
+        30.0, "seconds", "Time to receive one HTTP request body; of an import, the next piece of it", INVALID
+    )
     connections: int = row(10_000, "count", "Number of open HTTP connections to one process", "further ones wait")
     head_bytes: int = row(65_536, "bytes", "Size of the head of one HTTP request", "HTTP 431", least=1_024, most=2**20)
     head_lines: int = row(100, "count", "Number of header lines of one HTTP request", "HTTP 431")
@@ -266,18 +268,21 @@ class WebSocketLimits:
         "HTTP 503: try again later; those before the upgrade are closed",
     )
     in_flight: int = row(
-        1_024, "count", "Number of messages not answered yet", "nothing more is read until half of them are answered"
+        1_024,
+        "count",
+        "Number of messages of one connection that are not answered yet",
+        "nothing more is read until half of them are answered",
     )
     in_flight_bytes: int = row(
         2_097_152,
         "bytes",
-        "Size of what has come since all messages were answered",
+        "Size of what has come on one connection since all its messages were answered",
         "nothing more is read until all of them are answered",
     )
     unread_bytes: int = row(
         16_777_216,
         "bytes",
-        "Total size of the replies that the client has not read yet",
+        "Total size of the replies that the client of one connection has not read yet",
         "the connection is closed with 1013",
     )
     all_unread_bytes: int = row(
@@ -323,7 +328,10 @@ class NemesisLimits:
     """The limits of the NemesisDB commands of one connection."""
 
     sessions_per_second: int = row(
-        1_000, "count", "Number of sessions that SH_NEW creates within one second", "status 103: try again"
+        1_000,
+        "count",
+        "Number of sessions that SH_NEW creates on one connection within one second",
+        "status 103: try again",
     )
     reply_bytes: int = row(8_388_608, "bytes", "Total size of the values in one reply", "status 42: ask for fewer keys")
     path_steps: int = row(
