@@ -101,20 +101,23 @@ class Watches:
         watcher.miss(until)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        has_committed = False
         while self._watchers:
             began = time.monotonic()
             self._poked.clear()
             try:
                 await self._renew()
-                await self._look()
+                await self._look(has_committed=has_committed)
             except KvasirError as error:
                 failures.log.debug("watches have to wait: %s", error.message)
             except Exception as error:  # a bug here must not leave those who watch in silence
                 failures.log.exception("changes could not be told")
                 self._watchers.end(KvasirError(f"the server failed to tell changes: {type(error).__name__}"))
             await asyncio.sleep(max(0.0, PAUSE_SECONDS - (time.monotonic() - began)) if self._poked.is_set() else 0)
-            timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._poked.set)
+            timer = loop.call_later(POLL_SECONDS, self._poked.set)
             await self._poked.wait()
+            has_committed = loop.time() < timer.when()
             timer.cancel()
         self._task = None
         self._queue.on_resolved = None
@@ -128,26 +131,33 @@ class Watches:
                 await self._pool.write_of(changelog.WATCH, space, self._now())
                 self._renewed[space] = now
 
-    async def _look(self) -> None:
+    async def _look(self, *, has_committed: bool) -> None:
         """Tell what has been committed since."""
         async with self._looking:
             watched = self._watchers.spaces
             for space in self._positions.keys() - set(watched):
                 del self._positions[space]
                 self._renewed.pop(space, None)
+            if has_committed and len(watched) == 1:
+                await self._tell(watched[0])  # probably there: its log has its last number, too
+                return
             found = await changelog.last(self._pool, watched)
             for space in watched:
                 if space not in found:
-                    for watcher in self._watchers.of(space):
-                        watcher.fail(space_gone())
+                    self._fail(space)
                 elif found[space] != self._positions.get(space):
                     await self._tell(space)
+
+    def _fail(self, space: int) -> None:
+        for watcher in self._watchers.of(space):
+            watcher.fail(space_gone())
 
     async def _tell(self, space: int) -> None:
         while space in self._positions:
             position = self._positions[space]
             news = await changelog.read(self._pool, self._watchers, space, position, changelog.READ_BYTES)
             if news.last is None:
+                self._fail(space)
                 return
             entries = None if news.upto is None else await self._entries(news.changes)
             if news.upto is None or entries is None:
