@@ -208,7 +208,9 @@ class _Scan:
         if entries:
             self._values["start"] = entries[-1].key + b"\x00"
         # To try again to join them would be to read all of this, and more, a second time.
-        self._apart = any(max(len(each.value), len(each.metadata or b"")) > JOINED_BYTES for each in entries)
+        self._apart = self._joined and any(
+            max(len(each.value), len(each.metadata or b"")) > JOINED_BYTES for each in entries
+        )
         return entries
 
     def end(self, why: str) -> None:
