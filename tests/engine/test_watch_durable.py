@@ -57,6 +57,29 @@ def test_a_write_that_nobody_logged_is_missed_aloud(durable_lab: Lab, monkeypatc
     durable_lab.run(story)
 
 
+def test_a_commit_of_its_own_process_is_told_whenever_others_are_looked_for(
+    durable_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (watches, postgres_watches):
+        monkeypatch.setattr(module, "POLL_SECONDS", 3_600)
+
+    async def story(engine: Engine) -> None:
+        space, other = (await new_space(engine, 1)).number, (await new_space(engine, 2)).number
+        one, two = await engine.watch(space, [WHOLE]), await engine.watch(other, [WHOLE])
+        for watch in (one, two):
+            await anext(watch)
+        for n in range(3):
+            await commit(engine, space, put(k(str(n))))
+            assert [change.key for change in (await asyncio.wait_for(anext(one), 10)).changes] == [k(str(n))]
+        two.close()
+        await commit(engine, other, put(k("of nobody")))
+        await commit(engine, space, put(k("alone")))
+        assert [change.key for change in (await asyncio.wait_for(anext(one), 10)).changes] == [k("alone")]
+        one.close()
+
+    durable_lab.run(story)
+
+
 def test_a_watch_that_begins_again_behind_many_bytes_is_told_so(
     durable_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
