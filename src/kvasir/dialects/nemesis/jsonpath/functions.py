@@ -1,9 +1,13 @@
-"""Operators and functions in JSONPath filters, as in jsoncons: applied to the wrong types they give null. Pure."""
+"""Operators and functions in JSONPath filters, as in jsoncons: applied to the wrong types they give null.
+
+Pure, but for a stopwatch where regular expressions are looked for.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from time import thread_time_ns
 from typing import Any
 
 import re2
@@ -14,6 +18,11 @@ PATTERN_CHARACTERS = 1_000
 #: learns of texts, of which it forgets the rest.
 PATTERN_BYTES = 2**18
 
+#: What a step has, in nanoseconds of the processor, where a regular expression is looked for.
+_STEP_NANOSECONDS = 2_000
+#: And how many looks at an instruction: RE2 may have one at each for every character, which takes it ten nanoseconds.
+_STEP_LOOKS = 200
+
 
 class TooMuch(Exception):
     """An evaluation has spent its budget, or what the message says."""
@@ -22,7 +31,8 @@ class TooMuch(Exception):
 class Budget:
     """The steps an evaluation may take: nodes visited, values compared, characters read (64 to a step).
 
-    Characters in which a large regular expression is looked for count several times: see `_weight`.
+    Where a regular expression is looked for, they are at least as many as the time says that it took: RE2 is linear,
+    but some expressions take a hundred times as long as others of their size, in some texts.
     """
 
     __slots__ = ("left",)
@@ -42,6 +52,15 @@ class Budget:
             self.spend(1 + len(value) // 64)
         elif value.__class__ is list or value.__class__ is dict:
             self.spend(1 + len(value))
+
+    def afford(self, regex: Any, characters: int) -> None:
+        """Raise `TooMuch` unless there is enough left for the worst that RE2 may take: nothing can interrupt it."""
+        if characters * regex.programsize > self.left * _STEP_LOOKS:
+            raise TooMuch
+
+    def spend_since(self, began: int, least: int) -> None:
+        """Pay for what this thread has done since `began`, by `thread_time_ns`. Raises `TooMuch`."""
+        self.spend(max(least, (thread_time_ns() - began) // _STEP_NANOSECONDS))
 
 
 def truth(value: Any) -> bool:
@@ -88,14 +107,6 @@ def pattern(text: str, ignore_case: bool) -> Any:
         if "too large" in str(error):
             raise TooLargePattern from None
         return None
-
-
-def _weight(regex: Any) -> int:
-    """How many times as long as an ordinary one a regular expression may take for a text: most weigh 1.
-
-    RE2 may look at every instruction for every character.
-    """
-    return max(1, int(regex.programsize) // 25)
 
 
 # -- operators ------------------------------------------------------------------------------------------------
@@ -163,8 +174,11 @@ def _remain(a: Any, b: Any) -> Any:
 def _matches(text: Any, pattern: Any, budget: Budget) -> bool:
     if text.__class__ is not str or not hasattr(pattern, "search"):
         return False
-    budget.spend(1 + len(text) * _weight(pattern) // 64)
-    return pattern.search(text) is not None
+    budget.afford(pattern, len(text))
+    began = thread_time_ns()
+    found = pattern.search(text) is not None
+    budget.spend_since(began, 1 + len(text) // 64)
+    return found
 
 
 #: Each takes both operands and the budget.
@@ -289,14 +303,18 @@ def _tokenize(budget: Budget, text: Any, regex: Any) -> Any:
         regex = _computed(budget, regex)
     if not hasattr(regex, "finditer"):
         return None
-    weight = _weight(regex)
-    budget.spend(1 + max(len(text), len(text) * weight // 64))
+    budget.spend(1 + len(text) // 64)
+    budget.afford(regex, len(text))
     pieces, start = [], 0
+    began = thread_time_ns()
     for found in regex.finditer(text):
-        # It may have read to the end of the text to find no longer one: quickly, but then for each of them.
-        budget.spend((len(text) - start) * weight // 1_024)
+        # It may have read to the end of the text to find no longer one, for each of them.
+        budget.spend_since(began, 1)
         pieces.append(text[start : found.start()])
         start = found.end()
+        budget.afford(regex, len(text) - start)
+        began = thread_time_ns()
+    budget.spend_since(began, 0)
     return [*pieces, text[start:]]
 
 
