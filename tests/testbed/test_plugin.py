@@ -60,6 +60,16 @@ def test_the_example_of_the_page_passes(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
+def test_the_client_of_a_fixture_is_closed(tmp_path: Path) -> None:
+    """Warnings are errors, as many projects have it."""
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_client.py").write_text('def test_set(kvasir):\n    kvasir.client.set("a", 1)\n')
+    done = run_tests(tmp_path)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "ResourceWarning" not in done.stdout
+    assert done.returncode == 0
+
+
 def test_the_examples_pass_with_the_official_clients() -> None:
     (packages,) = CLIENTS.glob("python/lib/python3.*/site-packages")
     done = subprocess.run(

@@ -6,6 +6,7 @@ of a space are put back after the test, also a failed one. docs/testing.md begin
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -30,6 +31,7 @@ class Store(Space):
         #: Base URL, owner's access key and ULID of the store
         self.url, self.key, self.store = server.url, server.key, self.id
         self.organisation = str(server.facts["organisation"])
+        self._closing = contextlib.ExitStack()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -41,7 +43,12 @@ class Store(Space):
         """Kvasir's own client on this store."""
         import kvasir_client  # noqa: PLC0415  # most tests bring a client of their own
 
-        return kvasir_client.Client(self.url, key=self.key).store(self.store)
+        return self._closing.enter_context(kvasir_client.Client(self.url, key=self.key)).store(self.store)
+
+    def end(self) -> None:
+        """End it, and close the client on it."""
+        self._closing.close()
+        super().end()
 
 
 class Application(Space):
