@@ -91,12 +91,22 @@ def _brackets(text: bytes) -> int:
     return text.count(b"[") + text.count(b"{")
 
 
+#: What the parser calls numbers that are JSON, but more than Kvasir keeps.
+_NUMBERS = {
+    "Number out of range": "a number is out of range: a double goes to 1.8e308",
+    "Integer value out of range": "an integer is out of range: it may have 4,300 digits",
+}
+
+
 def _say(error: Exception, text: bytes) -> str:
     if text.startswith(BYTE_ORDER_MARK):
         return "the text begins with a byte order mark; leave it out"
     if text.startswith(_UTF_16):
         return "the text begins with the byte order mark of UTF-16; send UTF-8"
     said = str(error).removeprefix("JSON is malformed: ")
+    for mark, meaning in _NUMBERS.items():
+        if said.startswith(mark):
+            return said.replace(mark, meaning)
     if said != "Input data was truncated":
         return said
     try:

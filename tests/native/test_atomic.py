@@ -156,7 +156,7 @@ def test_what_cannot_be_incremented_is_refused_and_nothing_is_done(kv: Client, v
 @pytest.mark.parametrize(
     ("mutation", "field"),
     [
-        ({}, "mutations[0]"),
+        ({}, "mutations[0].type"),
         ({"type": "rename", "key": ["a"]}, "mutations[0].type"),
         ({"type": "set", "key": ["a"]}, "mutations[0].value"),
         ({"type": "set", "key": [], "value": 1}, "mutations[0].key"),
@@ -169,7 +169,7 @@ def test_what_cannot_be_incremented_is_refused_and_nothing_is_done(kv: Client, v
         (put("a", refresh=True), "mutations[0].refresh"),
         (put("a", metadata=[]), "mutations[0].metadata"),
         (put("a", keep=["value"]), "mutations[0].keep[0]"),
-        (put("a", colour="red"), "mutations[0]"),
+        (put("a", colour="red"), "mutations[0].colour"),
         ({"type": "delete_prefix", "prefix": []}, "mutations[0].prefix"),
         ({"type": "delete_prefix", "prefix": ["a"], "all": True}, "mutations[0].all"),
         ({"type": "delete_prefix", "prefix": ["a"], "expect": -1}, "mutations[0].expect"),
@@ -221,6 +221,17 @@ def test_a_word_that_is_none_of_those_allowed_is_answered_with_these(kv: Client)
     ):
         (field,) = atomic(kv, mutation).json()["fields"]
         assert field["message"] == f"must be one of: {allowed}"
+
+
+def test_a_member_that_is_missing_unknown_or_of_another_type_is_named_in_plain_words(kv: Client) -> None:
+    for mutation, name, message in (
+        ({"type": "set", "value": 1}, "mutations[0].key", "is missing"),
+        (put("a", colour=1), "mutations[0].colour", "is not known here"),
+        (put("a", ttl=5), "mutations[0].ttl", "expected a string or null, got an integer"),
+        (put("a", refresh="yes"), "mutations[0].refresh", "expected true or false, got a string"),
+    ):
+        (field,) = atomic(kv, mutation).json()["fields"]
+        assert (field["field"], field["message"]) == (name, message)
 
 
 def test_a_refusal_repeats_no_more_than_a_little_of_what_was_sent(kv: Client) -> None:

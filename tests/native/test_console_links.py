@@ -80,7 +80,7 @@ def test_whatever_is_no_code_gets_the_same_answer(v1: httpx.Client, stranger: ht
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.json()["detail"] for answer in answers}) == 1
     assert refusal(stranger.post("console/exchange", json={"code": "A" * 2_000}))[0] == 413
-    assert refusal(stranger.post("console/exchange", json={})) == (400, "invalid", [])
+    assert refusal(stranger.post("console/exchange", json={})) == (400, "invalid", ["code"])
     assert refusal(stranger.post("console/links"))[:2] == (401, "unauthorized")
 
 

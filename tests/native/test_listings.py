@@ -217,7 +217,7 @@ def test_a_prefix_that_is_too_long_is_blamed_by_its_name(kv: Client) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "fields"),
     [
-        ({}, 400, []),
+        ({}, 400, ["keys"]),
         ({"keys": "a"}, 400, ["keys"]),
         ({"keys": [["a"], "b"]}, 400, ["keys[1]"]),
         ({"keys": [["a"], []]}, 400, []),

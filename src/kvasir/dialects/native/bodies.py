@@ -158,6 +158,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "type": tuple(str(each.__struct_config__.tag) for each in get_args(Mutation)),
 }
 
+#: What is wrong with a member that is, or is not, there.
+_member = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
+_MEMBERS = {"missing required": "is missing", "contains unknown": "is not known here"}
+
+#: Types of JSON, as the parser calls them and as people do.
+_type = re.compile(r"`([a-z |]+)`")
+_TYPES = {"str": "a string", "int": "an integer", "bool": "true or false", "array": "an array", "object": "an object"}
+
 #: So much of a client's text is repeated to it, and kept of each refused line of an import.
 TOLD_CHARACTERS = 200
 
@@ -186,12 +194,19 @@ def _refusal(said: str) -> Invalid:
     what, _, path = said.rpartition(" - at `$") if said.endswith("`") else (said, "", "")
     if not what:  # it was about the body as a whole
         what, path = said, ""
-    field = told(path.removesuffix("`").removeprefix("."))
+    path = path.removesuffix("`")
+    if member := _member.fullmatch(what):
+        path, what = f"{path}.{member[2]}", _MEMBERS[member[1]]
+    field = told(path.removeprefix("."))
     name = _name.search(field)
     choices = _CHOICES.get(name[1]) if name and what.startswith("Invalid ") else None
-    what = f"must be one of: {', '.join(choices)}" if choices else told(what)
+    what = f"must be one of: {', '.join(choices)}" if choices else told(_type.sub(_in_words, what))
     what = what.replace("Object ", "the object ").replace("Expected ", "expected ")
     return Invalid(f"{field or 'the body'}: {what}", fields=((field, what),) if field else ())
+
+
+def _in_words(types: re.Match[str]) -> str:
+    return " or ".join(_TYPES.get(each, each) for each in types[1].split(" | "))
 
 
 def told(text: str) -> str:
