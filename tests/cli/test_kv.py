@@ -131,14 +131,16 @@ def test_metadata_goes_to_the_server_as_it_is(kv: Kv, server: Server) -> None:
     with Client(server.url, key=server.key) as client:
         space = client.store(kv.variables["KVASIR_STORE"]).show().id
     long = '"long":"%s"' % ("x" * 5_000)
-    for more in ('"short":1', long):
-        text = f'{{"p":0.12345678901234567890123,\r\n"a":1, "b":2,"text":"é🍯\x7f",{more}}}'
+    for between, more in (("", '"short":1'), ("\r\n", '"short":1'), ("\r\n", long)):
+        text = f'{{"p":0.12345678901234567890123,{between}"a":1, "b":2,"text":"é🍯\x7f",{more}}}'
         kv("set", "k", "1", "--metadata", text)
         parameters = {"key": '["k"]', "form": "entry"}
         answer = client_of_http.get(f"{server.url}/v1/spaces/{space}/entry", params=parameters, headers=server.headers)
         stored = answer.text.partition('"metadata":')[2]
-        in_header = text.replace("\r\n", "  ").replace("é🍯\x7f", "\\u00e9\\ud83c\\udf6f\\u007f")
-        assert stored.startswith(text if more == long else in_header)
+        in_header = text.replace("é🍯\x7f", "\\u00e9\\ud83c\\udf6f\\u007f")
+        assert stored.startswith(text if between else in_header)
+        (told,) = kv("list", "--json").splitlines()
+        assert f'"metadata":{stored.rpartition("}")[0]}'.replace("\r\n", "  ").replace("\x7f", "\\u007f") in told
     assert "twice" in kv.complaint("set", "k", "1", "--metadata", '{"a":1,"a":2}', status=2)
 
 

@@ -55,7 +55,7 @@ def test_a_listing_of_keys_has_no_values() -> None:
 
 
 def test_an_event_has_the_text_as_a_string() -> None:
-    entry = entry_with_text(json.loads(rendered('"\\n9.50 "').replace('"value"', '"text"')))
+    entry = entry_with_text(rendered('"\\n9.50 "').replace('"value"', '"text"'))
     assert (entry.raw, entry.value) == (b"\n9.50 ", 9.5)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from kvasir_client.key_value import KvasirStore
 
 from tests.support.serving import Server
 
@@ -44,3 +47,12 @@ def test_the_store_passes_the_tests_of_all_stores(server: Server) -> None:
     assert int(found[1]) > 100
     # The one about a bound on the number of keys, with and without a context manager.
     assert int(found[2]) == 2
+
+
+def test_longer_than_any_life_is_for_ever(server: Server) -> None:
+    async def story() -> None:
+        async with KvasirStore(url=server.url, key=server.key, store="default", prefix="long") as store:
+            await store.put("k", {"a": 1}, ttl=10**10)
+            assert await store.ttl("k") == ({"a": 1}, None)
+
+    asyncio.run(story())

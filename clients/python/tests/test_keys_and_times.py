@@ -98,6 +98,7 @@ def test_a_bare_number_is_no_life() -> None:
 def test_instants_are_exact_and_never_earlier_than_asked(moment: datetime) -> None:
     read = times.instant(times.instant_text(moment))
     assert timedelta(0) <= read - moment < timedelta(milliseconds=1)
+    assert timedelta(0) <= moment - times.instant(times.instant_text(moment, up=False)) < timedelta(milliseconds=1)
 
 
 def test_what_no_server_takes() -> None:

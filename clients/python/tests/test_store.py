@@ -47,12 +47,31 @@ def test_any_key_and_any_value(kv: Store, key: str | tuple[str, ...]) -> None:
     assert kv.get(key) is None
 
 
-@pytest.mark.parametrize("text", [b"9.50", b'{"b": 1,\n "a": 1e+00}', b'"\\u00e9"', b" [ ] "])
-def test_raw_text_is_stored_as_it_is(kv: Store, text: bytes) -> None:
+DEEP = b"[" * 512 + b"]" * 512
+
+
+@pytest.mark.parametrize(
+    "text", [b"9.50", b'{"b": 1,\n "a": 1e+00}', b'"\\u00e9"', b" [ ] ", b'\n"\xc3\xa9"\r\n', DEEP]
+)
+def test_raw_text_is_stored_as_it_is_wherever_it_goes(kv: Store, text: bytes) -> None:
     kv.set("k", Raw(text))
-    entry = kv.get("k")
-    assert entry is not None
-    assert entry.raw == text
+    kv.set("with long metadata", Raw(text), metadata={"m": "x" * 5_000})
+    with kv.transaction() as t:
+        t.set("in a transaction", Raw(text))
+    entries = list(kv.scan())
+    assert [entry.raw for entry in entries] == [text] * 3
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"a": 1.50}', b'{"a":\n1e2,\r\n"\xc3\xa9": [ ]}', b'{"a": "' + b"x" * 5_000 + b'"}']
+)
+def test_metadata_is_stored_as_it_is(kv: Store, text: bytes) -> None:
+    kv.set("a", 1, metadata=Raw(text))
+    with kv.transaction() as t:
+        t.set("b", 1, metadata=Raw(text))
+    kv.set("c", 1)
+    entries = [kv.get("a"), kv.get("b"), *kv.scan()]
+    assert [entry.raw_metadata for entry in entries if entry] == [text, text, text, text, b""]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +332,7 @@ def test_many_watches_leave_requests_their_connections(connect: Connect, kv: Sto
     assert {next(events).kind for events in watches} == {"ready"}
     one.set("k", 1)
     for events in watches:
-        events.close()  # type: ignore[attr-defined]
+        events.close()
 
 
 def test_a_client_that_is_closed(connect: Connect, server: Server) -> None:
@@ -338,10 +357,41 @@ if not child:
 sys.exit(not right or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
+FORKED_THREADS = """
+import os, sys, threading
+from kvasir_client import Client
+kv = Client(timeout=10).store("default")
+for n in range(8):
+    kv.set(str(n), n)
+wrong = []
+def ask(n):
+    for _ in range(5):
+        try:
+            found = kv.get(str(n)).value
+        except Exception as error:
+            found = error
+        if found != n:
+            wrong.append(found)
+def all_at_once():
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+all_at_once()
+for _ in range(20):
+    child = os.fork()
+    all_at_once()
+    if not child:
+        os._exit(bool(wrong))
+    if os.waitpid(child, 0)[1]:
+        wrong.append(child)
+sys.exit(bool(wrong))
+"""
 
-def test_a_forked_process_has_connections_of_its_own(server: Server) -> None:
+
+@pytest.mark.parametrize("program", [FORKED, FORKED_THREADS], ids=["one thread", "threads"])
+def test_a_forked_process_has_connections_of_its_own(server: Server, program: str) -> None:
     variables = {"KVASIR_URL": server.url, "KVASIR_KEY": server.key, "NO_PROXY": "*"}
-    done = subprocess.run([sys.executable, "-c", FORKED], env=os.environ | variables, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | variables, timeout=120, check=False)
     assert done.returncode == 0
 
 

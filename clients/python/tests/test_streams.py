@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,7 @@ from kvasir_client import (
     NotFound,
     Raw,
     Store,
+    Timeout,
     Unauthenticated,
     Unavailable,
 )
@@ -29,7 +32,7 @@ from kvasir_client import (
 from clients.python.tests.conftest import Connect
 from clients.python.tests.support.cutting import cutting
 from tests.support.cli import Commands
-from tests.support.serving import Server
+from tests.support.serving import Server, serving, wait_until
 
 END = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -257,3 +260,47 @@ def test_a_sliding_life_is_told(kv: Store) -> None:
         assert event.kind == "expiry"
         assert event.expires_at
         assert event.expires_at - datetime.now(UTC) > timedelta(minutes=50)
+
+
+def test_a_watch_in_another_thread_ends_when_the_client_is_closed(server: Server) -> None:
+    """At once, and not when the server next says something."""
+    client = Client(server.url, key=server.key, attempts=1)
+    events = client.store("default").watch("never")
+    assert next(events).kind == "ready"
+    found: list[Exception] = []
+
+    def follow() -> None:
+        try:
+            next(events)
+        except Exception as error:  # whatever it is
+            found.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_until(lambda: getattr(events, "gi_running", True), "the thread reads")
+    client.close()
+    thread.join(10)  # a comment comes after 15 s
+    assert [type(each) for each in found] == [Invalid]
+
+
+def test_a_server_that_stands_still_is_noticed_in_time(connect: Connect, tmp_path: Path) -> None:
+    """Before a stream begins. Then it may be silent, as long as its comments take."""
+    with serving(tmp_path) as server:
+        kv = connect(server.url, key=server.key, timeout=0.5, attempts=1).store("default")
+        kv.count()
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for stream in (kv.watch(), kv.export_pieces()):
+                began = time.monotonic()
+                with pytest.raises(Timeout):
+                    next(stream)
+                assert time.monotonic() - began < 20  # it would be 45 or 60
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        events = kv.watch()
+        assert next(events).kind == "ready"
+        later = threading.Timer(1.5, lambda: kv.set("late", 1))
+        later.start()
+        assert next(events).key == ("late",)
+        later.join()
+        events.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +61,7 @@ class AsyncClient:
         """See `Client.console_link`."""
         return f"{self._address.url}{await self._run(spaces.console_link(self._retries))}"
 
-    def spaces(self, kind: Kind | None = None) -> AsyncIterator[Space]:
+    def spaces(self, kind: Kind | None = None) -> AsyncGenerator[Space, None]:
         """See `Client.spaces`."""
         return self._iterate(spaces.list_all(kind, self._retries))
 
@@ -100,7 +100,7 @@ class AsyncClient:
         finally:
             await taker.close()
 
-    async def _iterate(self, steps: Steps[None]) -> AsyncIterator[Any]:
+    async def _iterate(self, steps: Steps[None]) -> AsyncGenerator[Any, None]:
         """The items that an operation gives."""
         taker = _Taker(self._connections, self._address)
         try:
@@ -144,7 +144,7 @@ class _Taker:
     async def _send(self, step: Send) -> Answer:
         request, http = step.request, self._connections.requests()
         method, url, headers = self._address.request(request)
-        timeout = http.timeout if step.silence is None else transport.stream_timeout(step.silence, http.timeout)
+        timeout = http.timeout if step.silence is None else transport.answered_within(step.silence, http.timeout)
         content = _without_blocking(request.body()) if callable(request.body) else request.body
         response = await http.request(method, url, headers=headers, content=content, timeout=timeout)
         return transport.answer(response, response.content)
@@ -153,11 +153,11 @@ class _Taker:
         await self.close()
         method, url, headers = self._address.request(step.request)
         http = self._connections.streams()
-        timeout = transport.stream_timeout(step.silence, http.timeout)
-        request = http.build_request(method, url, headers=headers, timeout=timeout)
+        request = http.build_request(method, url, headers=headers)
         self._response = response = await http.send(request, stream=True)
         if response.status_code != 200:
             return transport.answer(response, await response.aread())
+        transport.let_be_silent(request, step.silence)
         self._pieces = aiter(httpx2.EventSource(response)) if step.events else response.aiter_raw()
         return transport.answer(response, b"")
 
@@ -277,7 +277,7 @@ class AsyncStore:
         created_from: datetime | None = None,
         created_to: datetime | None = None,
         metadata: dict[str, Any] | None = None,
-    ) -> AsyncIterator[Entry]:
+    ) -> AsyncGenerator[Entry, None]:
         """See `Store.scan`."""
         steps = self._do.scan(
             prefix,
@@ -290,11 +290,11 @@ class AsyncStore:
         )
         return self._client._iterate(steps)
 
-    def children(self, prefix: Key = (), *, limit: int | None = None) -> AsyncIterator[Child]:
+    def children(self, prefix: Key = (), *, limit: int | None = None) -> AsyncGenerator[Child, None]:
         """See `Store.children`."""
         return self._client._iterate(self._do.children(prefix, limit=limit))
 
-    def watch(self, prefix: Key = (), *, keys: Iterable[Key] | None = None) -> AsyncIterator[Event]:
+    def watch(self, prefix: Key = (), *, keys: Iterable[Key] | None = None) -> AsyncGenerator[Event, None]:
         """See `Store.watch`."""
         return self._client._iterate(self._do.watch(prefix, keys))
 
@@ -307,7 +307,7 @@ class AsyncStore:
                 await asyncio.to_thread(file.write, piece)
             return file.entries
 
-    def export_pieces(self, prefix: Key = ()) -> AsyncIterator[bytes]:
+    def export_pieces(self, prefix: Key = ()) -> AsyncGenerator[bytes, None]:
         """See `Store.export_pieces`."""
         return self._client._iterate(self._do.export(prefix))
 

@@ -154,7 +154,10 @@ def _foreign(answer: Answer, *, writes: bool) -> KvasirError:
     """The failure of an answer that is not Kvasir's: a proxy's, or that of another service."""
     said = f"the answer is HTTP {answer.status}, and not one of Kvasir's"
     if answer.status in TOO_LONG:
-        return errors.TooLarge(f"{said}: the key, or what else the address holds, is too long", status=answer.status)
+        return errors.TooLarge(
+            f"the answer is HTTP {answer.status}: the key, or what else the address holds, is too long",
+            status=answer.status,
+        )
     if answer.status >= 500 or answer.status == 408 or (answer.status == 429 and not writes):
         if writes:
             return UnknownOutcome(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +50,8 @@ class Client:
         self._connections = transport.Connections(
             lambda connections: httpx2.Client(**self._address.options(timeout, verify, connections))
         )
+        #: All that are open, of whatever operation
+        self._streams: set[httpx2.Response] = set()
 
     def store(self, name: str | None = None) -> Store:
         """The store, or application, with this name or ULID; by default the one that KVASIR_STORE names.
@@ -65,7 +67,7 @@ class Client:
         """What the server says of itself and of the access key."""
         return self._run(spaces.about(self._retries))
 
-    def spaces(self, kind: Kind | None = None) -> Iterator[Space]:
+    def spaces(self, kind: Kind | None = None) -> Generator[Space, None, None]:
         """The spaces that the access key may use, of all kinds or of one."""
         return self._iterate(spaces.list_all(kind, self._retries))
 
@@ -78,8 +80,11 @@ class Client:
         return f"{self._address.url}{self._run(spaces.console_link(self._retries))}"
 
     def close(self) -> None:
-        """Close all connections."""
-        for http in self._connections.end():
+        """Close all connections. What other threads are reading ends with `Invalid`, a watch among it."""
+        ours = self._connections.end()
+        for response in self._streams.copy() if ours else ():
+            transport.cut(response)
+        for http in ours:
             http.close()
 
     def __enter__(self) -> Client:
@@ -97,7 +102,7 @@ class Client:
 
     def _run(self, steps: Steps[T]) -> T:
         """The result of an operation."""
-        taker = _Taker(self._connections, self._address)
+        taker = _Taker(self)
         try:
             step = next(steps)
             while True:
@@ -108,9 +113,9 @@ class Client:
         finally:
             taker.close()
 
-    def _iterate(self, steps: Steps[None]) -> Iterator[Any]:
+    def _iterate(self, steps: Steps[None]) -> Generator[Any, None, None]:
         """The items that an operation gives."""
-        taker = _Taker(self._connections, self._address)
+        taker = _Taker(self)
         try:
             step = next(steps)
             while True:
@@ -128,9 +133,8 @@ class Client:
 class _Taker:
     """Takes the steps of one operation; keeps its stream."""
 
-    def __init__(self, connections: transport.Connections[httpx2.Client], address: transport.Address) -> None:
-        self._connections = connections
-        self._address = address
+    def __init__(self, client: Client) -> None:
+        self._connections, self._address, self._streams = client._connections, client._address, client._streams
         self._response: httpx2.Response | None = None
         self._pieces: Iterator[Any] = iter(())
 
@@ -152,7 +156,7 @@ class _Taker:
     def _send(self, step: Send) -> Answer:
         request, http = step.request, self._connections.requests()
         method, url, headers = self._address.request(request)
-        timeout = http.timeout if step.silence is None else transport.stream_timeout(step.silence, http.timeout)
+        timeout = http.timeout if step.silence is None else transport.answered_within(step.silence, http.timeout)
         content = request.body() if callable(request.body) else request.body
         response = http.request(method, url, headers=headers, content=content, timeout=timeout)
         return transport.answer(response, response.content)
@@ -161,16 +165,18 @@ class _Taker:
         self.close()
         method, url, headers = self._address.request(step.request)
         http = self._connections.streams()
-        timeout = transport.stream_timeout(step.silence, http.timeout)
-        request = http.build_request(method, url, headers=headers, timeout=timeout)
+        request = http.build_request(method, url, headers=headers)
         self._response = response = http.send(request, stream=True)
+        self._streams.add(response)
         if response.status_code != 200:
             return transport.answer(response, response.read())
+        transport.let_be_silent(request, step.silence)
         self._pieces = iter(httpx2.EventSource(response)) if step.events else response.iter_raw()
         return transport.answer(response, b"")
 
     def close(self) -> None:
         if self._response is not None:
+            self._streams.discard(self._response)
             self._response.close()
             self._response = None
 
@@ -301,7 +307,7 @@ class Store:
         created_from: datetime | None = None,
         created_to: datetime | None = None,
         metadata: dict[str, Any] | None = None,
-    ) -> Iterator[Entry]:
+    ) -> Generator[Entry, None, None]:
         """The entries whose keys begin with these parts, page by page; each page is one snapshot.
 
         `metadata`: only those whose metadata contains all of this object. `values` false leaves the values out.
@@ -317,11 +323,11 @@ class Store:
         )
         return self._client._iterate(steps)
 
-    def children(self, prefix: Key = (), *, limit: int | None = None) -> Iterator[Child]:
+    def children(self, prefix: Key = (), *, limit: int | None = None) -> Generator[Child, None, None]:
         """The parts that follow a prefix, in order, whatever the number of keys below them."""
         return self._client._iterate(self._do.children(prefix, limit=limit))
 
-    def watch(self, prefix: Key = (), *, keys: Iterable[Key] | None = None) -> Iterator[Event]:
+    def watch(self, prefix: Key = (), *, keys: Iterable[Key] | None = None) -> Generator[Event, None, None]:
         """What happens to the keys below a prefix, or to these keys, from now on and without end.
 
         It comes back by itself after a lost connection. See `Event`; an event may come twice.
@@ -340,7 +346,7 @@ class Store:
                 file.write(piece)
             return file.entries
 
-    def export_pieces(self, prefix: Key = ()) -> Iterator[bytes]:
+    def export_pieces(self, prefix: Key = ()) -> Generator[bytes, None, None]:
         """The NDJSON of `export`, in pieces of any size. Raises `Unavailable` at the end if it was cut."""
         return self._client._iterate(self._do.export(prefix))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -32,6 +31,8 @@ class Entry:
     refresh: timedelta | None
     #: The JSON text, byte for byte as it is stored; b"" in listings of keys.
     raw: bytes
+    #: The JSON text of `metadata`, as it is stored; b"" if there is none.
+    raw_metadata: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -154,38 +155,46 @@ def entries_in(text: str) -> tuple[list[Entry | None], str | None]:
         at = _expect(text, at, ",")
 
 
-def entry_with_text(found: Mapping[str, Any]) -> Entry:
+def entry_with_text(found: str) -> Entry:
     """The entry in an event, whose value is a text within the JSON. Raises what `entry_in` does."""
-    text = found["text"]
-    return _assemble(dict(found), _value(text.strip(), 0)[0], text.encode())
+    members, texts, _ = _object(found, 0)
+    text = members["text"]
+    return _assemble(members, texts, _value(text.strip(), 0)[0], text)
 
 
 def _entry(text: str, at: int) -> tuple[Entry, int]:
+    members, texts, at = _object(text, at)
+    return _assemble(members, texts, members.get("value"), texts.get("value", "")), at
+
+
+def _object(text: str, at: int) -> tuple[dict[str, Any], dict[str, str], int]:
+    """The members of an object, the texts of those whose digits count, and where what follows it begins."""
     members: dict[str, Any] = {}
-    raw = b""
+    texts: dict[str, str] = {}
     at = _expect(text, at, "{")
     while True:
         name, at = _name(text, at)
         begin = at
         members[name], at = _value(text, at)
-        if name == "value":
-            raw = text[begin:at].encode()
+        if name in ("value", "metadata"):
+            texts[name] = text[begin:at]
         if text[at] == "}":
-            return _assemble(members, members.get("value"), raw), at + 1
+            return members, texts, at + 1
         at = _expect(text, at, ",")
 
 
-def _assemble(members: dict[str, Any], value: Any, raw: bytes) -> Entry:
-    expires_at, refresh = members.get("expires_at"), members.get("refresh")
+def _assemble(members: dict[str, Any], texts: dict[str, str], value: Any, raw: str) -> Entry:
+    expires_at, refresh, metadata = members.get("expires_at"), members.get("refresh"), members.get("metadata")
     return Entry(
         tuple(members["key"]),
         value,
         members["versionstamp"],
         instant(members["created_at"]),
         instant(expires_at) if expires_at else None,
-        members.get("metadata"),
+        metadata,
         timedelta(milliseconds=refresh) if refresh else None,
-        raw,
+        raw.encode(),
+        b"" if metadata is None else texts["metadata"].encode(),
     )
 
 

@@ -130,7 +130,8 @@ class ConditionNotMet(KvasirError):
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, reason=reason, status=status, request_id=request_id, details=details)
-        #: The versionstamp of the key of the (first) failed condition; None: the key is absent.
+        #: The versionstamp of the key of the (first) failed condition; None: the key is absent, or this was an import,
+        #: whose `details` name the line.
         self.present = present
         #: How many entries there are, if the condition was their number.
         self.count = count

@@ -24,6 +24,7 @@ from kvasir_client.aio import AsyncClient, AsyncStore, AsyncTransaction
 from kvasir_client.entries import Entry, Raw
 from kvasir_client.errors import TooLarge
 from kvasir_client.keys import Key, prefix_of
+from kvasir_client.times import LONGEST
 from kvasir_client.wire import dumps
 
 #: The most keys that one transaction of deletions, and one reading of many, may have.
@@ -160,5 +161,7 @@ def _text(entry: ManagedEntry) -> Raw:
 
 
 def _ttl(seconds: float | None) -> timedelta | None:
-    """From now on, by the server's clock; at least a millisecond."""
-    return None if seconds is None else max(timedelta(seconds=seconds), timedelta(milliseconds=1))
+    """From now on, by the server's clock; at least a millisecond. Beyond what it keeps, for ever."""
+    if seconds is None or seconds * 1_000 > LONGEST:
+        return None
+    return max(timedelta(seconds=seconds), timedelta(milliseconds=1))

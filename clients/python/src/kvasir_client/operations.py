@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -33,6 +34,9 @@ SILENCE = 60.0
 
 #: The last line of an export is shorter than this.
 TAIL_BYTES = 4_000
+
+#: What a header cannot hold.
+_LINE_END = re.compile(rb"[\r\n]")
 
 #: Stands for "not given" where None is a value.
 MISSING: Any = type("MISSING", (), {"__repr__": lambda _: "MISSING"})()
@@ -79,7 +83,7 @@ class Operations:
             raise Invalid("if_absent, if_present and if_version are conditions of which a write can have one")
         kept = sorted(keep)
         in_header = "" if metadata is None else metadata_header(metadata)
-        if len(in_header) > METADATA_HEADER_BYTES:
+        if len(in_header) > METADATA_HEADER_BYTES or (isinstance(metadata, Raw) and _LINE_END.search(metadata)):
             changes = Changes()
             if if_absent or if_present or if_version is not None:
                 changes.check(key, None if if_absent else if_version, present=if_present)
@@ -198,9 +202,10 @@ class Operations:
         query.append(("order", order))
         if not values:
             query.append(("values", "false"))
-        for name, moment in (("created_from", created_from), ("created_to", created_to)):
-            if moment is not None:
-                query.append((name, instant_text(moment)))
+        if created_from is not None:
+            query.append(("created_from", instant_text(created_from)))
+        if created_to is not None:
+            query.append(("created_to", instant_text(created_to, up=False)))
         if metadata is not None:
             query.append(("metadata", dumps(metadata).decode()))
         cursor: str | None = None

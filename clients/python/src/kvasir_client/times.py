@@ -58,13 +58,17 @@ def instant(text: str) -> datetime:
         raise ValueError(f"{text!r} is before the year 1, or after the year 9999, in UTC") from None
 
 
-def instant_text(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds. Raises `Invalid` for a datetime without a time zone."""
+def instant_text(moment: datetime, *, up: bool = True) -> str:
+    """RFC 3339 in UTC with milliseconds. Raises `Invalid` for a datetime without a time zone.
+
+    Rounded up: an entry lives at least as long as it was asked to, and nothing older is listed. `up` false: rounded
+    down, for the last instant of a listing.
+    """
     if moment.tzinfo is None:
         raise Invalid("a datetime needs a time zone, as datetime.now(UTC) + timedelta(hours=1) has it")
-    # Rounded up: an entry lives at least as long as it was asked to.
+    beyond = moment.microsecond % 1_000
     try:
-        rounded = moment.astimezone(UTC) + timedelta(microseconds=-moment.microsecond % 1_000)
+        rounded = moment.astimezone(UTC) + timedelta(microseconds=-moment.microsecond % 1_000 if up else -beyond)
     except OverflowError:
         raise Invalid("the instant is beyond the year 9999") from None
     return rounded.isoformat(timespec="milliseconds").replace("+00:00", "Z")

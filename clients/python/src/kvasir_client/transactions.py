@@ -32,9 +32,9 @@ def metadata_text(metadata: dict[str, Any] | Raw) -> bytes:
 
 
 def metadata_header(metadata: dict[str, Any] | Raw) -> str:
-    """Metadata as a header has it: on one line, in ASCII, otherwise as it is."""
+    """Metadata as a header has it: in ASCII, otherwise as it is. One with line ends fits into none."""
     if isinstance(metadata, Raw):
-        return ascii_json(metadata_text(metadata).decode()).replace("\r", " ").replace("\n", " ").strip(" \t")
+        return ascii_json(metadata_text(metadata).decode()).strip(" \t")
     return json.dumps(metadata, separators=(",", ":"), allow_nan=False)
 
 
@@ -106,7 +106,11 @@ class Changes:
         if kept := sorted(keep):
             options["keep"] = kept
         texts = {} if metadata is None else {b"metadata": metadata_text(metadata)}
-        texts[b"value"] = _one_value(value) if isinstance(value, Raw) else dumps(value)
+        if isinstance(value, Raw):
+            # In a text of its own, it has all its spaces, and is nested no deeper than by itself.
+            texts[b"text"] = dumps(_one_value(value).decode())
+        else:
+            texts[b"value"] = dumps(value)
         self._add("set", parts_of(key), options, texts)
 
     def delete(self, key: Key) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx2
@@ -98,6 +100,14 @@ class Address:
         return self.url
 
 
+class _Made(NamedTuple, Generic[Http]):
+    """HTTP clients and whose they are, in one: no thread may see those of a parent as its own process's."""
+
+    process: int
+    #: By how many connections they may have
+    clients: dict[int | None, Http]
+
+
 class Connections(Generic[Http]):
     """The connections of one process: those for requests, and those for streams, each of which keeps its own.
 
@@ -107,11 +117,10 @@ class Connections(Generic[Http]):
     def __init__(self, make: Callable[[int | None], Http]) -> None:
         self._make: Callable[[int | None], Http] = make
         self._closed = False
-        self._begin()
+        self._made: _Made[Http] = self._begin()
 
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._made: dict[int | None, Http] = {CONNECTIONS: self._make_one(CONNECTIONS)}
+    def _begin(self) -> _Made[Http]:
+        return _Made(os.getpid(), {CONNECTIONS: self._make_one(CONNECTIONS)})
 
     def _make_one(self, connections: int | None) -> Http:
         try:
@@ -137,17 +146,18 @@ class Connections(Generic[Http]):
     def _of(self, connections: int | None) -> Http:
         if self._closed:
             raise Invalid("this client has been closed; make another one")
-        if self._process != os.getpid():
+        made = self._made
+        if made.process != os.getpid():
             # A forked process has its parent's sockets, too: each would read answers that are the other's.
-            self._begin()
-        found = self._made.get(connections)
+            self._made = made = self._begin()
+        found = made.clients.get(connections)
         # Threads may both make one: the first stays.
-        return found or self._made.setdefault(connections, self._make_one(connections))
+        return found or made.clients.setdefault(connections, self._make_one(connections))
 
     def end(self) -> list[Http]:
         """What is to be closed."""
         self._closed = True
-        return list(self._made.values()) if self._process == os.getpid() else []
+        return list(self._made.clients.values()) if self._made.process == os.getpid() else []
 
 
 #: What the HTTP client raises when it cannot send a request or read an answer.
@@ -171,6 +181,18 @@ def answer(response: httpx2.Response, body: bytes) -> Answer:
     return Answer(response.status_code, dict(response.headers), body)
 
 
-def stream_timeout(silence: float, usual: httpx2.Timeout) -> httpx2.Timeout:
-    """That of a stream which may be silent for so many seconds."""
+def answered_within(silence: float, usual: httpx2.Timeout) -> httpx2.Timeout:
+    """The timeout of a request whose answer, or whose reading by the server, may take so many seconds."""
     return httpx2.Timeout(silence, connect=usual.connect, pool=usual.pool)
+
+
+def let_be_silent(request: httpx2.Request, silence: float) -> None:
+    """Let the stream that a request has begun be silent for so many seconds. Its head came in the usual time."""
+    request.extensions["timeout"]["read"] = silence
+
+
+def cut(response: httpx2.Response) -> None:
+    """End a stream that another thread may be reading: to close its socket would not wake that one."""
+    found = response.extensions["network_stream"].get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it has ended already
+        socket.socket.shutdown(found, socket.SHUT_RDWR)

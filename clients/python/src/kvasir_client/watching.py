@@ -57,20 +57,21 @@ def event_of(kind: str, text: str) -> Event | None:
     """What a Server-Sent Event says; None for one of a kind that is not known. Raises `KvasirError`."""
     try:
         data = json.loads(text) if text else {}
+        if kind == "set":
+            return _set(data, text)
         look = _KINDS.get(kind)
         return look(data) if look else None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise KvasirError("an event of the stream cannot be read: is this the address of a Kvasir server?") from None
 
 
-def _set(data: Any) -> Event:
-    entry = entry_with_text(data) if "text" in data else None
+def _set(data: Any, text: str) -> Event:
+    entry = entry_with_text(text) if "text" in data else None
     return Event("set", tuple(data["key"]), entry, data["versionstamp"])
 
 
 _KINDS: dict[str, Callable[[Any], Event]] = {
     "ready": lambda data: Event("ready", versionstamp=data.get("versionstamp")),
-    "set": _set,
     "delete": lambda data: Event("delete", tuple(data["key"]), versionstamp=data.get("versionstamp")),
     "delete_prefix": lambda data: Event("delete_prefix", tuple(data["prefix"]), versionstamp=data.get("versionstamp")),
     "expiry": lambda data: Event(

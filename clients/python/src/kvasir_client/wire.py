@@ -133,5 +133,8 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def dumps(value: Any) -> bytes:
-    """JSON text of a value. Raises TypeError for what JSON cannot express, ValueError for NaN and infinity."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """JSON text of a value. Raises TypeError or ValueError for what JSON in UTF-8 cannot express."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except RecursionError:
+        raise ValueError("the value is nested too deeply") from None

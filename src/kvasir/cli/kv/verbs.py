@@ -181,7 +181,7 @@ def members_of(entry: Entry) -> dict[str, Any]:
         "created_at": instant_text(entry.created_at),
         "expires_at": None if entry.expires_at is None else instant_text(entry.expires_at),
         "refresh": None if entry.refresh is None else int(entry.refresh.total_seconds() * 1000),
-        "metadata": entry.metadata,
+        "metadata": RawText(entry.raw_metadata) if entry.raw_metadata else None,
     }
 
 
