@@ -480,6 +480,7 @@ INNER = {
     "server.traces": "CLOSE_SECONDS PHASE_SECONDS",
     "server.vitals": "FILES_SECONDS LAG_SECONDS",
     "server.worker": "CLOCK_SECONDS MEMORY_SWEEP_SECONDS PUBLISH_SECONDS SWITCH_SECONDS",
+    "server.whole_file": "PIECE_BYTES",
     "store.reading": "LARGE_BYTES",
     "store.space_cache": "MAX_SPACES",
     "store.timed": "MOMENT_SECONDS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -228,7 +229,7 @@ def test_a_backup_cut_short_leaves_no_name_and_is_refused(large: Path, tmp_path:
         process.wait()
     assert [path.name for path in tmp_path.iterdir()] == ["copy.db.part"]
     assert "cut short" in run("restore", str(part), "--data-dir", str(tmp_path / "data"), status=2).stderr
-    assert not (tmp_path / "data" / "kvasir.db").exists()
+    assert not (tmp_path / "data").exists()
     # The next one removes what that one has left.
     run("backup", "copy.db", "--data-dir", str(large), "--max-rate", "0", cwd=tmp_path)
     assert not part.exists()
@@ -237,7 +238,7 @@ def test_a_backup_cut_short_leaves_no_name_and_is_refused(large: Path, tmp_path:
         part.write_bytes(whole[:length])
         with pytest.raises(Invalid, match="cut short"):
             restore(part, tmp_path / "data")
-        assert not list((tmp_path / "data").iterdir())
+        assert not (tmp_path / "data").exists()
 
 
 def test_an_interrupted_backup_removes_its_part(large: Path, tmp_path: Path) -> None:
@@ -269,7 +270,59 @@ def test_a_damaged_backup_is_refused(large: Path, backed_up: Path, tmp_path: Pat
     (copied / "backup.json").unlink()
     with pytest.raises(Invalid, match=r"has no backup\.json"):
         restore(copied, tmp_path / "d")
-    assert not list((tmp_path / "d").iterdir())
+    assert not (tmp_path / "d").exists()
+
+
+def _damage(file: Path, word: bytes) -> None:
+    """Change some bytes where this stands in a file, in such a way that they remain text."""
+    content = bytearray(file.read_bytes())
+    at = content.index(word)
+    content[at : at + len(word)] = bytes(byte ^ 0x01 for byte in word)
+    file.write_bytes(content)
+
+
+def test_damage_that_leaves_pages_and_json_whole_is_refused(large: Path, tmp_path: Path) -> None:
+    """Only a checksum can find it: the database is as sound as before, with another value in it."""
+    run("backup", "copy/", "--data-dir", str(large), "--max-rate", "0", cwd=tmp_path)
+    database = tmp_path / "copy" / "kvasir.db"
+    whole = database.read_bytes()
+    _damage(database, b"x" * 200)
+    done = run("restore", "copy", "--data-dir", str(tmp_path / "data" / "new"), cwd=tmp_path, status=2)
+    assert "copy/kvasir.db does not have the checksum that backup.json gives" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+    # Who has changed it on purpose can say so.
+    run("restore", "copy/kvasir.db", "--data-dir", str(tmp_path / "mine"), cwd=tmp_path)
+    database.write_bytes(whole)
+    run("restore", "copy", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
+    assert run("check", "--data-dir", str(tmp_path / "data")).stdout.startswith("sound")
+    database.unlink()
+    with pytest.raises(Invalid, match=r"has no kvasir\.db"):
+        restore(tmp_path / "copy", tmp_path / "d")
+
+
+def test_damage_to_a_save_that_keeps_its_length_is_refused(backed_up: Path, tmp_path: Path) -> None:
+    shutil.copytree(backed_up, tmp_path / "copy")
+    (data,) = [path for path in (tmp_path / "copy" / "saves").rglob("*") if path.is_file() and path.name != "md.json"]
+    _damage(data, data.read_bytes()[10:20])
+    with pytest.raises(Invalid, match="are not those that it lists"):
+        restore(tmp_path / "copy", tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_checksums_are_those_that_other_tools_find(backed_up: Path) -> None:
+    sums = json.loads((backed_up / "backup.json").read_bytes())["sha256"]
+    files = {str(path.relative_to(backed_up)): path for path in backed_up.rglob("*") if path.is_file()}
+    del files["backup.json"]
+    assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
+def test_a_directory_of_an_earlier_version_has_no_checksums(backed_up: Path, tmp_path: Path) -> None:
+    shutil.copytree(backed_up, tmp_path / "copy")
+    listed = json.loads((tmp_path / "copy" / "backup.json").read_bytes())
+    del listed["sha256"]
+    (tmp_path / "copy" / "backup.json").write_text(json.dumps(listed))
+    restore(tmp_path / "copy", tmp_path / "data")
+    assert run("check", "--data-dir", str(tmp_path / "data")).stdout.startswith("sound")
 
 
 class Full(apsw.Connection):
@@ -287,7 +340,7 @@ def test_no_room_for_a_copy_says_nothing_against_what_is_copied(
     monkeypatch.setattr(apsw, "Connection", Full)
     with pytest.raises(Unavailable, match=r"the disk is full .*make room and try again"):
         restore(large / "kvasir.db", tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
     with pytest.raises(Unavailable, match=r"the disk is full .*make room and try again"):
         back_up(large, tmp_path / "b")
     assert not (tmp_path / "b").exists()
@@ -308,11 +361,15 @@ def test_no_room_to_upgrade_a_copy_says_nothing_against_what_is_copied(
         restore(STORED / "sqlite-version-3.db", tmp_path / "data")
 
 
-@pytest.mark.parametrize("command", ["backup", "restore"])
+@pytest.mark.parametrize("command", ["backup", "restore", "restore of a directory"])
 def test_a_copy_that_may_not_grow_ends_in_one_sentence(large: Path, tmp_path: Path, command: str) -> None:
     """In a process whose files may have no more than 2 or 4 MiB; it depends on the shell."""
+    command, _, directory = command.partition(" ")
     data = large if command == "backup" else tmp_path / "data"
     place = tmp_path / "b" if command == "backup" else large / "kvasir.db"
+    if directory:
+        place = tmp_path / "copy"
+        run("backup", f"{place}/", "--data-dir", str(large), "--max-rate", "0")
     words = [str(KVASIR), command, str(place), "--data-dir", str(data)]
     done = subprocess.run(
         ["sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *words],

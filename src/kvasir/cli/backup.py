@@ -105,8 +105,9 @@ def restore(
 ) -> None:
     """Make a backup the database of a data directory. Stop the servers that use it first.
 
-    The backup is checked as a whole before anything changes; one that is damaged or was cut short is refused. One of an
-    earlier version is upgraded.
+    The backup is checked as a whole before anything changes; one that is damaged or was cut short is refused. A
+    directory is compared with its checksums; a file has none, so that damage which leaves a value JSON is not found in
+    it. A backup of an earlier version is upgraded.
     """
     chosen = _chosen(data_dir, engine, config, "pg_restore, or a base backup and its log")
 

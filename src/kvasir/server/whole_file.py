@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from kvasir.errors import Conflicting
+
+#: Copied or read at a time
+PIECE_BYTES = 1 << 20
 
 
 def write(path: Path, content: bytes, mode: int) -> None:
@@ -74,6 +78,18 @@ def _empty(directory: Path) -> None:
             shutil.rmtree(child)
         else:
             child.unlink()
+
+
+def copying(source: Path, target: Path, digest: hashlib._Hash) -> Iterator[int]:
+    """Copy a file into an empty one, a piece at each step, which tells its length. Raises OSError.
+
+    `digest` gets what was written, not what a second look at a bad disk may find.
+    """
+    with source.open("rb") as read, target.open("r+b") as written:
+        while piece := read.read(PIECE_BYTES):
+            digest.update(piece)
+            written.write(piece)
+            yield len(piece)
 
 
 def sync(path: Path) -> None:

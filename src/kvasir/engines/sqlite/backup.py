@@ -57,13 +57,27 @@ async def copy_closed(database: Path, target: Path, progress: Callable[[int, int
 
     Raises `Invalid` if it is no whole database of Kvasir, `Unavailable` if it is a newer one or the copy finds no room.
     """
+    with _blaming(database), contextlib.closing(_open_closed(database)) as source:
+        if not source.pragma("user_version") or _is_short(database, source):
+            raise Invalid(f"{database} is not a database of Kvasir, or was cut short: choose another backup")
+        await copy(source, target, None, progress)
+    upgrade(target, database)
+
+
+def upgrade(copied: Path, database: Path) -> None:
+    """Bring the copy of a database to the schema of this version. It is not synced.
+
+    Raises `Invalid` if it is damaged, `Unavailable` if it is of a newer version or finds no room.
+    """
+    with _blaming(database), _exclusive(copied) as connection:
+        migrate(connection)
+
+
+@contextlib.contextmanager
+def _blaming(database: Path) -> Iterator[None]:
+    """Where SQLite fails, the database that is copied is what is wrong. Raises `Invalid`."""
     try:
-        with contextlib.closing(_open_closed(database)) as source:
-            if not source.pragma("user_version") or _is_short(database, source):
-                raise Invalid(f"{database} is not a database of Kvasir, or was cut short: choose another backup")
-            await copy(source, target, None, progress)
-        with _exclusive(target) as copied:
-            migrate(copied)
+        yield
     except apsw.Error as error:
         raise Invalid(f"{database} is damaged or was cut short ({error}): choose another backup") from None
 
