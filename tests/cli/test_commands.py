@@ -201,3 +201,13 @@ def test_settings_reach_the_commands_by_variable_and_file(commands: Commands, tm
     assert by_variable.stdout == by_file.stdout == commands("store", "list", "--json").stdout
     by_engine = run("store", "list", "--json", "--engine", f"sqlite:{data}/kvasir.db", cwd=tmp_path)
     assert by_engine.stdout == by_file.stdout
+
+
+@pytest.mark.only_sqlite("about its file")
+def test_a_database_elsewhere_needs_no_data_directory_here(commands: Commands, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    engine = f"sqlite:{commands.server.data_dir}/kvasir.db"
+    for command in (("check",), ("store", "list"), ("key", "list")):
+        run(*command, "--engine", engine, cwd=here)
+    assert list(here.iterdir()) == []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def create_engine(config: Config) -> Engine:
-    """The engine that the settings name, not yet open. Makes the data directory if it is missing.
+    """The engine that the settings name, not yet open. Makes the data directory if the database is to be in it.
 
     Raises `Invalid` or `Unavailable` if they name something as the database that is none.
     """
@@ -34,7 +34,8 @@ def create_engine(config: Config) -> Engine:
     from kvasir.engines.sqlite import SqliteEngine
 
     refuse_other_files(config.database)
-    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if config.database.parent == config.data_dir:  # otherwise it may not be needed at all
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Values are nobody else's business. SQLite gives its other files the mode of this one.
     os.close(os.open(config.database, os.O_RDWR | os.O_CREAT, 0o600))
     return SqliteEngine(config.database, durable=config.durability == "full", limits=config.limits)
