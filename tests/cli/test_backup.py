@@ -387,7 +387,10 @@ def test_a_copy_that_may_not_grow_ends_in_one_sentence(large: Path, tmp_path: Pa
 
 def test_a_backup_can_be_read_where_nothing_can_be_written(large: Path, tmp_path: Path) -> None:
     """It is one file, and restoring it leaves nothing beside it."""
-    run("backup", str(tmp_path / "medium" / "copy.db"), "--data-dir", str(large), status=1)  # no such folder
+    for target in ("copy.db", "copy/"):
+        done = run("backup", f"{tmp_path}/medium/{target}", "--data-dir", str(large), status=1)
+        named = f"{tmp_path}/medium/{target}".rstrip("/")
+        assert done.stderr.startswith(f"kvasir: {named}: there is no directory {tmp_path}/medium; make it first")
     (tmp_path / "medium").mkdir()
     run("backup", str(tmp_path / "medium" / "copy.db"), "--data-dir", str(large), "--max-rate", "0")
     (tmp_path / "medium" / "copy.db").chmod(0o400)

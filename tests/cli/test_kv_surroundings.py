@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,36 @@ def test_without_a_home_there_are_no_contexts(kv: Kv) -> None:
         status, said = homeless(*asked)
         assert (status, "set HOME or XDG_CONFIG_HOME" in said) == (2, True), said
         assert "Traceback" not in said
+
+
+def test_a_path_that_is_wrong_is_told_as_it_was_typed(kv: Kv, tmp_path: Path) -> None:
+    nowhere, folder = str(tmp_path / "no" / "where"), str(tmp_path)
+    for path, said in (
+        (nowhere, f"{nowhere}: there is no directory {tmp_path}/no; make it first, or choose another place\n"),
+        (folder, f"{folder}: is a directory; name a file\n"),
+    ):
+        for command in (("set", "k", f"@{path}"), ("import", path), ("export", "--output", path)):
+            assert kv.complaint(*command, status=2) == f"kvasir: {said}"
+    missing = str(tmp_path / "missing")
+    for command in (("set", "k", f"@{missing}"), ("import", missing)):
+        assert kv.complaint(*command, status=2) == f"kvasir: {missing}: no such file or directory; check the name\n"
+    (tmp_path / "kvasir").write_text("in the way of a directory")
+    said = kv.run("add", "c", group="context", status=1).stderr.decode()
+    assert said.startswith(f"kvasir: {tmp_path}/kvasir")
+    assert "Errno" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_output_that_finds_no_room(kv: Kv) -> None:
+    for n in range(20):
+        kv("set", "x" * 1_000 + str(n), "1")
+    room = b": no space left on device; make room and try again\n"
+    with Path("/dev/full").open("wb") as full:
+        for command in (("list",), ("get", "x" * 1_000 + "1"), ("count",), ("list", "--json"), ("export",)):
+            words = [str(KVASIR), "kv", *command]
+            done = subprocess.run(words, env=kv.environment(None), stdout=full, stderr=subprocess.PIPE, check=False)
+            assert (done.returncode, done.stderr) == (1, b"kvasir: standard output" + room)
+    assert kv.complaint("export", "-o", "/dev/full", status=1).encode() == b"kvasir: /dev/full" + room
 
 
 def test_streams_that_are_closed(kv: Kv, server: Server) -> None:

@@ -250,7 +250,7 @@ def test_a_dump_neither_replaces_a_file_nor_leaves_half_of_one(used: Server, tmp
     refused = run("dump", str(file), "--engine", database(used.data_dir), status=2)
     assert "already exists" in refused.stderr
     assert file.read_text() == "mine"
-    run("dump", str(tmp_path / "nowhere" / "dump"), "--engine", database(used.data_dir), status=1)
+    run("dump", str(tmp_path / "nowhere" / "dump"), "--engine", database(used.data_dir), status=2)
     assert [found.name for found in tmp_path.iterdir()] == ["dump.jsonl"]
 
 
@@ -270,7 +270,7 @@ def test_nothing_is_written_from_a_damaged_file(used: Server, tmp_path: Path) ->
     packed = tmp_path / "dump.gz"
     packed.write_bytes(gzip.compress(text)[:-40])
     assert "cannot be decompressed" in run("load", str(packed), "--engine", new, status=1).stderr
-    run("load", str(tmp_path / "nowhere"), "--engine", new, status=1)
+    run("load", str(tmp_path / "nowhere"), "--engine", new, status=2)
     assert not (tmp_path / "new.db").exists()
 
 

@@ -1,8 +1,8 @@
 """The command `kvasir`: one module for each group of commands; here are only their list and the exit status.
 
 Standard output carries what a script wants (an id, a key, JSON); explanations go to standard error. Exit status: 0 for
-success, 1 for failure, 2 for a command or a setting that is not valid. Heavy modules are imported by the commands that
-need them, so that the others start quickly.
+success, 1 for failure, 2 for a command or a setting that is not valid, or names a file that cannot be opened. Heavy
+modules are imported by the commands that need them, so that the others start quickly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ try:
     import typer
 
     from kvasir import __version__
-    from kvasir.cli.terminal import INTERRUPTED, check_texts, complain
+    from kvasir.cli.terminal import INTERRUPTED, check_texts, complain, in_words
     from kvasir.errors import Invalid, KvasirError
 except KeyboardInterrupt:  # half the time that a short command takes
     sys.exit(130)
@@ -138,7 +138,7 @@ def _run() -> None:
         complain(error.message)
         sys.exit(2 if isinstance(error, Invalid) else 1)
     except OSError as error:
-        complain(str(error))
+        complain(in_words(error))
         sys.exit(1)
 
 

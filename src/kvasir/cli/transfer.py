@@ -14,7 +14,7 @@ import typer
 
 from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, database_config, opened, recording, require_file
 from kvasir.cli.progress import Progress, Quiet, with_progress
-from kvasir.cli.terminal import Json, print_json
+from kvasir.cli.terminal import Json, contents, counted, named, opening, print_json
 from kvasir.config.table import Config
 from kvasir.errors import Invalid
 
@@ -189,8 +189,10 @@ def _writing(name: str) -> Iterator[BinaryIO]:
     part = path.with_name(path.name + ".part")
     with contextlib.suppress(FileNotFoundError):
         part.unlink()
+    with opening(name):
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
+        with named(name), os.fdopen(descriptor, "wb") as raw:
             if path.suffix == ".gz":
                 # Without a name and a time, so that equal dumps are equal files.
                 with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as compressed:
@@ -207,12 +209,14 @@ def _writing(name: str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _reading(name: str) -> Iterator[BinaryIO]:
-    """The file with this name, decompressed if it ends in .gz; "-" is standard input. Raises OSError."""
+    """The file with this name, decompressed if it ends in .gz; "-" is standard input. Raises `Invalid`."""
     if name == "-":
         yield sys.stdin.buffer
-    elif name.endswith(".gz"):
-        with gzip.open(name) as compressed:
-            yield cast("BinaryIO", compressed)
     else:
-        with Path(name).open("rb") as plain:
-            yield plain
+        with contextlib.ExitStack() as files:
+            with opening(name):
+                if name.endswith(".gz"):
+                    file = cast("BinaryIO", files.enter_context(gzip.open(name)))
+                else:
+                    file = files.enter_context(Path(name).open("rb"))
+            yield file

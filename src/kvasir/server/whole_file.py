@@ -32,10 +32,15 @@ def part_of(path: Path, *, directory: bool = False) -> Iterator[Path]:
     What a killed program has left there is removed first. Raises `Conflicting` if another program is at it; OSError.
     """
     part = path.with_name(f"{path.name}.part")
-    if directory:
-        part.mkdir(mode=0o700, exist_ok=True)
     flags = os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if directory:
+            part.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if os.path.lexists(part):  # it is what is wrong
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         if not _claim(descriptor, part):
             raise Conflicting(f"another program is writing {part}: wait until it has finished")

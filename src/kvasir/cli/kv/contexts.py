@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from kvasir.cli.terminal import named
 from kvasir.errors import Invalid, NotFound
 
 
@@ -82,12 +83,13 @@ def save(contexts: Contexts) -> None:
     """Replace the file. It is never readable by others, not for a moment. Raises `NoHome`."""
     # Where a link leads: who keeps the file elsewhere finds it there afterwards.
     file = location().resolve()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = {
         "current": contexts.current,
         "contexts": {name: dataclasses.asdict(context) for name, context in contexts.by_name.items()},
     }
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".contexts-")  # 0600
+    with named(str(file)):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".contexts-")  # 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as made:
             json.dump(content, made, indent=2, ensure_ascii=False)

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 import typer
 from kvasir_client import Loaded, Store, keys
 from kvasir_client.errors import KvasirError
-from kvasir_client.files import pieces_of, written
+from kvasir_client.files import Counting, pieces_of, written
 
 from kvasir.cli.kv.feeding import without_pauses
 from kvasir.cli.kv.outcomes import CONDITION, FAILED, STATUSES, UNAVAILABLE, fail
 from kvasir.cli.kv.verbs import PrefixText, Results
+from kvasir.cli.terminal import counted, named, opening
 
 
 def export(
@@ -33,15 +34,24 @@ def export(
     # No bar through the lines, where both go to the terminal. Counting costs what it counts; only a bar needs it.
     draws = sys.stderr.isatty() and not (output == "-" and sys.stdout.isatty())
     total = kv.count(above) if draws else None
-    with written(sys.stdout.buffer if output == "-" else output) as file, _bar("entries", total, draws=draws) as moved:
+    with _destination(output) as file, _bar("entries", total, draws=draws) as moved:
         for piece in kv.export_pieces(above):
             file.write(piece)
             moved(file.entries)
         file.flush()
         number = file.entries
     if output != "-":
-        typer.echo(f"wrote {number:,} entries to {output}", err=True)
+        typer.echo(f"wrote {counted(number, 'entry', 'entries')} to {output}", err=True)
         results(None, entries=number)
+
+
+@contextlib.contextmanager
+def _destination(output: str) -> Iterator[Counting]:
+    """What is exported to; a failure tells of it, never of the temporary file. Raises `Invalid`."""
+    with named("standard output" if output == "-" else output), contextlib.ExitStack() as opened:
+        with opening(output):
+            file = opened.enter_context(written(sys.stdout.buffer if output == "-" else output))
+        yield file
 
 
 def import_(
@@ -60,10 +70,11 @@ def import_(
     typed = source == "-" and sys.stdin.isatty()
     if typed:
         typer.echo("type lines of JSON, and Ctrl-D at the end", err=True)
-    total = Path(source).stat().st_size if source != "-" else None
-    pieces = without_pauses(pieces_of(sys.stdin.buffer if source == "-" else source))
-    # However long it takes to come: the server waits for a body from the moment that a request begins.
-    first = next(pieces, b"")
+    with opening("standard input" if source == "-" else source):
+        total = Path(source).stat().st_size if source != "-" else None
+        pieces = without_pauses(pieces_of(sys.stdin.buffer if source == "-" else source))
+        # However long it takes to come: the server waits for a body from the moment that a request begins.
+        first = next(pieces, b"")
     with _bar("bytes", total, draws=sys.stderr.isatty() and not typed) as moved, _told_what_stays(dry_run=dry_run):
         done = kv.load(_counted(itertools.chain([first] if first else [], pieces), moved), mode=mode, dry_run=dry_run)
     _report(done, results, would="would have " if dry_run else "")

@@ -15,6 +15,7 @@ from kvasir.cli.kv.interrupting import end_when_interrupted
 from kvasir.cli.kv.outcomes import FAILED, NOT_FOUND, fail
 from kvasir.cli.kv.verbs import KeyText, PrefixText, Results, members_of, moment
 from kvasir.errors import Invalid
+from kvasir.cli.terminal import named
 
 
 def get(
@@ -38,8 +39,9 @@ def get(
         if not isinstance(entry.value, str):
             fail("the value is no JSON string: leave --text out to see it", FAILED)
         shown = entry.value.encode("utf-8", "surrogatepass")
-    sys.stdout.buffer.write(shown)
-    sys.stdout.buffer.flush()
+    with named("standard output"):
+        sys.stdout.buffer.write(shown)
+        sys.stdout.buffer.flush()
     if sys.stdout.isatty() and sys.stderr.isatty() and not shown.endswith(b"\n"):
         # The prompt of the shell begins on a line of its own; the output is the value all the same.
         sys.stderr.write("\n")

@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from kvasir.cli.kv.completing import complete_context, complete_key, complete_store
 from kvasir.cli.kv.connection import Choice, store_of
 from kvasir.cli.kv.outcomes import reported
-from kvasir.cli.terminal import for_output
+from kvasir.cli.terminal import for_output, named
 
 KeyText = Annotated[
     str,
@@ -92,9 +92,10 @@ class Results:
     def __call__(self, text: str | None, **members: Any) -> None:
         """One result: a line of text (None: nothing), or a JSON object on a line of its own."""
         if self.as_json:
-            sys.stdout.write(for_output(json_line(members)) + "\n")
-        elif text is not None:
-            sys.stdout.write(text + "\n")
+            text = for_output(json_line(members))
+        if text is not None:
+            with named("standard output"):
+                sys.stdout.write(text + "\n")
 
 
 #: In `meta` of a verb's context: whether there is a "-" behind "--".
@@ -134,7 +135,8 @@ def register(app: typer.Typer, name: str, verb: Any) -> None:
         results = Results(as_json=given.pop("as_json"))
         with reported():
             verb(store_of(choice), results, **given)
-            sys.stdout.flush()
+            with named("standard output"):
+                sys.stdout.flush()
 
     where = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=of)

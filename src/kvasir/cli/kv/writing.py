@@ -78,7 +78,9 @@ def _given(value: str | None, *, as_text: bool, literal: bool) -> bytes:
     if value is None or (value == "-" and not (as_text and literal)):
         found, source = sys.stdin.buffer.read(), "standard input"
     elif value.startswith("@") and not as_text:
-        found, source = Path(value[1:]).read_bytes(), value[1:]
+        source = value[1:]
+        with opening(source):
+            found = Path(source).read_bytes()
     else:
         found, source = value.encode(), "the value"
     if as_text:
