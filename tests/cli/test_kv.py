@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 import socket
 import subprocess
 import threading
@@ -36,7 +37,9 @@ def test_a_value_from_a_pipe_or_a_file(kv: Kv, tmp_path: Path) -> None:
     (tmp_path / "value.json").write_text(' "from a file"\n')
     kv("set", "file", f"@{tmp_path}/value.json")
     assert [kv("get", key) for key in ("pipe", "dash", "file")] == ['{"n": 1.50}', "[1]", '"from a file"']
-    assert "No such file" in kv.complaint("set", "x", "@/no/such", status=1)
+    (tmp_path / "empty").touch()
+    assert "empty is empty: give a JSON value" in kv.complaint("set", "k", f"@{tmp_path}/empty", status=2)
+    assert "standard input is empty" in kv.complaint("set", "k", "-", status=2, input=b" \n")
 
 
 def test_texts(kv: Kv) -> None:
@@ -148,6 +151,9 @@ def test_the_exit_status_tells_what_went_wrong(kv: Kv, server: Server) -> None:
     kv("set", "k", "1")
     assert "no entry" in kv.complaint("get", "no", status=4)
     assert "no entry" in kv.complaint("delete", "no", status=4)
+    for wrong in ("nonsense", "0" * 19, "0" * 19 + "A", "f" * 20, ""):
+        for command in (("set", "k", "2"), ("delete", "k"), ("delete", "k", "--dry-run")):
+            assert "--if-version: " in kv.complaint(*command, "--if-version", wrong, status=2)
     kv("set", "above/below", "1")
     assert "--prefix" in kv.complaint("delete", "above", status=4)
     kv("delete", "above/below")
@@ -254,6 +260,15 @@ def test_incr_and_touch(kv: Kv) -> None:
     kv("touch", "n", "--never")
     assert kv.json("get", "n")["expires_at"] is None
     assert "--never" in kv.complaint("touch", "n", status=2)
+
+
+def test_a_refusal_names_the_option(kv: Kv) -> None:
+    for option in ("--by", "--initial"):
+        said = kv.complaint("incr", "n", option, "9" * 20, status=2)
+        assert said.startswith(f"kvasir: {option} must be an integer")
+    past = ("--expires-at", "2020-01-01T00:00:00Z")
+    for command in (("incr", "n"), ("touch", "n"), ("set", "n", "1")):
+        assert kv.complaint(*command, *past, status=2).startswith("kvasir: --expires-at must be in the future")
 
 
 def test_export_and_import(kv: Kv, tmp_path: Path) -> None:
@@ -536,6 +551,28 @@ def test_the_json_of_contexts_is_one_line_each(kv: Kv, server: Server) -> None:
     assert told("list") == [one, two]
     assert told("use", "zwei é") == [two | {"current": True}]
     assert told("remove", "zwei é") == [two]
+
+
+def test_the_command_that_uses_a_context_can_be_pasted(kv: Kv, server: Server) -> None:
+    kv.run("add", "one", "--url", server.url, group="context")
+    for name in ("a b", "it's", "$HOME", "-x"):
+        said = kv.run("add", "--url", server.url, "--", name, group="context").stderr.decode()
+        (command,) = re.findall(r"`kvasir context (.*)` uses it", said)
+        kv.run(*shlex.split(command), group="context")
+        (current,) = re.findall(r"^\*  (.*?)  ", kv.run("list", group="context").stdout.decode(), re.MULTILINE)
+        assert current.strip() == name
+
+
+def test_who_has_removed_the_context_in_use_is_told_of_the_others(kv: Kv, server: Server) -> None:
+    none = {"KVASIR_URL": "", "KVASIR_KEY": ""}
+    for name in ("one", "two", "three"):
+        kv.run("add", name, "--url", server.url, group="context")
+    kv.run("remove", "one", group="context")
+    said = kv.complaint("get", "k", status=2, variables=none)
+    assert "`kvasir context use NAME`" in said
+    assert "two, three" in said
+    # Who names another server is not helped by the contexts of these.
+    assert "context use" not in kv.complaint("get", "k", status=2, variables=none | {"KVASIR_URL": "http://other"})
 
 
 def test_names_of_contexts(kv: Kv, server: Server) -> None:

@@ -159,6 +159,7 @@ def test_a_conflict_in_edit_shows_the_difference_and_loses_nothing_typed(kv: Kv,
         seen.expect(r"Edit again\?")
         seen.type("y\n")
         assert seen.end() == 0, seen.shown
+    assert "\n \n" not in seen.shown, "the end of the last line is no line"
     entry = store.get("k")
     assert entry
     assert (entry.value, entry.metadata) == ({"n": "mine"}, {"m": 1})
@@ -188,6 +189,7 @@ def test_the_difference_is_harmless_to_the_terminal(kv: Kv, store: Store, tmp_pa
     meanwhile = f"{KVASIR} kv get theirs | {KVASIR} kv set k -; echo 2 > {{file}}"
     said = kv.complaint("edit", "k", status=5, variables={"EDITOR": editor(tmp_path, meanwhile)})
     assert r'-"\x9b2J\u202e\u2028"' in said
+    assert "\n \n" not in said
     assert "\x9b" not in said
 
 
@@ -388,13 +390,14 @@ def test_what_no_word_can_be_is_not_offered(kv: Kv, store: Store) -> None:
     for key in ("-dash", "=equals", "plain", ("p", "plain"), ("p", "", "x"), ("", "x")):
         store.set(key, 1)
 
-    def offered(typed: str) -> list[str]:
-        variables = {"_KVASIR_COMPLETE": "complete_bash", "COMP_WORDS": f"kvasir kv get {typed}"}
+    def offered(typed: str, before: str = "get") -> list[str]:
+        variables = {"_KVASIR_COMPLETE": "complete_bash", "COMP_WORDS": f"kvasir kv {before} {typed}"}
         done = subprocess.run([KVASIR], env=kv.environment(variables), capture_output=True, text=True, check=False)
         assert done.stderr == ""
         return done.stdout.split()
 
     assert offered("p") == ["p/", "plain"]
+    assert offered("p", "watch --only") == ["p/", "plain"]
     assert offered("") == ["p/", "plain"]
     assert offered("p/") == ["p/plain"]
     for nothing in ("p//", "p//pl", "/", "/pl", "//", "-d", "=e"):

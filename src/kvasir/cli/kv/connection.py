@@ -35,7 +35,7 @@ def chosen(choice: Choice) -> Context:
     if not context.key:
         if choice.context is not None and choice.url:
             raise Invalid(f"the access key of the context {choice.context!r} is for its own server: add --key")
-        raise Invalid(_no_key())
+        raise Invalid(_no_key(choice.url))
     return context
 
 
@@ -92,7 +92,21 @@ def _current() -> Context:
     return kept.by_name.get(kept.current or "", Context("", ""))
 
 
-def _no_key() -> str:
+def _unused() -> list[str]:
+    """The names of the contexts, if there are any and none of them is in use."""
+    try:
+        kept = contexts.load()
+    except contexts.NoHome:
+        return []
+    return [] if kept.current in kept.by_name else list(kept.by_name)
+
+
+def _no_key(url: str | None) -> str:
+    if not (url or os.environ.get("KVASIR_URL")) and (names := _unused()):
+        return (
+            "no access key is given, and no context is in use: `kvasir context use NAME` uses one of these: "
+            + ", ".join(names)
+        )
     if (Path(os.environ.get("KVASIR_DATA_DIR") or DATA_DIR) / "kvasir.db").is_file():
         return (
             "no access key is given. The data directory of a server is here: `kvasir key create --name me --role "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -62,7 +63,8 @@ def add(
     if json:
         _print(found, name)
     else:
-        use = "" if found.current == name else f"; `kvasir context use {name}` uses it"
+        typed = f"{'-- ' * name.startswith('-')}{shlex.quote(name)}"
+        use = "" if found.current == name else f"; `kvasir context use {typed}` uses it"
         typer.echo(f"added {name} to {contexts.location()}{use}", err=True)
 
 

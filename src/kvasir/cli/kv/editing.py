@@ -109,8 +109,8 @@ def _conflict(kv: Store, entry: Entry, typed: bytes) -> Entry:
         fail("the key is no longer there: it has been deleted meanwhile, or its life has ended", CONDITION)
     typer.echo("somebody has changed the value meanwhile:", err=True)
     shown = difflib.unified_diff(
-        _pretty(theirs.raw).decode().split("\n"),
-        typed.decode().split("\n"),
+        _lines(_pretty(theirs.raw)),
+        _lines(typed),
         "theirs (in the store)",
         "yours (not saved)",
         lineterm="",
@@ -120,6 +120,11 @@ def _conflict(kv: Store, entry: Entry, typed: bytes) -> Entry:
         typer.echo(printable(line), err=True)
     _ask("edit yours once more, then it replaces theirs", "Edit again?", CONDITION)
     return theirs
+
+
+def _lines(text: bytes) -> list[str]:
+    # Of bytes: to a str, characters that JSON may have within a text end a line, too.
+    return [line.decode() for line in text.splitlines()]
 
 
 def _ask(why: str, question: str, status: int, *, default: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -28,6 +29,9 @@ STATUSES: dict[type[errors.KvasirError], int] = {
     errors.UnknownOutcome: UNKNOWN,
 }
 
+#: What the server calls something that an option has given; a verb sends one mutation.
+_OPTION = re.compile(r"(?:mutations\[0\]\.)?(by|initial|ttl|expires_at)(?= )").match
+
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
@@ -38,7 +42,13 @@ def reported() -> Iterator[None]:
         fail(error.message, NOT_FOUND)
     except errors.KvasirError as error:
         request = f" (request {error.request_id})" if error.request_id and type(error) not in STATUSES else ""
-        fail(f"{error.message}{request}", STATUSES.get(type(error), FAILED))
+        fail(f"{_by_option(error.message)}{request}", STATUSES.get(type(error), FAILED))
+
+
+def _by_option(message: str) -> str:
+    """A message that begins with what an option has given, by the name of the option."""
+    found = _OPTION(message)
+    return f"--{found[1].replace('_', '-')}{message[found.end() :]}" if found else message
 
 
 def fail(message: str, status: int = FAILED) -> NoReturn:

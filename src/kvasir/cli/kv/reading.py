@@ -11,6 +11,7 @@ from kvasir_client import Event, Store, keys
 from kvasir_client.times import instant_text
 from kvasir_client.wire import dumps
 
+from kvasir.cli.kv.completing import complete_key
 from kvasir.cli.kv.interrupting import end_when_interrupted
 from kvasir.cli.kv.outcomes import FAILED, NOT_FOUND, fail
 from kvasir.cli.kv.verbs import KeyText, PrefixText, Results, members_of, moment
@@ -143,7 +144,12 @@ def watch(
     prefix: PrefixText = "",
     key: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="KEY", help="Only this key, instead of a prefix; may be repeated."),
+        typer.Option(
+            "--only",
+            metavar="KEY",
+            help="Only this key, instead of a prefix; may be repeated.",
+            autocompletion=complete_key,
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="End after so many events, `ready` not counted.")

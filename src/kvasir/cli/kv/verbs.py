@@ -157,6 +157,19 @@ def moment(text: str | None) -> datetime | None:
         raise Invalid(f"{text!r} is no instant: write it as 2026-12-31T12:00:00Z") from None
 
 
+def check_version(text: str | None) -> None:
+    """Raises `Invalid` for an --if-version that no entry can have: that would look as if somebody had been faster."""
+    if text is None:
+        return
+    from kvasir.errors import Invalid
+    from kvasir.keys import parse_versionstamp
+
+    if parse_versionstamp(text) < 0:
+        raise Invalid(
+            f"--if-version: {text!r} is no versionstamp; give the 20 digits that `kvasir kv get KEY --json` tells"
+        )
+
+
 def json_line(value: Any) -> str:
     """JSON on one line; `Raw` texts in it as they are."""
     if isinstance(value, RawText):

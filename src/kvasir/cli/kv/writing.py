@@ -9,12 +9,11 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 from kvasir_client import Raw, Store, keys
-from kvasir_client.wire import stamp
 
 from kvasir.cli.kv.outcomes import CONDITION, DONE, NOT_FOUND, fail
 from kvasir.cli.kv.reading import json_object
-from kvasir.cli.kv.verbs import LITERAL_DASH, ExpiresAt, IfVersion, KeyText, Results, Ttl, moment
-from kvasir.cli.terminal import Yes, confirm
+from kvasir.cli.kv.verbs import LITERAL_DASH, ExpiresAt, IfVersion, KeyText, Results, Ttl, check_version, moment
+from kvasir.cli.terminal import Yes, confirm, opening
 from kvasir.errors import Invalid
 
 
@@ -45,6 +44,7 @@ def set_(
     if_version: IfVersion = None,
 ) -> None:
     """Set a key: its value, its expiry and its metadata as one."""
+    check_version(if_version)
     kept: list[Literal["expiry", "metadata"]] = []
     if keep and not (ttl or expires_at or refresh):
         kept.append("expiry")
@@ -89,6 +89,8 @@ def _given(value: str | None, *, as_text: bool, literal: bool) -> bytes:
         except UnicodeDecodeError:
             raise Invalid(f"{source} is not UTF-8 text") from None
     found = found.strip(b" \t\r\n")
+    if not found:
+        raise Invalid(f"{source} is empty: give a JSON value, or add --text to store an empty text")
     try:
         json.loads(found, parse_int=str, parse_constant=_no_constant)
     except RecursionError:
@@ -114,6 +116,7 @@ def delete(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
 ) -> None:
     """Delete a key, or with --prefix all keys below it, after showing how many."""
+    check_version(if_version)
     if prefix:
         if if_version is not None:
             raise Invalid("--if-version is a condition on one key: leave --prefix out")
@@ -133,7 +136,7 @@ def delete(
 def _would_delete(kv: Store, parts: tuple[str, ...], if_version: str | None) -> bool:
     """Whether a deletion would find the key; a condition that it would not meet ends the command as it would end it."""
     entry = kv.get(parts, extend=False)
-    if if_version is not None and (entry is None or entry.versionstamp != stamp(if_version)):
+    if if_version is not None and (entry is None or entry.versionstamp != if_version):
         fail("the key has another versionstamp" if entry else "the key does not exist", CONDITION)
     return entry is not None
 
