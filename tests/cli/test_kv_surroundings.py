@@ -23,7 +23,7 @@ def test_an_address_that_is_none(kv: Kv) -> None:
     assert b"access key" in kv.run("add", "w", "--key", "a b", group="context", status=2).stderr
 
 
-@pytest.mark.parametrize("module", ["typer", "kvasir.cli.kv", "kvasir.cli.kv.verbs", "httpx2"])
+@pytest.mark.parametrize("module", ["typing", "gc", "typer", "kvasir.cli.kv", "kvasir.cli.kv.verbs", "httpx2"])
 def test_ctrl_c_while_a_command_is_loaded(kv: Kv, module: str) -> None:
     script = f"""
 import sys

@@ -7,16 +7,17 @@ modules are imported by the commands that need them, so that the others start qu
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import importlib
-import io
-import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
 
 try:
+    import contextlib
+    import gc
+    import importlib
+    import io
+    import os
+    from collections.abc import Sequence
+    from typing import Annotated, NoReturn
+
     import typer
 
     from kvasir import __version__
