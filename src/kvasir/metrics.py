@@ -130,7 +130,11 @@ FAMILIES: tuple[Family, ...] = (
         values=_NONE,
     ),
     Family("kvasir_spaces", "gauge", "Stores, applications and sessions."),
-    Family("kvasir_entries", "gauge", "Entries on disk, the expired ones that await the sweep included."),
+    Family(
+        "kvasir_entries",
+        "gauge",
+        "Entries on disk, with those that await the sweep and Kvasir's own, which are in none of these spaces.",
+    ),
     Family("kvasir_expired_entries", "gauge", "Expired entries on disk that await the sweep."),
     Family("kvasir_database_bytes", "gauge", "Size of the database on disk."),
     LOG,

@@ -308,7 +308,7 @@ class Stats(Struct, frozen=True):
     """What an engine reports to `/metrics` about the whole database."""
 
     spaces: int
-    #: Entries on disk, including expired ones that await the sweep
+    #: Entries on disk, including expired ones that await the sweep, and those of the system space
     entries: int
     database_bytes: int
     #: Those that await the sweep

@@ -169,8 +169,34 @@ def test_another_organisation(commands: Commands) -> None:
 
 
 def test_check_finds_the_data_sound(commands: Commands) -> None:
-    assert commands("check").stdout.startswith("sound: ")
-    assert commands.json("check")["sound"] is True
+    found = commands.json("check")
+    assert found["sound"] is True
+    told = f"{found['spaces']:,} spaces? with {found['entries']:,} entries \\(Kvasir's own included\\)"
+    assert re.fullmatch(f"sound: {told}\n", commands("check").stdout)
+
+
+def test_a_dump_that_cannot_be_opened_is_named_as_it_was_typed(commands: Commands, tmp_path: Path) -> None:
+    nowhere = tmp_path / "no" / "dump"
+    said = f"kvasir: {nowhere}: there is no directory {nowhere.parent}; make it first, or choose another place\n"
+    assert commands("dump", str(nowhere), status=2).stderr == said
+    for name in ("missing", "missing.gz"):
+        said = f"kvasir: {tmp_path}/{name}: no such file or directory; check the name\n"
+        assert commands("load", str(tmp_path / name), status=2).stderr == said
+
+
+@pytest.mark.only_sqlite("copies its file")
+def test_what_a_database_holds_is_told_in_the_same_words_by_all(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        here = server.database_options
+        held = f"1 space with {Commands(server).json('check')['entries']} entries (Kvasir's own included)"
+        assert run("check", *here).stdout == f"sound: {held}\n"
+        assert run("dump", str(tmp_path / "dump"), *here).stderr == f"dumped {held}\n"
+        assert f": {held}; " in run("backup", str(tmp_path / "copy.db"), *here).stderr
+        assert f" {held}, " in run("status", "--url", server.url, KVASIR_KEY=server.key).stdout
+    done = run("restore", str(tmp_path / "copy.db"), "--data-dir", str(tmp_path / "restored"))
+    assert f": {held}; " in done.stderr
+    done = run("load", str(tmp_path / "dump"), "--data-dir", str(tmp_path / "loaded"))
+    assert done.stderr.startswith(f"loaded {held}: ")
 
 
 @pytest.mark.only_sqlite("a database that is not there is a missing file")

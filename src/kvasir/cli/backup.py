@@ -12,7 +12,7 @@ import typer
 
 from kvasir.cli.common import ConfigFile, DataDir, EngineUrl, database_config, opened, recording, require_file
 from kvasir.cli.progress import BYTES, Progress, Quiet, with_progress
-from kvasir.cli.terminal import Json, print_json
+from kvasir.cli.terminal import Json, contents, counted, print_json
 from kvasir.config.table import Config
 from kvasir.errors import Invalid
 
@@ -149,7 +149,6 @@ def _report(found: Backup, done: str, *, json: bool) -> None:
     if json:
         print_json(found)
         return
-    saves = "" if found.save_files is None else f", {found.save_files:,} files of saves"
-    typer.echo(
-        f"{done}: {found.spaces:,} spaces, {found.entries:,} entries{saves}; {found.bytes:,} bytes, sound", err=True
-    )
+    saves = "" if found.save_files is None else f", {counted(found.save_files, 'file')} of saves"
+    held = contents(found.spaces, found.entries)
+    typer.echo(f"{done}: {held}{saves}; {found.bytes:,} bytes, sound", err=True)

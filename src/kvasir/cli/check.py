@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from kvasir.cli.common import ConfigFile, Database, DataDir, EngineUrl, Where
-from kvasir.cli.terminal import Json, print_json
+from kvasir.cli.terminal import Json, contents, print_json
 from kvasir.printable import printable
 
 
@@ -28,7 +28,7 @@ def check(data_dir: DataDir = None, engine: EngineUrl = None, config: ConfigFile
         for fault in faults:
             typer.echo(printable(fault))
         if not faults:
-            typer.echo(f"sound: {spaces:,} spaces, {entries:,} entries")
+            typer.echo(f"sound: {contents(spaces, entries)}")
         for warning in warnings:
             typer.echo(f"warning: {warning}", err=True)
     if faults:

@@ -115,7 +115,7 @@ def dump(
     if json:
         print_json({"spaces": last.spaces, "entries": last.entries, "sha256": last.sha256})
     else:
-        typer.echo(f"dumped {last.spaces:,} spaces with {last.entries:,} entries", err=True)
+        typer.echo(f"dumped {contents(last.spaces, last.entries)}", err=True)
 
 
 def load(
@@ -158,8 +158,8 @@ def _finish(report: Report, done: str, json: bool) -> None:
         print_json(figures | {"same": not differing, "differences": differing})
     else:
         typer.echo(
-            f"{done} {report.spaces:,} spaces with {report.entries:,} entries:"
-            f" {report.written:,} entries written, {report.removed:,} removed",
+            f"{done} {contents(report.spaces, report.entries)}:"
+            f" {counted(report.written, 'entry', 'entries')} written, {report.removed:,} removed",
             err=True,
         )
     for space in differing:

@@ -15,8 +15,8 @@ from kvasir.cli.kv.completing import complete_key
 from kvasir.cli.kv.interrupting import end_when_interrupted
 from kvasir.cli.kv.outcomes import FAILED, NOT_FOUND, fail
 from kvasir.cli.kv.verbs import KeyText, PrefixText, Results, members_of, moment
-from kvasir.errors import Invalid
 from kvasir.cli.terminal import named
+from kvasir.errors import Invalid
 
 
 def get(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from kvasir.cli.status.figures import Figures
+from kvasir.cli.terminal import contents, counted
 from kvasir.printable import printable
 
 
@@ -50,7 +51,7 @@ def _rows(found: Figures) -> list[str]:
 
 def _work(found: Figures) -> Iterator[tuple[str, str]]:
     database, writes, clients = found.database, found.writes, found.clients
-    kept = f"{database.entries:,} entries in {_counted(database.spaces, 'space')}, {_size(database.bytes)}"
+    kept = f"{contents(database.spaces, database.entries)}, {_size(database.bytes)}"
     yield "database", kept + (f", {database.expired_entries:,} expired" if database.expired_entries else "")
     commits = writes.commits_per_second
     shared = f", {writes.writes_per_second / commits:,.1f} writes each" if commits else ""
@@ -58,8 +59,8 @@ def _work(found: Figures) -> Iterator[tuple[str, str]]:
     yield "commit", f"p50 {_time(writes.commit_p50_seconds)}, p99 {_time(writes.commit_p99_seconds)}"
     yield "queue", f"{writes.waiting:,} of {writes.waiting_limit:,} writes, p99 {_time(writes.wait_p99_seconds)}"
     connections = ", ".join(f"{name} {count:,}" for name, count in clients.connections.items())
-    busy = f"{_counted(clients.requests_in_flight, 'request')} in flight"
-    yield "connections", f"{connections}; {busy}, {clients.watches:,} watches"
+    busy = f"{counted(clients.requests_in_flight, 'request')} in flight"
+    yield "connections", f"{connections}; {busy}, {counted(clients.watches, 'watch', 'watches')}"
     if clients.refusals:
         yield "refused", ", ".join(f"{bound} {times:,}" for bound, times in clients.refusals.items())
 
@@ -68,15 +69,11 @@ def _resources(found: Figures) -> Iterator[tuple[str, str]]:
     process, database = found.process, found.database
     lag = f"loop lag p99 {_time(process.loop_lag_p99_seconds)}"
     cores = f"{process.cpu_share:.0%} of a core"
-    yield "process", f"{_counted(process.workers, 'worker')}, {cores}, {_size(process.memory_bytes)}, {lag}"
+    yield "process", f"{counted(process.workers, 'worker')}, {cores}, {_size(process.memory_bytes)}, {lag}"
     if database.disk_bytes and database.disk_free_bytes is not None:
         yield "disk", f"{_size(database.disk_free_bytes)} free of {_size(database.disk_bytes)}"
     if process.cache_hit_share is not None:
         yield "cache", f"{process.cache_hit_share:.1%} of the reads of entries"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s'[: number != 1]}"
 
 
 def _cut(line: str, width: int) -> str:
