@@ -82,6 +82,7 @@ export const credential = () => ({ Authorization: `Bearer ${accessKey}` });
  */
 export async function request(method, path, { query, body, json, headers, signal, anonymous = false } = {}) {
   const sent = Date.now();
+  const asker = accessKey;
   /** @type {Response} */
   let response;
   try {
@@ -104,6 +105,8 @@ export async function request(method, path, { query, body, json, headers, signal
     throw new Unreachable();
   }
   serverClock.observe(response.headers.get("Date"), sent, Date.now());
+  // Whoever asked has left meanwhile: the answer is for nobody else, nor is a refusal.
+  if (!anonymous && asker !== accessKey) throw new DOMException("Signed out", "AbortError");
   if (response.ok) return response;
   if (response.status === 401 && !anonymous) refused();
   throw await problem(response);

@@ -1,7 +1,7 @@
 // What changes one entry besides its value: removing it, its life, its metadata; and making a new key.
 
 import { useRef, useState } from "../vendor/preact.js";
-import { Problem, said } from "./api.js";
+import { isAbort, Problem, said } from "./api.js";
 import { now } from "./clock.js";
 import * as code from "./code.js";
 import * as entries from "./entries.js";
@@ -59,6 +59,7 @@ async function undo(space, entry) {
     await entries.restore(space, entry);
     tell(ended ? "The entry is back, without its end, which has passed." : "The entry is back.");
   } catch (error) {
+    if (isAbort(error)) return;
     const back = error instanceof Problem && error.status === 412;
     tell(back ? "Not undone: somebody has made this key anew." : `Not undone: ${said(error)}`, {
       bad: true,

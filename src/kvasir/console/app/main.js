@@ -15,10 +15,11 @@ import { SignIn } from "./signin.js";
 import { forgetSpaces } from "./spaces.js";
 import { SpacesAdmin } from "./spacesadmin.js";
 import { closeDialog, Dialogs, Notices, Text } from "./ui.js";
+import { askToLose } from "./unsaved.js";
 import { followRoute } from "./workspace.js";
 
 function Page() {
-  if (!session.value) return html`<${SignIn} />`;
+  if (!session.value) return html`<${SignIn} /><${Dialogs} />`;
   const { page } = route.value;
   const View = manages.value && page in PAGES ? PAGES[page].view : Data;
   return html`<${Head} /><${View} /><${Notices} /><${Dialogs} />`;
@@ -51,6 +52,8 @@ function Views() {
   </nav>`;
 }
 
+const LEAVING = { title: "Sign out", label: "Sign out" };
+
 function Head() {
   const who = caller.value;
   return html`<header class="top">
@@ -63,7 +66,7 @@ function Head() {
     <button class="icon-button" aria-label="Keyboard help" title="Keyboard help" onClick=${openHelp}>
       <b aria-hidden="true">?</b>
     </button>
-    <button id="sign-out" onClick=${() => void signOut()}>Sign out</button>
+    <button id="sign-out" onClick=${() => askToLose(LEAVING, signOut)}>Sign out</button>
   </header>`;
 }
 

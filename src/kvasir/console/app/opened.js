@@ -36,6 +36,8 @@ export function dropDraft({ space, key }) {
   drafts.value = left;
 }
 
+export const forgetDrafts = () => (drafts.value = new Map());
+
 /** Begin to write over an entry, or a new one. @param {string} space @param {Parts} key @param {Entry | null} base */
 export const beginDraft = (space, key, base, text = base?.text ?? "", more = {}) =>
   keepDraft({ space, key, base, text, changed: base === null, turn: 0, theirs: undefined, more });

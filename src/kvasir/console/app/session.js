@@ -2,7 +2,9 @@
 
 import { batch, computed, signal } from "../vendor/preact.js";
 import { getJson, request, said, useKey } from "./api.js";
+import { forgetDrafts } from "./opened.js";
 import { takeCode } from "./route.js";
+import { forgetNotices } from "./ui.js";
 
 const STORED = "kvasir.console";
 
@@ -17,6 +19,18 @@ export const refusal = signal("");
 export const caller = computed(() => session.value?.caller);
 export const mayWrite = computed(() => ["developer", "admin", "owner"].includes(caller.value?.role ?? ""));
 export const manages = computed(() => ["admin", "owner"].includes(caller.value?.role ?? ""));
+
+/** Whose drafts and notices are on the page, which outlive the end of a key: nobody else may see them. */
+let owner = "";
+
+/** As the server tells one caller from another. @param {import("./api.js").Caller} caller */
+const personOf = ({ name, organisation, role, spaces, prefix }) =>
+  JSON.stringify([name, organisation, role, spaces, prefix]);
+
+function forgetWork() {
+  forgetDrafts();
+  forgetNotices();
+}
 
 /** What people call the key that is signed in; its id where that is all there is to know. */
 export const keyName = signal("");
@@ -48,6 +62,8 @@ export async function signIn(key, { id = null, remember = false } = {}) {
     const about = await getJson("");
     if (remember) sessionStorage.setItem(STORED, JSON.stringify({ key, id }));
     batch(() => {
+      if (personOf(about.caller) !== owner) forgetWork();
+      owner = personOf(about.caller);
       refusal.value = "";
       session.value = { ...about, key, id };
       keyName.value = id === null ? about.caller.name : "console";
@@ -59,18 +75,21 @@ export async function signIn(key, { id = null, remember = false } = {}) {
   }
 }
 
-/** Forget the key, and revoke it if it was made for this page. */
+/** Forget the key and what it was used for, and revoke it if it was made for this page. */
 export async function signOut() {
   const id = session.value?.id;
+  let why = "";
   if (id) {
     try {
       await request("DELETE", `/keys/${id}`);
     } catch (error) {
-      forget(`This page has forgotten its key, but could not revoke it: ${said(error)}`);
-      return;
+      why = `This page has forgotten its key, but could not revoke it: ${said(error)}`;
     }
   }
-  forget("");
+  batch(() => {
+    forget(why);
+    forgetWork();
+  });
 }
 
 /** @param {string} why */
@@ -84,13 +103,11 @@ function forget(why) {
 }
 
 /**
- * Sign in by the code of a one-time link, in place of whoever is signed in.
+ * Sign in by the code of a one-time link, in place of whoever is signed in. A link that is refused takes nothing away.
  * @param {string} code
- * @param {() => void} [accepted] before anything else changes; a link that is refused takes nothing away
  */
-export async function exchange(code, accepted) {
+export async function exchange(code) {
   const made = await (await request("POST", "/console/exchange", { json: { code }, anonymous: true })).json();
-  accepted?.();
   if (session.value) await signOut();
   await signIn(made.key, { id: made.id });
 }

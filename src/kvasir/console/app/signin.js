@@ -3,8 +3,10 @@
 import { useState } from "../vendor/preact.js";
 import { Problem, said } from "./api.js";
 import { html } from "./html.js";
+import { unsaved } from "./opened.js";
 import { refusal, signIn } from "./session.js";
 import { Failure, Notices } from "./ui.js";
+import { saidUnsaved } from "./unsaved.js";
 
 export function SignIn() {
   const [key, setKey] = useState("");
@@ -33,6 +35,12 @@ export function SignIn() {
     <form class="card" onSubmit=${submit}>
       <h1>Kvasir</h1>
       ${refusal.value && html`<${Failure} text=${refusal.value} />`}
+      ${
+        unsaved.value.length > 0 &&
+        html`<p>
+          Kept for the access key that was signed in: ${saidUnsaved()}. Whoever signs in with another one begins anew.
+        </p>`
+      }
       <div class="field">
         <label for="access-key">Access key</label>
         <input

@@ -83,6 +83,8 @@ export function tell(text, { bad = false, action } = {}) {
 /** @param {number} id */
 const dismiss = (id) => (notices.value = notices.value.filter((notice) => notice.id !== id));
 
+export const forgetNotices = () => (notices.value = []);
+
 // More than these are there still, but only shown when asked for.
 const SHOWN = 2;
 
