@@ -87,6 +87,30 @@ def test_a_selection_that_is_removed_in_part_says_how_much(page: Page, server: S
     assert kv.ask("GET", "count").json() == {"count": 200}
 
 
+def test_all_of_a_list_can_be_selected_at_once(page: Page, server: Server, http: httpx.Client) -> None:
+    """With nothing selected before; of a list that is loaded in part, by what is."""
+    kv = new_space(http)
+    sign_in(page, server.key, place(kv, "list"))
+    everything = page.get_by_role("checkbox", name="Select all")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    expect(everything).to_be_disabled()
+    put(kv, ["a"], "1")
+    expect(everything).to_be_enabled()
+    lines = (json.dumps({"key": [f"{number:03}"], "value": number}) for number in range(199))
+    assert kv.ask("POST", "import", content="\n".join(lines)).json()["set"] == 199
+    page.reload()
+    sign_in(page, server.key, place(kv, "list"))
+    expect(page.get_by_role("checkbox", name="Select all that are loaded")).to_be_enabled()
+    page.locator("#list").press("End")
+    expect(page.get_by_role("checkbox", name="Select all", exact=True)).to_be_visible()
+    everything.check()
+    expect(page.get_by_text("200 selected")).to_be_visible()
+    page.locator("#delete-selected").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete 200 entries").click()
+    expect(page.get_by_text("200 entries deleted.")).to_be_visible()
+    assert kv.ask("GET", "count").json() == {"count": 0}
+
+
 # -- find -------------------------------------------------------------------------------------------------
 
 

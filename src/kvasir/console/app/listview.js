@@ -208,6 +208,7 @@ function Filter({ listing }) {
 
 /** @param {{ listing: Listing }} props */
 function Selection({ listing }) {
+  void listing.version.value;
   const number = listing.selected.value.size;
   const all = listing.items.length > 0 && number === listing.items.length;
   return html`<div class="bar selection">
