@@ -56,6 +56,54 @@ def test_an_entry_that_has_gone_is_made_again_with_its_life(page: Page, server: 
         assert (entry["expires_at"], entry["refresh"]) == (None, None)
 
 
+def test_what_is_said_of_a_draft_follows_the_typing(page: Page, server: Server, kv: Client) -> None:
+    sign_in(page, server.key, place(kv, key=["exact"]))
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Value").press("Control+a")
+    page.keyboard.type('{"a":1')
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("alert")).to_contain_text("This is no JSON yet: it ends too early.")
+    check_access(page, "no JSON yet")
+    lay_out = page.get_by_role("button", name="Lay out")
+    expect(lay_out).to_be_disabled()
+    page.keyboard.type("}")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(lay_out).to_be_enabled()
+    page.keyboard.type(" 2")
+    expect(lay_out).to_be_disabled()
+    page.keyboard.press("Backspace")
+    expect(lay_out).to_be_enabled()
+    lay_out.click()
+    expect(page.locator(".pane .cm-line")).to_have_count(3)
+    assert stored(kv, ["exact"]) == EXACT
+    # What the server says of a save stays, whatever is typed.
+    page.route("**/entry?*", answering(503, "{}"))
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("alert")).to_contain_text("The server failed.")
+    page.keyboard.type(" ")
+    expect(page.get_by_role("textbox", name="Value").locator(".cm-line").last).to_have_text("} ")
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def test_no_broken_text_is_laid_out_before_it_is_checked(page: Page, server: Server, kv: Client) -> None:
+    """The button is pressed in the moment between a key press and the check that follows it."""
+    sign_in(page, server.key, place(kv, key=["exact"]))
+    page.get_by_role("button", name="Edit").click()
+    editor = page.get_by_role("textbox", name="Value")
+    editor.press("Control+End")
+    page.keyboard.type(" ")
+    expect(page.get_by_role("button", name="Lay out")).to_be_enabled()
+    page.evaluate("""() => {
+      const layOut = [...document.querySelectorAll("button")].find((each) => each.textContent.trim() === "Lay out");
+      new MutationObserver(() => layOut.click()).observe(document.querySelector("#entry .cm-content"), {
+        childList: true, characterData: true, subtree: true,
+      });
+    }""")
+    page.keyboard.type("]")
+    expect(page.get_by_role("alert")).to_contain_text("This is no JSON yet")
+    assert value_shown(page) == f"{EXACT} ]"
+
+
 # -- remove -----------------------------------------------------------------------------------------------
 
 

@@ -148,9 +148,10 @@ function typeOver(event, view) {
 
 /**
  * @param {string} label
- * @param {{ onChange?: (text: () => string) => void, onSave?: () => void, onLeave?: () => void }} does
+ * @param {{ onChange?: (text: () => string) => void, onChecked?: (isJson: boolean) => void, onSave?: () => void,
+ *   onLeave?: () => void }} does onChecked: a moment after the last change
  */
-const writing = (label, { onChange, onSave, onLeave }) => [
+const writing = (label, { onChange, onChecked, onSave, onLeave }) => [
   shared(label),
   keymap.of([
     { key: "Mod-s", preventDefault: true, run: () => (onSave?.(), true) },
@@ -168,7 +169,14 @@ const writing = (label, { onChange, onSave, onLeave }) => [
   highlightActiveLine(),
   highlightActiveLineGutter(),
   lintGutter(),
-  linter((view) => mistakes(view.state.doc.toString()), { delay: 250 }),
+  linter(
+    (view) => {
+      const found = mistakes(view.state.doc.toString());
+      onChecked?.(found.length === 0);
+      return found;
+    },
+    { delay: 250 },
+  ),
   EditorView.updateListener.of((update) => {
     if (update.docChanged) onChange?.(() => update.state.doc.toString());
   }),

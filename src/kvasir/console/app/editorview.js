@@ -17,13 +17,13 @@ export function EditorPane({ draft, opened }) {
   const [busy, setBusy] = useState(false);
   const latest = useRef(draft);
   latest.current = draft;
+  const checks = useChecks(latest);
   const conflict = draft.theirs !== undefined;
 
   const save = async () => {
-    const [mistake] = code.mistakes(latest.current.text);
-    if (mistake) return setFailure(`This is no JSON yet: ${mistake.message}.`);
-    setBusy(true);
     setFailure("");
+    if (!checks.isJson()) return;
+    setBusy(true);
     const written = latest.current;
     try {
       const outcome = await saveDraft(written);
@@ -70,6 +70,22 @@ export function EditorPane({ draft, opened }) {
       tell("Your draft is set aside.", { action: { label: "Take it up again", run: () => keepDraft(mine) } });
   };
 
+  const layOut = () => {
+    const { current } = latest;
+    if (!checks.isJson()) return;
+    keepDraft({ ...current, text: indented(current.text), turn: current.turn + 1, changed: true });
+  };
+
+  const does = {
+    onSave: save,
+    onChange: (/** @type {() => string} */ text) => {
+      follow(latest, text());
+      checks.forget();
+    },
+    onChecked: checks.tell,
+    onLeave: () => document.getElementById("save")?.focus(),
+  };
+
   const newer = opened.entry.value;
   const overtaken =
     !conflict && newer !== undefined && newer?.versionstamp !== draft.base?.versionstamp && draft.base !== null;
@@ -84,15 +100,15 @@ export function EditorPane({ draft, opened }) {
       }
       <button
         title="Lay the text out on lines; digits and texts stay as they are"
-        onClick=${() => keepDraft({ ...draft, text: indented(draft.text), turn: draft.turn + 1, changed: true })}
-        disabled=${conflict || code.mistakes(draft.text).length > 0}
+        onClick=${layOut}
+        disabled=${conflict || !checks.passed}
       >
         Lay out
       </button>
       <span class="gap"></span>
       <span class="soft">${stays(draft)} <kbd>Ctrl</kbd> <kbd>S</kbd> saves.</span>
     </div>
-    ${failure && html`<${Failure} text=${failure} />`}
+    ${(checks.mistake || failure) && html`<${Failure} text=${checks.mistake || failure} />`}
     ${
       overtaken &&
       html`<p class="hint" role="status">
@@ -112,9 +128,25 @@ export function EditorPane({ draft, opened }) {
     }
     ${
       conflict && draft.theirs
-        ? html`<${Merge} draft=${draft} latest=${latest} save=${save} />`
-        : html`<${Editor} key=${draft.turn} draft=${draft} latest=${latest} save=${save} />`
+        ? html`<${Merge} draft=${draft} does=${does} />`
+        : html`<${Editor} key=${draft.turn} draft=${draft} does=${does} />`
     }`;
+}
+
+/**
+ * Whether the text is JSON. The pane is drawn again only when that changes, not at each key press.
+ * @param {{ current: Draft }} latest
+ */
+function useChecks(latest) {
+  const [passed, tell] = useState(() => code.mistakes(latest.current.text).length === 0);
+  const [mistake, setMistake] = useState("");
+  /** At this moment, whatever was told last; says why not. */
+  const isJson = () => {
+    const [found] = code.mistakes(latest.current.text);
+    setMistake(found ? `This is no JSON yet: ${found.message}.` : "");
+    return !found;
+  };
+  return { passed, tell, mistake, isJson, forget: () => setMistake("") };
 }
 
 /** What a save keeps. @param {Draft} draft */
@@ -125,19 +157,13 @@ function stays({ base, theirs }) {
     : "Expiry and metadata stay.";
 }
 
-/** @typedef {{ draft: Draft, latest: { current: Draft }, save: () => void }} Props */
-
-const leave = () => document.getElementById("save")?.focus();
+/** @typedef {{ draft: Draft, does: Parameters<typeof code.editor>[3] }} Props */
 
 /** @param {Props} props */
-function Editor({ draft, latest, save }) {
+function Editor({ draft, does }) {
   const parent = useRef(/** @type {HTMLElement | null} */ (null));
   useLayoutEffect(() => {
-    const view = code.editor(/** @type {HTMLElement} */ (parent.current), draft.text, "Value", {
-      onSave: save,
-      onChange: (text) => follow(latest, text()),
-      onLeave: leave,
-    });
+    const view = code.editor(/** @type {HTMLElement} */ (parent.current), draft.text, "Value", does);
     view.focus();
     return () => view.destroy();
   }, []);
@@ -155,14 +181,10 @@ function follow(latest, text) {
 }
 
 /** @param {Props} props */
-function Merge({ draft, latest, save }) {
+function Merge({ draft, does }) {
   const parent = useRef(/** @type {HTMLElement | null} */ (null));
   useLayoutEffect(() => {
-    const view = code.merging(/** @type {HTMLElement} */ (parent.current), draft.theirs?.text ?? "", draft.text, {
-      onSave: save,
-      onChange: (text) => follow(latest, text()),
-      onLeave: leave,
-    });
+    const view = code.merging(/** @type {HTMLElement} */ (parent.current), draft.theirs?.text ?? "", draft.text, does);
     view.b.focus();
     return () => view.destroy();
   }, [draft.theirs]);
