@@ -278,6 +278,96 @@ def test_everything_by_keyboard_alone(page: Page, server: Server, http: httpx.Cl
     expect(page.locator("#list")).to_be_focused()
 
 
+def test_the_keyboard_goes_on_where_a_jump_has_led(page: Page, server: Server, kv: Client) -> None:
+    sign_in(page, server.key, place(kv))
+    page.get_by_role("treeitem").first.wait_for()
+    keys = page.keyboard
+    box, tree, entry_list = page.get_by_label("Go to a prefix or key"), page.locator("#tree"), page.locator("#list")
+    active = page.locator(".row.active")
+    # Among the keys below a prefix, which load first; nothing is active but by an arrow.
+    keys.press("/")
+    keys.type("products")
+    keys.press("Enter")
+    expect(tree).to_be_focused()
+    expect(page.get_by_role("treeitem")).to_have_text(["0", "1", "2"])
+    expect(active).to_have_count(0)
+    check_access(page, "jump")
+    expect(page.locator("#delete")).to_be_visible()
+    keys.press("Delete")
+    dialog = page.get_by_role("dialog", name="Delete 1 entry")
+    expect(dialog.locator(".key")).to_have_text("products")
+    keys.press("Escape")
+    expect(tree).to_be_focused()
+    keys.press("ArrowDown")
+    expect(active).to_have_text("0")
+    # At a key, in the tree that is there.
+    keys.press("/")
+    keys.press("Control+a")
+    keys.type("products/1")
+    keys.press("Enter")
+    expect(tree).to_be_focused()
+    expect(active).to_have_text("1")
+    expect(page.locator(".pane .cm-content")).to_have_text('{"name": "mead 1"}')
+    keys.press("e")
+    expect(page.get_by_role("textbox", name="Value")).to_be_focused()
+    page.get_by_role("button", name="Cancel").click()
+    # In the list, too.
+    page.get_by_role("button", name="List", exact=True).click()
+    keys.press("/")
+    keys.press("Control+a")
+    keys.type("config")
+    keys.press("Enter")
+    expect(entry_list.get_by_role("option")).to_have_count(1)
+    expect(entry_list).to_be_focused()
+    # What leads nowhere is left in the box; Escape leaves that.
+    keys.press("/")
+    keys.press("Control+a")
+    keys.type("zzz")
+    keys.press("Enter")
+    expect(page.locator("#jump-failure")).to_be_visible()
+    expect(box).to_be_focused()
+    keys.press("Escape")
+    expect(entry_list).to_be_focused()
+    keys.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+
+
+def test_delete_is_for_the_entry_that_is_open_wherever_the_focus_is(page: Page, server: Server, kv: Client) -> None:
+    sign_in(page, server.key, place(kv, "list", key=["exact"]))
+    items = page.locator("#list").get_by_role("option")
+    expect(items).to_have_count(7)
+    keys = page.keyboard
+    dialog = page.get_by_role("dialog", name="Delete 1 entry")
+    # Never from a field
+    page.get_by_label("Filter by metadata").focus()
+    keys.press("Delete")
+    page.get_by_label("Order").focus()
+    keys.press("Delete")
+    # Nor from the editor
+    keys.press("Escape")
+    page.get_by_role("button", name="Edit").click()
+    expect(page.get_by_role("textbox", name="Value")).to_be_focused()
+    keys.press("Delete")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#edit")).to_be_visible()
+    expect(dialog).to_have_count(0)
+    page.get_by_role("button", name="Tree", exact=True).focus()
+    keys.press("Delete")
+    expect(dialog.locator(".key")).to_have_text("exact")
+    keys.press("Escape")
+    # In the list if nothing is selected there
+    page.locator("#list").focus()
+    keys.press("Delete")
+    expect(dialog.locator(".key")).to_have_text("exact")
+    keys.press("Tab")
+    keys.press("Enter")
+    expect(page.get_by_text("1 entry deleted.")).to_be_visible()
+    assert stored(kv, ["exact"]) is None
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("The entry is back.")).to_be_visible()
+    assert stored(kv, ["exact"]) == EXACT
+
+
 # -- look -------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 // The page of the data: spaces at the left, keys of one in the middle, one entry at the right.
 
-import { useEffect, useState } from "../vendor/preact.js";
+import { useEffect, useRef, useState } from "../vendor/preact.js";
 import { getJson, said } from "./api.js";
 import { deleteEntry } from "./changes.js";
 import { Below, EntryPane } from "./entryview.js";
@@ -12,7 +12,7 @@ import { fragment, go, route } from "./route.js";
 import { mayWrite } from "./session.js";
 import { lookUp, spaceOf, Spaces } from "./spaces.js";
 import { TreeView } from "./treeview.js";
-import { Icon, KeyText, Loading, Text, tell } from "./ui.js";
+import { backToKeys, Icon, KeyText, Loading, Text, tell } from "./ui.js";
 import { listing, live, opened, ownBase, paused, tree } from "./workspace.js";
 
 export function Data() {
@@ -132,13 +132,20 @@ function Following() {
 function Jump({ space }) {
   const [text, setText] = useState("");
   const [failure, setFailure] = useState("");
+  const box = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const leave = () => {
+    box.current?.blur();
+    backToKeys();
+  };
   /** @param {Event} event */
   const jump = async (event) => {
     event.preventDefault();
     try {
       const trimmed = text.trim();
       const parts = parseKey(trimmed.startsWith("[") ? trimmed : trimmed.replace(/^\/|\/$/g, ""));
-      setFailure(await goTo(space, parts));
+      const nowhere = await goTo(space, parts);
+      setFailure(nowhere);
+      if (!nowhere) leave();
     } catch (error) {
       setFailure(said(error));
     }
@@ -146,6 +153,7 @@ function Jump({ space }) {
   return html`<form class="jump" role="search" onSubmit=${jump}>
     <${Icon} name="search" />
     <input
+      ref=${box}
       id="jump"
       class="mono"
       aria-label="Go to a prefix or key"
@@ -159,6 +167,7 @@ function Jump({ space }) {
         setText(event.currentTarget.value);
         setFailure("");
       }}
+      onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Escape" && !event.isComposing && leave()}
     />
     <kbd class="not-narrow">/</kbd>
     ${failure && html`<p class="failure" id="jump-failure" role="alert">${failure}</p>`}

@@ -11,12 +11,12 @@ const HELP = [
   [["Home", "End", "PgUp", "PgDn"], "move far"],
   [["Enter"], "show the entry"],
   [["Space", "Ctrl A"], "select in the list"],
-  [["Delete"], "delete the entry, or what is selected"],
+  [["Delete"], "delete the entry, or what is selected in the list"],
   [["e"], "edit the entry that is shown"],
   [["n"], "new key"],
   [["Ctrl S"], "save"],
   [["Ctrl Shift [", "]"], "fold and unfold the object or array at the cursor"],
-  [["Esc"], "leave the editor, close a dialog"],
+  [["Esc"], "leave the editor or the box, close a dialog"],
   [["?"], "this help"],
 ];
 
@@ -49,6 +49,7 @@ const KEYS = {
   "/": () => press("#jump"),
   e: () => press("#edit"),
   n: () => press(".new-key"),
+  Delete: () => press("#delete"),
   "?": () => (openHelp(), true),
 };
 
@@ -60,7 +61,8 @@ export function listenToKeys() {
       if (!dialog.value) press("#save");
       return;
     }
-    if (event.ctrlKey || event.altKey || event.metaKey || dialog.value) return;
+    // The tree and the list have taken what is for them.
+    if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || dialog.value) return;
     const writes =
       target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
     if (writes && !(target instanceof HTMLInputElement && target.type === "checkbox")) return;

@@ -48,6 +48,8 @@ export function ListView({ listing }) {
       listing.selectAll(true);
     }
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    // With nothing selected it is for the entry that is open, as everywhere on the page.
+    if (event.key === "Delete" && selected.size === 0) return;
     const page = scroller.current?.page() ?? 5;
     const item = items[active];
     /** @type {Record<string, () => void>} */
@@ -60,7 +62,7 @@ export function ListView({ listing }) {
       PageUp: () => moveTo(active - page),
       Enter: () => item && go({ key: item.key }),
       " ": () => item && mayWrite.value && listing.select(item.id),
-      Delete: () => selected.size > 0 && deleteSelected(listing),
+      Delete: () => deleteSelected(listing),
     };
     if (!actions[event.key]) return;
     event.preventDefault();

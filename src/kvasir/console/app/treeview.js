@@ -76,6 +76,8 @@ export function TreeView({ tree, onDelete }) {
   /** @param {KeyboardEvent} event */
   const onKeyDown = (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    // With no row active it is for the entry that is open, as everywhere on the page.
+    if (event.key === "Delete" && activeAt < 0) return;
     const row = rows[activeAt];
     const node = row?.kind === "node" ? row.node : null;
     const page = scroller.current?.page() ?? 10;
@@ -170,7 +172,8 @@ export function TreeView({ tree, onDelete }) {
       "aria-label": "Keys",
       "aria-activedescendant": activeAt >= 0 ? `tree-${activeAt}` : undefined,
       onKeyDown,
-      onFocus: () => activeAt < 0 && rows.length > 0 && moveTo(0),
+      // Whoever looks at the entry above the tree has not chosen a row in it.
+      onFocus: () => activeAt < 0 && rows.length > 0 && !(chosen && sameKey(chosen, tree.base)) && moveTo(0),
     }}
   />`;
 }

@@ -118,13 +118,22 @@ export function Notices() {
   </div>`;
 }
 
-/** Whoever has closed what they were in goes on among the keys. */
+/** Whether somebody is to go on among keys that are not there yet. */
+let awaited = false;
+
+/** Whoever has left what they were in goes on among the keys, once they are there. */
 export const backToKeys = () =>
   setTimeout(() => {
+    awaited = false;
     const { activeElement } = document;
-    if (!activeElement || activeElement === document.body)
-      /** @type {HTMLElement | null} */ (document.querySelector("#tree, #list:not([hidden])"))?.focus();
+    if (activeElement && activeElement !== document.body) return;
+    const keys = /** @type {HTMLElement | null} */ (document.querySelector("#tree, #list:not([hidden])"));
+    keys?.focus();
+    awaited = keys === null;
   });
+
+/** The keys are there. */
+export const keysCame = () => awaited && backToKeys();
 
 // -- dialogs ----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { html } from "./html.js";
+import { keysCame } from "./ui.js";
 
 // Rows drawn beyond each edge, so that what scrolls in is there already.
 const BEYOND = 12;
@@ -38,6 +39,7 @@ export function VirtualRows({ count, rowHeight, row, item = (at) => at, onReach,
   const first = Math.max(0, Math.floor(top / rowHeight) - BEYOND);
   const last = Math.min(count - 1, Math.ceil((top + height) / rowHeight) + BEYOND);
   useEffect(() => onReach?.(last), [last, count, onReach]);
+  useEffect(() => void (count > 0 && keysCame()), [count > 0]);
 
   if (scroller) {
     scroller.current = {
