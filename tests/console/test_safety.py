@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from kvasir.cli.console import page_of
 from tests.support.browser import Browsing
-from tests.support.console import sign_in
+from tests.support.console import check_access, sign_in
 from tests.support.native import Client, array
 from tests.support.serving import Server
 
@@ -119,10 +119,15 @@ def test_a_reload_forgets_unless_the_tab_was_to_remember(page: Page, browsing: B
     sign_in(page, key)
     page.reload()
     expect(page.get_by_label("Access key")).to_be_visible()
-    page.get_by_label("Stay signed in").check()
+    # Whoever chooses this is told where the key will be.
+    stay = page.get_by_label("Stay signed in")
+    expect(stay).to_have_accessible_description("The browser then keeps the key in the storage of this tab.")
+    check_access(page, "sign in")
+    stay.check()
     page.get_by_label("Access key").fill(key)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    assert page.evaluate(KEPT).count(key) == page.evaluate("JSON.stringify(sessionStorage)").count(key) == 1
     page.reload()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     another = page.context.new_page()

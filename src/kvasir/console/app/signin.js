@@ -57,16 +57,18 @@ export function SignIn() {
       <label class="choice"
         ><input
           type="checkbox"
+          aria-describedby="where-kept"
           checked=${remember}
           onChange=${(/** @type {any} */ event) => setRemember(event.currentTarget.checked)}
         />
         Stay signed in until this tab is closed</label
       >
+      <p class="soft" id="where-kept">The browser then keeps the key in the storage of this tab.</p>
       ${failure && html`<${Failure} text=${failure} />`}
       <button class="primary" disabled=${busy || key.trim() === ""}>${busy ? "Signing in …" : "Sign in"}</button>
       <p class="soft">
-        <code>kvasir console</code> on the server opens this page signed in. The key stays in this page: it is in no
-        cookie and no address.
+        <code>kvasir console</code> on the server opens this page signed in. The key is in no cookie and no address, and
+        otherwise in the memory of this page alone.
       </p>
       <p class="soft"><a href="/docs/v1">API reference</a></p>
     </form>
