@@ -11,7 +11,9 @@ const WORDS = {
   more: "The page begins anew. A link is good for a minute from when it was made.",
 };
 
-export const listenToLinks = () => onLink((code) => askToLose(WORDS, () => follow(code)));
+/** What is kept for a key that has ended is not lost by a link of the same rights; the page to sign in on says so. */
+export const listenToLinks = () =>
+  onLink((code) => (session.value ? askToLose(WORDS, () => follow(code)) : void follow(code)));
 
 /** @param {string} code */
 async function follow(code) {

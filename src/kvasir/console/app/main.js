@@ -19,7 +19,7 @@ import { askToLose } from "./unsaved.js";
 import { followRoute } from "./workspace.js";
 
 function Page() {
-  if (!session.value) return html`<${SignIn} /><${Dialogs} />`;
+  if (!session.value) return html`<${SignIn} />`;
   const { page } = route.value;
   const View = manages.value && page in PAGES ? PAGES[page].view : Data;
   return html`<${Head} /><${View} /><${Notices} /><${Dialogs} />`;

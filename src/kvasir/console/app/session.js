@@ -20,12 +20,11 @@ export const caller = computed(() => session.value?.caller);
 export const mayWrite = computed(() => ["developer", "admin", "owner"].includes(caller.value?.role ?? ""));
 export const manages = computed(() => ["admin", "owner"].includes(caller.value?.role ?? ""));
 
-/** Whose drafts and notices are on the page, which outlive the end of a key: nobody else may see them. */
-let owner = "";
+/** Of whoever made the drafts and notices on the page, which outlive the end of a key: nobody with others may see them. */
+let rights = "";
 
-/** As the server tells one caller from another. @param {import("./api.js").Caller} caller */
-const personOf = ({ name, organisation, role, spaces, prefix }) =>
-  JSON.stringify([name, organisation, role, spaces, prefix]);
+/** What a key allows. Whoever comes back has another one, as a rule. @param {import("./api.js").Caller} caller */
+const rightsOf = ({ organisation, role, spaces, prefix }) => JSON.stringify([organisation, role, spaces, prefix]);
 
 function forgetWork() {
   forgetDrafts();
@@ -62,8 +61,8 @@ export async function signIn(key, { id = null, remember = false } = {}) {
     const about = await getJson("");
     if (remember) sessionStorage.setItem(STORED, JSON.stringify({ key, id }));
     batch(() => {
-      if (personOf(about.caller) !== owner) forgetWork();
-      owner = personOf(about.caller);
+      if (rightsOf(about.caller) !== rights) forgetWork();
+      rights = rightsOf(about.caller);
       refusal.value = "";
       session.value = { ...about, key, id };
       keyName.value = id === null ? about.caller.name : "console";

@@ -38,7 +38,7 @@ export function SignIn() {
       ${
         unsaved.value.length > 0 &&
         html`<p>
-          Kept for the access key that was signed in: ${saidUnsaved()}. Whoever signs in with another one begins anew.
+          Kept for an access key with the same rights: ${saidUnsaved()}. Whoever signs in with others begins anew.
         </p>`
       }
       <div class="field">
