@@ -286,7 +286,7 @@ def test_a_watch_in_another_thread_ends_when_the_client_is_closed(server: Server
 def test_a_server_that_stands_still_is_noticed_in_time(connect: Connect, tmp_path: Path) -> None:
     """Before a stream begins. Then it may be silent, as long as its comments take."""
     with serving(tmp_path) as server:
-        kv = connect(server.url, key=server.key, timeout=0.5, attempts=1).store("default")
+        kv = connect(server.url, key=server.key, timeout=2.0, attempts=1).store("default")
         kv.count()
         os.kill(server.pid, signal.SIGSTOP)
         try:
@@ -299,7 +299,7 @@ def test_a_server_that_stands_still_is_noticed_in_time(connect: Connect, tmp_pat
             os.kill(server.pid, signal.SIGCONT)
         events = kv.watch()
         assert next(events).kind == "ready"
-        later = threading.Timer(1.5, lambda: kv.set("late", 1))
+        later = threading.Timer(3.0, lambda: kv.set("late", 1))
         later.start()
         assert next(events).key == ("late",)
         later.join()
