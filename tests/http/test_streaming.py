@@ -22,11 +22,11 @@ PIECE = b"x" * 65_536
 
 
 class Pieces:
-    """So many pieces; the last wait for `go`. It remembers how many were asked for, and that it was closed."""
+    """So many pieces, from some place on after `go`. It remembers how many it made, and whether it was closed."""
 
     def __init__(self, path: str) -> None:
-        self._many = 10_000 if path == "/long" else 3
-        self._waits, self._fails = path in ("/wait", "/endless"), path == "/fail"
+        self._many = 10_000 if path.endswith("/long") else 3
+        self._waits, self._fails = path in ("/wait", "/endless", "/endless/long"), path == "/fail"
         self.go = asyncio.Event()
         self.made, self.closed = 0, False
 
@@ -36,7 +36,7 @@ class Pieces:
     async def __anext__(self) -> bytes:
         if self.made == self._many:
             raise StopAsyncIteration
-        if self._waits and self.made == self._many - 1:
+        if self._waits and self.made == 2:
             await self.go.wait()
         if self._fails and self.made == self._many - 1:
             raise RuntimeError("planted")
@@ -83,7 +83,7 @@ class Toy:
         if request.path == "/gone":  # the connection learns of it before the answer has its first turn
             owner = cast("Any", request).owner
             getattr(owner, "_connection", owner).abort()
-        return Stream(200, b"", "toy", chunks=pieces, endless=request.path == "/endless")
+        return Stream(200, b"", "toy", chunks=pieces, endless=request.path.startswith("/endless"))
 
 
 class House:
@@ -154,6 +154,26 @@ def test_a_client_that_does_not_read_holds_up_the_pieces_and_is_let_go(told: Cal
             assert pieces.made * len(PIECE) < 64_000_000
 
     told(story, Limits(unread_seconds=1.0))
+
+
+@pytest.mark.parametrize("path", ["/endless", "/endless/long"])
+def test_a_quiet_stream_is_looked_after_again_once_it_goes_on(told: Callable[..., None], path: str) -> None:
+    async def story(house: House) -> None:
+        async with house.client.stream("GET", path) as answer:
+            got = answer.aiter_raw()
+            await anext(got)
+            (pieces,) = house.toy.streams
+            if not house.http2:
+                await house.until(lambda: bool(house.listener._parts[-1]))
+                assert not any(house.listener._parts[:-1])
+            pieces.go.set()
+            if path == "/endless":
+                assert b"".join([piece async for piece in got]).endswith(b"3")
+            # A client that reads nothing more, or has nothing more to ask for, is let go as ever.
+            await house.until(lambda: not house.listener.connections and pieces.closed)
+            assert pieces.made * len(PIECE) < 64_000_000
+
+    told(story, Limits(unread_seconds=1.0, idle_seconds=1.0))
 
 
 def test_a_long_answer_comes_whole(told: Callable[..., None]) -> None:

@@ -71,16 +71,8 @@ def log_request(request: Request, response: Response, seconds: float) -> None:
     trace = trace_of(request.header)
     if trace is not None:
         fields |= {"trace_id": trace[0], "parent_span_id": trace[1]}
-    access.info(
-        "%s %s %s %d %.1f ms%s",
-        request.id,
-        request.dialect.name,
-        response.operation,
-        response.status,
-        seconds * 1000,
-        f" trace {trace[0]}" if trace else "",
-        extra={"fields": fields},
-    )
+    facts = request.id, request.dialect.name, response.operation, response.status, seconds * 1000
+    access.info("%s %s %s %d %.1f ms%s", *facts, f" trace {trace[0]}" if trace else "", extra={"fields": fields})
 
 
 class HttpListener:
@@ -117,7 +109,8 @@ class HttpListener:
         self._least_seconds = 0.0 if log_requests else math.inf if watcher is None else watcher.seconds
         #: Has a request answered. In two forms, so that watching costs nothing where nobody does.
         self.handle = self._handle if watcher is None else self._handle_watched
-        self._parts: list[set[Connection]] = [set() for _ in range(PARTS)]
+        #: Connections that are looked after in turn, and last those that need none until something is sent to them
+        self._parts: list[set[Connection]] = [set() for _ in range(PARTS + 1)]
         self._room = asyncio.Event()
         #: What runs until `stop`: whatever ends before has failed, and is why the listener cannot go on.
         self.running: list[asyncio.Task[None]] = []
@@ -165,9 +158,15 @@ class HttpListener:
             accepted.close()
             self.left(connection)
 
-    def joined(self, connection: Connection) -> None:
-        """A connection is there."""
-        min(self._parts, key=len).add(connection)
+    def joined(self, connection: Any) -> None:
+        """A connection is there, or is to be looked after again."""
+        min(self._parts[:PARTS], key=len).add(connection)
+
+    def rests(self, connection: Connection) -> None:
+        """Nothing can take too long on a connection before something is sent to it."""
+        for part in self._parts:
+            part.discard(connection)
+        self._parts[PARTS].add(connection)
 
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -254,20 +253,9 @@ class HttpListener:
             log_request(request, response, seconds)
         watcher = self.watcher
         if watcher is not None and seconds >= watcher.seconds:
-            watcher.tell(
-                Finished(
-                    request.id,
-                    request.dialect.name,
-                    response.operation,
-                    response.outcome,
-                    "HEAD" if request.is_head else request.method if request.method in METHODS else OTHER,
-                    response.status,
-                    request.began,
-                    request.began + seconds,
-                    request,
-                    request.header,
-                )
-            )
+            method = "HEAD" if request.is_head else request.method if request.method in METHODS else OTHER
+            facts = request.id, request.dialect.name, response.operation, response.outcome, method, response.status
+            watcher.tell(Finished(*facts, request.began, request.began + seconds, request, request.header))
 
     async def _tick(self) -> None:
         for turn in itertools.cycle(range(PARTS)):

@@ -233,7 +233,10 @@ class Connection(Incoming):
         if self.takes_nothing(now, unsent):
             self.abort()
         elif self._current is not None or self._lingering:
-            pass
+            streaming = None if self._current is None else self._current.streaming
+            if streaming is not None and streaming.is_endless and not (written or self._resting):
+                self._resting = True
+                self._listener.rests(self)
         elif self._http2 is not None:
             self._http2.look_after(now, idle=idle)
         elif self._http1.head_since is not None:

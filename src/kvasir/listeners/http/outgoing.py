@@ -33,7 +33,8 @@ class Outgoing(asyncio.Protocol):
         self.secure = secure
         self._transport: Any = None
         #: `_crowded`: the transport holds so much that nothing more is to be answered now.
-        self._crowded = self._lingering = False
+        #: `_resting`: it is not looked after until something is written.
+        self._crowded = self._lingering = self._resting = False
         #: Bytes that came since the connection ends.
         self._passed_over = 0
         #: What is to be written of a long answer, all of which counts as unread until it is.
@@ -46,6 +47,9 @@ class Outgoing(asyncio.Protocol):
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes; the loop sends what is written in one turn together."""
         if data and self._transport is not None:
+            if self._resting:
+                self._resting = False
+                self._listener.joined(self)
             self._written += len(data)
             self._transport.write(data)
 
