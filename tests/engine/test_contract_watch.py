@@ -299,6 +299,40 @@ def test_changes_of_another_process_are_told(lab: Lab) -> None:
     lab.run_pair(story)
 
 
+def test_commits_that_concern_nobody_hide_none_that_do(lab: Lab) -> None:
+    """A process that passes over its own must not pass over another's between them."""
+
+    async def story(engine: Engine, other: Engine) -> None:
+        space = (await new_space(engine)).number
+        async with watching(engine, space, only(A), under(C)) as (watch, _):
+            for n in range(40):
+                key = k("c", "d") if n % 2 else A
+                if n % 4 < 2:
+                    await commit(engine, space, put(B))
+                last = await commit(other, space, put(key, b"%d" % n))
+                await commit(engine, space, put(B))
+                if n % 3 == 0:
+                    changes = await until(watch, last.versionstamp)
+                    assert changes[-1].entry == await there(engine, space, key)
+
+    lab.run_pair(story)
+
+
+def test_a_watch_begins_amid_commits_that_concerned_nobody_before(lab: Lab) -> None:
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        async with watching(engine, space, only(A)):
+            for n in range(5):
+                done = await commit(engine, space, put(B, b"%d" % n))
+                async with watching(engine, space, only(B)) as (watch, begins):
+                    if done.versionstamp > begins:
+                        assert kinds(await until(watch, done.versionstamp)) == [("set", B)]
+                    changed = await commit(engine, space, put(B, b"true"))
+                    assert kinds(await until(watch, changed.versionstamp)) == [("set", B)]
+
+    lab.run(story)
+
+
 def test_a_watch_ends_when_it_is_closed_or_fails(lab: Lab) -> None:
     async def story(engine: Engine) -> None:
         space = (await new_space(engine)).number

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import textwrap
+from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kvasir.engines.postgres import changelog as postgres_changelog
 from kvasir.engines.postgres import watches as postgres_watches
 from kvasir.engines.sqlite import SqliteEngine, changelog, watches
 from kvasir.engines.sqlite.seqlocks import WATCHED_UNTIL
+from kvasir.engines.watching import Logged, Watchers
 from kvasir.errors import Unavailable
 from kvasir.limits import Limits
 from kvasir.model import Delete, Entry, KeyRange
@@ -76,6 +78,34 @@ def test_a_commit_of_its_own_process_is_told_whenever_others_are_looked_for(
         await commit(engine, space, put(k("alone")))
         assert [change.key for change in (await asyncio.wait_for(anext(one), 10)).changes] == [k("alone")]
         one.close()
+
+    durable_lab.run(story)
+
+
+def test_what_concerns_nobody_is_not_read(durable_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process knows what it has committed itself; to read that again would cost every write."""
+    for module in (watches, postgres_watches):
+        monkeypatch.setattr(module, "POLL_SECONDS", 3_600)
+    read: list[bytes] = []
+
+    def concerning(self: Watchers, logged: Iterable[Logged], after: int) -> list[Logged]:
+        found = list(logged)
+        read.extend(each[3] for each in found)
+        return known(self, found, after)
+
+    known = Watchers.concerning
+    monkeypatch.setattr(Watchers, "concerning", concerning)
+
+    async def story(engine: Engine) -> None:
+        space = (await new_space(engine)).number
+        watch = await engine.watch(space, [KeyRange(k("a"), k("a") + b"\x00")])
+        await anext(watch)
+        for n in range(10):
+            await asyncio.gather(*(commit(engine, space, put(k("b", str(m)))) for m in range(n)))
+        await commit(engine, space, put(k("a")), put(k("c")))
+        assert [change.key for change in (await asyncio.wait_for(anext(watch), 10)).changes] == [k("a")]
+        assert set(read) == {k("a"), k("c")}
+        watch.close()
 
     durable_lab.run(story)
 

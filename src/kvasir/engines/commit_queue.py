@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -152,8 +152,6 @@ class CommitQueue:
         self._max_writes = max_writes
         self._max_bytes = max_bytes
         self._bytes = 0
-        #: Called after jobs have been resolved
-        self.on_resolved: Callable[[], None] | None = None
         #: Whether it admits no further job
         self.closed = False
 
@@ -189,5 +187,3 @@ class CommitQueue:
             except Exception:
                 # A fault in what is told of the outcome; the others are told all the same.
                 log.exception("the outcome of a write could not be told")
-        if self.on_resolved is not None:
-            self.on_resolved()

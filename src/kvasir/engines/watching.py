@@ -236,6 +236,13 @@ class Watchers:
 
     # -- telling ------------------------------------------------------------------------------------------
 
+    def concerned(self, logged: Iterable[Logged]) -> bool:
+        """Whether anything of what was logged may have to be told."""
+        if self._prefixes or self._others:
+            return bool(self.concerning(logged, -1))
+        keys, spaces = self._keys, self._spaces
+        return any((space, key) in keys or (kind == RANGE and space in spaces) for kind, space, _, key, _ in logged)
+
     def concerning(self, logged: Iterable[Logged], after: int) -> list[Logged]:
         """What may have to be told of what was logged behind a versionstamp."""
         spaces, watching = self._spaces, self.watching

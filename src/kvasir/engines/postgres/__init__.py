@@ -71,7 +71,7 @@ class PostgresEngine:
         self._registry = Registry(self._pool, self._now, durable=durable)
         self._sweeper = Sweeper(self._pool, self._now, self.writer)
         self._scans = Scans(self._pool, self._now, limits)
-        self._watches = Watches(self._pool, self._now, limits, self._writes.queue, self._reads)
+        self._watches = Watches(self._pool, self._now, limits, self._writes, self._reads)
         self._stats: tuple[float, Stats] | None = None
         self._ahead: tuple[float, int] | None = None
 

@@ -7,7 +7,7 @@ A write that was not logged shows as a gap, whoever forgot to log it and why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -42,7 +42,8 @@ LAST = "select space, last from kvasir_head where space = any($1) and not ended"
 #: What a change takes in memory beside its keys, roughly
 CHANGE_BYTES = 32
 #: The last number of a space beside each of the next rows of its log, all in one snapshot: the first of them, and those
-#: behind it up to so many bytes; and how many there were to choose from.
+#: behind it up to so many bytes; and how many there were to choose from. Of a transaction with one of the versionstamps
+#: given, its row says only that it was there.
 NEXT = f"""
     select h.last, c.since, c.upto, c.kinds, c.stamps, c.keys, c.ends, c.bytes, c.found from kvasir_head h
     left join lateral (
@@ -50,7 +51,16 @@ NEXT = f"""
             select c.*, b.bytes, count(*) over () as found, coalesce(sum(b.bytes)
                 over (order by c.upto rows between unbounded preceding and 1 preceding), 0) as before
             from (
-                select * from kvasir_change c where c.space = $1 and c.upto > $2 order by c.upto limit $3
+                select c.since, c.upto, case when p.passed then '{{}}' else c.kinds end as kinds,
+                    case when p.passed then '{{}}' else c.stamps end as stamps,
+                    case when p.passed then '{{}}' else c.keys end as keys,
+                    case when not p.passed then c.ends end as ends
+                from kvasir_change c
+                cross join lateral (
+                    select exists (select from unnest($5::bigint[]) as stamp where stamp > c.since and stamp <= c.upto)
+                        as passed
+                ) as p
+                where c.space = $1 and c.upto > $2 order by c.upto limit $3
             ) as c
             cross join lateral (
                 select coalesce(sum({CHANGE_BYTES} + coalesce(octet_length(key), 0)), 0)::bigint as bytes
@@ -86,9 +96,14 @@ async def last(pool: Pool, spaces: Sequence[int]) -> dict[int, int]:
     return found
 
 
-async def read(pool: Pool, watchers: Watchers, space: int, position: int, most: int) -> News:
-    """What was committed behind `position`: the next rows, up to so many bytes and the rest of the row they end in."""
-    rows = await pool.fetch_of(NEXT, space, position, ROWS, most)
+async def read(
+    pool: Pool, watchers: Watchers, space: int, position: int, most: int, passed: Iterable[int] = ()
+) -> News:
+    """What was committed behind `position`: the next rows, up to so many bytes and the rest of the row they end in.
+
+    `passed`: versionstamps of transactions that are known to concern nobody.
+    """
+    rows = await pool.fetch_of(NEXT, space, position, ROWS, most, list(passed))
     if not rows:
         return News([], None, None)
     last = int(rows[0][0])

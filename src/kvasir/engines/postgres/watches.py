@@ -1,23 +1,26 @@
 """Watches of one process: asks what the last numbers of the watched spaces are, and the log what has changed.
 
-One question for all spaces, some twenty times a second and after each commit of this process. Nothing is kept in a
-session, so it works behind any pooler. While nobody watches, nothing is logged and nothing is asked.
+One question for all spaces, some twenty times a second and after each commit of this process that somebody here has to
+be told. Nothing is kept in a session, so it works behind any pooler. While nobody watches, nothing is logged and
+nothing is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 
-from kvasir.engines.commit_queue import CommitQueue
+from kvasir.engines.commit_queue import Job
 from kvasir.engines.postgres import changelog, failures
 from kvasir.engines.postgres.pool import Pool
 from kvasir.engines.postgres.read_batcher import ReadBatcher
+from kvasir.engines.postgres.writing import Writer
 from kvasir.engines.watching import TOLD_BYTES, Logged, Watcher, Watchers
 from kvasir.errors import KvasirError, TooLarge, Unavailable, space_gone
 from kvasir.limits import Limits
-from kvasir.model import Entry, KeyRange
+from kvasir.model import Commit, DeleteRange, Entry, KeyRange
 
 #: How often it looks for commits of other processes.
 POLL_SECONDS = 0.05
@@ -27,21 +30,25 @@ PAUSE_SECONDS = 0.02
 RENEW_SECONDS = 15.0
 #: A watch that begins again further back than this is told that it missed something.
 REPLAY_ROWS, REPLAY_BYTES = 2_000, 4 << 20
+#: So many commits of this process are remembered as nobody's; of earlier ones, what they changed is read like others'.
+PASSED = 1_000
 
 
 class Watches:
-    """See `Engine.watch`. `queue`: of the commits of this process."""
+    """See `Engine.watch`. `writer`: of this process."""
 
     def __init__(
-        self, pool: Pool, now: Callable[[], int | None], limits: Limits, queue: CommitQueue, reads: ReadBatcher
+        self, pool: Pool, now: Callable[[], int | None], limits: Limits, writer: Writer, reads: ReadBatcher
     ) -> None:
         self._pool = pool
         self._now = now
-        self._queue = queue
+        self._writer = writer
         self._reads = reads
         self._watchers = Watchers(limits)
         #: By space, up to where all has been told
         self._positions: dict[int, int] = {}
+        #: By space, a versionstamp of each later commit of this process that nobody has to be told
+        self._passed: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=PASSED))
         self._renewed: dict[int, float] = {}
         self._beginning = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -57,7 +64,7 @@ class Watches:
                 watcher = await self._added(space, ranges, since)
             if self._task is None:
                 self._poked = asyncio.Event()
-                self._queue.on_resolved = self._poked.set
+                self._writer.on_resolved = self._resolved
                 self._task = asyncio.create_task(self._run())
         return watcher
 
@@ -69,7 +76,26 @@ class Watches:
         self._renewed[space] = time.monotonic()
         return int(last)
 
+    def _resolved(self, space: int, group: list[Job]) -> None:
+        """This process has committed something. What concerns nobody, nobody has to read."""
+        if space not in self._positions:
+            return
+        watching = self._watchers.watching
+        for job in group:
+            for write in job.writes:
+                for mutation in write.mutations:
+                    if isinstance(mutation, DeleteRange) or watching(space, mutation.key):
+                        self._poked.set()
+                        return
+        for job in group:
+            for outcome in job.result or ():
+                if isinstance(outcome, Commit):
+                    self._passed[space].append(outcome.versionstamp)
+                    return
+
     async def _added(self, space: int, ranges: Sequence[KeyRange], since: int | None) -> Watcher:
+        # What nobody had to be told may be something for this one.
+        self._passed.pop(space, None)
         if since is None or since == self._positions[space]:
             return self._watchers.add(space, ranges, self._positions[space])
         watcher = self._watchers.add(space, ranges, since)
@@ -120,8 +146,9 @@ class Watches:
             has_committed = loop.time() < timer.when()
             timer.cancel()
         self._task = None
-        self._queue.on_resolved = None
+        self._writer.on_resolved = None
         self._positions.clear()
+        self._passed.clear()
         self._renewed.clear()
 
     async def _renew(self) -> None:
@@ -137,6 +164,7 @@ class Watches:
             watched = self._watchers.spaces
             for space in self._positions.keys() - set(watched):
                 del self._positions[space]
+                self._passed.pop(space, None)
                 self._renewed.pop(space, None)
             if has_committed and len(watched) == 1:
                 await self._tell(watched[0])  # probably there: its log has its last number, too
@@ -155,7 +183,8 @@ class Watches:
     async def _tell(self, space: int) -> None:
         while space in self._positions:
             position = self._positions[space]
-            news = await changelog.read(self._pool, self._watchers, space, position, changelog.READ_BYTES)
+            passed = self._passed[space]
+            news = await changelog.read(self._pool, self._watchers, space, position, changelog.READ_BYTES, passed)
             if news.last is None:
                 self._fail(space)
                 return
@@ -167,6 +196,8 @@ class Watches:
                 return
             self._watchers.tell(news.changes, entries, news.upto)
             self._positions[space] = news.upto
+            while passed and passed[0] <= news.upto:
+                passed.popleft()
             if news.upto == news.last:
                 return
 

@@ -91,6 +91,8 @@ class Writer:
         self._stats = stats
         self._durable = durable
         self.queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
+        #: Called after jobs of a space have been resolved, which shared a transaction
+        self.on_resolved: Callable[[int, list[Job]], None] | None = None
         #: Jobs by their space
         self._waiting: dict[int, deque[Job]] = {}
         #: Spaces that have a group under way
@@ -232,7 +234,7 @@ class Writer:
                 tell_requests(group, began, time.perf_counter())
             for job in group:
                 job.failure = failure
-            self.queue.resolve(group)
+            self._resolve(space, group)
         self._stats.failures += failure is not None
         self._sharing[node] -= sum(map(len, groups.values()))
         self._finish(groups.keys() - alone.keys(), node, calls=1)
@@ -267,7 +269,12 @@ class Writer:
                 tell_requests(group, began, time.perf_counter())
             for job in group:
                 job.failure = failure
+        self._resolve(space, group)
+
+    def _resolve(self, space: int, group: list[Job]) -> None:
         self.queue.resolve(group)
+        if self.on_resolved is not None:
+            self.on_resolved(space, group)
 
     async def _commit_job(self, space: int, job: Job) -> None:
         """Commit one job, without those of its writes that are refused."""

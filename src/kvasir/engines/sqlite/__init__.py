@@ -120,17 +120,7 @@ class SqliteEngine:
         self._cursor = self._connection.cursor()
         self._counters = self._writes.seqlocks.counters
         self._cache = EntryCache(self._writes.seqlocks)
-        self._watches = Watches(
-            self._new_connection(),
-            self._writes.seqlocks,
-            self.clock,
-            self._limits,
-            self._writes.queue,
-            self._settle_writers,
-        )
-
-    async def _settle_writers(self) -> None:
-        await self._writes.run(lambda _: None)
+        self._watches = Watches(self._new_connection(), self.clock, self._limits, self._writes)
 
     async def close(self) -> None:
         self._watches.close()

@@ -7,7 +7,6 @@ that was not logged shows as a gap, whoever forgot to log it and why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -47,6 +46,14 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Logged]).decode
 
 
+class Row(Struct, gc=False):
+    """What one transaction has done."""
+
+    since: int
+    upto: int
+    changes: list[Logged]
+
+
 class News(Struct):
     """What was committed behind some position, in one snapshot."""
 
@@ -60,9 +67,9 @@ class News(Struct):
     last: int
 
 
-def append(connection: apsw.Connection, since: int, upto: int, changes: Sequence[Logged]) -> None:
+def append(connection: apsw.Connection, row: Row) -> None:
     """Log what the present transaction has done."""
-    connection.execute(APPEND, (upto, since, _encode(changes)))
+    connection.execute(APPEND, (row.upto, row.since, _encode(row.changes)))
 
 
 def oldest_kept(now: int) -> int:

@@ -100,10 +100,10 @@ class Seqlocks:
         until = self.counters[WATCHED_UNTIL]
         return until > 0 and 0 < until - _monotonic() <= _LONGEST_LEASE
 
-    def count_logged(self, log: object) -> None:
-        """The transaction of the holder of the writers' lock has been committed; None: nothing of it was logged."""
-        if log is not None:
-            self.counters[LOGGED] += 1
+    def count_logged(self) -> int:
+        """The holder of the writers' lock has committed a transaction that was logged. Returns the new count."""
+        count = self.counters[LOGGED] = self.counters[LOGGED] + 1
+        return count
 
     def held(self) -> list[int]:
         """The locks of commits under way; for the holder of the writers' lock: of interrupted commits."""

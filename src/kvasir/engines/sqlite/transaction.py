@@ -98,8 +98,15 @@ class Transaction:
     def save_meta(self) -> None:
         """Save the numbers for the next transaction. To be called right before COMMIT."""
         self.cursor.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
-        if self.log is not None and self._last > self._first:
-            changelog.append(self.connection, self._first, self._last, self.log)
+        if (row := self.logged) is not None:
+            changelog.append(self.connection, row)
+
+    @property
+    def logged(self) -> changelog.Row | None:
+        """What the present transaction has logged; None: nothing."""
+        if self.log is None or self._last == self._first:
+            return None
+        return changelog.Row(self._first, self._last, self.log)
 
     def _next(self, now: int) -> int:
         self._last = next_sequence(self._last, now)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import apsw
 
 from kvasir.engine import Clock
-from kvasir.engines.commit_queue import CommitQueue
 from kvasir.engines.sqlite import changelog
-from kvasir.engines.sqlite.seqlocks import LOGGED, Seqlocks
+from kvasir.engines.sqlite.seqlocks import LOGGED
+from kvasir.engines.sqlite.writer import Writer
 from kvasir.engines.watching import Watcher, Watchers
 from kvasir.errors import Unavailable
 from kvasir.limits import Limits
@@ -31,26 +31,13 @@ LEASE_SECONDS = 60.0
 
 
 class Watches:
-    """See `Engine.watch`.
+    """See `Engine.watch`. `writer`: of this process."""
 
-    `queue`: of the commits of this process. `settle` returns once every writer has seen what was written to shared
-    memory before.
-    """
-
-    def __init__(
-        self,
-        connection: apsw.Connection,
-        seqlocks: Seqlocks,
-        clock: Clock,
-        limits: Limits,
-        queue: CommitQueue,
-        settle: Callable[[], Awaitable[None]],
-    ) -> None:
+    def __init__(self, connection: apsw.Connection, clock: Clock, limits: Limits, writer: Writer) -> None:
         self._connection = connection
-        self._seqlocks = seqlocks
+        self._seqlocks = writer.seqlocks
         self._clock = clock
-        self._queue = queue
-        self._settle = settle
+        self._writer = writer
         self._watchers = Watchers(limits)
         #: All up to this number has been told.
         self._position = 0
@@ -80,15 +67,22 @@ class Watches:
 
     async def _begin(self) -> None:
         if self._seqlocks.watch(LEASE_SECONDS):
-            await self._settle()
+            # Once this is done, every writer has seen what was written to shared memory before.
+            await self._writer.run(lambda _: None)
         self._renewed = time.monotonic()
         self._seen = self._seqlocks.counters[LOGGED]
         self._position = changelog.last_number(self._connection)
         self._timer = self._loop.call_later(POLL_SECONDS, self._poll)
-        self._queue.on_resolved = self.poke
+        self._writer.on_resolved = self._resolved
 
-    def poke(self) -> None:
-        """This process has committed something."""
+    def _resolved(self, logged: tuple[changelog.Row, int] | None) -> None:
+        """This process has committed something. What concerns nobody, nobody has to read."""
+        if logged is not None:
+            row, count = logged
+            if row.since == self._position and not self._watchers.concerned(row.changes):
+                self._position, self._seen = row.upto, count
+            if row.upto <= self._position:
+                return
         if self._timer is not None and not self._poked:
             self._poked = True
             self._timer.cancel()
@@ -98,7 +92,7 @@ class Watches:
         self._poked = False
         if not self._watchers:
             self._timer = None
-            self._queue.on_resolved = None
+            self._writer.on_resolved = None
             return
         self._timer = self._loop.call_later(POLL_SECONDS, self._poll)
         now = time.monotonic()

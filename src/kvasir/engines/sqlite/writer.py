@@ -23,6 +23,7 @@ from kvasir.engine import Clock, Outcome, Waiter
 from kvasir.engines.commit_queue import CommitQueue, Inbox, Job, observe_commit, tell_requests
 from kvasir.engines.sqlite import connection as connections
 from kvasir.engines.sqlite import failures, sweeping
+from kvasir.engines.sqlite.changelog import Row
 from kvasir.engines.sqlite.checkpoints import COPY_PAGES, Checkpoints, copy
 from kvasir.engines.sqlite.group import Group, WorkJob
 from kvasir.engines.sqlite.recovery import hold_open, migrate_noticeably, overwrite_interrupted_commits
@@ -71,6 +72,9 @@ class Writer:
         self._durable = durable
         self._commit = commit
         self.queue = CommitQueue(stats, max_writes=queue_writes, max_bytes=queue_bytes)
+        #: Called after jobs have been resolved, with what their commit has logged, and how many were logged up to it
+        self.on_resolved: Callable[[tuple[Row, int] | None], None] | None = None
+        self._logged: tuple[Row, int] | None = None
         #: What this turn of the event loop has brought
         self._arrived: list[Job] = []
         self._turn_began = 0.0
@@ -156,6 +160,11 @@ class Writer:
             self._inbox.hand_over(self._arrived)
             self._arrived = []
 
+    def _resolve(self, group: list[Job], logged: tuple[Row, int] | None) -> None:
+        self.queue.resolve(group)
+        if self.on_resolved is not None:
+            self.on_resolved(logged)
+
     async def close(self) -> None:
         """Finish what was accepted, then stop the thread."""
         if self.queue.closed:
@@ -192,6 +201,7 @@ class Writer:
 
     def _do(self, group: list[Job]) -> None:
         self._began = time.perf_counter()
+        self._logged = None
         try:
             self._commit_group(group)
         except Exception as error:
@@ -202,7 +212,7 @@ class Writer:
             for job in group:
                 job.failure = failure
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self.queue.resolve, group)
+            self._loop.call_soon_threadsafe(self._resolve, group, self._logged)
 
     def _commit_group(self, group: list[Job]) -> None:
         if self._failed_at is not None:
@@ -227,7 +237,8 @@ class Writer:
                 # After a commit of unknown outcome they stay held: everyone asks the database until it is reopened.
                 if self._failed_at is None:
                     self.seqlocks.write_end(changes)
-            self.seqlocks.count_logged(self._transaction.log)
+            if (row := self._transaction.logged) is not None:
+                self._logged = row, self.seqlocks.count_logged()
         self._commit_seconds = durable - committing, self._commit_seconds[0]
         observe_commit(self._stats, group, began, durable)
         if self._no_room.goes_on:
