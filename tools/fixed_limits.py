@@ -449,7 +449,7 @@ INNER = {
     "engines.soundness": "MAX_FAULTS",
     "engines.sqlite": "INTERRUPTIBLE_STEPS MAX_NOWAIT_BYTES MAX_NOWAIT_KEYS STATS_SECONDS",
     "engines.sqlite.backup": "CHECK_STEPS STEP_BYTES SYNC_BYTES",
-    "engines.sqlite.changelog": "REPLAY_BYTES ROWS",
+    "engines.sqlite.changelog": "CHANGE_BYTES REPLAY_BYTES ROWS",
     "engines.sqlite.checkpoints": "WAIT_MILLISECONDS WAIT_PAUSE_SECONDS",
     "engines.sqlite.connection": "LOG_BYTES MAPPED_BYTES PAUSE_SECONDS WORK_SECONDS",
     "engines.sqlite.entry_cache": "ENTRIES VALUE_BYTES",

@@ -23,7 +23,7 @@ from kvasir.engines.sqlite import SqliteEngine
 from kvasir.engines.sqlite.schema import MIGRATIONS
 from kvasir.errors import Unavailable
 from kvasir.keys import pack
-from kvasir.model import SYSTEM_SPACE
+from kvasir.model import SYSTEM_SPACE, KeyRange
 from kvasir.transfer.dump_file import FileSource
 from kvasir.transfer.source import EngineSource
 from kvasir.transfer.target import fill
@@ -117,6 +117,25 @@ def test_a_stored_file_is_migrated(old_file: Path) -> None:
     with apsw.Connection(str(old_file)) as connection:
         assert connection.pragma("user_version") == len(MIGRATIONS)
         assert connection.pragma("journal_mode") == "wal"
+
+
+def test_a_log_of_changes_in_an_earlier_form_is_a_gap_to_who_watches(tmp_path: Path) -> None:
+    file = tmp_path / "kvasir.db"
+    with apsw.Connection(str(file)) as made:
+        for migration in MIGRATIONS[:4]:
+            made.execute(migration)
+        made.pragma("user_version", 4)
+        made.execute("UPDATE meta SET last = 7")
+        made.execute("INSERT INTO change VALUES (7, 3, 3, x'010203')")
+    made.close()
+
+    async def watches(engine: Engine) -> None:
+        for since in (3, 5):
+            watch = await engine.watch(SYSTEM_SPACE, [KeyRange(b"", b"\xff")], since)
+            assert (await anext(watch)).resync
+            watch.close()
+
+    run_story(SqliteEngine(file), watches)
 
 
 def test_a_file_that_a_server_of_before_has_open_is_left_to_it(old_file: Path, version: int) -> None:

@@ -7,6 +7,7 @@ that was not logged shows as a gap, whoever forgot to log it and why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -15,13 +16,13 @@ from msgspec import Struct
 
 from kvasir.engines.numbering import first_sequence
 from kvasir.engines.sqlite import reading
-from kvasir.engines.watching import TOLD_BYTES, Logged, Watchers
+from kvasir.engines.watching import RANGE, TOLD_BYTES, Logged, Watchers
 from kvasir.errors import TooLarge
 from kvasir.model import Entry
 
 APPEND = """
     INSERT INTO change (upto, since, bytes, changes)
-    VALUES (?1, ?2, ifnull((SELECT bytes FROM change ORDER BY upto DESC LIMIT 1), 0) + length(?3), ?3)"""
+    VALUES (?1, ?2, ifnull((SELECT bytes FROM change ORDER BY upto DESC LIMIT 1), 0) + length(?3) + ?4, ?3)"""
 LAST = "SELECT last FROM meta"
 NEXT = "SELECT since, upto, changes FROM change WHERE upto > ? AND upto <= ? ORDER BY upto LIMIT ?"
 #: Bytes of what is logged after a number
@@ -30,6 +31,8 @@ SIZE = "SELECT (SELECT bytes FROM change ORDER BY upto DESC LIMIT 1) - bytes FRO
 #: Rows of one read, and bytes of one that replays, which happen on the event loop.
 ROWS = 64
 REPLAY_BYTES = 4 << 20
+#: As so many a change counts beside its own: one of a short key takes as long to read as one of a long key.
+CHANGE_BYTES = 16
 
 #: The log reaches back so far, unless it would have more bytes than this.
 KEPT_MILLISECONDS = 60_000
@@ -42,8 +45,11 @@ OLD = f"""
         OR bytes < (SELECT bytes FROM change ORDER BY upto DESC LIMIT 1) - {KEPT_BYTES} ORDER BY upto LIMIT ?2"""  # noqa: S608
 REMOVE = "DELETE FROM change WHERE upto = ?"
 
+#: Changes by columns, which take half the bytes of rows: kinds, spaces (a number: all are in that one), the first
+#: versionstamp, how much greater each is, keys, and the ends of ranges (None: there are none). None: no changes.
+_Columns = tuple[bytes, list[int] | int, int, list[int], list[bytes], list[bytes | None] | None]
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Logged]).decode
+_decode = msgspec.msgpack.Decoder(_Columns | None).decode
 
 
 class Row(Struct, gc=False):
@@ -67,9 +73,30 @@ class News(Struct):
     last: int
 
 
-def append(connection: apsw.Connection, row: Row) -> None:
+def append(cursor: apsw.Cursor, row: Row) -> None:
     """Log what the present transaction has done."""
-    connection.execute(APPEND, (row.upto, row.since, _encode(row.changes)))
+    text = _encode(_columns(row.changes))
+    cursor.execute(APPEND, (row.upto, row.since, text, CHANGE_BYTES * len(row.changes)))
+
+
+def _columns(changes: Sequence[Logged]) -> tuple[Any, ...] | None:
+    if not changes:
+        return None
+    kinds, spaces, stamps, keys, ends = zip(*changes, strict=True)
+    first = stamps[0]
+    more = [stamp - first for stamp in stamps]
+    places = spaces if len(set(spaces)) > 1 else spaces[0]
+    return bytes(kinds), places, first, more, keys, ends if RANGE in kinds else None
+
+
+def _changes(text: bytes) -> list[Logged]:
+    columns = _decode(text)
+    if columns is None:
+        return []
+    kinds, spaces, first, stamps, keys, ends = columns
+    of_each = spaces if isinstance(spaces, list) else [spaces] * len(keys)
+    rows = zip(kinds, of_each, stamps, keys, ends or [None] * len(keys), strict=True)
+    return [(kind, space, first + more, key, end) for kind, space, more, key, end in rows]
 
 
 def oldest_kept(now: int) -> int:
@@ -95,7 +122,7 @@ def read(connection: apsw.Connection, position: int, watchers: Watchers, now: in
             # A watch that begins again may do so amid a row.
             if since > upto:
                 return News([], {}, None, last)
-            changes += watchers.concerning(_decode(text), position)
+            changes += watchers.concerning(_changes(text), position)
             upto = end
         if upto < (until or last) and (until or len(rows) < ROWS):
             return News([], {}, None, last)

@@ -81,6 +81,10 @@ MIGRATIONS: tuple[str, ...] = (
         changes BLOB NOT NULL
     ) STRICT;
     """,
+    """
+    -- Changes are in another form now. Whoever watches sees a gap, and is told to read again.
+    DELETE FROM change;
+    """,
 )
 
 

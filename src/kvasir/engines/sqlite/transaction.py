@@ -99,7 +99,7 @@ class Transaction:
         """Save the numbers for the next transaction. To be called right before COMMIT."""
         self.cursor.execute(SAVE_META, (self._last, self._latest, int(EPOCH in self.changes)))
         if (row := self.logged) is not None:
-            changelog.append(self.connection, row)
+            changelog.append(self.cursor, row)
 
     @property
     def logged(self) -> changelog.Row | None:
