@@ -57,8 +57,10 @@ NEXT = f"""
                     case when not p.passed then c.ends end as ends
                 from kvasir_change c
                 cross join lateral (
-                    select exists (select from unnest($5::bigint[]) as stamp where stamp > c.since and stamp <= c.upto)
-                        as passed
+                    select exists (
+                        select from unnest($5::bigint[]) as stamp
+                            where stamp > c.since and stamp <= c.upto and stamp = any(c.stamps)
+                    ) as passed
                 ) as p
                 where c.space = $1 and c.upto > $2 order by c.upto limit $3
             ) as c

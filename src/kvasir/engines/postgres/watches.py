@@ -87,8 +87,9 @@ class Watches:
                     if isinstance(mutation, DeleteRange) or watching(space, mutation.key):
                         self._poked.set()
                         return
-        for job in group:
-            for outcome in job.result or ():
+        # The last, since an earlier one may have been overwritten in the same transaction, and not be in the log.
+        for job in reversed(group):
+            for outcome in reversed(job.result or ()):
                 if isinstance(outcome, Commit):
                     self._passed[space].append(outcome.versionstamp)
                     return
