@@ -14,7 +14,8 @@ import uvloop
 from kvasir.dialects.http import Request, Response, Stream
 from kvasir.errors import KvasirError
 from kvasir.limits import Limits
-from kvasir.listeners.http import HttpListener
+from kvasir.listeners.http import PARTS, TICK_SECONDS, HttpListener
+from kvasir.listeners.http.streaming import Streaming
 from kvasir.metrics import Metrics
 
 PATIENCE_SECONDS = 30.0
@@ -174,6 +175,25 @@ def test_a_quiet_stream_is_looked_after_again_once_it_goes_on(told: Callable[...
             assert pieces.made * len(PIECE) < 64_000_000
 
     told(story, Limits(unread_seconds=1.0, idle_seconds=1.0))
+
+
+def test_a_head_of_a_quiet_stream_leaves_a_connection_that_is_looked_after(
+    told: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written when such an answer ends, however late it does."""
+    send = Streaming._send
+
+    async def late(streaming: Streaming) -> None:
+        await asyncio.sleep(2 * PARTS * TICK_SECONDS)
+        await send(streaming)
+
+    monkeypatch.setattr(Streaming, "_send", late)
+
+    async def story(house: House) -> None:
+        assert (await house.client.head("/endless")).status_code == 200
+        await house.until(lambda: not house.listener.connections)
+
+    told(story, Limits(idle_seconds=1.0))
 
 
 def test_a_long_answer_comes_whole(told: Callable[..., None]) -> None:

@@ -233,8 +233,10 @@ class Connection(Incoming):
         if self.takes_nothing(now, unsent):
             self.abort()
         elif self._current is not None or self._lingering:
-            streaming = None if self._current is None else self._current.streaming
-            if streaming is not None and streaming.is_endless and not (written or self._resting):
+            request = self._current
+            if request is None or request.is_head or request.streaming is None:
+                return
+            if request.streaming.is_endless and not (written or self._resting):
                 self._resting = True
                 self._listener.rests(self)
         elif self._http2 is not None:
