@@ -46,7 +46,7 @@ OLD = f"""
 REMOVE = "DELETE FROM change WHERE upto = ?"
 
 #: Changes by columns, which take half the bytes of rows: kinds, spaces (a number: all are in that one), the first
-#: versionstamp, how much greater each is, keys, and the ends of ranges (None: there are none). None: no changes.
+#: versionstamp, the difference of each to it, keys, and the ends of ranges (None: there are none). None: no changes.
 _Columns = tuple[bytes, list[int] | int, int, list[int], list[bytes], list[bytes | None] | None]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Columns | None).decode
